@@ -1,0 +1,43 @@
+//! What can go wrong with an engine, by what the caller can do about it.
+
+/// A runner call that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What the caller can do.
+    pub kind: Kind,
+    /// What happened, for people: what was tried, what the engine said.
+    pub message: String,
+    /// The cause, where there is one.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What the caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Try again later: the engine did not answer, was busy, or the network failed.
+    Retryable,
+    /// Trying again changes nothing until someone changes the file or the host: no such image, bad mount, ...
+    Permanent,
+    /// The replica does not exist (any more).
+    Gone,
+}
+
+impl Error {
+    /// An error without a cause of its own.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// An error with its cause.
+    #[must_use]
+    pub fn because(
+        kind: Kind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, message: message.into(), source: Some(source.into()) }
+    }
+}
