@@ -1,0 +1,33 @@
+# The front door. Each target installs what it lacks through scripts/setup.
+
+PREFIX ?= /usr/local
+export ENGINE
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Watch a cold start, a scale-out and a scale to zero on this machine's Docker
+	@scripts/setup build docker
+	@scripts/with-docker scripts/demo
+
+test: ## Run every check: format, lints, documentation, tests, simulation, Docker suite, licences
+	@scripts/setup test
+	@scripts/with-docker scripts/test
+
+install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and PREFIX apply)
+	@scripts/setup build
+	@scripts/install "$(DESTDIR)$(PREFIX)/bin"
+
+bench-wake: ## Measure a wake against a bare container start
+	@scripts/setup build docker
+	@scripts/with-docker scripts/bench-wake
+
+bench-stampede: ## Measure a thousand first requests at once
+	@scripts/setup build docker
+	@scripts/with-docker scripts/bench-stampede
+
+bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
+	@scripts/setup bench
+	@scripts/with-docker scripts/bench-proxy
+
+.PHONY: help demo test install bench-wake bench-stampede bench-proxy

@@ -1,0 +1,49 @@
+# Shared by the scripts beside this file; sourced, never run. Leaves the caller in the repository's root.
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+# rustup writes cargo's folder into login profiles only; make runs without one.
+if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+    PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+fi
+
+script=$(basename "$0")
+
+say() { printf '%s: %s\n' "$script" "$*"; }
+
+fail() {
+    printf '%s: %s\n' "$script" "$*" >&2
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The engine's socket: DOCKER_HOST if that names one, else Docker's own place.
+docker_socket() {
+    case "${DOCKER_HOST:-}" in
+        unix://*) echo "${DOCKER_HOST#unix://}" ;;
+        *) echo /var/run/docker.sock ;;
+    esac
+}
+
+# Whether a Docker Engine answers within five seconds. Asks over HTTP, so that no Docker command is needed.
+docker_answers() {
+    case "${DOCKER_HOST:-}" in
+        tcp://* | http://*) curl -fsS -m 5 "http://${DOCKER_HOST#*://}/_ping" ;;
+        ssh://*) timeout 20 docker version ;;
+        *) curl -fsS -m 5 --unix-socket "$(docker_socket)" http://docker/_ping ;;
+    esac >/dev/null 2>&1
+}
+
+# cargo-deny as scripts/setup put it, or the one that is installed; empty if there is none that fits deny.toml.
+cargo_deny() {
+    local candidate
+    for candidate in "$root/target/tools/bin/cargo-deny" cargo-deny; do
+        case "$("$candidate" --version 2>/dev/null)" in
+            "cargo-deny 0.20."*) echo "$candidate" && return ;;
+        esac
+    done
+}
