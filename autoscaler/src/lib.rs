@@ -1,1 +1,24 @@
-//! Tidegate.
+//! The decision core: how many replicas a service should have, and which steps lead there.
+//! The control loop builds a [`Snapshot`], asks [`decide`](decide::decide), hands the answer to [`plan`](plan::plan) and
+//! executes the steps. Holds: the whole crate is pure; same inputs, same answer.
+//! Absent: clock, IO, randomness, logging, metrics.
+
+pub mod backoff;
+pub mod decide;
+pub mod memory;
+pub mod placement;
+pub mod plan;
+pub mod policy;
+pub mod reason;
+pub mod refuse;
+pub mod replica;
+pub mod snapshot;
+pub mod window;
+
+pub use decide::Decision;
+pub use memory::Memory;
+pub use plan::{Plan, Step};
+pub use reason::Reason;
+pub use refuse::{Refuse, RefuseReason};
+pub use replica::{Cause, Phase};
+pub use snapshot::Snapshot;

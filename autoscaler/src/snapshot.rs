@@ -1,0 +1,183 @@
+//! Everything that one decision about one service may see. Built by the control loop (and by the simulator) in one go.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use tidegate_config::{
+    model::Service,
+    name::{HostName, ReplicaId},
+    spec::{Digest, Revision},
+    units::{Bytes, Count},
+};
+
+use crate::replica::Phase;
+
+/// Everything that one decision may see.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub now: Instant,
+    /// Whether the policy's tick is due; otherwise the last answer of the policy is planned on.
+    pub tick: bool,
+    /// When this gateway started: until one stable window later nothing that it adopted is scaled down.
+    pub gateway_started: Instant,
+    /// The service's settings.
+    pub service: Arc<Service>,
+    /// What waits and runs, one entry per gateway.
+    pub demand: Vec<Demand>,
+    /// Its replicas, oldest first, gone ones left out.
+    pub replicas: Vec<Replica>,
+    /// The hosts, in the file's order.
+    pub hosts: Vec<Host>,
+    /// What somebody asked for by hand.
+    pub asked: Asked,
+    /// For the names of new replicas: this start of the gateway, and the next free number.
+    pub generation: u64,
+    /// The next free replica number.
+    pub next_number: u64,
+}
+
+impl Snapshot {
+    /// Requests waiting in all gateways.
+    #[must_use]
+    pub fn queued(&self) -> u32 {
+        self.demand.iter().map(|d| d.queued).sum()
+    }
+
+    /// Requests running in all gateways.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.demand.iter().map(|d| d.in_flight).sum()
+    }
+
+    /// Since when nothing has been running or waiting anywhere; `None` while something is.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let times: Option<Vec<Instant>> = self.demand.iter().map(|d| d.idle_since).collect();
+        times?.into_iter().max()
+    }
+
+    /// The revision that new replicas get, once some host knows the image.
+    #[must_use]
+    pub fn revision(&self) -> Option<&Revision> {
+        revision_of(&self.hosts)
+    }
+
+    /// Whether a replica is one of those that are wanted now: of the current revision (any, while nobody knows which
+    /// one that is) and started since the last asked restart.
+    #[must_use]
+    pub fn is_current(&self, replica: &Replica) -> bool {
+        self.revision().is_none_or(|revision| *revision == replica.revision)
+            && self.asked.restart.is_none_or(|at| replica.started >= at)
+    }
+
+    /// Whether a draining replica may get its requests back.
+    #[must_use]
+    pub fn can_return(&self, replica: &Replica) -> bool {
+        replica.phase == Phase::Draining && self.is_current(replica)
+    }
+}
+
+/// The revision that the first host which knows the image has.
+#[must_use]
+pub fn revision_of(hosts: &[Host]) -> Option<&Revision> {
+    hosts.iter().find_map(|host| match &host.image {
+        Image::Present { revision, .. } => Some(revision),
+        Image::Unknown | Image::Pulling | Image::Failed { .. } => None,
+    })
+}
+
+/// One gateway's view of a service's demand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Demand {
+    /// Requests that hold a lease.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// Since when both are zero.
+    pub idle_since: Option<Instant>,
+    /// Demand (in flight plus queued), time-averaged over each whole second since the last snapshot, oldest first.
+    pub samples: Vec<f64>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replica {
+    /// Its name.
+    pub id: ReplicaId,
+    /// What it was started with.
+    pub revision: Revision,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Since when it is in that phase.
+    pub since: Instant,
+    /// When it was started (or adopted).
+    pub started: Instant,
+    /// Where it runs.
+    pub host: HostName,
+    /// Requests that it runs now.
+    pub in_flight: u32,
+}
+
+/// One host, as this service sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Its name.
+    pub name: HostName,
+    /// Whether its engine answers.
+    pub up: bool,
+    /// What constraints look at.
+    pub labels: BTreeMap<String, String>,
+    /// What it has.
+    pub capacity: Room,
+    /// What all replicas there reserve, of all services.
+    pub reserved: Room,
+    /// This service's image there.
+    pub image: Image,
+}
+
+/// An amount of what placement counts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Room {
+    /// Cores.
+    pub cpu: f64,
+    /// Bytes.
+    pub memory: Bytes,
+    /// Containers.
+    pub replicas: Count,
+}
+
+/// A service's image on a host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Image {
+    /// Never looked.
+    Unknown,
+    /// Being looked up or downloaded.
+    Pulling,
+    /// Ready to start.
+    Present {
+        /// Its content.
+        digest: Digest,
+        /// Launch settings and content together.
+        revision: Revision,
+        /// The port that replicas listen on, after defaults.
+        port: u16,
+    },
+    /// Not to be had.
+    Failed {
+        /// Why, for people.
+        message: String,
+        /// When it is worth another look; `None`: not before the file changes or somebody asks.
+        retry_at: Option<Instant>,
+    },
+}
+
+/// What somebody asked for by hand; each is a moment, and the latest of `wake` and `sleep` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// `tidegate wake`: as if a request had come and gone then.
+    pub wake: Option<Instant>,
+    /// `tidegate sleep`: as if `idle` had passed then, also below `min`, until the next request.
+    pub sleep: Option<Instant>,
+    /// `tidegate restart`: replicas started before then are replaced.
+    pub restart: Option<Instant>,
+}
