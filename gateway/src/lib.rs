@@ -1,1 +1,9 @@
-//! Tidegate.
+//! Tidegate: a gateway that starts containers on demand, scales them with their traffic, and lets them go when idle.
+//! Everything but `main`: the data plane ([`request`]), the control plane ([`control`]), what they share ([`fleet`]).
+
+pub mod clock;
+pub mod fleet;
+pub mod listener;
+pub mod request;
+pub mod router;
+pub mod telemetry;

@@ -1,0 +1,104 @@
+//! One replica as the control loop keeps it: phase, place, and what it handed to the data plane.
+//! Changed only by [`Control`](super::Control).
+
+use std::{net::SocketAddr, sync::Arc, time::{Instant, SystemTime}};
+
+use tidegate_autoscaler::{Phase, snapshot};
+use tidegate_config::{
+    name::{HostName, ReplicaId},
+    spec::{Digest, Observed, Revision, StartSpec},
+};
+use tokio::task::AbortHandle;
+
+use crate::fleet::{Replica, admission::SlotKey};
+
+/// One replica as the control loop keeps it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: ReplicaId,
+    pub(crate) revision: Revision,
+    pub(crate) digest: Digest,
+    pub(crate) host: HostName,
+    pub(crate) phase: Phase,
+    pub(crate) since: Instant,
+    /// When its start was asked for, or when it was adopted.
+    pub(crate) started: Instant,
+    /// When the engine made it, for people.
+    pub(crate) created: SystemTime,
+    pub(crate) adopted: bool,
+    pub(crate) address: Option<SocketAddr>,
+    /// Its place in the gate: the oldest first.
+    pub(crate) slot: SlotKey,
+    /// Its connections, once it has been ready.
+    pub(crate) replica: Option<Arc<Replica>>,
+    /// Requests that it ran when the gate was last sampled.
+    pub(crate) in_flight: u32,
+    /// What probes it now.
+    pub(crate) prober: Option<AbortHandle>,
+    /// A call that ends it is under way.
+    pub(crate) ending: bool,
+}
+
+impl Member {
+    /// A replica that is about to be started.
+    pub(crate) fn starting(spec: &StartSpec, host: HostName, slot: SlotKey, now: Instant) -> Self {
+        Self {
+            id: spec.id.clone(),
+            revision: spec.revision.clone(),
+            digest: spec.digest.clone(),
+            host,
+            phase: Phase::Starting,
+            since: now,
+            started: now,
+            created: SystemTime::now(),
+            adopted: false,
+            address: None,
+            slot,
+            replica: None,
+            in_flight: 0,
+            prober: None,
+            ending: false,
+        }
+    }
+
+    /// A replica that an earlier run of the gateway started; it counts once it passes its probe.
+    pub(crate) fn adopted(seen: &Observed, host: HostName, slot: SlotKey, now: Instant) -> Self {
+        Self {
+            id: seen.id.clone(),
+            revision: seen.revision.clone(),
+            digest: seen.digest.clone(),
+            host,
+            phase: Phase::Starting,
+            since: now,
+            started: now,
+            created: seen.created,
+            adopted: true,
+            address: seen.address,
+            slot,
+            replica: None,
+            in_flight: 0,
+            prober: None,
+            ending: false,
+        }
+    }
+
+    /// What decisions see of it.
+    pub(crate) fn seen(&self) -> snapshot::Replica {
+        snapshot::Replica {
+            id: self.id.clone(),
+            revision: self.revision.clone(),
+            phase: self.phase.clone(),
+            since: self.since,
+            started: self.started,
+            host: self.host.clone(),
+            in_flight: self.in_flight,
+        }
+    }
+
+    /// Stops probing it.
+    pub(crate) fn stop_probing(&mut self) {
+        if let Some(prober) = self.prober.take() {
+            prober.abort();
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One service as both planes see it: its gate, its settings, its counters.
+//! The request path calls [`Service::enter`]; the control loop sets slots, closes and samples.
+//! Holds: a lease is given back exactly once, by `Drop`; grants are delivered outside the gate's lock.
+//! Absent: phases, probes, decisions.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tidegate_config::{model, name::ServiceName};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    admission::{Entry, Gate, Grant, Grants, Sample, SlotKey, TicketId},
+    bell::Bell,
+    replica::Replica,
+    retries::Budget,
+};
+use crate::{clock, request::Refusal, telemetry::ServiceMetrics};
+
+/// What a waiting request is told.
+type Waiter = oneshot::Sender<Result<Lease, Refusal>>;
+
+/// One service as both planes see it.
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its counters.
+    pub metrics: ServiceMetrics,
+    /// What its retries may cost.
+    pub(crate) retries: Mutex<Budget>,
+    settings: ArcSwap<model::Service>,
+    gate: Mutex<Gate<Arc<Replica>, Waiter>>,
+    refusal: ArcSwap<Refusal>,
+    bell: Bell,
+    tasks: TaskTracker,
+}
+
+impl Service {
+    /// A service without replicas.
+    #[must_use]
+    pub fn new(settings: Arc<model::Service>, bell: Bell, tasks: TaskTracker, seed: u64) -> Self {
+        let now = clock::now();
+        Self {
+            name: settings.name.clone(),
+            metrics: ServiceMetrics::new(&settings.name),
+            retries: Mutex::new(Budget::new(now)),
+            gate: Mutex::new(Gate::new(now, settings.scaling.queue, seed)),
+            settings: ArcSwap::new(settings),
+            refusal: ArcSwap::from_pointee(Refusal::ShuttingDown),
+            bell,
+            tasks,
+        }
+    }
+
+    /// The settings as of now.
+    pub fn settings(&self) -> Arc<model::Service> {
+        self.settings.load_full()
+    }
+
+    /// Takes new settings; running requests keep what they have begun with.
+    pub fn set_settings(&self, settings: Arc<model::Service>) {
+        self.gate.lock().set_limit(settings.scaling.queue);
+        self.settings.store(settings);
+    }
+
+    /// Asks for a lease; waits for one until `deadline`. Dropping the future gives the ticket back at once.
+    ///
+    /// # Errors
+    /// The refusal to answer with: the queue is full, the service is closed, or nothing came free in time.
+    pub async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Refusal> {
+        let mut waiting = None;
+        let entry = self.gate.lock().enter(clock::now(), || {
+            let (waiter, lease) = oneshot::channel();
+            waiting = Some(lease);
+            waiter
+        });
+        match (entry, waiting) {
+            (Entry::Granted(grant), _) => Ok(self.lease(grant)),
+            (Entry::Queued(ticket), Some(lease)) => self.wait(ticket, lease, deadline).await,
+            (Entry::Queued(_), None) => unreachable!("the gate makes a waiter for each ticket"),
+            (Entry::Full, _) => Err(Refusal::QueueFull),
+            (Entry::Closed, _) => Err((**self.refusal.load()).clone()),
+        }
+    }
+
+    /// Swaps the lease of a failed attempt for the next one, before all that wait.
+    ///
+    /// # Errors
+    /// As [`Service::enter`].
+    pub async fn swap(self: &Arc<Self>, lease: Lease, deadline: Instant) -> Result<Lease, Refusal> {
+        let (waiter, next) = oneshot::channel();
+        let slot = lease.into_slot();
+        let (entry, grants) = self.gate.lock().swap(clock::now(), slot, || waiter);
+        self.deliver(grants);
+        match entry {
+            Entry::Queued(ticket) => self.wait(ticket, next, deadline).await,
+            Entry::Granted(_) | Entry::Full | Entry::Closed => unreachable!("a swap always queues at the head"),
+        }
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        ticket: TicketId,
+        lease: oneshot::Receiver<Result<Lease, Refusal>>,
+        deadline: Instant,
+    ) -> Result<Lease, Refusal> {
+        let _ticket = Ticket { service: self, id: ticket };
+        if !self.gate.lock().has_capacity() {
+            self.bell.ring(&self.name);
+        }
+        match tokio::time::timeout_at(deadline.into(), lease).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Refusal::ShuttingDown),
+            Err(_) => Err(self.hold_refusal()),
+        }
+    }
+
+    /// What a request is told whose hold deadline has passed.
+    fn hold_refusal(&self) -> Refusal {
+        match &**self.refusal.load() {
+            pulling @ Refusal::Pulling { .. } => pulling.clone(),
+            _ => Refusal::HoldDeadline,
+        }
+    }
+
+    /// Sets how many requests at once a replica may run: 0 for one that drains.
+    pub fn set_slots(self: &Arc<Self>, key: SlotKey, replica: &Arc<Replica>, capacity: u32) {
+        let grants = self.gate.lock().set_slots(clock::now(), key, replica, capacity);
+        self.deliver(grants);
+    }
+
+    /// Forgets a replica.
+    pub fn remove_slots(&self, key: SlotKey) {
+        self.gate.lock().remove(key);
+    }
+
+    /// The replica of `lease` did not take a connection: it gets nothing for a moment.
+    pub(crate) fn suspend(self: &Arc<Self>, lease: &Lease) {
+        let Some(until) = self.gate.lock().suspend(clock::now(), lease.slot) else { return };
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            let grants = service.gate.lock().resume(clock::now());
+            service.deliver(grants);
+        });
+        self.bell.suspect(&lease.replica.id);
+    }
+
+    /// The replica of `lease`, which had been suspended, answered.
+    pub(crate) fn answered(&self, lease: &Lease) {
+        self.gate.lock().answered(lease.slot);
+    }
+
+    /// Refuses what waits and what comes while no replica takes requests.
+    pub fn close(&self, refusal: Refusal) {
+        self.refusal.store(Arc::new(refusal.clone()));
+        let refused = self.gate.lock().close(clock::now());
+        for waiter in refused {
+            // One that has left meanwhile needs no answer.
+            drop(waiter.send(Err(refusal.clone())));
+        }
+    }
+
+    /// Undoes [`Service::close`]. `pulling`: what to say if the hold deadline passes meanwhile.
+    pub fn open(&self, pulling: Option<Refusal>) {
+        self.refusal.store(Arc::new(pulling.unwrap_or(Refusal::HoldDeadline)));
+        self.gate.lock().open();
+    }
+
+    /// What the control loop wants to know; see [`Gate::sample`].
+    pub fn sample(&self, now: Instant) -> Sample {
+        self.gate.lock().sample(now)
+    }
+
+    /// Requests that wait and requests that run.
+    pub fn counts(&self) -> (u32, u32) {
+        self.gate.lock().counts()
+    }
+
+    fn lease(self: &Arc<Self>, grant: Grant<Arc<Replica>>) -> Lease {
+        Lease { service: Arc::clone(self), slot: grant.slot, replica: grant.replica, spent: false }
+    }
+
+    fn deliver(self: &Arc<Self>, grants: Grants<Arc<Replica>, Waiter>) {
+        for (waiter, grant) in grants {
+            // A waiter that has just left hands the lease back in the error, and its drop returns the slot.
+            drop(waiter.send(Ok(self.lease(grant))));
+        }
+    }
+
+    fn leave(self: &Arc<Self>, slot: SlotKey) {
+        let mut gate = self.gate.lock();
+        let grants = gate.leave(clock::now(), slot);
+        let drained = gate.is_drained(slot);
+        drop(gate);
+        self.deliver(grants);
+        if drained {
+            self.bell.ring(&self.name);
+        }
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service({})", self.name)
+    }
+}
+
+/// A place in the queue; given back when the request leaves before its turn.
+struct Ticket<'s> {
+    service: &'s Arc<Service>,
+    id: TicketId,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.service.gate.lock().cancel(clock::now(), self.id);
+    }
+}
+
+/// The right to send one request attempt to one replica; given back when dropped.
+#[must_use = "dropping a lease gives it back"]
+pub struct Lease {
+    service: Arc<Service>,
+    slot: SlotKey,
+    spent: bool,
+    /// The replica that it is for.
+    pub replica: Arc<Replica>,
+}
+
+impl Lease {
+    fn into_slot(mut self) -> SlotKey {
+        self.spent = true;
+        self.slot
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.service.leave(self.slot);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.replica.id)
+    }
+}
+
+/// When a request that arrives `now` has waited long enough.
+#[must_use]
+pub fn hold_deadline(now: Instant, hold: Duration) -> Instant {
+    // A hold of years overflows nothing: far enough is far enough.
+    now.checked_add(hold).unwrap_or(now + Duration::from_secs(86_400 * 365))
+}

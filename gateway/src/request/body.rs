@@ -1,0 +1,179 @@
+//! Bodies in both directions, each holding what must live as long as it flows: the lease, the account, the connection.
+//! Holds: a [`Hold`] ends when request body and response body have both ended or been dropped.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use super::{accounting::Account, upstream::Returning};
+use crate::fleet::Lease;
+
+/// What an exchange holds until both its bodies have ended.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// Given back first, so that the next request need not wait for our bookkeeping.
+    lease: Mutex<Option<Lease>>,
+    /// Closed when the hold ends.
+    pub(crate) account: Account,
+}
+
+impl Hold {
+    pub(crate) fn new(account: Account) -> Arc<Self> {
+        Arc::new(Self { lease: Mutex::new(None), account })
+    }
+
+    /// Holds the lease of the current attempt.
+    pub(crate) fn put(&self, lease: Lease) {
+        *self.lease.lock() = Some(lease);
+    }
+
+    /// Takes the lease of an attempt that failed.
+    pub(crate) fn take(&self) -> Option<Lease> {
+        self.lease.lock().take()
+    }
+}
+
+/// A response's body as the client gets it.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Full(Option<Bytes>),
+    Upstream { inner: Incoming, held: Option<(Returning, Arc<Hold>)> },
+}
+
+impl Body {
+    /// A body of ours.
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self(Kind::Full(Some(bytes)))
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Kind::Full(None))
+    }
+
+    /// A replica's body. The connection goes back to its pool when the body has ended well.
+    pub(crate) fn upstream(inner: Incoming, connection: Returning, hold: Arc<Hold>) -> Self {
+        let mut body = Self(Kind::Upstream { inner, held: Some((connection, hold)) });
+        body.end_if_ended();
+        body
+    }
+
+    fn end_if_ended(&mut self) {
+        if let Kind::Upstream { inner, held } = &mut self.0
+            && http_body::Body::is_end_stream(inner)
+            && let Some((connection, _hold)) = held.take()
+        {
+            connection.give_back();
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let inner = match &mut self.0 {
+            Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Upstream { inner, .. } => inner,
+        };
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        match (&frame, &mut self.0) {
+            (None, Kind::Upstream { held, .. }) => {
+                if let Some((connection, _hold)) = held.take() {
+                    connection.give_back();
+                }
+            }
+            (Some(Err(_)), Kind::Upstream { held, .. }) => {
+                if let Some((_, hold)) = held.take() {
+                    hold.account.broke_off();
+                }
+            }
+            (Some(Ok(_)), _) => self.end_if_ended(),
+            (_, Kind::Full(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Upstream { inner, .. } => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Upstream { inner, .. } => inner.size_hint(),
+        }
+    }
+}
+
+/// A request's body on its way to a replica.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// None.
+    Empty,
+    /// Kept for a replay.
+    Kept(Option<Bytes>),
+    /// As it arrives; the exchange is held until it has ended.
+    Flowing {
+        /// The client's body.
+        inner: Incoming,
+        /// Let go at the body's end.
+        hold: Option<Arc<Hold>>,
+    },
+}
+
+impl http_body::Body for Outbound {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Flowing { inner, hold } => {
+                let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) || inner.is_end_stream() {
+                    *hold = None;
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Kept(None) => true,
+            Self::Kept(Some(_)) => false,
+            Self::Flowing { inner, .. } => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Kept(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Flowing { inner, .. } => inner.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! One request's way to a replica and back: lease, send, and on failure swap the lease and send again.
+//! Called by [`handle`](super::handle) with a head that is ready to be forwarded.
+
+use std::{
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request::Parts};
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tidegate_config::{model, spec::Protocol};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    accounting::Account,
+    body::{Body, Hold, Outbound},
+    headers,
+    refusal::Refusal,
+    response::{self, Timing},
+    retry::{self, Verdict},
+    upgrade,
+    upstream::{Failed, Returning},
+};
+use crate::{
+    clock,
+    fleet::{Service, service::hold_deadline},
+};
+
+/// One request on its way.
+pub(crate) struct Exchange {
+    pub(crate) service: Arc<Service>,
+    pub(crate) settings: Arc<model::Service>,
+    /// The head as it is forwarded.
+    pub(crate) head: Parts,
+    pub(crate) body: Incoming,
+    /// The client's end of a tunnel, if it asked for one, and the protocol that it asked for.
+    pub(crate) upgrade: Option<(OnUpgrade, http::HeaderValue)>,
+    pub(crate) arrived: Instant,
+    pub(crate) timing_headers: bool,
+}
+
+/// Runs one exchange. Tunnels go on in `tasks`.
+pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<Response<Body>, Refusal> {
+    let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived));
+    let client = exchange.upgrade.take();
+    let timing_headers = exchange.timing_headers;
+    let answer = attempts(exchange, &hold, client.as_ref().map(|(_, to)| to)).await;
+    match answer {
+        Ok((response, returning, timing)) => {
+            hold.account.answered(response.status());
+            Ok(finish(response, returning, hold, client, timing_headers.then_some(timing), tasks))
+        }
+        Err(refusal) => {
+            hold.account.answered(refusal.status());
+            Err(refusal)
+        }
+    }
+}
+
+async fn attempts(
+    exchange: Exchange,
+    hold: &Arc<Hold>,
+    upgrade_to: Option<&http::HeaderValue>,
+) -> Result<(Response<Incoming>, Returning, Timing), Refusal> {
+    let Exchange { service, settings, mut head, body, arrived, .. } = exchange;
+    let deadline = hold_deadline(arrived, settings.scaling.hold);
+    if let Some(to) = upgrade_to {
+        head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
+        head.headers.insert(http::header::UPGRADE, to.clone());
+    }
+    fit_protocol(&mut head, settings.launch.protocol);
+    let (body, copy) = outbound(&head, body, hold).await?;
+    let copy = copy.map(|bytes| (head.clone(), bytes));
+
+    let mut lease = service.enter(deadline).await?;
+    let granted = clock::now();
+    service.metrics.waited(granted.saturating_duration_since(arrived));
+    service.retries.lock().request(granted);
+    let mut request = Request::from_parts(head, body);
+    let mut retried = false;
+    loop {
+        let replica = Arc::clone(&lease.replica);
+        hold.put(lease);
+        let failed = match replica.pool.send(request, &settings.upstream).await {
+            Ok((response, returning)) => {
+                if retried && let Some(lease) = hold.take() {
+                    service.answered(&lease);
+                    hold.put(lease);
+                }
+                let timing = Timing {
+                    queue: granted.saturating_duration_since(arrived),
+                    start: replica.cold_start_for(arrived),
+                    upstream: clock::now().saturating_duration_since(granted),
+                };
+                return Ok((response, returning, timing));
+            }
+            Err(failed) => failed,
+        };
+        lease = hold.take().expect("the lease that was put there just before the attempt");
+        let replayable = copy.is_some();
+        let Failed { failure, unsent, error } = failed;
+        let budget = service.retries.lock().retry(clock::now());
+        tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");
+        match retry::verdict(failure, replayable, budget) {
+            Verdict::Refuse(refusal) => {
+                service.metrics.upstream_failed(failure.label());
+                return Err(refusal);
+            }
+            Verdict::Again { suspend } => {
+                if suspend {
+                    service.suspend(&lease);
+                }
+                service.metrics.retries.increment(1);
+                retried = true;
+                lease = service.swap(lease, deadline).await?;
+            }
+        }
+        request = match (unsent, &copy) {
+            (Some(request), _) => request,
+            (None, Some((head, bytes))) => Request::from_parts(head.clone(), kept(bytes)),
+            (None, None) => return Err(Refusal::UpstreamReset),
+        };
+    }
+}
+
+/// The body as it is sent, and a copy if it is small enough and the request may be sent twice.
+async fn outbound(
+    head: &Parts,
+    body: Incoming,
+    hold: &Arc<Hold>,
+) -> Result<(Outbound, Option<Bytes>), Refusal> {
+    let idempotent = retry::is_idempotent(&head.method);
+    if http_body::Body::is_end_stream(&body) {
+        return Ok((Outbound::Empty, idempotent.then(Bytes::new)));
+    }
+    let length = http_body::Body::size_hint(&body).upper();
+    if idempotent && length.is_some_and(|length| length <= retry::REPLAY_BYTES) {
+        let limit = usize::try_from(retry::REPLAY_BYTES).expect("64 KiB");
+        let read = Limited::new(body, limit).collect().await;
+        let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
+        return Ok((kept(&bytes), Some(bytes)));
+    }
+    Ok((Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) }, None))
+}
+
+fn kept(bytes: &Bytes) -> Outbound {
+    if bytes.is_empty() { Outbound::Empty } else { Outbound::Kept(Some(bytes.clone())) }
+}
+
+/// The head in the replica's dialect: HTTP/2 wants the authority in the target, HTTP/1.1 in `Host`.
+fn fit_protocol(head: &mut Parts, protocol: Protocol) {
+    match protocol {
+        Protocol::Http1 => head.version = Version::HTTP_11,
+        Protocol::H2c => {
+            head.version = Version::HTTP_2;
+            let authority = head.headers.remove(HOST);
+            let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+            let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
+            head.uri = uri.unwrap_or_default();
+        }
+    }
+}
+
+fn finish(
+    mut upstream: Response<Incoming>,
+    returning: Returning,
+    hold: Arc<Hold>,
+    client: Option<(OnUpgrade, http::HeaderValue)>,
+    timing: Option<Timing>,
+    tasks: &TaskTracker,
+) -> Response<Body> {
+    if upstream.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some((client, to)) = client
+    {
+        let replica = hyper::upgrade::on(&mut upstream);
+        tasks.spawn(upgrade::tunnel(client, replica, hold));
+        let (mut head, _) = upstream.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
+        head.headers.insert(http::header::UPGRADE, to);
+        response::time(&mut head.headers, timing);
+        return Response::from_parts(head, Body::empty());
+    }
+    let (mut head, body) = upstream.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    response::time(&mut head.headers, timing);
+    head.version = Version::HTTP_11;
+    Response::from_parts(head, Body::upstream(body, returning, hold))
+}

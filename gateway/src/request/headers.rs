@@ -1,0 +1,229 @@
+//! What may cross the gateway in a head: hop-by-hop fields are taken out both ways (RFC 9110, 7.6.1), and what tells
+//! where a request came from is ours to say unless the peer is trusted. Pure.
+
+use std::{net::IpAddr, net::SocketAddr};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use ipnet::IpNet;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// httpoxy: CGI programs would take it for their own proxy setting.
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_TIDEGATE_COLD: HeaderName = HeaderName::from_static("x-tidegate-cold");
+
+/// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let to = headers.get(UPGRADE).filter(|_| asks)?;
+    let h2c = to.to_str().is_ok_and(|to| to.split(',').any(|t| t.trim().eq_ignore_ascii_case("h2c")));
+    (!h2c).then(|| to.clone())
+}
+
+/// Takes out what concerns one connection only, and what `Connection` names as such.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
+        for name in named {
+            // A client that names Host or its like would have us drop what we must pass on.
+            if name != HOST && name != FORWARDED && name != X_FORWARDED_FOR {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
+        headers.remove(name);
+    }
+}
+
+/// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
+pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
+    let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    strip_hop_by_hop(headers);
+    for name in [TE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY, X_TIDEGATE_COLD] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    drop_underscored(headers);
+    set_forwarded(headers, host, from);
+}
+
+/// Where a request came from.
+pub(crate) struct From<'f> {
+    /// The connection's other end.
+    pub(crate) peer: SocketAddr,
+    /// Whose word on forwarding is believed.
+    pub(crate) trusted: &'f [IpNet],
+}
+
+impl From<'_> {
+    fn is_trusted(&self) -> bool {
+        let address = self.peer.ip().to_canonical();
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Fields whose names a CGI-like backend cannot tell from ours (`X_Forwarded_For`) are taken out.
+fn drop_underscored(headers: &mut HeaderMap) {
+    let alias = |name: &HeaderName| {
+        let text = name.as_str();
+        text.contains('_') && (text.starts_with("x_forwarded") || text.starts_with("x_real") || text.starts_with("x-forwarded_"))
+    };
+    let aliases: Vec<HeaderName> = headers.keys().filter(|name| alias(name)).cloned().collect();
+    for name in aliases {
+        headers.remove(name);
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
+    let peer = from.peer.ip().to_canonical();
+    let trusted = !from.trusted.is_empty() && from.is_trusted();
+    let known = headers.contains_key(X_FORWARDED_FOR) && trusted;
+    let chain = if known { joined(headers, &X_FORWARDED_FOR, peer) } else { text(&peer.to_string()) };
+    headers.insert(X_FORWARDED_FOR, chain);
+    if !trusted || !headers.contains_key(X_REAL_IP) {
+        headers.insert(X_REAL_IP, text(&peer.to_string()));
+    }
+    if !trusted || !headers.contains_key(X_FORWARDED_HOST) {
+        headers.insert(X_FORWARDED_HOST, text(host));
+    }
+    if !trusted || !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
+    if headers.contains_key(FORWARDED) {
+        if trusted {
+            let hop = forwarded_hop(peer);
+            let chain = headers.get(FORWARDED).and_then(|v| v.to_str().ok()).map(|v| text(&format!("{v}, {hop}")));
+            headers.insert(FORWARDED, chain.unwrap_or_else(|| text(&hop)));
+        } else {
+            headers.insert(FORWARDED, text(&forwarded_hop(peer)));
+        }
+    }
+}
+
+fn forwarded_hop(peer: IpAddr) -> String {
+    match peer {
+        IpAddr::V4(ip) => format!("for={ip};proto=http"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto=http"),
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> HeaderValue {
+    let before: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    text(&format!("{}, {peer}", before.join(", ")))
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// HTTP/2 may send cookies in pieces; HTTP/1.1 wants one field (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&str, &str)]) -> HeaderMap {
+        let parse = |(name, value): &(&str, &str)| {
+            (name.parse::<HeaderName>().expect("a name"), HeaderValue::from_str(value).expect("a value"))
+        };
+        list.iter().map(parse).collect()
+    }
+
+    fn prepared(list: &[(&str, &str)], trusted: &[&str]) -> HeaderMap {
+        let mut headers = headers(list);
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("a net")).collect();
+        let peer = "10.1.2.3:5000".parse().expect("an address");
+        prepare_request(&mut headers, "api.org", &From { peer, trusted: &trusted });
+        headers
+    }
+
+    fn get<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+        headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here() {
+        let got = prepared(
+            &[
+                ("connection", "close, X-Hop, host"),
+                ("host", "api.org"),
+                ("x-hop", "1"),
+                ("keep-alive", "timeout=5"),
+                ("te", "gzip, trailers"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAA"),
+                ("proxy", "evil"),
+                ("x-keep", "1"),
+            ],
+            &[],
+        );
+        for gone in ["connection", "x-hop", "keep-alive", "transfer-encoding", "upgrade", "http2-settings", "proxy"] {
+            assert_eq!(get(&got, gone), None, "{gone}");
+        }
+        assert_eq!((get(&got, "x-keep"), get(&got, "host"), get(&got, "te")), (Some("1"), Some("api.org"), Some("trailers")));
+    }
+
+    #[test]
+    fn only_a_trusted_peer_is_believed() {
+        let said = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.1.1.1")];
+        let got = prepared(&said, &["192.168.0.0/16"]);
+        assert_eq!(get(&got, "x-forwarded-for"), Some("10.1.2.3"));
+        assert_eq!(get(&got, "x-forwarded-proto"), Some("http"));
+        assert_eq!(get(&got, "forwarded"), Some("for=10.1.2.3;proto=http"));
+        let got = prepared(&said, &["10.0.0.0/8"]);
+        assert_eq!(get(&got, "x-forwarded-for"), Some("1.1.1.1, 10.1.2.3"));
+        assert_eq!(get(&got, "x-forwarded-proto"), Some("https"));
+        assert_eq!(get(&got, "forwarded"), Some("for=1.1.1.1, for=10.1.2.3;proto=http"));
+    }
+
+    #[test]
+    fn aliases_with_underscores_are_dropped() {
+        let got = prepared(&[("x_forwarded_for", "1.1.1.1"), ("my_own", "1")], &[]);
+        assert_eq!((get(&got, "x_forwarded_for"), get(&got, "my_own")), (None, Some("1")));
+    }
+
+    #[test]
+    fn upgrades_are_seen_and_h2c_is_not_one() {
+        let asks = |connection, to| upgrade(&headers(&[("connection", connection), ("upgrade", to)])).is_some();
+        assert!(asks("keep-alive, Upgrade", "websocket"));
+        assert!(!asks("Upgrade, HTTP2-Settings", "h2c"));
+        assert!(!asks("close", "websocket"));
+    }
+
+    #[test]
+    fn cookies_become_one_field() {
+        let mut got = headers(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut got);
+        assert_eq!(get(&got, "cookie"), Some("a=1; b=2"));
+    }
+}

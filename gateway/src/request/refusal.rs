@@ -1,0 +1,159 @@
+//! The closed list of answers that are ours: each a status, a reason that machines read, and whether waiting helps.
+//! Becomes HTTP in [`response`](super::response) and nowhere else.
+
+use std::time::Instant;
+
+use http::StatusCode;
+
+/// Why a request got an answer of ours. Clones are cheap enough for the moment when a thousand waiters get the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// No route leads anywhere.
+    #[error("no service has a route for this host and path")]
+    NoRoute,
+    /// As many requests wait as may.
+    #[error("too many requests wait for this service")]
+    QueueFull,
+    /// The image is still being downloaded.
+    #[error("the service's image is still being pulled")]
+    Pulling {
+        /// In words, for `expose_errors`.
+        cause: String,
+    },
+    /// Replicas do not start; see `again`.
+    #[error("the service did not start")]
+    StartFailed {
+        /// In words, for `expose_errors`.
+        cause: String,
+        /// When the next start is tried.
+        again: Option<Instant>,
+    },
+    /// Replicas keep failing; see `again`.
+    #[error("the service fails again and again")]
+    CrashLooping {
+        /// In words, for `expose_errors`.
+        cause: String,
+        /// When the next start is tried.
+        again: Option<Instant>,
+    },
+    /// No host has room.
+    #[error("no host has room for the service")]
+    OutOfResources {
+        /// In words, for `expose_errors`.
+        cause: String,
+    },
+    /// No host answers.
+    #[error("no host can run the service now")]
+    NoCapacity {
+        /// In words, for `expose_errors`.
+        cause: String,
+    },
+    /// The gateway stops, or the service was taken out of the file.
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+    /// Nothing came free within the hold deadline.
+    #[error("no replica was ready within the hold deadline")]
+    HoldDeadline,
+    /// No replica took a connection.
+    #[error("the replica did not take a connection")]
+    UpstreamRefused,
+    /// The replica broke off before its response began, and the request could not be sent again.
+    #[error("the replica broke off before it answered")]
+    UpstreamReset,
+    /// The response did not begin in time.
+    #[error("the replica did not answer in time")]
+    UpstreamTimeout,
+    /// We broke. The request was lost, nothing else was.
+    #[error("an error inside the gateway")]
+    Internal,
+}
+
+impl Refusal {
+    /// The word that machines read: the closed list of the contract.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::NoRoute => "no_route",
+            Self::QueueFull => "queue_full",
+            Self::Pulling { .. } => "pulling",
+            Self::StartFailed { .. } => "start_failed",
+            Self::CrashLooping { .. } => "crash_looping",
+            Self::OutOfResources { .. } => "out_of_resources",
+            Self::NoCapacity { .. } => "no_capacity",
+            Self::ShuttingDown => "shutting_down",
+            Self::HoldDeadline => "hold_deadline",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The status that it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::QueueFull
+            | Self::Pulling { .. }
+            | Self::StartFailed { .. }
+            | Self::CrashLooping { .. }
+            | Self::OutOfResources { .. }
+            | Self::NoCapacity { .. }
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HoldDeadline | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamRefused | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// After how many seconds another try may go better; `None` where waiting does not help.
+    #[must_use]
+    pub fn retry_after(&self, now: Instant) -> Option<u64> {
+        match self {
+            Self::StartFailed { again, .. } | Self::CrashLooping { again, .. } => {
+                again.map(|at| at.saturating_duration_since(now).as_secs_f64().ceil().max(1.0)).map(whole)
+            }
+            Self::QueueFull | Self::ShuttingDown | Self::HoldDeadline => Some(1),
+            Self::Pulling { .. } => Some(5),
+            Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
+            Self::BadRequest(_)
+            | Self::NoRoute
+            | Self::UpstreamRefused
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout
+            | Self::Internal => None,
+        }
+    }
+
+    /// What happened behind it, for operators, and for clients with `expose_errors`.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Pulling { cause }
+            | Self::StartFailed { cause, .. }
+            | Self::CrashLooping { cause, .. }
+            | Self::OutOfResources { cause }
+            | Self::NoCapacity { cause } => Some(cause),
+            Self::BadRequest(_)
+            | Self::NoRoute
+            | Self::QueueFull
+            | Self::ShuttingDown
+            | Self::HoldDeadline
+            | Self::UpstreamRefused
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout
+            | Self::Internal => None,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a back-off, at least 1")]
+fn whole(seconds: f64) -> u64 {
+    seconds as u64
+}

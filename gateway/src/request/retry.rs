@@ -1,0 +1,98 @@
+//! Whether a failed attempt may be made again. Pure; the budget is asked by the caller.
+//! Connect failures: any method, nothing was sent. Later: only what is replayable, before its response has begun.
+
+use http::Method;
+
+use super::refusal::Refusal;
+
+/// Bodies up to this size are kept for a replay.
+pub(crate) const REPLAY_BYTES: u64 = 64 << 10;
+
+/// How an attempt failed before its response began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The replica did not take a connection.
+    Connect,
+    /// We could not even try: out of file descriptors or ports.
+    Ours,
+    /// The connection was gone before anything was sent on it.
+    NotSent,
+    /// It broke off after something may have been sent.
+    Reset,
+    /// The response did not begin in time.
+    Timeout,
+    /// The client's side of the exchange failed.
+    Client,
+}
+
+impl Failure {
+    /// A word for metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Ours => "ours",
+            Self::NotSent => "not_sent",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Swap the lease and send again.
+    Again {
+        /// Whether the replica is to be left alone for a moment.
+        suspend: bool,
+    },
+    /// Answer with this.
+    Refuse(Refusal),
+}
+
+/// Whether a request of this method may be sent twice if its body can.
+pub(crate) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// What to do about a failed attempt. `replayable`: idempotent, and with no body or one that was kept.
+pub(crate) fn verdict(failure: Failure, replayable: bool, within_budget: bool) -> Verdict {
+    match failure {
+        Failure::Connect if within_budget => Verdict::Again { suspend: true },
+        Failure::Connect => Verdict::Refuse(Refusal::UpstreamRefused),
+        Failure::NotSent if within_budget => Verdict::Again { suspend: false },
+        Failure::Reset if replayable && within_budget => Verdict::Again { suspend: false },
+        Failure::NotSent | Failure::Reset => Verdict::Refuse(Refusal::UpstreamReset),
+        Failure::Timeout => Verdict::Refuse(Refusal::UpstreamTimeout),
+        Failure::Ours => Verdict::Refuse(Refusal::NoCapacity { cause: "out of sockets".into() }),
+        Failure::Client => Verdict::Refuse(Refusal::BadRequest("the request's body broke off")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_sent_again() {
+        let again = |suspend| Verdict::Again { suspend };
+        for (failure, replayable, want) in [
+            (Failure::Connect, false, again(true)),
+            (Failure::NotSent, false, again(false)),
+            (Failure::Reset, true, again(false)),
+            (Failure::Reset, false, Verdict::Refuse(Refusal::UpstreamReset)),
+            (Failure::Timeout, true, Verdict::Refuse(Refusal::UpstreamTimeout)),
+        ] {
+            assert_eq!(verdict(failure, replayable, true), want, "{failure:?}, replayable {replayable}");
+        }
+        assert_eq!(verdict(Failure::Connect, true, false), Verdict::Refuse(Refusal::UpstreamRefused));
+        assert_eq!(verdict(Failure::Reset, true, false), Verdict::Refuse(Refusal::UpstreamReset));
+    }
+
+    #[test]
+    fn posts_are_never_sent_twice() {
+        assert!(is_idempotent(&Method::GET) && is_idempotent(&Method::DELETE));
+        assert!(!is_idempotent(&Method::POST) && !is_idempotent(&Method::PATCH));
+    }
+}

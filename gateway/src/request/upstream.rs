@@ -1,0 +1,229 @@
+//! One replica's connections: opened when needed, kept for reuse, dropped with the replica.
+//! Called by [`exchange`](super::exchange). Holds: a connection is in the pool only between exchanges, and a failure says
+//! whether anything may have been sent. Absent: retries, names to resolve.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tidegate_config::{model::Upstream, spec::Protocol};
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+
+use super::{body::Outbound, retry::Failure};
+use crate::clock;
+
+/// Data that was sent and is not acknowledged for this long ends the connection; Linux alone would try for 15 minutes.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// One replica's connections.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    address: SocketAddr,
+    protocol: Protocol,
+    shared: Arc<Shared>,
+    /// The one HTTP/2 connection. Its lock is held while it is opened, so that a thousand first requests open one.
+    h2: tokio::sync::Mutex<Option<http2::SendRequest<Outbound>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Last used last.
+    idle: Mutex<Vec<Idle>>,
+    /// The connections' tasks. They end with their connections, which end with the pool.
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Outbound>,
+    since: Instant,
+}
+
+/// A failed attempt, with the request if nothing of it was sent.
+pub(crate) struct Failed {
+    /// How it failed.
+    pub(crate) failure: Failure,
+    /// The request as it was given, unless some of it may have been sent.
+    pub(crate) unsent: Option<Request<Outbound>>,
+    /// For the log.
+    pub(crate) error: String,
+}
+
+/// A connection on its way back to its pool, once the response's body has ended.
+#[derive(Debug)]
+pub(crate) struct Returning(Option<(http1::SendRequest<Outbound>, Arc<Shared>)>);
+
+impl Returning {
+    /// The response has ended well: the connection may serve another request.
+    pub(crate) fn give_back(self) {
+        if let Some((sender, shared)) = self.0
+            && !sender.is_closed()
+        {
+            shared.idle.lock().push(Idle { sender, since: clock::now() });
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(address: SocketAddr, protocol: Protocol) -> Self {
+        Self { address, protocol, shared: Arc::default(), h2: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Sends a request and waits for the response's head.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Outbound>,
+        settings: &Upstream,
+    ) -> Result<(Response<Incoming>, Returning), Failed> {
+        match self.protocol {
+            Protocol::Http1 => self.send_http1(request, settings).await,
+            Protocol::H2c => self.send_http2(request, settings).await,
+        }
+    }
+
+    /// Closes connections that have been unused for `idle`.
+    pub(crate) fn reap(&self, now: Instant, idle: Duration) {
+        let fresh = |connection: &Idle| now.saturating_duration_since(connection.since) < idle;
+        self.shared.idle.lock().retain(fresh);
+    }
+
+    async fn send_http1(
+        &self,
+        request: Request<Outbound>,
+        settings: &Upstream,
+    ) -> Result<(Response<Incoming>, Returning), Failed> {
+        let mut sender = match self.reuse(settings.idle_connection).await {
+            Some(sender) => sender,
+            None => match self.connect_http1(settings.connect_timeout).await {
+                Ok(sender) => sender,
+                Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
+            },
+        };
+        let sent = sender.try_send_request(request);
+        let response = match tokio::time::timeout(settings.first_byte_timeout, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                return Err(Failed::sending(unsent, error.error()));
+            }
+            Err(_) => return Err(Failed::timeout()),
+        };
+        Ok((response, Returning(Some((sender, Arc::clone(&self.shared))))))
+    }
+
+    /// A kept connection that is ready, last used first.
+    async fn reuse(&self, idle: Duration) -> Option<http1::SendRequest<Outbound>> {
+        loop {
+            let Idle { mut sender, since } = self.shared.idle.lock().pop()?;
+            // The backend may be closing what it has not used for long; a fresh connection cannot lose that race.
+            let fresh = clock::now().saturating_duration_since(since) < idle;
+            if fresh && sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    async fn connect_http1(
+        &self,
+        timeout: Duration,
+    ) -> Result<http1::SendRequest<Outbound>, (Failure, String)> {
+        let stream = connect(self.address, timeout).await?;
+        let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn send_http2(
+        &self,
+        request: Request<Outbound>,
+        settings: &Upstream,
+    ) -> Result<(Response<Incoming>, Returning), Failed> {
+        let mut sender = match self.shared_http2(settings.connect_timeout).await {
+            Ok(sender) => sender,
+            Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
+        };
+        match tokio::time::timeout(settings.first_byte_timeout, sender.try_send_request(request)).await {
+            Ok(Ok(response)) => Ok((response, Returning(None))),
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                Err(Failed::sending(unsent, error.error()))
+            }
+            Err(_) => Err(Failed::timeout()),
+        }
+    }
+
+    async fn shared_http2(
+        &self,
+        timeout: Duration,
+    ) -> Result<http2::SendRequest<Outbound>, (Failure, String)> {
+        let mut shared = self.h2.lock().await;
+        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let stream = connect(self.address, timeout).await?;
+        let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        *shared = Some(sender.clone());
+        Ok(sender)
+    }
+}
+
+impl Failed {
+    fn sending(unsent: Option<Request<Outbound>>, error: &hyper::Error) -> Self {
+        let failure = match &unsent {
+            Some(_) => Failure::NotSent,
+            None if error.is_user() => Failure::Client,
+            None => Failure::Reset,
+        };
+        Self { failure, unsent, error: error.to_string() }
+    }
+
+    fn timeout() -> Self {
+        Self { failure: Failure::Timeout, unsent: None, error: "no response in time".into() }
+    }
+}
+
+async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (Failure, String)> {
+    let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err((blame(&error), format!("connect to {address}: {error}"))),
+        Err(_) => return Err((Failure::Connect, format!("connect to {address}: nothing within {timeout:?}"))),
+    };
+    let socket = socket2::SockRef::from(&stream);
+    let set = stream.set_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
+    set.map_err(|error| (Failure::Ours, format!("socket options: {error}")))?;
+    Ok(stream)
+}
+
+/// Errors of our own making must not be held against the replica.
+fn blame(error: &io::Error) -> Failure {
+    let ours = [nix::libc::EMFILE, nix::libc::ENFILE, nix::libc::EADDRNOTAVAIL, nix::libc::ENOBUFS, nix::libc::ENOMEM];
+    if error.raw_os_error().is_some_and(|code| ours.contains(&code)) { Failure::Ours } else { Failure::Connect }
+}

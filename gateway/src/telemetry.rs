@@ -1,0 +1,161 @@
+//! Metric names, their help, and the handles that are used again and again; and how logs are set up.
+//! Holds: labels come from closed sets or from the file (services), never from requests.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use tidegate_config::name::ServiceName;
+
+/// Requests answered, by `service` and `code`.
+pub const REQUESTS: &str = "tidegate_requests_total";
+/// From arrival to the end of both bodies, by `service`.
+pub const REQUEST_SECONDS: &str = "tidegate_request_seconds";
+/// Waiting in the gate, by `service`.
+pub const WAIT_SECONDS: &str = "tidegate_wait_seconds";
+/// Requests that hold a lease, by `service`.
+pub const IN_FLIGHT: &str = "tidegate_in_flight";
+/// Requests that wait, by `service`.
+pub const QUEUE: &str = "tidegate_queue";
+/// Refusals, by `reason`.
+pub const REFUSALS: &str = "tidegate_refusals_total";
+/// Attempts that were made again, by `service`.
+pub const RETRIES: &str = "tidegate_retries_total";
+/// Attempts that failed for good, by `service` and `failure`.
+pub const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
+/// Responses that broke off in their body, by `service`.
+pub const BROKEN: &str = "tidegate_responses_broken_total";
+/// Replicas by `service` and `phase`.
+pub const REPLICAS: &str = "tidegate_replicas";
+/// Replicas that the last decision wants, by `service`.
+pub const DESIRED: &str = "tidegate_replicas_desired";
+/// Decisions that changed something, by `service` and `reason`.
+pub const DECISIONS: &str = "tidegate_decisions_total";
+/// From the start call to ready, by `service`.
+pub const START_SECONDS: &str = "tidegate_cold_start_seconds";
+/// Starts that became ready, by `service`.
+pub const STARTS: &str = "tidegate_cold_starts_total";
+/// Replicas that failed, by `service` and `cause`.
+pub const FAILURES: &str = "tidegate_replica_failures_total";
+/// Calls to engines, by `host`, `call` and `outcome`.
+pub const ENGINE_CALLS: &str = "tidegate_engine_calls_total";
+/// How long calls to engines took, by `host` and `call`.
+pub const ENGINE_SECONDS: &str = "tidegate_engine_call_seconds";
+/// Open client connections.
+pub const CONNECTIONS: &str = "tidegate_connections";
+/// Reloads of the file, by `outcome`.
+pub const RELOADS: &str = "tidegate_reloads_total";
+
+/// Every metric: name, kind, unit, help. docs/metrics.md is made from this table.
+pub const ALL: &[(&str, Kind, Unit, &str)] = &[
+    (REQUESTS, Kind::Counter, Unit::Count, "Requests answered, by service and status code (499: the client left first)"),
+    (REQUEST_SECONDS, Kind::Histogram, Unit::Seconds, "From a request's arrival to the end of both its bodies, by service"),
+    (WAIT_SECONDS, Kind::Histogram, Unit::Seconds, "Waiting in the gate before the first attempt, by service"),
+    (IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests that run, by service"),
+    (QUEUE, Kind::Gauge, Unit::Count, "Requests that wait, by service"),
+    (REFUSALS, Kind::Counter, Unit::Count, "Requests that Tidegate itself refused, by reason"),
+    (RETRIES, Kind::Counter, Unit::Count, "Attempts that were made again after a failure, by service"),
+    (UPSTREAM_FAILURES, Kind::Counter, Unit::Count, "Attempts that failed for good, by service and failure"),
+    (BROKEN, Kind::Counter, Unit::Count, "Responses that broke off in their body, by service"),
+    (REPLICAS, Kind::Gauge, Unit::Count, "Replicas, by service and phase"),
+    (DESIRED, Kind::Gauge, Unit::Count, "Replicas that the last decision wants, by service"),
+    (DECISIONS, Kind::Counter, Unit::Count, "Decisions that wanted another number than the one before, by service and reason"),
+    (START_SECONDS, Kind::Histogram, Unit::Seconds, "From the start call to ready, by service"),
+    (STARTS, Kind::Counter, Unit::Count, "Starts that became ready, by service"),
+    (FAILURES, Kind::Counter, Unit::Count, "Replicas that failed, by service and cause"),
+    (ENGINE_CALLS, Kind::Counter, Unit::Count, "Calls to engines, by host, call and outcome"),
+    (ENGINE_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of calls to engines, by host and call"),
+    (CONNECTIONS, Kind::Gauge, Unit::Count, "Open client connections"),
+    (RELOADS, Kind::Counter, Unit::Count, "Reloads of the configuration file, by outcome"),
+];
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// Tells the recorder what each metric means.
+pub fn describe() {
+    for (name, kind, unit, help) in ALL {
+        match kind {
+            Kind::Counter => describe_counter!(*name, *unit, *help),
+            Kind::Gauge => describe_gauge!(*name, *unit, *help),
+            Kind::Histogram => describe_histogram!(*name, *unit, *help),
+        }
+    }
+}
+
+/// One service's handles, so that no request looks one up by its labels.
+pub struct ServiceMetrics {
+    service: String,
+    codes: Box<[OnceLock<Counter>]>,
+    seconds: Histogram,
+    wait: Histogram,
+    /// Attempts that were made again.
+    pub retries: Counter,
+    /// Responses that broke off.
+    pub broken: Counter,
+    /// Requests that run.
+    pub in_flight: Gauge,
+    /// Requests that wait.
+    pub queue: Gauge,
+    /// Replicas that the last decision wants.
+    pub desired: Gauge,
+}
+
+/// Statuses that HTTP can express: 100 to 999.
+const STATUSES: usize = 900;
+
+impl ServiceMetrics {
+    /// The handles of a service.
+    #[must_use]
+    pub fn new(service: &ServiceName) -> Self {
+        let label = service.to_string();
+        Self {
+            codes: std::iter::repeat_with(OnceLock::new).take(STATUSES).collect(),
+            seconds: histogram!(REQUEST_SECONDS, "service" => label.clone()),
+            wait: histogram!(WAIT_SECONDS, "service" => label.clone()),
+            retries: counter!(RETRIES, "service" => label.clone()),
+            broken: counter!(BROKEN, "service" => label.clone()),
+            in_flight: gauge!(IN_FLIGHT, "service" => label.clone()),
+            queue: gauge!(QUEUE, "service" => label.clone()),
+            desired: gauge!(DESIRED, "service" => label.clone()),
+            service: label,
+        }
+    }
+
+    /// One request has ended.
+    pub fn request(&self, status: u16, took: Duration) {
+        if let Some(code) = usize::from(status).checked_sub(100).and_then(|index| self.codes.get(index)) {
+            let new = || counter!(REQUESTS, "service" => self.service.clone(), "code" => status.to_string());
+            code.get_or_init(new).increment(1);
+        }
+        self.seconds.record(took);
+    }
+
+    /// One request got its first lease.
+    pub fn waited(&self, wait: Duration) {
+        self.wait.record(wait);
+    }
+
+    /// One attempt failed for good.
+    pub fn upstream_failed(&self, failure: &'static str) {
+        counter!(UPSTREAM_FAILURES, "service" => self.service.clone(), "failure" => failure).increment(1);
+    }
+}
+
+impl std::fmt::Debug for ServiceMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ServiceMetrics({})", self.service)
+    }
+}
+
+/// A request was refused by us.
+pub fn refused(reason: &'static str) {
+    counter!(REFUSALS, "reason" => reason).increment(1);
+}
