@@ -1,1 +1,109 @@
-//! Tidegate.
+//! Open-loop load over HTTP: requests go out when the plan says, whether or not earlier ones were answered, and each
+//! latency counts from the instant planned for it, so that a stall is felt by every request that it delayed.
+//!
+//! [`plan`] says when, [`target`] where to, [`send`] does it, [`record`] counts, [`pace`] tells whether the generator
+//! itself was fast enough, [`report`] and [`threshold`] say what came of it. A black box: nothing of Tidegate's is used.
+
+use std::time::Duration;
+
+mod connection;
+pub mod pace;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod send;
+pub mod target;
+pub mod threshold;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+pub use record::Errors;
+pub use report::Report;
+pub use send::Snapshot;
+pub use threshold::{Outcome, Threshold};
+
+use crate::plan::{Arrivals, Plan, Shape};
+
+/// What to send, where and how fast.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// An `http://` URL. `localhost` and names under it lead to this machine without DNS.
+    pub url: String,
+    /// Requests per second.
+    pub rate: f64,
+    /// How long to send.
+    pub duration: Duration,
+    /// Connections at most; as few as needed are opened.
+    pub connections: usize,
+    /// From the moment a request has a connection (or starts to open one) to the end of its answer.
+    pub timeout: Duration,
+    /// The method of every request.
+    pub method: Method,
+    /// Header fields to add.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body of every request.
+    pub body: Vec<u8>,
+    /// The host to ask for instead of the URL's.
+    pub host: Option<String>,
+    /// Random gaps instead of even ones.
+    pub poisson: bool,
+    /// Makes random gaps repeatable.
+    pub seed: u64,
+    /// HTTP/2 with prior knowledge, one request at a time per connection.
+    pub h2c: bool,
+}
+
+impl Options {
+    /// Even gaps, 64 connections, a timeout of 30 s, `GET` without a body.
+    #[must_use]
+    pub fn new(url: impl Into<String>, rate: f64, duration: Duration) -> Self {
+        Self {
+            url: url.into(),
+            rate,
+            duration,
+            connections: 64,
+            timeout: Duration::from_secs(30),
+            method: Method::GET,
+            headers: Vec::new(),
+            body: Vec::new(),
+            host: None,
+            poisson: false,
+            seed: 0,
+            h2c: false,
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, plan::Invalid> {
+        let arrivals = if self.poisson { Arrivals::Poisson { seed: self.seed } } else { Arrivals::Even };
+        Plan::new(Shape::Constant { rate: self.rate, duration: self.duration }, arrivals)
+    }
+}
+
+/// Sends a constant load. `progress` is called about four times a second and once at the end.
+pub async fn run(options: Options, progress: impl FnMut(Snapshot) + Send) -> anyhow::Result<Report> {
+    let plan = options.plan()?;
+    run_plan(options, plan, progress).await
+}
+
+/// Like [`run`], with a plan instead of the options' rate and duration.
+pub async fn run_plan(
+    options: Options,
+    plan: Plan,
+    progress: impl FnMut(Snapshot) + Send,
+) -> anyhow::Result<Report> {
+    anyhow::ensure!(options.connections > 0, "connections: 0; at least one is needed");
+    anyhow::ensure!(!options.timeout.is_zero(), "timeout: 0; a request needs some time");
+    let target = target::Target::resolve(&options.url, options.host.as_deref()).await?;
+    let mut headers = HeaderMap::new();
+    headers.extend(options.headers.into_iter().map(|(name, value)| (Some(name), value)));
+    let request = target.request(options.method, headers, options.body.into(), options.h2c);
+    let sending = send::Sending {
+        target,
+        request,
+        h2c: options.h2c,
+        timeout: options.timeout,
+        connections: options.connections,
+    };
+    let tally = Box::pin(send::send(sending, &plan, progress)).await;
+    Ok(Report::new(options.url, &plan, tally))
+}

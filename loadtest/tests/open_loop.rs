@@ -1,0 +1,250 @@
+//! The load generator against a server whose behaviour each test chooses, over real sockets.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tidegate_loadtest::{
+    Options, Report, Threshold,
+    plan::{Arrivals, Plan, Shape},
+    run, run_plan,
+};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What the server did; it ends when this is dropped.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _accepting: JoinSet<()>,
+}
+
+impl Server {
+    fn url(&self) -> String {
+        format!("http://test.localhost:{}/path?q=1", self.address.port())
+    }
+
+    fn options(&self, rate: f64, duration: Duration) -> Options {
+        Options::new(self.url(), rate, duration)
+    }
+}
+
+/// Answers each request, numbered from 0, with what `behave` says; `None` breaks the connection.
+async fn server<F, A>(behave: F) -> Server
+where
+    F: Fn(usize, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Option<Response<Full<Bytes>>>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = Arc::clone(&connections);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        let mut serving = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            accepted.fetch_add(1, Ordering::SeqCst);
+            let (behave, requests) = (behave.clone(), Arc::clone(&requests));
+            serving.spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = behave(requests.fetch_add(1, Ordering::SeqCst), request);
+                    async move { answer.await.ok_or("told to break the connection") }
+                });
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Server { address, connections, _accepting: accepting }
+}
+
+fn answer(code: u16, body: &'static str) -> Option<Response<Full<Bytes>>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = StatusCode::from_u16(code).expect("a code");
+    Some(response)
+}
+
+async fn quietly(options: Options) -> Report {
+    run(options, |_| ()).await.expect("the run starts")
+}
+
+#[tokio::test]
+async fn every_request_is_counted_once() {
+    let server = server(|number, _| async move { answer([200, 204, 404, 503][number % 4], "") }).await;
+    let report = quietly(server.options(400.0, 200 * MS)).await;
+    assert_eq!(report.requests, 80);
+    assert_eq!(report.codes.values().copied().collect::<Vec<_>>(), [20, 20, 20, 20]);
+    assert_eq!((report.errors.status, report.errors.total()), (40, 40));
+    assert!((report.error_rate - 0.5).abs() < 1e-9);
+    assert_eq!(server.connections.load(Ordering::SeqCst) as u64, report.connections);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_sent() {
+    for h2c in [false, true] {
+        let server = server(move |_, request| async move {
+            let (head, body) = request.into_parts();
+            let host = head.headers.get("host").map(|host| host.to_str().expect("ASCII").to_owned());
+            let host = host.or_else(|| head.uri.authority().map(ToString::to_string));
+            let right = head.method == Method::PUT
+                && head.uri.path_and_query().is_some_and(|path| path == "/path?q=1")
+                && head.version == if h2c { Version::HTTP_2 } else { Version::HTTP_11 }
+                && head.headers.get("x-test").is_some_and(|value| value == "yes")
+                && host.as_deref() == Some("other.test")
+                && body.collect().await.is_ok_and(|body| body.to_bytes() == "content");
+            answer(if right { 200 } else { 400 }, "four")
+        })
+        .await;
+        let report = quietly(Options {
+            method: Method::PUT,
+            headers: vec![(HeaderName::from_static("x-test"), HeaderValue::from_static("yes"))],
+            body: b"content".to_vec(),
+            host: Some("other.test".to_owned()),
+            poisson: true,
+            h2c,
+            ..server.options(200.0, 100 * MS)
+        })
+        .await;
+        assert_eq!(report.codes.get(&200), Some(&report.requests), "h2c {h2c}: {:?}", report.codes);
+        assert_eq!(report.bytes, 4 * report.requests);
+    }
+}
+
+/// The heart of open loop: a stall of the server is felt by all that it delayed, not by the one request in it.
+#[tokio::test]
+async fn a_stall_is_in_the_latency_of_all_that_waited() {
+    let resume = Arc::new(Notify::new());
+    let stall = Arc::clone(&resume);
+    let server = server(move |number, _| {
+        let stall = Arc::clone(&stall);
+        async move {
+            if number == 0 {
+                stall.notified().await;
+            }
+            answer(200, "")
+        }
+    })
+    .await;
+    let options = Options { connections: 1, ..server.options(1000.0, 50 * MS) };
+    let mut resumed_at = None;
+    let report = run(options, |snapshot| {
+        // All 50 are due by now, one was sent, none is answered.
+        if resumed_at.is_none() {
+            assert_eq!((snapshot.sent, snapshot.done, snapshot.in_flight), (1, 0, 1));
+            assert!(snapshot.behind > Duration::ZERO);
+            resumed_at = Some(snapshot.elapsed);
+            resume.notify_one();
+        }
+    })
+    .await
+    .expect("the run starts");
+    assert_eq!((report.requests, report.errors.total()), (50, 0));
+    let last_due = 49 * MS;
+    let waited = resumed_at.expect("a snapshot") - last_due;
+    let shortest = report.latency.min().expect("50 requests");
+    assert!(
+        shortest >= waited.mul_f64(0.999),
+        "even the last one waited {waited:?}, but {shortest:?} was measured"
+    );
+    assert!(
+        report.latency.percentile(50.0) > report.service_time.percentile(50.0),
+        "only the first one was slow to serve"
+    );
+    assert_eq!(report.pace.late, 0, "waiting for the server is not the generator's fault");
+}
+
+#[tokio::test]
+async fn a_low_rate_keeps_one_connection() {
+    let server = server(|_, _| async { answer(200, "") }).await;
+    // Half a second apart: the answer to one is there long before the next.
+    let shape = Shape::Step(vec![(2.0, 500 * MS); 3]);
+    let plan = Plan::new(shape, Arrivals::Even).expect("valid");
+    let report = run_plan(server.options(1.0, MS), plan, |_| ()).await.expect("the run starts");
+    assert_eq!((report.requests, report.connections), (3, 1));
+}
+
+#[tokio::test]
+async fn failures_have_kinds() {
+    let never = || async { std::future::pending::<Option<Response<Full<Bytes>>>>().await };
+    let silent = server(move |_, _| never()).await;
+    let report = quietly(Options { timeout: 50 * MS, ..silent.options(100.0, 50 * MS) }).await;
+    assert_eq!((report.requests, report.errors.timeout), (5, 5));
+
+    let breaking = server(|_, _| async { None }).await;
+    let report = quietly(breaking.options(100.0, 50 * MS)).await;
+    assert_eq!((report.requests, report.errors.reset), (5, 5));
+
+    let port = {
+        let gone = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        gone.local_addr().expect("it is bound").port()
+    };
+    let report = quietly(Options::new(format!("http://127.0.0.1:{port}"), 100.0, 50 * MS)).await;
+    assert_eq!((report.requests, report.errors.connect), (5, 5));
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_when_the_server_never_answers() {
+    let silent = server(|_, _| std::future::pending()).await;
+    let options = Options { connections: 2, timeout: 100 * MS, ..silent.options(100.0, 100 * MS) };
+    let report = quietly(options).await;
+    assert_eq!(report.requests, 10, "{:?}", report.errors);
+    assert!(report.errors.unsent > 0, "{:?}", report.errors);
+    assert_eq!(report.errors.unsent + report.errors.timeout, 10);
+}
+
+#[tokio::test]
+async fn connections_that_the_server_closes_cost_no_request() {
+    let server = server(|_, _| async {
+        let mut response = answer(200, "")?;
+        response.headers_mut().insert("connection", HeaderValue::from_static("close"));
+        Some(response)
+    })
+    .await;
+    let report = quietly(Options { connections: 1, ..server.options(500.0, 100 * MS) }).await;
+    assert_eq!((report.requests, report.errors.total(), report.connections), (50, 0, 50));
+}
+
+#[tokio::test]
+async fn the_last_snapshot_and_the_report_agree() {
+    let server = server(|_, _| async { answer(200, "") }).await;
+    let mut last = None;
+    let report =
+        run(server.options(200.0, 300 * MS), |snapshot| last = Some(snapshot)).await.expect("it starts");
+    let last = last.expect("at least one");
+    assert!(last.finished);
+    assert_eq!((last.sent, last.done, last.expected, last.in_flight), (60, 60, 60, 0));
+    let rate: Threshold = "errors<1".parse().expect("valid");
+    assert!(rate.check(&report).pass);
+}
+
+#[tokio::test]
+async fn options_that_cannot_work() -> Result<(), Infallible> {
+    let base = || Options::new("http://127.0.0.1:1/", 1.0, MS);
+    for (options, part) in [
+        (Options { connections: 0, ..base() }, "connections: 0"),
+        (Options { rate: 0.0, ..base() }, "sends nothing"),
+        (Options { rate: -1.0, ..base() }, "rate: -1"),
+        (Options { timeout: Duration::ZERO, ..base() }, "timeout: 0"),
+        (Options { url: "https://a.test".to_owned(), ..base() }, "https is not supported"),
+    ] {
+        let error = run(options, |_| ()).await.expect_err(part);
+        assert!(format!("{error:#}").contains(part), "{error:#}");
+    }
+    Ok(())
+}
