@@ -1,9 +1,27 @@
 //! From bytes to a checked value.
 //!
-//! The pipeline: file > `load` (figment: defaults < file < environment) > [`raw`] > [`check`] > [`model::Model`], or all
-//! problems at once, each with file, line and column.
+//! The pipeline: file > [`load`] > `tree` (keys and values with places) > `merge` (figment: the environment over the
+//! file) > `decode` and `raw` (the table of keys) > `check` (ranges, references, defaults) > [`model::Model`], or
+//! [`Problems`]: all of them at once, each with file, line and column. [`diff`] compares two models.
 
+mod advice;
+mod check;
+mod decode;
+mod diff;
+mod env;
+mod files;
+mod load;
+mod merge;
 pub mod model;
 pub mod name;
+mod problem;
+mod raw;
+mod revision;
 pub mod spec;
+mod tree;
 pub mod units;
+
+pub use diff::{Change, diff};
+pub use load::{Format, load, parse};
+pub use problem::{Also, Excerpt, Place, Problem, Problems};
+pub use revision::revision;

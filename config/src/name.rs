@@ -26,10 +26,7 @@ pub enum InvalidName {
 fn is_label(text: &str) -> bool {
     let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    text.len() <= 40
-        && edge(text.bytes().next())
-        && edge(text.bytes().next_back())
-        && text.bytes().all(inner)
+    text.len() <= 40 && edge(text.bytes().next()) && edge(text.bytes().next_back()) && text.bytes().all(inner)
 }
 
 macro_rules! label {
@@ -185,9 +182,10 @@ impl FromStr for Authority {
                 && !l.ends_with('-')
         };
         let address = text.parse::<std::net::Ipv4Addr>().is_ok()
-            || text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).is_some_and(|t| {
-                t.parse::<std::net::Ipv6Addr>().is_ok()
-            });
+            || text
+                .strip_prefix('[')
+                .and_then(|t| t.strip_suffix(']'))
+                .is_some_and(|t| t.parse::<std::net::Ipv6Addr>().is_ok());
         if !address && (suffix.len() > 253 || !suffix.split('.').all(label)) {
             return Err(InvalidName::Authority);
         }
@@ -235,7 +233,8 @@ impl FromStr for PathPrefix {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let dots = text.split('/').any(|s| s == "." || s == "..");
-        let bad = |c: char| c == '?' || c == '#' || c == '\\' || c == '%' || c.is_whitespace() || c.is_control();
+        let bad =
+            |c: char| c == '?' || c == '#' || c == '\\' || c == '%' || c.is_whitespace() || c.is_control();
         if !text.starts_with('/') || dots || text.contains(bad) || text.contains("//") {
             return Err(InvalidName::Path);
         }
@@ -266,7 +265,9 @@ mod tests {
 
     #[test]
     fn labels_are_dns_labels() {
-        for (text, valid) in [("a", true), ("a-1", true), ("", false), ("-a", false), ("a-", false), ("A", false)] {
+        for (text, valid) in
+            [("a", true), ("a-1", true), ("", false), ("-a", false), ("a-", false), ("A", false)]
+        {
             assert_eq!(text.parse::<ServiceName>().is_ok(), valid, "{text}");
         }
         assert!("x".repeat(41).parse::<HostName>().is_err());

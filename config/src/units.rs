@@ -36,7 +36,7 @@ pub type Count = u32;
 pub type Concurrency = NonZeroU32;
 
 /// A size in bytes; reads `"512MiB"`, `"1GB"`, `"64k"`, prints the largest exact binary unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -100,9 +100,12 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes, shown) in
-            [("64MiB", 64 << 20, "64MiB"), ("1.5 GiB", 3 << 29, "1536MiB"), ("1kb", 1000, "1000B"), ("7", 7, "7B")]
-        {
+        for (text, bytes, shown) in [
+            ("64MiB", 64 << 20, "64MiB"),
+            ("1.5 GiB", 3 << 29, "1536MiB"),
+            ("1kb", 1000, "1000B"),
+            ("7", 7, "7B"),
+        ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
             assert_eq!(Bytes(bytes).to_string(), shown);
         }

@@ -1,0 +1,160 @@
+//! The gateway's own settings: addresses, networks, limits.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{World, value};
+use crate::{
+    decode::{
+        At,
+        leaf::{OneOrMany, Text},
+    },
+    model::{Gateway, Limits},
+    problem::Draft,
+    raw,
+    units::Bytes,
+};
+
+pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Draft>) -> Gateway {
+    let default = Gateway::default();
+    let metrics = metrics(raw.metrics.as_ref(), default.metrics, problems);
+    Gateway {
+        listen: listen(raw.listen, metrics, default.listen, problems),
+        metrics,
+        state: raw.state.as_ref().and_then(|state| state_folder(state, world, problems)),
+        trusted_proxies: proxies(raw.trusted_proxies, problems),
+        expose_errors: value::of(raw.expose_errors, default.expose_errors),
+        timing_headers: value::of(raw.timing_headers, default.timing_headers),
+        drain: value::span(raw.drain, default.drain),
+        stop_replicas_on_exit: value::of(raw.stop_replicas_on_exit, default.stop_replicas_on_exit),
+        subnet: raw.subnet.as_ref().and_then(|subnet| network(subnet, problems)),
+        limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
+    }
+}
+
+fn listen(
+    raw: Option<At<OneOrMany>>,
+    metrics: Option<SocketAddr>,
+    default: Vec<SocketAddr>,
+    problems: &mut Vec<Draft>,
+) -> Vec<SocketAddr> {
+    let Some(raw) = raw else { return default };
+    if raw.value.0.is_empty() {
+        problems.push(raw.problem("nowhere to listen").allowed("one address or more"));
+    }
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for text in &raw.value.0 {
+        let Some(address) = address(text, problems) else { continue };
+        if let Some(taken) = addresses.iter().find(|other| overlap(address, **other)) {
+            problems.push(
+                text.problem(format!("listens where {taken} already does"))
+                    .allowed("each address and port once"),
+            );
+        } else if metrics.is_some_and(|metrics| overlap(address, metrics)) {
+            let draft = text.problem("this is where gateway.metrics is served");
+            problems.push(draft.allowed("another port; or another address, or \"off\", for gateway.metrics"));
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn metrics(
+    raw: Option<&At<Text>>,
+    default: Option<SocketAddr>,
+    problems: &mut Vec<Draft>,
+) -> Option<SocketAddr> {
+    let Some(text) = raw else { return default };
+    if text.value == "off" {
+        return None;
+    }
+    let address = address(text, problems)?;
+    if !address.ip().is_loopback() {
+        let draft = text.problem("metrics are served on loopback only");
+        problems.push(
+            draft.allowed(format!("127.0.0.1:{}, another loopback address, or \"off\"", address.port())),
+        );
+    }
+    Some(address)
+}
+
+fn address(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<SocketAddr> {
+    let parsed = text.value.parse().ok();
+    if parsed.is_none() {
+        let meant = text.value.trim().trim_start_matches("http://").trim_end_matches('/');
+        let port = meant.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
+        let host = if meant.starts_with("localhost") { "127.0.0.1" } else { "0.0.0.0" };
+        let ip = meant.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 8080).to_string()).ok();
+        let help = ip.or_else(|| port.map(|port| format!("{host}:{port}")));
+        let draft = text.problem("not an address and port");
+        let draft = draft.allowed("IP:PORT, as in \"0.0.0.0:8080\" or \"[::]:8080\"");
+        problems.push(draft.help(help.map(|help| format!("did you mean \"{help}\"?"))));
+    }
+    parsed
+}
+
+/// Whether two listeners would get in each other's way. Port 0 is a free one each time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |a: SocketAddr, b: SocketAddr| {
+        a.ip() == b.ip() || (a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4()))
+    };
+    a.port() != 0 && a.port() == b.port() && (covers(a, b) || covers(b, a))
+}
+
+fn state_folder(
+    state: &At<Text>,
+    world: &World<'_>,
+    problems: &mut Vec<Draft>,
+) -> Option<std::path::PathBuf> {
+    if state.value.is_empty() {
+        problems.push(state.problem("empty").allowed("a folder, as in \"/var/lib/tidegate\""));
+        return None;
+    }
+    Some(world.path(&state.value))
+}
+
+fn proxies(raw: Option<At<Vec<At<Text>>>>, problems: &mut Vec<Draft>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in value::of(raw, Vec::new()) {
+        let network = text.value.parse().or_else(|_| text.value.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => networks.push(network),
+            Err(_) => problems.push(
+                text.problem("not an address or network").allowed("as in \"10.0.0.1\" or \"10.0.0.0/8\""),
+            ),
+        }
+    }
+    networks
+}
+
+fn network(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Ipv4Net> {
+    let network =
+        text.value.parse::<Ipv4Net>().ok().filter(|network| (8..=28).contains(&network.prefix_len()));
+    match network {
+        Some(network) if network.addr() == network.network() => Some(network),
+        Some(network) => {
+            let help = format!("did you mean \"{}\"?", network.trunc());
+            problems.push(text.problem("an address in a network, not a network").help(help));
+            None
+        }
+        None => {
+            problems.push(
+                text.problem("not a network")
+                    .allowed("an IPv4 network of /8 to /28, as in \"10.200.0.0/16\""),
+            );
+            None
+        }
+    }
+}
+
+fn limits(raw: raw::Limits, problems: &mut Vec<Draft>) -> Limits {
+    let default = Limits::default();
+    Limits {
+        connections: value::positive(raw.connections, default.connections, problems),
+        header_timeout: value::lasting(raw.header_timeout, default.header_timeout, problems),
+        header_bytes: value::size(raw.header_bytes, Bytes(8 << 10), default.header_bytes, problems),
+        header_count: value::at_least(raw.header_count, 16, default.header_count, problems),
+        h2_streams: value::positive(raw.h2_streams, default.h2_streams, problems),
+    }
+}

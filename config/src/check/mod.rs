@@ -1,0 +1,89 @@
+//! From the file as written to a [`Model`] with every default applied, or to all problems at once. One file per part of
+//! the configuration; each takes the raw part and pushes what is wrong. Called by [`crate::load`] alone.
+//! Holds: same text and same answers of [`Files`], same result. Absent: order of problems, lines and columns (see
+//! [`crate::problem`]).
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    decode::{At, Named},
+    files::Files,
+    model::{Model, Service},
+    name::ServiceName,
+    problem::Draft,
+    raw,
+};
+
+mod environment;
+mod gateway;
+mod health;
+mod hosts;
+mod image;
+mod launch;
+mod routes;
+mod scaling;
+mod value;
+mod volumes;
+
+/// What lies around the file.
+pub(crate) struct World<'w> {
+    /// The folder of the file; relative paths start there.
+    pub(crate) folder: &'w Path,
+    /// Answers about other files.
+    pub(crate) files: &'w dyn Files,
+}
+
+impl World<'_> {
+    /// A path of the file, absolute and without `.` and `..`.
+    fn path(&self, text: &str) -> PathBuf {
+        let mut whole = PathBuf::new();
+        for part in self.folder.join(text).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    whole.pop();
+                }
+                part => whole.push(part),
+            }
+        }
+        whole
+    }
+}
+
+/// Checks a whole file. The model is only good if no problem was added.
+pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft>) -> Model {
+    let raw_gateway = value::of(file.gateway, raw::Gateway::default());
+    let allowed = volumes::Allowed::new(raw_gateway.allow_mounts.as_ref(), world, problems);
+    let gateway = gateway::check(raw_gateway, world, problems);
+    let hosts = hosts::check(file.hosts, problems);
+    let raw_services = value::of(file.services, Named::default()).0;
+    let only = raw_services.len() == 1;
+    let mut routes = routes::Seen::new(gateway.metrics);
+    let mut services = BTreeMap::new();
+    for (name, service) in raw_services {
+        let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };
+        let launch = launch::check(&name, &service.value, world, &allowed, problems);
+        let raw::Service { routes: raw_routes, scaling, health, upstream, constraints, placement, .. } =
+            service.value;
+        let service = Service {
+            name: checked.clone(),
+            launch,
+            routes: routes.check(&name, raw_routes, only, problems),
+            scaling: scaling::check(scaling, problems),
+            health: health::check(health, problems),
+            upstream: health::upstream(upstream, problems),
+            constraints: labels(constraints),
+            placement: value::of(placement, crate::model::Placement::default()),
+        };
+        services.insert(checked, Arc::new(service));
+    }
+    Model { gateway, hosts, services }
+}
+
+fn labels(labels: Option<At<Named<crate::decode::leaf::Loose>>>) -> BTreeMap<String, String> {
+    value::of(labels, Named::default()).0.into_iter().map(|(name, label)| (name.value, label.0)).collect()
+}

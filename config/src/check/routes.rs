@@ -1,0 +1,113 @@
+//! Routes: their spelling, the default ones, and that no two services have the same.
+
+use std::net::SocketAddr;
+
+use super::value;
+use crate::{
+    decode::{At, leaf::Text},
+    model::Route,
+    name::{Authority, PathPrefix},
+    problem::Draft,
+    raw,
+    tree::Origin,
+};
+
+/// The routes so far.
+pub(super) struct Seen {
+    metrics: Option<SocketAddr>,
+    taken: Vec<Taken>,
+}
+
+struct Taken {
+    host: Authority,
+    path: PathPrefix,
+    service: String,
+    at: Origin,
+}
+
+impl Seen {
+    pub(super) fn new(metrics: Option<SocketAddr>) -> Self {
+        Self { metrics, taken: Vec::new() }
+    }
+
+    /// The routes of one service. `only`: no other service is in the file.
+    pub(super) fn check(
+        &mut self,
+        service: &At<String>,
+        raw: Option<At<Vec<At<raw::Route>>>>,
+        only: bool,
+        problems: &mut Vec<Draft>,
+    ) -> Vec<Route> {
+        let Some(raw) = raw else {
+            return defaults(&service.value, only)
+                .into_iter()
+                .inspect(|route| self.take(service, route, &service.with(()), problems))
+                .collect();
+        };
+        let mut routes = Vec::new();
+        for entry in raw.value {
+            if let Some(route) = self.route(&entry, problems) {
+                self.take(service, &route, &entry.with(()), problems);
+                routes.push(route);
+            }
+        }
+        routes
+    }
+
+    fn route(&self, entry: &At<raw::Route>, problems: &mut Vec<Draft>) -> Option<Route> {
+        let raw = &entry.value;
+        if raw.host.is_none() && raw.path.is_none() {
+            let draft = entry
+                .problem("has neither host nor path")
+                .allowed("{ host = \"...\" }, { path = \"/...\" } or both");
+            problems.push(draft);
+        }
+        let host = raw.host.as_ref().map_or(Some(Authority::Any), |host| self.host(host, problems));
+        let path = raw.path.as_ref().map_or(Some(PathPrefix::root()), |path| value::parsed(path, problems));
+        let strip = value::of(raw.strip.clone(), false);
+        Some(Route { host: host?, path: path?, strip })
+    }
+
+    fn host(&self, text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Authority> {
+        if self.metrics.is_some_and(|metrics| leads_to(&text.value, metrics)) {
+            let draft = text.problem("leads to gateway.metrics, which is never routed");
+            problems.push(draft.allowed("a host name without a port"));
+            return None;
+        }
+        let bare = text.value.rsplit_once(':').map(|(host, _)| host);
+        if let Some(bare) = bare.filter(|bare| bare.parse::<Authority>().is_ok()) {
+            let draft =
+                text.problem("a route's host has no port").allowed("a host name, as in \"api.example.org\"");
+            problems.push(draft.help(format!("did you mean {bare:?}?")));
+            return None;
+        }
+        value::parsed(text, problems)
+    }
+
+    fn take(&mut self, service: &At<String>, route: &Route, place: &At<()>, problems: &mut Vec<Draft>) {
+        let same = |taken: &&Taken| taken.host == route.host && taken.path == route.path;
+        if let Some(taken) = self.taken.iter().find(same) {
+            let what =
+                format!("the route {}{} is taken by services.{}", route.host, route.path, taken.service);
+            let draft = Draft::new(&place.key, &place.at, what).allowed("each host and path once");
+            let default = "the first is here (without `routes`, a service has the host NAME.localhost)";
+            let note = if taken.service == service.value { "the first is here" } else { default };
+            problems.push(draft.also(&taken.at, note));
+        }
+        let (host, path, service) = (route.host.clone(), route.path.clone(), service.value.clone());
+        self.taken.push(Taken { host, path, service, at: place.at.clone() });
+    }
+}
+
+fn defaults(service: &str, only: bool) -> Vec<Route> {
+    let route = |host| Route { host, path: PathPrefix::root(), strip: false };
+    let mut routes = vec![route(Authority::Exact(format!("{service}.localhost")))];
+    routes.extend(only.then(|| route(Authority::Any)));
+    routes
+}
+
+fn leads_to(host: &str, metrics: SocketAddr) -> bool {
+    let name = host.to_ascii_lowercase().replace("localhost:", "127.0.0.1:");
+    name.parse::<SocketAddr>()
+        .is_ok_and(|address| address.port() == metrics.port() && address.ip().is_loopback())
+}

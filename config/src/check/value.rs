@@ -1,0 +1,79 @@
+//! Ranges and defaults of single settings.
+
+use std::{fmt::Display, str::FromStr, time::Duration};
+
+use crate::{
+    decode::{
+        At,
+        leaf::{Size, Span, Text},
+    },
+    problem::Draft,
+    units::Bytes,
+};
+
+/// The setting, or its default.
+pub(super) fn of<T>(setting: Option<At<T>>, default: T) -> T {
+    setting.map_or(default, |setting| setting.value)
+}
+
+/// A text that must be something else's spelling.
+pub(super) fn parsed<T: FromStr<Err: Display>>(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<T> {
+    match text.value.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let said = error.to_string();
+            let allowed = said.strip_prefix("expected ").unwrap_or(&said).to_owned();
+            problems.push(text.problem("not valid").allowed(allowed));
+            None
+        }
+    }
+}
+
+/// A number that must not be 0.
+pub(super) fn positive(setting: Option<At<u32>>, default: u32, problems: &mut Vec<Draft>) -> u32 {
+    at_least(setting, 1, default, problems)
+}
+
+/// A number with a lower end.
+pub(super) fn at_least(setting: Option<At<u32>>, least: u32, default: u32, problems: &mut Vec<Draft>) -> u32 {
+    if let Some(setting) = setting.as_ref().filter(|setting| setting.value < least) {
+        problems.push(setting.problem("too small").allowed(format!("{least} or more")));
+    }
+    of(setting, default)
+}
+
+/// A duration that must not be 0.
+pub(super) fn lasting(setting: Option<At<Span>>, default: Duration, problems: &mut Vec<Draft>) -> Duration {
+    if let Some(setting) = setting.as_ref().filter(|setting| setting.value.0.is_zero()) {
+        problems.push(setting.problem("too short").allowed("more than 0s"));
+    }
+    span(setting, default)
+}
+
+/// A duration that may be 0.
+pub(super) fn span(setting: Option<At<Span>>, default: Duration) -> Duration {
+    of(setting, Span(default)).0
+}
+
+/// A size with a lower end.
+pub(super) fn size(
+    setting: Option<At<Size>>,
+    least: Bytes,
+    default: Bytes,
+    problems: &mut Vec<Draft>,
+) -> Bytes {
+    if let Some(setting) = setting.as_ref().filter(|setting| setting.value.0 < least) {
+        problems.push(setting.problem("too small").allowed(format!("{least} or more")));
+    }
+    of(setting, Size(default)).0
+}
+
+/// A number of cores.
+pub(super) fn cores(setting: &Option<At<f64>>, least: f64, problems: &mut Vec<Draft>) -> Option<f64> {
+    let setting = setting.as_ref()?;
+    if setting.value < least || setting.value > 4096.0 {
+        problems
+            .push(setting.problem("not a number of cores").allowed(format!("{least} to 4096, as in 0.5")));
+    }
+    Some(setting.value)
+}

@@ -1,0 +1,156 @@
+//! Mounts. Named volumes are the engine's own and fine; folders of the host must be below one that the operator allowed,
+//! and some are refused whatever is allowed, because they hand over the machine.
+
+use std::path::{Path, PathBuf};
+
+use super::{World, value};
+use crate::{
+    decode::{At, leaf::Text},
+    problem::Draft,
+    raw::{Mount, MountTable},
+    spec::Volume,
+};
+
+/// Refused with everything below them; so is everything that contains one of them.
+const NEVER: &[&str] = &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker"];
+
+/// The folders that may be mounted.
+pub(super) struct Allowed(Vec<PathBuf>);
+
+impl Allowed {
+    pub(super) fn new(raw: Option<&At<Vec<At<Text>>>>, world: &World<'_>, problems: &mut Vec<Draft>) -> Self {
+        let mut allowed = Vec::new();
+        for folder in raw.iter().flat_map(|folders| &folders.value) {
+            if !folder.value.starts_with('/') {
+                problems.push(folder.problem("not absolute").allowed("a folder, as in \"/srv\""));
+            } else if forbidden(&world.path(&folder.value)) {
+                problems.push(folder.problem("is never mounted").allowed(not_those()));
+            }
+            let path = world.path(&folder.value);
+            allowed.push(world.files.resolve(&path));
+            allowed.push(path);
+        }
+        Self(allowed)
+    }
+
+    fn contains(&self, path: &Path) -> bool {
+        self.0.iter().any(|folder| path.starts_with(folder))
+    }
+
+    fn list(&self) -> String {
+        let mut folders: Vec<_> = self.0.iter().map(|folder| folder.display().to_string()).collect();
+        folders.dedup();
+        folders.join(", ")
+    }
+}
+
+fn forbidden(path: &Path) -> bool {
+    let socket = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| matches!(name, "docker.sock" | "podman.sock" | "containerd.sock" | "crio.sock"));
+    socket || NEVER.iter().any(|never| path.starts_with(never) || Path::new(never).starts_with(path))
+}
+
+fn not_those() -> String {
+    format!("folders other than / and {}, and no engine's socket", NEVER.join(", "))
+}
+
+pub(super) fn check(
+    raw: Option<&At<Vec<At<Mount>>>>,
+    world: &World<'_>,
+    allowed: &Allowed,
+    problems: &mut Vec<Draft>,
+) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for mount in raw.iter().flat_map(|mounts| &mounts.value) {
+        let Some(parts) = parts(mount, problems) else { continue };
+        let volume = check_target(parts, mount, problems);
+        if volumes.iter().any(|other| other.target == volume.target) {
+            problems.push(
+                mount.problem(format!("{} is mounted twice", volume.target)).allowed("each target once"),
+            );
+        }
+        volumes.extend(check_source(volume, mount, world, allowed, problems));
+    }
+    volumes
+}
+
+fn parts(mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
+    const ALLOWED: &str = "\"SOURCE:TARGET\" or \"SOURCE:TARGET:ro\", as in \"data:/var/lib/app\"";
+    let text = match &mount.value {
+        Mount::Table(table) => return from_table(table, mount, problems),
+        Mount::Text(text) => text,
+    };
+    let fields: Vec<&str> = text.split(':').collect();
+    let (source, target, mode) = match fields[..] {
+        [source, target] => (source, target, "rw"),
+        [source, target, mode] => (source, target, mode),
+        _ => {
+            problems.push(mount.problem("not a volume").allowed(ALLOWED));
+            return None;
+        }
+    };
+    if !matches!(mode, "ro" | "rw") {
+        problems.push(mount.problem(format!("{mode:?} is not a mode")).allowed(ALLOWED));
+    }
+    Some(Volume { source: source.to_owned(), target: target.to_owned(), read_only: mode == "ro" })
+}
+
+fn from_table(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
+    let (Some(source), Some(target)) = (&table.source, &table.target) else {
+        problems.push(mount.problem("needs a source and a target").allowed(MountTable::KEYS.join(", ")));
+        return None;
+    };
+    let read_only = value::of(table.read_only.clone(), false);
+    Some(Volume { source: source.value.clone(), target: target.value.clone(), read_only })
+}
+
+fn check_target(volume: Volume, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Volume {
+    let target = volume.target.trim_end_matches('/').to_owned();
+    if !target.starts_with('/') || target.split('/').any(|part| part == ".." || part == ".") {
+        let draft = mount.problem(format!("{:?} is not a place in the container", volume.target));
+        problems.push(draft.allowed("an absolute path below '/', without '..'"));
+    }
+    Volume { target, ..volume }
+}
+
+fn check_source(
+    volume: Volume,
+    mount: &At<Mount>,
+    world: &World<'_>,
+    allowed: &Allowed,
+    problems: &mut Vec<Draft>,
+) -> Option<Volume> {
+    if !volume.source.starts_with(['/', '.']) {
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if volume.source.is_empty() || !volume.source.chars().all(inner) {
+            let draft = mount.problem(format!("{:?} is neither a volume's name nor a path", volume.source));
+            problems.push(
+                draft.allowed(
+                    "a name of letters, digits, '_', '.' and '-', or a path that starts with / or ./",
+                ),
+            );
+        }
+        return Some(volume);
+    }
+    let path = world.path(&volume.source);
+    let real = world.files.resolve(&path);
+    if forbidden(&path) || forbidden(&real) {
+        problems.push(mount.problem(format!("{} is never mounted", path.display())).allowed(not_those()));
+    } else if !allowed.contains(&path) || !allowed.contains(&real) {
+        let folders = if allowed.0.is_empty() { "none yet".to_owned() } else { allowed.list() };
+        let draft = mount.problem(format!("{} is not below a folder that may be mounted", path.display()));
+        let folder = path.parent().filter(|parent| !forbidden(parent)).unwrap_or(&path);
+        let help = format!(
+            "the operator can allow it: [gateway] allow_mounts = [{:?}]",
+            folder.display().to_string()
+        );
+        problems.push(
+            draft
+                .allowed(format!("what is in gateway.allow_mounts: {folders}; or a named volume"))
+                .help(help),
+        );
+    }
+    Some(Volume { source: path.display().to_string(), ..volume })
+}

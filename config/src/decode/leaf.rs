@@ -1,0 +1,284 @@
+//! The kinds of single values: text, numbers, durations, sizes, shares, words from a closed list. Each says what it
+//! allows in the same words everywhere. Ranges that depend on the setting are [`crate::check`]'s business.
+
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Decode, mismatch};
+use crate::{
+    advice,
+    model::{Engine, Idle, Placement},
+    problem::Draft,
+    spec::{Profile, Protocol, Pull},
+    tree::{Kind, Node, Origin, quoted},
+    units::{Bytes, Percent},
+};
+
+/// Longer than anything sensible, short enough to be added to any instant.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Implements [`JsonSchema`] for a type of this crate; `title` is what docs/configuration.md shows as the type.
+macro_rules! schema {
+    ($type:ty, $name:literal, $schema:tt) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+/// Text without NUL.
+pub(crate) type Text = String;
+
+impl Decode for Text {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        let Kind::Text(text) = &node.kind else {
+            let help = match node.kind {
+                Kind::Int(_) | Kind::Float(_) | Kind::Bool(_) => Some("put it in quotes".to_owned()),
+                _ => None,
+            };
+            problems.push(mismatch(node, key, "text").help(help));
+            return None;
+        };
+        if text.contains('\0') {
+            problems.push(Draft::new(key, &node.at, "contains a NUL character").found(quoted(text)));
+            return None;
+        }
+        Some(text.clone())
+    }
+}
+
+/// Text that may also be written as a whole number or as `true` or `false`, as in `PORT = 8080`.
+#[derive(Debug, Clone)]
+pub(crate) struct Loose(pub(crate) String);
+schema!(Loose, "Loose", { "title": "text", "type": ["string", "integer", "boolean"] });
+
+impl Decode for Loose {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match &node.kind {
+            Kind::Int(number) => Some(Self(number.to_string())),
+            Kind::Bool(truth) => Some(Self(truth.to_string())),
+            _ => Text::decode(node, key, problems).map(Self),
+        }
+    }
+}
+
+impl Decode for bool {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match (&node.kind, &node.at) {
+            (Kind::Bool(truth), _) => Some(*truth),
+            (Kind::Text(text), Origin::Variable(_)) if text == "true" || text == "false" => {
+                Some(text == "true")
+            }
+            _ => {
+                problems.push(mismatch(node, key, "true or false"));
+                None
+            }
+        }
+    }
+}
+
+/// Implements [`Decode`] for whole numbers that fit a type.
+macro_rules! whole {
+    ($($type:ty),*) => {
+        $(impl Decode for $type {
+            fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+                let number = match (&node.kind, &node.at) {
+                    (Kind::Int(number), _) => <$type>::try_from(*number).ok(),
+                    (Kind::Text(text), Origin::Variable(_)) => text.trim().parse().ok(),
+                    _ => None,
+                };
+                if number.is_none() {
+                    problems.push(mismatch(node, key, &format!("a whole number from 0 to {}", <$type>::MAX)));
+                }
+                number
+            }
+        })*
+    };
+}
+whole!(u16, u32);
+
+impl Decode for f64 {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        #[expect(clippy::cast_precision_loss, reason = "settings are small numbers")]
+        let number = match (&node.kind, &node.at) {
+            (Kind::Int(number), _) => Some(*number as f64),
+            (Kind::Float(number), _) => Some(*number),
+            (Kind::Text(text), Origin::Variable(_)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| number.is_finite());
+        if number.is_none() {
+            problems.push(mismatch(node, key, "a number"));
+        }
+        number
+    }
+}
+
+/// A length of time with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+schema!(Span, "Duration", { "title": "duration", "type": "string", "examples": ["500ms", "30s", "5m", "1h 30m"] });
+
+const DURATION: &str = "a duration with its unit, as in \"500ms\", \"30s\", \"5m\" or \"1h 30m\"";
+
+impl Decode for Span {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match duration(node, DURATION, key) {
+            Ok(duration) => Some(Self(duration)),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        }
+    }
+}
+
+fn duration(node: &Node, allowed: &str, key: &str) -> Result<Duration, Draft> {
+    let bare = |number: &str| {
+        let message = Draft::new(key, &node.at, "a duration without a unit");
+        message
+            .found(node.describe())
+            .allowed(allowed)
+            .help(format!("write \"{number}s\" if seconds are meant"))
+    };
+    match &node.kind {
+        Kind::Int(number) if *number >= 0 => Err(bare(&number.to_string())),
+        Kind::Text(text) if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => Err(bare(text)),
+        Kind::Text(text) => match humantime::parse_duration(text.trim()) {
+            Ok(duration) if duration <= LONGEST => Ok(duration),
+            Ok(_) => {
+                Err(Draft::new(key, &node.at, "longer than a year").found(quoted(text)).allowed(allowed))
+            }
+            Err(_) => Err(Draft::new(key, &node.at, "not a duration").found(quoted(text)).allowed(allowed)),
+        },
+        _ => Err(mismatch(node, key, allowed)),
+    }
+}
+
+schema!(Idle, "Idle", { "title": "duration or \"kpa\"", "type": "string", "examples": ["60s", "kpa"] });
+
+impl Decode for Idle {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        if matches!(&node.kind, Kind::Text(text) if text == "kpa") {
+            return Some(Self::Kpa);
+        }
+        match duration(node, &format!("{DURATION}, or \"kpa\" for Knative's rule"), key) {
+            Ok(duration) => Some(Self::After(duration)),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        }
+    }
+}
+
+/// A size in bytes with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) Bytes);
+schema!(Size, "Size", { "title": "size", "type": "string", "examples": ["64MiB", "1GiB", "500MB"] });
+
+impl Decode for Size {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        const ALLOWED: &str = "a size with its unit, as in \"64MiB\", \"1GiB\" or \"500MB\"";
+        let bare = |number: &str| {
+            let draft = Draft::new(key, &node.at, "a size without a unit").found(node.describe());
+            draft.allowed(ALLOWED).help(format!("write \"{number}MiB\" if mebibytes are meant"))
+        };
+        let problem = match &node.kind {
+            Kind::Int(number) if *number > 0 => bare(&number.to_string()),
+            Kind::Text(text) if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => bare(text),
+            Kind::Text(text) => match text.parse() {
+                Ok(bytes) => return Some(Self(bytes)),
+                Err(_) => Draft::new(key, &node.at, "not a size").found(quoted(text)).allowed(ALLOWED),
+            },
+            _ => mismatch(node, key, ALLOWED),
+        };
+        problems.push(problem);
+        None
+    }
+}
+
+schema!(Percent, "Share", { "title": "share", "type": "number", "minimum": 0.01, "maximum": 1 });
+
+impl Decode for Percent {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        let share = f64::decode(node, key, problems)?;
+        let percent = (share * 100.0).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range was just checked"
+        )]
+        let valid = if (1.0..=100.0).contains(&percent) { Self::new(percent as u8) } else { None };
+        if valid.is_none() {
+            let help =
+                (share > 1.0 && share <= 100.0).then(|| format!("{share} % is written {}", share / 100.0));
+            let draft = Draft::new(key, &node.at, "not a share").found(node.describe());
+            problems.push(draft.allowed("0.01 to 1.0 (1 % to 100 %)").help(help));
+        }
+        valid
+    }
+}
+
+/// Implements [`Decode`] and the schema for an enum whose values are words.
+macro_rules! words {
+    ($type:ty, $name:literal { $($word:literal => $value:expr),* $(,)? }) => {
+        schema!($type, $name, { "type": "string", "enum": [$($word),*] });
+
+        impl Decode for $type {
+            fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+                let words: &[&str] = &[$($word),*];
+                let allowed = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+                let Kind::Text(text) = &node.kind else {
+                    problems.push(mismatch(node, key, &allowed));
+                    return None;
+                };
+                match &**text {
+                    $($word => Some($value),)*
+                    _ => {
+                        let draft = Draft::new(key, &node.at, "not one of its values").found(quoted(text));
+                        let meant = advice::closest(text, words).map(|word| format!("did you mean {word:?}?"));
+                        problems.push(draft.allowed(allowed).help(meant));
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "never" => Self::Never });
+words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c });
+words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
+words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker });
+words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
+
+/// One text or a list of them.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMany(pub(crate) Vec<super::At<Text>>);
+schema!(OneOrMany, "OneOrMany", {
+    "title": "text or list of text",
+    "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+});
+
+impl Decode for OneOrMany {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match (&node.kind, &node.at) {
+            (Kind::Text(text), Origin::Variable(_)) if text.starts_with('[') => {
+                Vec::decode(node, key, problems).map(Self)
+            }
+            (Kind::Text(_), _) => Decode::decode(node, key, problems).map(|one| Self(vec![one])),
+            (Kind::List(_), _) => Vec::decode(node, key, problems).map(Self),
+            _ => {
+                problems.push(mismatch(node, key, "text, or a list of texts"));
+                None
+            }
+        }
+    }
+}

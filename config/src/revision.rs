@@ -1,0 +1,38 @@
+//! Names a version of a service's launch settings. Called by the control loop, once the image's digest is known.
+
+use std::fmt::Write;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::spec::{Digest, Launch, Revision};
+
+/// The first 12 hex digits of a hash over everything that a replica is started with. The same settings have the same
+/// revision after a restart, which is how running replicas are recognised.
+#[must_use]
+pub fn revision(launch: &Launch, digest: &Digest) -> Revision {
+    let settings = serde_json::to_vec(launch).expect("launch settings are plain values");
+    let mut hash = Sha256::new();
+    hash.update(&settings);
+    hash.update([0]);
+    hash.update(digest.0.as_bytes());
+    let mut text = String::new();
+    for byte in &hash.finalize()[..6] {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    Revision(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_follows_settings_and_content() {
+        let digest = |text: &str| Digest(text.to_owned());
+        let first = revision(&Launch::of("a:1"), &digest("sha256:1"));
+        assert_eq!(first, revision(&Launch::of("a:1"), &digest("sha256:1")));
+        assert_eq!((first.0.len(), first.0.chars().all(|c| c.is_ascii_hexdigit())), (12, true));
+        assert_ne!(first, revision(&Launch::of("a:1"), &digest("sha256:2")));
+        assert_ne!(first, revision(&Launch { port: Some(1), ..Launch::of("a:1") }, &digest("sha256:1")));
+    }
+}
