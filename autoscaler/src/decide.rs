@@ -15,7 +15,7 @@ use crate::{
     memory::{Memory, Sleep},
     policy::{Answer, Policy, Question, grace::GRACE, kpa::Kpa},
     reason::Reason,
-    refuse::{self, Refuse, RefuseReason},
+    refuse::{self, Refuse, Verdict},
     replica::Phase,
     snapshot::{Image, Replica, Snapshot},
     window,
@@ -30,8 +30,8 @@ pub struct Decision {
     pub reason: Reason,
     /// Whether requests that cannot be served now are to be refused, waiting ones included.
     pub refuse: Option<Refuse>,
-    /// What a request is told whose hold deadline passes, where there is a better word than that.
-    pub late: Option<RefuseReason>,
+    /// What a request is told whose hold deadline passes, where there is a better word than that (`pulling`, ...).
+    pub late: Option<Refuse>,
     /// No replica may be started before then: others failed.
     pub start_after: Option<Instant>,
     /// When a new decision is useful although nothing happened.
@@ -55,16 +55,18 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
         draft = Draft { want: 0, reason: Reason::AskedSleep };
     }
     if draft.want == 0 && seen.queued() == 0 {
-        forget(&mut memory, &seen.service.scaling);
+        forget(&mut memory, seen, &counts);
     }
-    let refuse = refuse::refuse(&memory.backoff, seen, draft.want);
-    if let Some(Refuse { why, cause, .. }) = refuse.as_ref().filter(|_| draft.want > 0) {
-        draft.reason = Reason::Refused { why: *why, cause: cause.clone() };
-    }
+    let (refuse, late) = match refuse::judge(&memory.backoff, seen, draft.want) {
+        Verdict::Wait => (None, None),
+        Verdict::WaitFor(late) => (None, Some(late)),
+        Verdict::Refuse(refuse) => (Some(refuse), None),
+    };
+    draft.explain(refuse.as_ref(), late.as_ref());
     let start_after = memory.backoff.start_after(seen.now);
     let again_at = again_at(seen, kept_until, start_after);
     let Draft { want, reason } = draft;
-    (Decision { want, reason, refuse, late: refuse::late(seen), start_after, again_at }, memory)
+    (Decision { want, reason, refuse, late, start_after, again_at }, memory)
 }
 
 /// How many replicas are in which state.
@@ -85,7 +87,7 @@ impl Counts {
             ready: count(&|r| r.phase == Phase::Ready),
             ready_current: count(&|r| r.phase == Phase::Ready && seen.is_current(r)),
             live: count(&|r| r.phase.is_live()),
-            adopted: count(&|r| r.phase.is_live() && seen.is_current(r) && adopted(seen, r)),
+            adopted: count(&|r| r.phase.is_live() && adopted(seen, r)),
             busy: seen.in_flight() > 0 || seen.queued() > 0,
         }
     }
@@ -149,6 +151,18 @@ impl Draft {
         }
         if let Some(left) = asked_wake_left(seen) {
             self.at_least(initial, Reason::AskedWake { left });
+        }
+    }
+
+    /// Where nothing can be started, that is the news.
+    fn explain(&mut self, refuse: Option<&Refuse>, late: Option<&Refuse>) {
+        if self.want == 0 {
+            return;
+        }
+        if let Some(Refuse { why, cause, .. }) = refuse {
+            self.reason = Reason::Refused { why: *why, cause: cause.clone() };
+        } else if let Some(Refuse { why, cause, .. }) = late {
+            self.reason = Reason::Waiting { why: *why, cause: cause.clone() };
         }
     }
 
@@ -258,7 +272,7 @@ fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> bool {
     };
     memory.sleep = match memory.sleep {
         Sleep::Ended(of) if of == asked => Sleep::Ended(of),
-        Sleep::Asleep(of) if of == asked && counts.busy => Sleep::Ended(of),
+        Sleep::Asleep(of) if of == asked && seen.queued() > 0 => Sleep::Ended(of),
         Sleep::Asleep(of) if of == asked => Sleep::Asleep(of),
         Sleep::Awake | Sleep::Asleep(_) | Sleep::Ended(_) if counts.busy => Sleep::Awake,
         Sleep::Awake | Sleep::Asleep(_) | Sleep::Ended(_) => Sleep::Asleep(asked),
@@ -267,14 +281,15 @@ fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> bool {
 }
 
 /// At zero by our own rule the past is over: the next wake does not start what an old burst needed.
-fn forget(memory: &mut Memory, scaling: &ScalingPolicy) {
-    match scaling.idle {
+fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
+    match seen.service.scaling.idle {
         Idle::After(_) => {
             memory.window.clear();
             memory.policy = Some(Policy::Kpa(Kpa::default()));
             memory.answer = None;
         }
-        Idle::Kpa => memory.last_replica.reset(),
+        Idle::Kpa if counts.live == 0 => memory.last_replica.reset(),
+        Idle::Kpa => {}
     }
 }
 

@@ -15,6 +15,9 @@ pub mod replica;
 pub mod snapshot;
 pub mod window;
 
+#[cfg(test)]
+mod fixture;
+
 pub use decide::Decision;
 pub use memory::Memory;
 pub use plan::{Plan, Step};

@@ -161,6 +161,14 @@ impl Misfit {
     }
 }
 
+impl NoFit {
+    /// Whether room is what is missing somewhere.
+    #[must_use]
+    pub fn is_room(&self) -> bool {
+        self.hosts.iter().any(|(_, misfit)| misfit.is_room())
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -165,9 +165,14 @@ impl Plan {
 
     /// Takes earlier revisions out of traffic as the current one becomes ready.
     fn retire(&mut self, fleet: &Fleet<'_>, want: usize, waiting: bool) {
-        let still_needed = want.saturating_sub(fleet.ready.len());
+        let mut still_needed = want.saturating_sub(fleet.ready.len());
+        // Old and new do not fit side by side: the old ones make room one by one while another serves.
+        let serving = fleet.ready.len() + fleet.stale_ready.len();
+        if self.no_fit.as_ref().is_some_and(NoFit::is_room) && fleet.draining.is_empty() && serving > 1 {
+            still_needed = still_needed.min(fleet.stale_ready.len().saturating_sub(1));
+        }
         self.drain(&fleet.stale_ready, fleet.stale_ready.len().saturating_sub(still_needed));
-        if !waiting || still_needed == 0 {
+        if !waiting || want <= fleet.ready.len() {
             self.steps.extend(fleet.stale_starting.iter().map(|r| stop(r)));
         }
     }

@@ -109,6 +109,13 @@ pub enum Reason {
         /// What would be needed.
         needs: Count,
     },
+    /// Replicas are needed and cannot be started yet; requests wait.
+    Waiting {
+        /// The word that clients get if it takes too long.
+        why: RefuseReason,
+        /// The cause in words.
+        cause: String,
+    },
     /// Replicas are needed and cannot be had now.
     Refused {
         /// The word that clients get.
@@ -133,7 +140,7 @@ pub struct Figures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 19] = [
+    pub const LABELS: [&'static str; 20] = [
         "demand",
         "surge",
         "surge_held",
@@ -152,6 +159,7 @@ impl Reason {
         "adopted",
         "held_at_min",
         "held_at_max",
+        "waiting",
         "refused",
     ];
 
@@ -177,6 +185,7 @@ impl Reason {
             Self::Adopted { .. } => "adopted",
             Self::HeldAtMin { .. } => "held_at_min",
             Self::HeldAtMax { .. } => "held_at_max",
+            Self::Waiting { .. } => "waiting",
             Self::Refused { .. } => "refused",
         }
     }
@@ -220,6 +229,7 @@ impl fmt::Display for Reason {
             }
             Self::HeldAtMin { min, needs } => write!(f, "held at min {min} ({needs} would do)"),
             Self::HeldAtMax { max, needs } => write!(f, "held at max {max} ({needs} needed)"),
+            Self::Waiting { why, cause } => write!(f, "waits ({}): {cause}", why.label()),
             Self::Refused { why, cause } => write!(f, "{}: {cause}", why.label()),
         }
     }
@@ -301,6 +311,10 @@ mod tests {
             ),
             (Reason::HeldAtMin { min: 2, needs: 1 }, "held at min 2 (1 would do)"),
             (Reason::HeldAtMax { max: 10, needs: 12 }, "held at max 10 (12 needed)"),
+            (
+                Reason::Waiting { why: RefuseReason::Pulling, cause: "b: the image is not there yet".into() },
+                "waits (pulling): b: the image is not there yet",
+            ),
             (
                 Reason::Refused { why: RefuseReason::CrashLooping, cause: "exit code 1".into() },
                 "crash_looping: exit code 1",

@@ -52,34 +52,36 @@ impl RefuseReason {
     }
 }
 
-/// Whether requests are to be refused, if `want` replicas are wanted.
-#[must_use]
-pub fn refuse(backoff: &Backoff, seen: &Snapshot, want: Count) -> Option<Refuse> {
-    if seen.replicas.iter().any(|r| r.phase.is_live() || seen.can_return(r)) {
-        return None;
-    }
-    if seen.service.scaling.max == 0 {
-        return Some(Refuse {
-            why: RefuseReason::NoCapacity,
-            until: None,
-            cause: "its maximum is 0 replicas".to_owned(),
-        });
-    }
-    backoff.refuse(seen.now).or_else(|| image(seen)).or_else(|| room(seen, want))
+/// What becomes of requests that cannot be served now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// They wait for a replica.
+    Wait,
+    /// They wait; if their patience ends, this is why.
+    WaitFor(Refuse),
+    /// They are refused at once.
+    Refuse(Refuse),
 }
 
-/// What a request whose patience ends is told: that the image is still on its way, if that is it.
+/// What becomes of requests that cannot be served now, if `want` replicas are wanted.
 #[must_use]
-pub fn late(seen: &Snapshot) -> Option<RefuseReason> {
-    let live = seen.replicas.iter().any(|r| r.phase.is_live());
-    let arriving = seen.hosts.iter().any(|h| matches!(h.image, Image::Unknown | Image::Pulling));
-    (!live && seen.revision().is_none() && arriving).then_some(RefuseReason::Pulling)
+pub fn judge(backoff: &Backoff, seen: &Snapshot, want: Count) -> Verdict {
+    if seen.replicas.iter().any(|r| r.phase.is_live() || seen.can_return(r)) {
+        return Verdict::Wait;
+    }
+    if seen.service.scaling.max == 0 {
+        return Verdict::Refuse(refusal(RefuseReason::NoCapacity, "its maximum is 0 replicas".to_owned()));
+    }
+    if let Some(refuse) = backoff.refuse(seen.now).or_else(|| image(seen)) {
+        return Verdict::Refuse(refuse);
+    }
+    if want == 0 { Verdict::Wait } else { room(seen) }
 }
 
 /// The image cannot be had anywhere, and nobody is looking.
 fn image(seen: &Snapshot) -> Option<Refuse> {
     let mut first: Option<Refuse> = None;
-    for host in seen.hosts.iter().filter(|h| h.up && placement::permitted(&seen.service, h)) {
+    for host in seen.hosts.iter().filter(|h| placement::permitted(&seen.service, h)) {
         match &host.image {
             Image::Unknown | Image::Pulling | Image::Present { .. } => return None,
             // Due for another look, which the plan of this same evaluation orders: wait for it.
@@ -96,17 +98,25 @@ fn image(seen: &Snapshot) -> Option<Refuse> {
     first
 }
 
-/// Something is wanted and no host takes it; what is leaving soon is waited for.
-fn room(seen: &Snapshot, want: Count) -> Option<Refuse> {
-    let leaving = seen.replicas.iter().any(|r| r.phase.holds_room() && !r.phase.is_live());
-    if want == 0 || leaving {
-        return None;
-    }
-    let no_fit = placement::place(&seen.service, &seen.replicas, &seen.hosts).err()?;
+/// Something is wanted: whether a host takes it, and if not, whether that may pass by itself.
+fn room(seen: &Snapshot) -> Verdict {
+    let Err(no_fit) = placement::place(&seen.service, &seen.replicas, &seen.hosts) else { return Verdict::Wait };
     let any = |test: fn(&Misfit) -> bool| no_fit.hosts.iter().any(|(_, misfit)| test(misfit));
+    let cause = no_fit.to_string();
     if any(Misfit::is_image) {
-        return None;
+        return Verdict::WaitFor(refusal(RefuseReason::Pulling, cause));
     }
-    let why = if any(Misfit::is_room) { RefuseReason::OutOfResources } else { RefuseReason::NoCapacity };
-    Some(Refuse { why, until: None, cause: no_fit.to_string() })
+    if any(Misfit::is_room) {
+        let refuse = refusal(RefuseReason::OutOfResources, cause);
+        // A replica of its own that is about to leave makes room.
+        let leaving = seen.replicas.iter().any(|r| r.phase.holds_room() && !r.phase.is_live());
+        return if leaving { Verdict::WaitFor(refuse) } else { Verdict::Refuse(refuse) };
+    }
+    let refuse = refusal(RefuseReason::NoCapacity, cause);
+    // An engine that is restarted answers again soon; waiting requests have a deadline of their own.
+    if any(|misfit| *misfit == Misfit::Down) { Verdict::WaitFor(refuse) } else { Verdict::Refuse(refuse) }
+}
+
+fn refusal(why: RefuseReason, cause: String) -> Refuse {
+    Refuse { why, until: None, cause }
 }

@@ -184,3 +184,148 @@ impl Delay {
 fn count(value: f64) -> Count {
     value.clamp(0.0, f64::from(Count::MAX)) as Count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture, window::Window};
+
+    /// One tick: demand in each of its two seconds, ready replicas, and what must come out.
+    struct Tick(f64, Count, Count, &'static str);
+
+    /// Concurrency 10 at 70 %: one replica is meant to carry 7.
+    fn settings() -> ScalingPolicy {
+        ScalingPolicy { concurrency: std::num::NonZeroU32::new(10), ..ScalingPolicy::default() }
+    }
+
+    /// Ticks every two seconds, the first one two seconds after the start.
+    fn check(settings: &ScalingPolicy, found: Count, ticks: impl IntoIterator<Item = Tick>) {
+        let start = fixture::origin();
+        let (mut kpa, mut window, mut now) = (Kpa::start(start, found), Window::default(), start);
+        for Tick(demand, ready, want, why) in ticks {
+            now += Duration::from_secs(2);
+            window.record(demand, settings.stable_window);
+            window.record(demand, settings.stable_window);
+            let (answer, next) = kpa.ask(Question { now, settings, ready, window: &window });
+            let at = (now - start).as_secs();
+            assert_eq!((answer.want, answer.reason.label()), (want, why), "at {at} s: {}", answer.reason);
+            kpa = next;
+        }
+    }
+
+    /// A surge from entry to the cliff at its end. `s` = stable average, `p` = surge average (6 s).
+    #[test]
+    fn golden_surge() {
+        let rise = [
+            Tick(7.0, 1, 1, "demand"),  //  2 s: s = p = 7, needs 1; 1/1 < 2
+            Tick(7.0, 1, 1, "demand"),  //  4 s
+            Tick(7.0, 1, 1, "demand"),  //  6 s
+            Tick(28.0, 1, 2, "demand"), //  8 s: s = (6*7 + 2*28)/8 = 12.25 -> 2; p = (4*7 + 2*28)/6 = 14 -> 2; 2/1: surge
+            Tick(28.0, 1, 3, "demand"), // 10 s: s = (42 + 4*28)/10 = 15.4 -> 3; p = (2*7 + 4*28)/6 = 21 -> 3; extended
+            Tick(28.0, 2, 4, "surge"),  // 12 s: s = (42 + 6*28)/12 = 17.5 -> 3; p = 28 -> 4; 4/2: extended, the last time
+            Tick(28.0, 4, 4, "surge"),  // 14 s: s = (42 + 8*28)/14 = 19 -> 3; p = 28 -> 4; 4/4 < 2
+        ];
+        // From 16 s on nothing: s and p fall, and the surge holds 4 while 12 s + 60 s < now does not hold, so to 72 s.
+        let held = (0..29).map(|_| Tick(0.0, 4, 4, "surge_held"));
+        let cliff = [
+            Tick(0.0, 4, 2, "down_rate"), // 74 s: s = 0; floor(4/2) stay
+            Tick(0.0, 2, 1, "down_rate"), // 76 s: floor(2/2)
+            Tick(0.0, 1, 0, "demand"),    // 78 s: floor(1/2) = 0
+        ];
+        check(&settings(), 0, rise.into_iter().chain(held).chain(cliff));
+    }
+
+    #[test]
+    fn golden_surge_fires_just_above_one_target() {
+        // 7.01 needs 2, and 2/1 is twice: a flaw of the original that the port keeps. No scale-down follows.
+        check(&settings(), 0, [
+            Tick(7.01, 1, 2, "demand"),
+            Tick(0.0, 2, 2, "surge_held"), // s = p = 3.505 -> 1
+        ]);
+    }
+
+    #[test]
+    fn golden_without_surge_two_replicas_may_triple_slowly() {
+        // 6 s of 14 need 2 of 2; then 27: p = (4*14 + 2*27)/6 = 18.3 -> 3, 3/2 < 2; s = (6*14 + 54)/8 = 17.25 -> 3.
+        check(&settings(), 2, [
+            Tick(14.0, 2, 2, "demand"),
+            Tick(14.0, 2, 2, "demand"),
+            Tick(14.0, 2, 2, "demand"),
+            Tick(27.0, 2, 3, "demand"),
+        ]);
+    }
+
+    #[test]
+    fn golden_up_rate() {
+        // 700 need 100; twice the ready ones at most.
+        let settings = ScalingPolicy { max_up_rate: 2.0, ..settings() };
+        check(&settings, 0, [
+            Tick(700.0, 0, 2, "up_rate"), // none ready counts as one
+            Tick(700.0, 2, 4, "up_rate"),
+            Tick(700.0, 4, 8, "up_rate"),
+            Tick(700.0, 60, 100, "demand"),
+        ]);
+    }
+
+    #[test]
+    fn golden_down_rate() {
+        // No surge (threshold out of reach), a window of 6 s: 64 replicas for 448, then nothing.
+        let settings = ScalingPolicy { surge_threshold: 1e9, stable_window: Duration::from_secs(6), ..settings() };
+        check(&settings, 0, [
+            Tick(448.0, 64, 64, "demand"),
+            Tick(0.0, 64, 32, "demand"),    // s = 2*448/4 = 224 -> 32
+            Tick(0.0, 32, 22, "demand"),    // s = 2*448/6 = 149.3 -> 22
+            Tick(0.0, 22, 11, "down_rate"), // s = 0
+            Tick(0.0, 11, 5, "down_rate"),
+            Tick(0.0, 5, 2, "down_rate"),
+            Tick(0.0, 2, 1, "down_rate"),
+            Tick(0.0, 1, 0, "demand"),
+        ]);
+    }
+
+    #[test]
+    fn golden_scale_down_delay() {
+        // Three slots of 2 s; the first, with 4, leaves at 8 s.
+        let settings = ScalingPolicy {
+            surge_threshold: 1e9,
+            stable_window: Duration::from_secs(6),
+            scale_down_delay: Duration::from_secs(6),
+            ..settings()
+        };
+        check(&settings, 0, [
+            Tick(28.0, 4, 4, "demand"),
+            Tick(0.0, 4, 4, "scale_down_delay"), // s = 14 -> 2
+            Tick(0.0, 4, 4, "scale_down_delay"), // s = 9.3 -> 2
+            Tick(0.0, 4, 2, "down_rate"),        // s = 0, floor(4/2)
+            Tick(28.0, 2, 2, "demand"),          // s = 2*28/6 = 9.3 -> 2
+            Tick(28.0, 2, 3, "demand"),          // s = 4*28/6 = 18.7 -> 3: up is never delayed
+        ]);
+    }
+
+    #[test]
+    fn golden_restart_starts_in_a_surge() {
+        // 0 s + 60 s < now is first true at 62 s.
+        let held = (0..30).map(|_| Tick(0.0, 3, 3, "surge_held"));
+        check(&settings(), 3, held.chain([Tick(0.0, 3, 1, "down_rate")]));
+        // One replica is no reason for a surge.
+        check(&settings(), 1, [Tick(0.0, 1, 0, "demand")]);
+    }
+
+    #[test]
+    fn targets_and_windows() {
+        let of = |concurrency, percent| {
+            target(&ScalingPolicy {
+                concurrency: std::num::NonZeroU32::new(concurrency),
+                target: tidegate_config::units::Percent::new(percent).expect("in range"),
+                ..ScalingPolicy::default()
+            })
+        };
+        for (found, right) in [(of(0, 70), 70.0), (of(1, 70), 0.7), (of(10, 100), 10.0), (of(1, 1), 0.01)] {
+            assert!((found - right).abs() < 1e-9, "{found} is not {right}");
+        }
+        for (stable, surge) in [(60, 6), (6, 1), (1, 1), (25, 3), (3600, 360)] {
+            let settings = ScalingPolicy { stable_window: Duration::from_secs(stable), ..ScalingPolicy::default() };
+            assert_eq!(surge_window(&settings), Duration::from_secs(surge));
+        }
+    }
+}

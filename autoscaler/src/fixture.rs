@@ -1,0 +1,96 @@
+//! What the tests of this crate start from: a service with one host that has its image, at a moment long after the
+//! gateway's start.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidegate_config::{
+    model::{ScalingPolicy, Service},
+    name::{HostName, ReplicaId},
+    spec::{Digest, Exit, Revision},
+};
+
+use crate::{
+    replica::{Cause, Phase},
+    snapshot::{Asked, Demand, Host, Image, Replica, Room, Snapshot},
+};
+
+/// The moment that tests count from.
+#[expect(clippy::disallowed_methods, reason = "an Instant cannot be made otherwise; only differences matter")]
+pub(crate) fn origin() -> Instant {
+    Instant::now() + secs(100_000)
+}
+
+pub(crate) fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Idle since an hour ago, nothing there, `now` = [`origin`].
+pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
+    let now = origin();
+    let mut service = Service::of("api".parse().expect("a valid name"), "api:1");
+    service.scaling = scaling;
+    Snapshot {
+        now,
+        tick: false,
+        gateway_started: now - secs(50_000),
+        service: Arc::new(service),
+        demand: vec![Demand { in_flight: 0, queued: 0, idle_since: Some(now - secs(3600)), samples: Vec::new() }],
+        replicas: Vec::new(),
+        hosts: vec![host("local")],
+        asked: Asked::default(),
+        generation: 2,
+        next_number: 100,
+    }
+}
+
+pub(crate) fn host(name: &str) -> Host {
+    Host {
+        name: host_name(name),
+        up: true,
+        labels: BTreeMap::new(),
+        capacity: Room::default(),
+        reserved: Room::default(),
+        image: present("r1"),
+    }
+}
+
+pub(crate) fn host_name(name: &str) -> HostName {
+    name.parse().expect("a valid name")
+}
+
+pub(crate) fn present(revision: &str) -> Image {
+    Image::Present { digest: Digest("sha256:1".into()), revision: Revision(revision.into()), port: 8080 }
+}
+
+pub(crate) fn id(number: u64) -> ReplicaId {
+    ReplicaId::new("api".parse().expect("a valid name"), 2, number)
+}
+
+/// A replica of revision `r1` on `local`, in its phase since `at`.
+pub(crate) fn replica(number: u64, phase: Phase, at: Instant) -> Replica {
+    Replica {
+        id: id(number),
+        revision: Revision("r1".into()),
+        phase,
+        since: at,
+        started: at,
+        host: host_name("local"),
+        in_flight: 0,
+    }
+}
+
+pub(crate) fn exited() -> Cause {
+    Cause::Exited(Exit { code: 1, out_of_memory: false, message: None })
+}
+
+/// Sets what waits and runs.
+pub(crate) fn load(seen: &mut Snapshot, queued: u32, in_flight: u32) {
+    let now = seen.now;
+    let demand = &mut seen.demand[0];
+    (demand.queued, demand.in_flight) = (queued, in_flight);
+    demand.idle_since = if queued + in_flight > 0 { None } else { demand.idle_since.or(Some(now)) };
+}
