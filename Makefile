@@ -1,7 +1,7 @@
 # The front door. Each target installs what it lacks through scripts/setup.
+# ENGINE, given on the command line or in the environment, reaches the benches.
 
 PREFIX ?= /usr/local
-export ENGINE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -24,10 +24,18 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Files and folders that are values in, values out. One that vanishes fails the test: move its row with it.
 const PURE: &[&str] = &[
     "autoscaler/src",
+    "config/src/advice.rs",
+    "config/src/check",
+    "config/src/decode.rs",
+    "config/src/diff.rs",
     "config/src/model.rs",
     "config/src/name.rs",
     "config/src/problem.rs",
+    "config/src/raw.rs",
+    "config/src/revision.rs",
+    "config/src/schema.rs",
     "config/src/spec.rs",
+    "config/src/template.rs",
     "config/src/units.rs",
     "gateway/src/fleet/admission.rs",
     "gateway/src/fleet/balancer.rs",
@@ -40,7 +48,12 @@ const PURE: &[&str] = &[
     "gateway/src/request/retry.rs",
     "gateway/src/router.rs",
     "loadtest/src/plan.rs",
+    "loadtest/src/pace.rs",
     "loadtest/src/record.rs",
+    "loadtest/src/report.rs",
+    "loadtest/src/threshold.rs",
+    "runner/src/docker/body.rs",
+    "runner/src/docker/labels.rs",
 ];
 
 /// What a pure file has no business with: waiting, clocks, chance, the world, logs and metrics.
@@ -67,11 +80,12 @@ const IMPURE: &[&str] = &[
     "eprintln",
 ];
 
-/// What the other plane is called; they meet in `fleet` only. Refusals are words that both use.
+/// What the other plane is called; they meet in `fleet` only. Control hands new routes in at the door, and refusals are
+/// words that both use.
 const PLANES: &[(&str, &str, &[&str])] = &[
     ("gateway/src/request", "control::", &[]),
     ("gateway/src/fleet", "control::", &[]),
-    ("gateway/src/control", "request::", &["request::refusal"]),
+    ("gateway/src/control", "request::", &["request::Door", "request::refusal", "request::Refusal"]),
 ];
 
 const BANNED: &[&str] = &["native-tls", "openssl", "openssl-sys", "pingora-openssl", "pingora-proxy"];
@@ -244,6 +258,11 @@ fn documents_point_at_what_exists() {
                     findings.push(at(&file, number, format!("links to {link}, which does not exist")));
                 }
             }
+            for path in line.split('`').skip(1).step_by(2).filter(|span| is_path(span)) {
+                if !root().join(path).exists() {
+                    findings.push(at(&file, number, format!("names {path}, which does not exist")));
+                }
+            }
             for target in commands_after(&line, "make").filter(|word| !targets.contains(word)) {
                 findings.push(at(&file, number, format!("the Makefile has no target {target}")));
             }
@@ -322,8 +341,25 @@ fn lines(file: &Path) -> impl Iterator<Item = (usize, String)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line.to_owned())).collect::<Vec<_>>().into_iter()
 }
 
-/// A Rust file's lines up to its unit tests.
+/// Whether the file is a module that its parent declares for tests only.
+fn is_for_tests(file: &Path) -> bool {
+    let (folder, stem) = (file.parent().expect("a file has a folder"), file.file_stem().unwrap_or_default());
+    let declaration = format!("mod {};", stem.to_string_lossy());
+    ["lib.rs", "main.rs", "mod.rs"]
+        .iter()
+        .map(|name| folder.join(name))
+        .chain([folder.with_extension("rs")])
+        .any(|parent| {
+            let lines: Vec<_> = lines(&parent).map(|(_, line)| line).collect();
+            lines.windows(2).any(|pair| pair[0] == "#[cfg(test)]" && pair[1].ends_with(&declaration))
+        })
+}
+
+/// A Rust file's lines up to its unit tests; none of a file that is for tests only.
 fn before_tests(file: &Path) -> Vec<(usize, String)> {
+    if is_for_tests(file) {
+        return Vec::new();
+    }
     let lines: Vec<_> = lines(file).collect();
     let tests = lines.windows(2).position(|pair| {
         pair[0].1.starts_with("#[cfg(test)]") && pair[1].1.starts_with("mod ") && pair[1].1.ends_with('{')
@@ -361,6 +397,16 @@ fn commands_after<'a>(line: &'a str, program: &str) -> impl Iterator<Item = &'a 
         .filter_map(|rest| rest.split_whitespace().next())
         .map(|word| word.trim_end_matches([',', '.', ';']))
         .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+/// Whether a code span is a path in this repository and not a pattern or an address.
+fn is_path(span: &str) -> bool {
+    let folders = EDGES.iter().map(|(folder, _)| *folder).chain(["docs", "scripts", "examples"]);
+    let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    plain
+        && folders
+            .into_iter()
+            .any(|folder| span.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
 }
 
 fn documents() -> Vec<PathBuf> {
