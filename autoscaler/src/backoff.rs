@@ -142,3 +142,166 @@ fn delay(failures: u32) -> Duration {
         n => Duration::from_secs(1_u64.checked_shl(n - 2).unwrap_or(u64::MAX)).min(LONGEST),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, exited, replica, secs, snapshot};
+
+    /// A world in which replicas are started and fail.
+    struct World {
+        seen: Snapshot,
+        backoff: Backoff,
+        next: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                seen: snapshot(tidegate_config::model::ScalingPolicy::default()),
+                backoff: Backoff::default(),
+                next: 0,
+            }
+        }
+
+        /// Time passes.
+        fn after(&mut self, seconds: u64) -> &mut Self {
+            self.seen.now += secs(seconds);
+            self
+        }
+
+        /// A replica is started now.
+        fn start(&mut self) -> usize {
+            self.next += 1;
+            self.seen.replicas.push(replica(self.next, Phase::Starting, self.seen.now));
+            self.seen.replicas.len() - 1
+        }
+
+        fn becomes(&mut self, index: usize, phase: Phase) -> &mut Self {
+            self.seen.replicas[index].phase = phase;
+            self.seen.replicas[index].since = self.seen.now;
+            self.look()
+        }
+
+        fn look(&mut self) -> &mut Self {
+            self.backoff.look(&self.seen);
+            self
+        }
+
+        fn fail(&mut self) -> &mut Self {
+            let index = self.start();
+            self.becomes(index, Phase::Failed(exited()))
+        }
+
+        /// Seconds to wait, and the word.
+        fn expect(&self, expected: Option<(u64, &str)>) {
+            let now = self.seen.now;
+            let found = self
+                .backoff
+                .refuse(now)
+                .map(|r| (r.until.map_or(0, |at| (at - now).as_secs()), r.why.label()));
+            assert_eq!(found, expected, "after {} failures", self.backoff.failures);
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_five_minutes() {
+        let mut world = World::new();
+        world.expect(None);
+        // The first is tried again at once.
+        world.fail().expect(None);
+        for (wait, word) in [
+            (1, "start_failed"),
+            (2, "crash_looping"),
+            (4, "crash_looping"),
+            (8, "crash_looping"),
+            (16, "crash_looping"),
+            (32, "crash_looping"),
+            (64, "crash_looping"),
+            (128, "crash_looping"),
+            (256, "crash_looping"),
+            (300, "crash_looping"),
+            (300, "crash_looping"),
+        ] {
+            world.fail().expect(Some((wait, word)));
+            world.after(wait).expect(None);
+        }
+        for _ in 0..100 {
+            world.fail();
+        }
+        world.expect(Some((300, "crash_looping")));
+    }
+
+    #[test]
+    fn a_failed_replica_counts_once_and_those_under_way_together_fail_as_one() {
+        let mut world = World::new();
+        let (a, b) = (world.start(), world.start());
+        world.after(1).becomes(a, Phase::Failed(exited())).look().look();
+        world.after(1).becomes(b, Phase::Failed(exited())).expect(None);
+        assert_eq!(world.backoff.failures, 1);
+        world.fail().expect(Some((1, "start_failed")));
+        world.seen.replicas.clear();
+        world.look();
+        assert!(world.backoff.counted.is_empty(), "what has left the snapshot is forgotten");
+    }
+
+    #[test]
+    fn what_an_engine_refuses_for_good_is_not_tried_again_at_once() {
+        for (retryable, expected) in [(true, None), (false, Some((1, "start_failed")))] {
+            let mut world = World::new();
+            let index = world.start();
+            let cause = Cause::StartRefused { message: "no such command".into(), retryable };
+            world.becomes(index, Phase::Failed(cause)).expect(expected);
+        }
+    }
+
+    #[test]
+    fn ten_seconds_of_ready_forgive() {
+        for (ready_for, failures) in [(9, 3), (10, 0)] {
+            let mut world = World::new();
+            world.fail().fail();
+            let index = world.start();
+            world.becomes(index, Phase::Ready).after(ready_for).look();
+            world.becomes(index, Phase::Failed(exited()));
+            assert_eq!(world.backoff.failures, failures, "ready for {ready_for} s");
+        }
+        // Also when nobody looked while it was ready for that long.
+        let mut world = World::new();
+        let index = world.start();
+        world.becomes(index, Phase::Ready).after(10).becomes(index, Phase::Failed(exited()));
+        assert_eq!(world.backoff.failures, 0);
+    }
+
+    #[test]
+    fn an_old_ready_replica_does_not_forgive_new_failures() {
+        let mut world = World::new();
+        let old = world.start();
+        world.becomes(old, Phase::Ready).after(60).look();
+        world.fail().fail().fail().after(1).look().expect(Some((1, "crash_looping")));
+    }
+
+    #[test]
+    fn a_new_revision_or_somebody_asking_forgives() {
+        let rows: [fn(&mut Snapshot); 3] = [
+            |seen| seen.hosts[0].image = fixture::present("r2"),
+            |seen| seen.asked.wake = Some(seen.now),
+            |seen| seen.asked.restart = Some(seen.now),
+        ];
+        for change in rows {
+            let mut world = World::new();
+            world.fail().fail().fail().after(1).expect(Some((1, "crash_looping")));
+            change(&mut world.seen);
+            world.look().expect(None);
+            assert_eq!(world.backoff.failures, 0);
+        }
+    }
+
+    #[test]
+    fn failures_of_an_old_revision_do_not_count() {
+        let mut world = World::new();
+        let index = world.start();
+        world.seen.hosts[0].image = fixture::present("r2");
+        world.becomes(index, Phase::Failed(exited()));
+        assert_eq!(world.backoff.failures, 0);
+    }
+}

@@ -38,7 +38,12 @@ pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
         tick: false,
         gateway_started: now - secs(50_000),
         service: Arc::new(service),
-        demand: vec![Demand { in_flight: 0, queued: 0, idle_since: Some(now - secs(3600)), samples: Vec::new() }],
+        demand: vec![Demand {
+            in_flight: 0,
+            queued: 0,
+            idle_since: Some(now - secs(3600)),
+            samples: Vec::new(),
+        }],
         replicas: Vec::new(),
         hosts: vec![host("local")],
         asked: Asked::default(),

@@ -198,3 +198,118 @@ impl fmt::Display for NoFit {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{self, host_name},
+        replica::Phase,
+        snapshot::Room,
+    };
+
+    /// A host with memory for so many MiB, some of it reserved.
+    fn host(name: &str, of: u64, reserved: u64) -> Host {
+        Host {
+            capacity: Room { cpu: 4.0, memory: Bytes::mib(of), replicas: 10 },
+            reserved: Room { memory: Bytes::mib(reserved), ..Room::default() },
+            ..fixture::host(name)
+        }
+    }
+
+    fn check(service: &Service, own: &[Replica], hosts: &[Host], expected: Result<&str, &str>) {
+        let found = place(service, own, hosts).map_err(|no_fit| no_fit.to_string());
+        assert_eq!(found, expected.map(host_name).map_err(str::to_owned));
+    }
+
+    fn service() -> Service {
+        let mut service = Service::of("api".parse().expect("a valid name"), "api:1");
+        service.launch.resources.reserve.cpu = 0.5;
+        service
+    }
+
+    #[test]
+    fn spread_takes_the_fewest_then_the_emptiest_then_the_first() {
+        let (a, b, c) = (host("a", 512, 256), host("b", 512, 128), host("c", 512, 128));
+        let hosts = [a, b, c];
+        check(&service(), &[], &hosts, Ok("b"));
+        let on = |number, name| {
+            let at = fixture::origin();
+            Replica { host: host_name(name), ..fixture::replica(number, Phase::Ready, at) }
+        };
+        check(&service(), &[on(1, "b")], &hosts, Ok("c"));
+        check(&service(), &[on(1, "b"), on(2, "c")], &hosts, Ok("a"));
+        // What is on its way out does not count.
+        let stopping = Replica { phase: Phase::Stopping, ..on(1, "b") };
+        check(&service(), &[stopping], &hosts, Ok("b"));
+    }
+
+    #[test]
+    fn binpack_takes_the_fullest_that_fits() {
+        let service = Service { placement: Placement::Binpack, ..service() };
+        check(&service, &[], &[host("a", 512, 128), host("b", 512, 448), host("c", 512, 480)], Ok("b"));
+        // Replicas may be the scarcest thing.
+        let mut many = host("a", 512, 0);
+        many.reserved.replicas = 9;
+        check(&service, &[], &[host("b", 512, 256), many], Ok("a"));
+    }
+
+    #[test]
+    fn every_misfit_says_why() {
+        let mut service = service();
+        let one = |change: &dyn Fn(&mut Host)| {
+            let mut host = host("local", 512, 0);
+            change(&mut host);
+            [host]
+        };
+        check(
+            &service,
+            &[],
+            &[host("local", 512, 482)],
+            Err("local: memory 30MiB free of 512MiB, 64MiB needed"),
+        );
+        check(
+            &service,
+            &[],
+            &one(&|h| h.reserved.cpu = 3.75),
+            Err("local: cpu 0.25 free of 4.00, 0.50 needed"),
+        );
+        check(&service, &[], &one(&|h| h.reserved.cpu = 3.5), Ok("local"));
+        check(&service, &[], &one(&|h| h.reserved.replicas = 10), Err("local: full with 10 replicas"));
+        check(&service, &[], &one(&|h| h.up = false), Err("local: its engine does not answer"));
+        check(&service, &[], &one(&|h| h.image = Image::Pulling), Err("local: the image is not there yet"));
+        check(
+            &service,
+            &[],
+            &one(&|h| h.image = Image::Failed { message: "no such image".into(), retry_at: None }),
+            Err("local: image: no such image"),
+        );
+        // Nobody knows its capacity.
+        let unknown = one(&|h| {
+            h.capacity = Room::default();
+            h.reserved = Room { cpu: 100.0, memory: Bytes::mib(1 << 20), replicas: 1000 };
+        });
+        check(&service, &[], &unknown, Ok("local"));
+        check(&service, &[], &[], Err("there is no host"));
+
+        service.constraints.insert("disk".into(), "ssd".into());
+        check(&service, &[], &one(&|_| ()), Err("local: label disk is missing, ssd needed"));
+        let hdd = one(&|h| drop(h.labels.insert("disk".into(), "hdd".into())));
+        check(&service, &[], &hdd, Err("local: label disk is hdd, ssd needed"));
+        check(&service, &[], &one(&|h| drop(h.labels.insert("disk".into(), "ssd".into()))), Ok("local"));
+    }
+
+    #[test]
+    fn hosts_with_another_revision_are_left_out() {
+        let mut other = host("b", 512, 0);
+        other.image = fixture::present("r2");
+        check(
+            &service(),
+            &[],
+            &[host("a", 512, 512), other],
+            Err(
+                "a: memory 0B free of 512MiB, 64MiB needed; b: has another version of the image than the first host",
+            ),
+        );
+    }
+}

@@ -100,7 +100,9 @@ fn image(seen: &Snapshot) -> Option<Refuse> {
 
 /// Something is wanted: whether a host takes it, and if not, whether that may pass by itself.
 fn room(seen: &Snapshot) -> Verdict {
-    let Err(no_fit) = placement::place(&seen.service, &seen.replicas, &seen.hosts) else { return Verdict::Wait };
+    let Err(no_fit) = placement::place(&seen.service, &seen.replicas, &seen.hosts) else {
+        return Verdict::Wait;
+    };
     let any = |test: fn(&Misfit) -> bool| no_fit.hosts.iter().any(|(_, misfit)| test(misfit));
     let cause = no_fit.to_string();
     if any(Misfit::is_image) {
@@ -112,9 +114,15 @@ fn room(seen: &Snapshot) -> Verdict {
         let leaving = seen.replicas.iter().any(|r| r.phase.holds_room() && !r.phase.is_live());
         return if leaving { Verdict::WaitFor(refuse) } else { Verdict::Refuse(refuse) };
     }
-    let refuse = refusal(RefuseReason::NoCapacity, cause);
     // An engine that is restarted answers again soon; waiting requests have a deadline of their own.
-    if any(|misfit| *misfit == Misfit::Down) { Verdict::WaitFor(refuse) } else { Verdict::Refuse(refuse) }
+    if any(|misfit| *misfit == Misfit::Down) {
+        return Verdict::WaitFor(refusal(RefuseReason::NoCapacity, cause));
+    }
+    // Due for another look, or it would have been refused before.
+    if any(|misfit| matches!(misfit, Misfit::ImageFailed(_))) {
+        return Verdict::WaitFor(refusal(RefuseReason::StartFailed, cause));
+    }
+    Verdict::Refuse(refusal(RefuseReason::NoCapacity, cause))
 }
 
 fn refusal(why: RefuseReason, cause: String) -> Refuse {

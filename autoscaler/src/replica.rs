@@ -146,3 +146,64 @@ impl Phase {
         !matches!(self, Self::Gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause() -> Cause {
+        Cause::Unhealthy { last: "connection refused".into() }
+    }
+
+    fn phases() -> [Phase; 6] {
+        use Phase::{Draining, Failed, Gone, Ready, Starting, Stopping};
+        [Starting, Ready, Draining, Stopping, Failed(cause()), Gone]
+    }
+
+    fn events() -> [Event; 6] {
+        use Event::{Broke, Drain, Passed, Removed, Stop, Undrain};
+        [Passed, Broke(cause()), Drain, Undrain, Stop, Removed]
+    }
+
+    #[test]
+    fn every_pair() {
+        const SAME: &str = "-";
+        for (phase, row) in phases().iter().zip([
+            // passed, broke,  drain,      undrain, stop,       removed
+            ["ready", "failed", SAME, SAME, "stopping", "failed"], // starting
+            [SAME, "failed", "draining", SAME, "stopping", "failed"], // ready
+            [SAME, "failed", SAME, "ready", "stopping", "gone"],   // draining
+            [SAME, SAME, SAME, SAME, SAME, "gone"],                // stopping
+            [SAME, SAME, SAME, SAME, SAME, "gone"],                // failed
+            [SAME, SAME, SAME, SAME, SAME, SAME],                  // gone
+        ]) {
+            for (event, label) in events().into_iter().zip(row) {
+                let shown = format!("{phase:?} + {event:?}");
+                assert_eq!(next(phase, event).map_or(SAME, |p| p.label()), label, "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_vanishes_unasked_has_failed() {
+        assert_eq!(next(&Phase::Ready, Event::Removed), Some(Phase::Failed(Cause::Vanished)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_end_is_never_left(picks in proptest::collection::vec(0_usize..6, 0..40)) {
+            let mut phase = Phase::Starting;
+            for pick in picks {
+                let after = next(&phase, events()[pick].clone()).unwrap_or(phase.clone());
+                let legal = match phase {
+                    Phase::Gone => after == Phase::Gone,
+                    Phase::Failed(_) => matches!(after, Phase::Failed(_) | Phase::Gone),
+                    Phase::Stopping => matches!(after, Phase::Stopping | Phase::Gone),
+                    Phase::Starting | Phase::Ready | Phase::Draining => true,
+                };
+                proptest::prop_assert!(legal, "{phase:?} became {after:?}");
+                phase = after;
+            }
+        }
+    }
+}

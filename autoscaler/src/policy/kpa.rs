@@ -222,8 +222,8 @@ mod tests {
             Tick(7.0, 1, 1, "demand"),  //  6 s
             Tick(28.0, 1, 2, "demand"), //  8 s: s = (6*7 + 2*28)/8 = 12.25 -> 2; p = (4*7 + 2*28)/6 = 14 -> 2; 2/1: surge
             Tick(28.0, 1, 3, "demand"), // 10 s: s = (42 + 4*28)/10 = 15.4 -> 3; p = (2*7 + 4*28)/6 = 21 -> 3; extended
-            Tick(28.0, 2, 4, "surge"),  // 12 s: s = (42 + 6*28)/12 = 17.5 -> 3; p = 28 -> 4; 4/2: extended, the last time
-            Tick(28.0, 4, 4, "surge"),  // 14 s: s = (42 + 8*28)/14 = 19 -> 3; p = 28 -> 4; 4/4 < 2
+            Tick(28.0, 2, 4, "surge"), // 12 s: s = (42 + 6*28)/12 = 17.5 -> 3; p = 28 -> 4; 4/2: extended, the last time
+            Tick(28.0, 4, 4, "surge"), // 14 s: s = (42 + 8*28)/14 = 19 -> 3; p = 28 -> 4; 4/4 < 2
         ];
         // From 16 s on nothing: s and p fall, and the surge holds 4 while 12 s + 60 s < now does not hold, so to 72 s.
         let held = (0..29).map(|_| Tick(0.0, 4, 4, "surge_held"));
@@ -238,49 +238,66 @@ mod tests {
     #[test]
     fn golden_surge_fires_just_above_one_target() {
         // 7.01 needs 2, and 2/1 is twice: a flaw of the original that the port keeps. No scale-down follows.
-        check(&settings(), 0, [
-            Tick(7.01, 1, 2, "demand"),
-            Tick(0.0, 2, 2, "surge_held"), // s = p = 3.505 -> 1
-        ]);
+        check(
+            &settings(),
+            0,
+            [
+                Tick(7.01, 1, 2, "demand"),
+                Tick(0.0, 2, 2, "surge_held"), // s = p = 3.505 -> 1
+            ],
+        );
     }
 
     #[test]
     fn golden_without_surge_two_replicas_may_triple_slowly() {
         // 6 s of 14 need 2 of 2; then 27: p = (4*14 + 2*27)/6 = 18.3 -> 3, 3/2 < 2; s = (6*14 + 54)/8 = 17.25 -> 3.
-        check(&settings(), 2, [
-            Tick(14.0, 2, 2, "demand"),
-            Tick(14.0, 2, 2, "demand"),
-            Tick(14.0, 2, 2, "demand"),
-            Tick(27.0, 2, 3, "demand"),
-        ]);
+        check(
+            &settings(),
+            2,
+            [
+                Tick(14.0, 2, 2, "demand"),
+                Tick(14.0, 2, 2, "demand"),
+                Tick(14.0, 2, 2, "demand"),
+                Tick(27.0, 2, 3, "demand"),
+            ],
+        );
     }
 
     #[test]
     fn golden_up_rate() {
         // 700 need 100; twice the ready ones at most.
         let settings = ScalingPolicy { max_up_rate: 2.0, ..settings() };
-        check(&settings, 0, [
-            Tick(700.0, 0, 2, "up_rate"), // none ready counts as one
-            Tick(700.0, 2, 4, "up_rate"),
-            Tick(700.0, 4, 8, "up_rate"),
-            Tick(700.0, 60, 100, "demand"),
-        ]);
+        check(
+            &settings,
+            0,
+            [
+                Tick(700.0, 0, 2, "up_rate"), // none ready counts as one
+                Tick(700.0, 2, 4, "up_rate"),
+                Tick(700.0, 4, 8, "up_rate"),
+                Tick(700.0, 60, 100, "demand"),
+            ],
+        );
     }
 
     #[test]
     fn golden_down_rate() {
         // No surge (threshold out of reach), a window of 6 s: 64 replicas for 448, then nothing.
-        let settings = ScalingPolicy { surge_threshold: 1e9, stable_window: Duration::from_secs(6), ..settings() };
-        check(&settings, 0, [
-            Tick(448.0, 64, 64, "demand"),
-            Tick(0.0, 64, 32, "demand"),    // s = 2*448/4 = 224 -> 32
-            Tick(0.0, 32, 22, "demand"),    // s = 2*448/6 = 149.3 -> 22
-            Tick(0.0, 22, 11, "down_rate"), // s = 0
-            Tick(0.0, 11, 5, "down_rate"),
-            Tick(0.0, 5, 2, "down_rate"),
-            Tick(0.0, 2, 1, "down_rate"),
-            Tick(0.0, 1, 0, "demand"),
-        ]);
+        let settings =
+            ScalingPolicy { surge_threshold: 1e9, stable_window: Duration::from_secs(6), ..settings() };
+        check(
+            &settings,
+            0,
+            [
+                Tick(448.0, 64, 64, "demand"),
+                Tick(0.0, 64, 32, "demand"),    // s = 2*448/4 = 224 -> 32
+                Tick(0.0, 32, 22, "demand"),    // s = 2*448/6 = 149.3 -> 22
+                Tick(0.0, 22, 11, "down_rate"), // s = 0
+                Tick(0.0, 11, 5, "down_rate"),
+                Tick(0.0, 5, 2, "down_rate"),
+                Tick(0.0, 2, 1, "down_rate"),
+                Tick(0.0, 1, 0, "demand"),
+            ],
+        );
     }
 
     #[test]
@@ -292,14 +309,18 @@ mod tests {
             scale_down_delay: Duration::from_secs(6),
             ..settings()
         };
-        check(&settings, 0, [
-            Tick(28.0, 4, 4, "demand"),
-            Tick(0.0, 4, 4, "scale_down_delay"), // s = 14 -> 2
-            Tick(0.0, 4, 4, "scale_down_delay"), // s = 9.3 -> 2
-            Tick(0.0, 4, 2, "down_rate"),        // s = 0, floor(4/2)
-            Tick(28.0, 2, 2, "demand"),          // s = 2*28/6 = 9.3 -> 2
-            Tick(28.0, 2, 3, "demand"),          // s = 4*28/6 = 18.7 -> 3: up is never delayed
-        ]);
+        check(
+            &settings,
+            0,
+            [
+                Tick(28.0, 4, 4, "demand"),
+                Tick(0.0, 4, 4, "scale_down_delay"), // s = 14 -> 2
+                Tick(0.0, 4, 4, "scale_down_delay"), // s = 9.3 -> 2
+                Tick(0.0, 4, 2, "down_rate"),        // s = 0, floor(4/2)
+                Tick(28.0, 2, 2, "demand"),          // s = 2*28/6 = 9.3 -> 2
+                Tick(28.0, 2, 3, "demand"),          // s = 4*28/6 = 18.7 -> 3: up is never delayed
+            ],
+        );
     }
 
     #[test]
@@ -324,7 +345,8 @@ mod tests {
             assert!((found - right).abs() < 1e-9, "{found} is not {right}");
         }
         for (stable, surge) in [(60, 6), (6, 1), (1, 1), (25, 3), (3600, 360)] {
-            let settings = ScalingPolicy { stable_window: Duration::from_secs(stable), ..ScalingPolicy::default() };
+            let settings =
+                ScalingPolicy { stable_window: Duration::from_secs(stable), ..ScalingPolicy::default() };
             assert_eq!(surge_window(&settings), Duration::from_secs(surge));
         }
     }
