@@ -54,6 +54,7 @@ const PURE: &[&str] = &[
     "loadtest/src/threshold.rs",
     "runner/src/docker/body.rs",
     "runner/src/docker/labels.rs",
+    "runner/src/instance.rs",
 ];
 
 /// What a pure file has no business with: waiting, clocks, chance, the world, logs and metrics.
