@@ -2,6 +2,8 @@
 //! must. The [`section!`] macro is the one table of keys: decoding, unknown-key advice and the JSON Schema (and through
 //! it docs/configuration.md) all come from the same lines of [`crate::raw`]. Leaf types are in [`leaf`].
 
+use std::borrow::Cow;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
@@ -51,7 +53,7 @@ impl<T: Decode> Decode for At<T> {
 }
 
 impl<T: JsonSchema> JsonSchema for At<T> {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         T::schema_name()
     }
 
@@ -77,8 +79,10 @@ fn spelled_out(node: &Node) -> Option<Node> {
 
 /// A table whose keys are known.
 pub(crate) struct Table<'n> {
-    node: std::borrow::Cow<'n, Node>,
+    node: Cow<'n, Node>,
     key: &'n str,
+    /// Known keys that were misspelled, and how: their values are read all the same, so that one slip is one problem.
+    meant: Vec<(String, String)>,
 }
 
 impl<'n> Table<'n> {
@@ -90,27 +94,29 @@ impl<'n> Table<'n> {
         problems: &mut Vec<Draft>,
     ) -> Option<Self> {
         let node = match spelled_out(node) {
-            Some(table) => std::borrow::Cow::Owned(table),
-            None => std::borrow::Cow::Borrowed(node),
+            Some(table) => Cow::Owned(table),
+            None => Cow::Borrowed(node),
         };
         let Kind::Table(entries) = &node.kind else {
             let allowed = format!("a table with keys from: {}", known.join(", "));
             problems.push(mismatch(&node, key, &allowed));
             return None;
         };
+        let mut meant = Vec::new();
         for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
-            problems.push(
-                Draft::new(child(key, &entry.key), &entry.at, "unknown key")
-                    .allowed(known.join(", "))
-                    .help(advice::for_unknown_key(key, &entry.key, known)),
-            );
+            let draft =
+                Draft::new(child(key, &entry.key), &entry.at, "unknown key").allowed(known.join(", "));
+            problems.push(draft.help(advice::for_unknown_key(key, &entry.key, known)));
+            meant.extend(advice::closest(&entry.key, known).map(|near| (near.to_owned(), entry.key.clone())));
         }
-        Some(Self { node, key })
+        Some(Self { node, key, meant })
     }
 
     /// The value of one key; `None` if it is absent or wrong.
     pub(crate) fn take<T: Decode>(&self, name: &str, problems: &mut Vec<Draft>) -> Option<At<T>> {
-        let entry = self.node.get(name)?;
+        let misspelled =
+            || self.meant.iter().find(|(known, _)| known == name).and_then(|(_, key)| self.node.get(key));
+        let entry = self.node.get(name).or_else(misspelled)?;
         At::decode(&entry.value, &child(self.key, name), problems)
     }
 }
@@ -231,7 +237,7 @@ impl<T: Decode> Decode for Named<T> {
 }
 
 impl<T: JsonSchema> JsonSchema for Named<T> {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         format!("Named{}", T::schema_name()).into()
     }
 

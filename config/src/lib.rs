@@ -17,7 +17,9 @@ pub mod name;
 mod problem;
 mod raw;
 mod revision;
+mod schema;
 pub mod spec;
+mod template;
 mod tree;
 pub mod units;
 
@@ -25,3 +27,5 @@ pub use diff::{Change, diff};
 pub use load::{Format, load, parse};
 pub use problem::{Also, Excerpt, Place, Problem, Problems};
 pub use revision::revision;
+pub use schema::{configuration_markdown, json_schema};
+pub use template::TEMPLATE;

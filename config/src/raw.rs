@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::{
     decode::{
         At, Decode, Named,
-        leaf::{Loose, OneOrMany, Size, Span, Text},
+        leaf::{Loose, OneOrMany, Port, Size, Span, Text},
         mismatch, section,
     },
     model::{self, Engine, Idle, Placement},
@@ -132,7 +132,7 @@ section! {
         user: Loose,
         /// The port that the service listens on, also put into its environment as `PORT`. Default: the only port that
         /// the image exposes, else 8080.
-        port: u16,
+        port: Port,
         /// What the service speaks: HTTP/1.1, or HTTP/2 without TLS.
         protocol: Protocol = d.protocol,
         /// Named volumes and folders of the host, as `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`, or as tables. Folders
@@ -239,7 +239,7 @@ section! {
         /// How long demand must stay lower before replicas go.
         scale_down_delay: Span = duration(d.scale_down_delay),
         /// How long nothing must run, stream or wait before the last replica goes; `"kpa"` for Knative's rule.
-        idle: Idle = "60s",
+        idle: Idle = idle(d.idle),
         /// How long a replica that goes may finish its requests.
         drain: Span = duration(d.drain),
         /// How long a request may wait for a replica.
@@ -274,7 +274,7 @@ section! {
         /// The path of a GET that must answer 2xx or 3xx.
         http: Text,
         /// Another port than the service's, for `http`.
-        port: u16,
+        port: Port,
         /// A command in the container that must end with 0.
         exec: Vec<At<Text>>,
     }
@@ -300,6 +300,14 @@ fn duration(duration: std::time::Duration) -> String {
         format!("{}s", duration.as_secs())
     } else {
         format!("{}ms", duration.as_millis())
+    }
+}
+
+/// A rule for the last replica as the file would say it.
+fn idle(idle: Idle) -> String {
+    match idle {
+        Idle::After(length) => duration(length),
+        Idle::Kpa => "kpa".into(),
     }
 }
 

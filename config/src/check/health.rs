@@ -2,7 +2,10 @@
 
 use super::value;
 use crate::{
-    decode::{At, leaf::Text},
+    decode::{
+        At,
+        leaf::{Port, Text},
+    },
     model::{Health, Probe, Upstream},
     problem::Draft,
     raw::{self, ProbeTable},
@@ -70,7 +73,7 @@ fn from_table(table: &ProbeTable, raw: &At<raw::Probe>, problems: &mut Vec<Draft
     }
 }
 
-fn http(path: &At<Text>, port: Option<&At<u16>>, problems: &mut Vec<Draft>) -> Option<Probe> {
+fn http(path: &At<Text>, port: Option<&At<Port>>, problems: &mut Vec<Draft>) -> Option<Probe> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii() || c == '#';
     if !path.value.starts_with('/') || path.value.contains(odd) {
         problems.push(
@@ -78,8 +81,5 @@ fn http(path: &At<Text>, port: Option<&At<u16>>, problems: &mut Vec<Draft>) -> O
         );
         return None;
     }
-    if let Some(port) = port.filter(|port| port.value == 0) {
-        problems.push(port.problem("not a port").allowed("1 to 65535"));
-    }
-    Some(Probe::Http { path: path.value.clone(), port: port.map(|port| port.value) })
+    Some(Probe::Http { path: path.value.clone(), port: port.map(|port| port.value.0) })
 }

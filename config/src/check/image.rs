@@ -32,6 +32,9 @@ fn fault(image: &str) -> Option<(&'static str, Option<String>)> {
     if image.is_empty() {
         return Some(("empty", None));
     }
+    if image == crate::template::PLACEHOLDER {
+        return Some(("still the placeholder of `tidegate init`", None));
+    }
     let name = image.split('@').next().unwrap_or(image);
     let (name, tag) = match name.rfind(':').filter(|colon| !name[*colon..].contains('/')) {
         Some(colon) => (&name[..colon], Some(&name[colon + 1..])),

@@ -32,9 +32,6 @@ pub(super) fn check(
     let (env, secrets) = environment::check(raw, world, problems);
     let profile = value::of(raw.profile.clone(), default.profile);
     check_user(name, raw, profile, problems);
-    if let Some(port) = raw.port.as_ref().filter(|port| port.value == 0) {
-        problems.push(port.problem("not a port").allowed("1 to 65535"));
-    }
     if let Some(folder) = raw.working_dir.as_ref().filter(|folder| !folder.value.starts_with('/')) {
         problems.push(folder.problem("not absolute").allowed("a path in the container that starts with '/'"));
     }
@@ -46,7 +43,7 @@ pub(super) fn check(
         secrets,
         working_dir: raw.working_dir.clone().map(|folder| folder.value),
         user: raw.user.clone().map(|user| user.value.0),
-        port: raw.port.as_ref().map(|port| port.value),
+        port: raw.port.as_ref().map(|port| port.value.0),
         protocol: value::of(raw.protocol.clone(), default.protocol),
         volumes: volumes::check(raw.volumes.as_ref(), world, allowed, problems),
         resources: resources(value::of(raw.resources.clone(), raw::Resources::default()), problems),

@@ -23,6 +23,7 @@ struct Taken {
     path: PathPrefix,
     service: String,
     at: Origin,
+    default: bool,
 }
 
 impl Seen {
@@ -41,13 +42,13 @@ impl Seen {
         let Some(raw) = raw else {
             return defaults(&service.value, only)
                 .into_iter()
-                .inspect(|route| self.take(service, route, &service.with(()), problems))
+                .inspect(|route| self.take(service, route, &service.with(true), problems))
                 .collect();
         };
         let mut routes = Vec::new();
         for entry in raw.value {
             if let Some(route) = self.route(&entry, problems) {
-                self.take(service, &route, &entry.with(()), problems);
+                self.take(service, &route, &entry.with(false), problems);
                 routes.push(route);
             }
         }
@@ -84,18 +85,20 @@ impl Seen {
         value::parsed(text, problems)
     }
 
-    fn take(&mut self, service: &At<String>, route: &Route, place: &At<()>, problems: &mut Vec<Draft>) {
+    fn take(&mut self, service: &At<String>, route: &Route, place: &At<bool>, problems: &mut Vec<Draft>) {
         let same = |taken: &&Taken| taken.host == route.host && taken.path == route.path;
         if let Some(taken) = self.taken.iter().find(same) {
             let what =
                 format!("the route {}{} is taken by services.{}", route.host, route.path, taken.service);
             let draft = Draft::new(&place.key, &place.at, what).allowed("each host and path once");
-            let default = "the first is here (without `routes`, a service has the host NAME.localhost)";
-            let note = if taken.service == service.value { "the first is here" } else { default };
+            let note = match taken.default {
+                true => "the first is here: without `routes`, a service has the host NAME.localhost",
+                false => "the first is here",
+            };
             problems.push(draft.also(&taken.at, note));
         }
         let (host, path, service) = (route.host.clone(), route.path.clone(), service.value.clone());
-        self.taken.push(Taken { host, path, service, at: place.at.clone() });
+        self.taken.push(Taken { host, path, service, at: place.at.clone(), default: place.value });
     }
 }
 

@@ -84,25 +84,45 @@ impl Decode for bool {
     }
 }
 
-/// Implements [`Decode`] for whole numbers that fit a type.
-macro_rules! whole {
-    ($($type:ty),*) => {
-        $(impl Decode for $type {
-            fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
-                let number = match (&node.kind, &node.at) {
-                    (Kind::Int(number), _) => <$type>::try_from(*number).ok(),
-                    (Kind::Text(text), Origin::Variable(_)) => text.trim().parse().ok(),
-                    _ => None,
-                };
-                if number.is_none() {
-                    problems.push(mismatch(node, key, &format!("a whole number from 0 to {}", <$type>::MAX)));
-                }
-                number
-            }
-        })*
-    };
+impl Decode for u32 {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        whole(node, key, &format!("a whole number from 0 to {}", Self::MAX), problems)
+    }
 }
-whole!(u16, u32);
+
+/// A TCP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Port(pub(crate) u16);
+schema!(Port, "Port", { "title": "port", "type": "integer", "minimum": 1, "maximum": 65535 });
+
+impl Decode for Port {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        const ALLOWED: &str = "a port from 1 to 65535";
+        let port = whole(node, key, ALLOWED, problems)?;
+        if port == 0 {
+            problems.push(Draft::new(key, &node.at, "out of range").found(node.describe()).allowed(ALLOWED));
+        }
+        Some(Self(port))
+    }
+}
+
+fn whole<T>(node: &Node, key: &str, allowed: &str, problems: &mut Vec<Draft>) -> Option<T>
+where
+    T: TryFrom<i64> + std::str::FromStr,
+{
+    let number = match (&node.kind, &node.at) {
+        (Kind::Int(number), _) => T::try_from(*number).ok(),
+        (Kind::Text(text), Origin::Variable(_)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    if number.is_none() {
+        problems.push(match node.kind {
+            Kind::Int(_) => Draft::new(key, &node.at, "out of range").found(node.describe()).allowed(allowed),
+            _ => mismatch(node, key, allowed),
+        });
+    }
+    number
+}
 
 impl Decode for f64 {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {

@@ -1,0 +1,156 @@
+//! Real files: every bad one with the exact text that a user sees, every good one and every example loaded.
+//! `UPDATE=1 cargo test -p tidegate-config --test fixtures` writes the expected texts anew; read the difference.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tidegate_config::{Format, Place, load, model::Idle, name::Authority, parse};
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().expect("the workspace's folder")
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let configuration = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|extension| matches!(extension, "toml" | "yaml" | "json"))
+    };
+    let entries = fs::read_dir(root().join(folder)).expect("the fixtures' folder");
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").path()).filter(configuration).collect();
+    files.sort();
+    files
+}
+
+/// The variables of `NAME.vars`, one on each line.
+fn variables(file: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(file.with_extension("vars")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+#[test]
+fn bad_files_say_what_is_wrong() {
+    let files = files("tests/fixtures/config/bad");
+    assert!(files.len() > 20);
+    let mut wrong = Vec::new();
+    for file in files {
+        let problems = load(&file, variables(&file)).expect_err(&format!("{} is bad", file.display()));
+        let folder = format!("{}/", file.parent().expect("a folder").display());
+        let shown = format!("{}\n", problems.to_string().replace(&folder, ""));
+        let expected = PathBuf::from(format!("{}.expected", file.display()));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &shown).expect("the expected text can be written");
+        }
+        let wanted = fs::read_to_string(&expected).unwrap_or_default();
+        if shown != wanted {
+            wrong.push(format!("{}:\n{shown}\ninstead of\n{wanted}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn good_files_and_examples_load() {
+    let all = [files("tests/fixtures/config/good"), files("examples")];
+    assert!(all[1].len() >= 4);
+    for file in all.concat() {
+        if let Err(problems) = load(&file, []) {
+            panic!("{problems}");
+        }
+    }
+}
+
+#[test]
+fn formats_mean_the_same() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = |name: &str| load(&folder.join(name), []).expect("a good file");
+    assert_eq!(model("same.toml"), model("same.yaml"));
+    assert_eq!(model("same.toml"), model("same.json"));
+    let api = model("same.toml").services["api".parse().as_ref().expect("a name")].clone();
+    assert_eq!((api.launch.env["A"].as_str(), api.launch.env["QUOTED"].as_str()), ("1", "\"kept\""));
+    assert_eq!(api.launch.secrets["TOKEN"].file, folder.join("token.txt"));
+    assert_eq!(api.scaling.idle, Idle::Kpa);
+    assert_eq!(model("anchors.yaml").services.values().map(|service| service.scaling.max).sum::<u32>(), 6);
+}
+
+#[test]
+fn services_without_routes_have_their_name_and_an_only_one_everything() {
+    let hosts = |text: &str| {
+        let model = parse(text, Format::Toml).expect("a good text");
+        let routes = model.services.values().flat_map(|service| service.routes.clone());
+        routes.map(|route| route.host).collect::<Vec<_>>()
+    };
+    let name = |name: &str| Authority::Exact(format!("{name}.localhost"));
+    assert_eq!(hosts("services.a.image = 'a'"), [name("a"), Authority::Any]);
+    assert_eq!(hosts("services.a.image = 'a'\nservices.b.image = 'b'"), [name("a"), name("b")]);
+    assert_eq!(hosts("[services.a]\nimage = 'a'\nroutes = [{ host = 'x' }]"), [Authority::Exact("x".into())]);
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let file = root().join("tests/fixtures/config/good/minimal.toml");
+    let set = [
+        ("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:1"),
+        ("TIDEGATE_GATEWAY__EXPOSE_ERRORS", "true"),
+        ("TIDEGATE_SERVICES__API__IMAGE", "api:2"),
+        ("TIDEGATE_SERVICES__API__COMMAND", "['a', 'b']"),
+        ("TIDEGATE_SERVICES__API__ENV__Version", "1.10"),
+        ("TIDEGATE_SERVICES__API__ROUTES", "[{ path = '/x' }]"),
+        ("TIDEGATE_SERVICES__API__SCALING__MAX", "3"),
+        ("TIDEGATE_SERVICES__API__SCALING__TARGET", "0.5"),
+        ("TIDEGATE_SERVICES__NEW_ONE__IMAGE", "new"),
+        ("TIDEGATE_STATE", "/nowhere"),
+        ("HOME", "/root"),
+    ];
+    let model = load(&file, set.map(|(name, text)| (name.into(), text.into()))).expect("good variables");
+    let api = &model.services[&"api".parse().expect("a name")];
+    assert_eq!(model.gateway.listen, ["127.0.0.1:1".parse().expect("an address")]);
+    assert!(model.gateway.expose_errors && model.gateway.state.is_none());
+    assert_eq!((&*api.launch.image, &*api.launch.env["Version"]), ("api:2", "1.10"));
+    assert_eq!((&api.launch.command[..], api.routes.len()), (&["a".to_owned(), "b".to_owned()][..], 1));
+    assert_eq!((api.scaling.max, api.scaling.target.to_string()), (3, "50%".to_owned()));
+    assert!(model.services.contains_key(&"new-one".parse().expect("a name")));
+}
+
+#[test]
+fn a_missing_file_is_said_to_be_missing() {
+    let problems = load(Path::new("/nowhere/tidegate.toml"), []).expect_err("there is no such file");
+    assert_eq!(problems.list()[0].place, Place::Whole("/nowhere/tidegate.toml".into()));
+    assert!(problems.to_string().contains("tidegate init"), "{problems}");
+}
+
+#[test]
+fn problems_are_data_too() {
+    let problems =
+        parse("services.api.scaling.min = 'x'", Format::Toml).expect_err("no image, and no number");
+    let json = serde_json::to_value(&problems).expect("plain values");
+    assert_eq!(json[1]["key"], "services.api.scaling.min");
+    assert_eq!(
+        json[1]["place"]["file"],
+        serde_json::json!({ "file": "tidegate.toml", "line": 1, "column": 28 })
+    );
+    assert_eq!(json[1]["excerpt"]["text"], "services.api.scaling.min = 'x'");
+}
+
+#[test]
+fn a_link_does_not_lead_out_of_what_may_be_mounted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (allowed, text) = (folder.path().join("allowed"), |source: &Path| {
+        let parent = folder.path().join("allowed");
+        format!(
+            "gateway.allow_mounts = [{parent:?}]\n[services.a]\nimage = 'a'\nvolumes = [\"{}:/x\"]",
+            source.display()
+        )
+    });
+    fs::create_dir(&allowed).expect("a folder");
+    std::os::unix::fs::symlink("/etc", allowed.join("link")).expect("a link");
+    parse(&text(&allowed.join("real")), Format::Toml).expect("below the allowed folder");
+    let problems = parse(&text(&allowed.join("link/ssl")), Format::Toml).expect_err("a link to /etc");
+    assert!(problems.to_string().contains("never mounted"), "{problems}");
+}
