@@ -312,3 +312,305 @@ fn again_at(seen: &Snapshot, kept_until: Option<Instant>, start_after: Option<In
         .filter(|at| *at > seen.now)
         .min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{self, exited, load, replica, secs, snapshot},
+        replica::Cause,
+    };
+
+    /// One service over time: the snapshot as it is now, and what the last decision remembered.
+    struct Story {
+        seen: Snapshot,
+        memory: Memory,
+    }
+
+    impl Story {
+        fn new(change: impl FnOnce(&mut ScalingPolicy)) -> Self {
+            let mut scaling = ScalingPolicy::default();
+            change(&mut scaling);
+            Self { seen: snapshot(scaling), memory: Memory::default() }
+        }
+
+        /// Adds replicas 1..=n, started now.
+        fn with(mut self, n: u64, phase: &Phase) -> Self {
+            let at = self.seen.now;
+            self.seen.replicas = (1..=n).map(|number| replica(number, phase.clone(), at)).collect();
+            self
+        }
+
+        fn after(&mut self, seconds: u64) -> &mut Self {
+            self.seen.now += secs(seconds);
+            self
+        }
+
+        fn load(&mut self, queued: u32, in_flight: u32) -> &mut Self {
+            load(&mut self.seen, queued, in_flight);
+            self
+        }
+
+        fn become_(&mut self, phase: &Phase) -> &mut Self {
+            let now = self.seen.now;
+            for replica in &mut self.seen.replicas {
+                (replica.phase, replica.since) = (phase.clone(), now);
+            }
+            self
+        }
+
+        fn decide(&mut self) -> Decision {
+            let (decision, memory) = decide(self.memory.clone(), &self.seen);
+            self.memory = memory;
+            self.seen.demand[0].samples.clear();
+            decision
+        }
+
+        /// Decides without a tick.
+        fn expect(&mut self, want: Count, why: &str) -> &mut Self {
+            let found = self.decide();
+            assert_eq!((found.want, found.reason.label()), (want, why), "{}", found.reason);
+            self
+        }
+
+        /// Lets two seconds of this demand pass, then decides on the tick.
+        fn tick(&mut self, demand: f64, want: Count, why: &str) -> &mut Self {
+            self.after(2);
+            self.seen.demand[0].samples = vec![demand, demand];
+            self.seen.tick = true;
+            self.expect(want, why);
+            self.seen.tick = false;
+            self
+        }
+    }
+
+    #[test]
+    fn at_zero_only_requests_min_and_people_start_replicas() {
+        Story::new(|_| ()).expect(0, "asleep");
+        Story::new(|s| s.min = 2).expect(2, "held_at_min");
+        Story::new(|_| ()).load(1, 0).expect(1, "wake");
+        Story::new(|s| s.initial = 3).load(7, 0).expect(3, "wake");
+        Story::new(|s| (s.initial, s.max) = (3, 2)).load(7, 0).expect(2, "held_at_max");
+        Story::new(|s| s.initial = 0).load(1, 0).expect(1, "wake");
+        let mut asked = Story::new(|s| s.initial = 2);
+        asked.seen.asked.wake = Some(asked.seen.now);
+        asked.after(59).expect(2, "asked_wake").after(1).expect(0, "asleep");
+    }
+
+    #[test]
+    fn a_wake_keeps_its_initial_replicas_until_all_have_been_ready() {
+        let mut story = Story::new(|s| s.initial = 3);
+        story.load(1, 0).expect(3, "wake");
+        let mut story =
+            Story { memory: story.memory, ..Story::new(|s| s.initial = 3).with(3, &Phase::Starting) };
+        story.load(1, 0).tick(1.0, 3, "waking");
+        story.seen.replicas[0].phase = Phase::Ready;
+        story.load(0, 1).tick(1.0, 3, "waking");
+        // All are: from now on demand decides. Halving three leaves one.
+        story.become_(&Phase::Ready).tick(1.0, 1, "demand");
+    }
+
+    #[test]
+    fn the_last_replica_goes_when_idle_has_passed_whatever_averages_say() {
+        let mut story = Story::new(|s| s.idle = Idle::After(secs(10))).with(1, &Phase::Ready);
+        story.load(0, 50).tick(50.0, 1, "demand");
+        story.load(0, 0);
+        // The average is still 50/2.
+        story.tick(0.0, 1, "demand").after(7).expect(1, "demand").after(1).expect(0, "idle");
+        // Nothing of that is left for the next wake.
+        story.seen.replicas.clear();
+        story.expect(0, "asleep").load(1, 0).expect(1, "wake");
+    }
+
+    #[test]
+    fn until_then_it_is_kept_warm() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Ready);
+        story.load(0, 1).load(0, 0).expect(1, "kept_warm");
+        story.seen.demand[0].idle_since = Some(story.seen.now - secs(18));
+        let found = story.decide();
+        assert_eq!(found.reason.to_string(), "kept warm until idle 60 s passes (42 s left)");
+        assert_eq!(found.again_at, Some(story.seen.now + secs(42)));
+        story.after(41).expect(1, "kept_warm").after(1).expect(0, "idle");
+    }
+
+    #[test]
+    fn a_running_request_holds_the_last_replica_for_ever() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Ready);
+        story.load(0, 1).expect(1, "busy").after(100_000).expect(1, "busy");
+    }
+
+    #[test]
+    fn other_events_plan_on_the_last_answer() {
+        let mut story = Story::new(|s| s.stable_window = secs(6)).with(2, &Phase::Ready);
+        story.load(0, 140).tick(140.0, 2, "demand");
+        story.seen.demand[0].samples = vec![700.0];
+        story.expect(2, "demand").tick(700.0, 10, "surge");
+    }
+
+    #[test]
+    fn min_and_max_hold_whatever_demand_says() {
+        let mut story = Story::new(|s| s.max = 3).with(3, &Phase::Ready);
+        story.load(0, 9).tick(700.0, 3, "held_at_max");
+        let mut story = Story::new(|s| s.min = 2).with(3, &Phase::Ready);
+        story.after(100).expect(2, "held_at_min");
+    }
+
+    #[test]
+    fn knatives_rule_for_the_last_replica() {
+        // Stable window 6 s. Needed at 2 s (7), 4 s (3.5) and 6 s (2.3); 0 from 8 s on, when it has been active for
+        // 6 s; then 30 s of grace.
+        let mut story = Story::new(|s| {
+            (s.idle, s.stable_window) = (Idle::Kpa, secs(6));
+            s.concurrency = std::num::NonZeroU32::new(10);
+        })
+        .with(1, &Phase::Ready);
+        story.load(0, 7).tick(7.0, 1, "demand");
+        story.load(0, 0).tick(0.0, 1, "demand").tick(0.0, 1, "demand");
+        for _ in 0..15 {
+            story.tick(0.0, 1, "grace");
+        }
+        story.tick(0.0, 0, "idle").expect(0, "idle");
+        story.seen.replicas.clear();
+        story.expect(0, "asleep");
+    }
+
+    #[test]
+    fn asked_sleep_goes_below_min_until_a_request_waits() {
+        let mut story = Story::new(|s| s.min = 1).with(1, &Phase::Ready);
+        story.load(0, 1).after(100);
+        story.seen.asked.sleep = Some(story.seen.now);
+        // What runs is not interrupted.
+        story.after(1).expect(1, "busy").load(1, 1).expect(1, "busy");
+        story.load(0, 0).expect(0, "asked_sleep");
+        story.become_(&Phase::Draining).after(1000).expect(0, "asked_sleep");
+        story.seen.replicas.clear();
+        story.expect(0, "asked_sleep").load(1, 0).expect(1, "wake");
+        // The wake ended the sleep: min holds again.
+        story.load(0, 0).after(1000).expect(1, "held_at_min");
+        // A later sleep is a new one, and a later wake ends it.
+        story.seen.asked.sleep = Some(story.seen.now);
+        story.expect(0, "asked_sleep").after(5);
+        story.seen.asked.wake = Some(story.seen.now);
+        story.expect(1, "asked_wake");
+    }
+
+    #[test]
+    fn a_new_gateway_leaves_what_it_found_for_one_stable_window() {
+        let mut story = Story::new(|s| s.idle = Idle::After(secs(10))).with(3, &Phase::Ready);
+        story.seen.gateway_started = story.seen.now;
+        story.expect(3, "surge_held").after(30).expect(3, "adopted").after(29).expect(3, "adopted");
+        story.after(1).expect(0, "idle");
+        // Somebody who asks for sleep gets it.
+        let mut story = Story::new(|_| ()).with(3, &Phase::Ready);
+        story.seen.gateway_started = story.seen.now;
+        story.seen.asked.sleep = Some(story.seen.now);
+        story.expect(0, "asked_sleep");
+        // One replica: kept for `idle` since the start, however long it was idle before.
+        let mut story = Story::new(|s| s.stable_window = secs(6)).with(1, &Phase::Ready);
+        story.seen.gateway_started = story.seen.now;
+        story.after(59).expect(1, "kept_warm").after(1).expect(0, "idle");
+    }
+
+    #[test]
+    fn failing_starts_open_the_breaker_only_while_nothing_is_live() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Failed(exited()));
+        // The first failure: waiters wait, a start is due at once.
+        story.load(1, 0);
+        let found = story.decide();
+        assert_eq!((found.refuse, found.start_after), (None, None));
+        // The second.
+        story.seen.replicas = vec![replica(2, Phase::Failed(exited()), story.seen.now)];
+        let found = story.decide();
+        let refuse = found.refuse.expect("open");
+        assert_eq!((refuse.why.label(), refuse.until), ("start_failed", Some(story.seen.now + secs(1))));
+        assert_eq!(refuse.cause, "failed 2 times in a row, last: its process ended: exit code 1");
+        assert_eq!(found.again_at, refuse.until);
+        assert_eq!(found.reason.label(), "refused");
+        // With a ready one nothing is refused, but starts are still held back.
+        story.seen.replicas.push(replica(3, Phase::Ready, story.seen.now));
+        let found = story.decide();
+        assert_eq!((found.refuse, found.start_after), (None, refuse.until));
+        // Half open.
+        story.seen.replicas.clear();
+        let found = story.after(1).decide();
+        assert_eq!((found.refuse, found.start_after, found.want), (None, None, 1));
+    }
+
+    #[test]
+    fn out_of_memory_is_named() {
+        let exit = tidegate_config::spec::Exit { code: 137, out_of_memory: true, message: None };
+        let failed = Phase::Failed(Cause::Exited(exit));
+        let mut story = Story::new(|_| ()).with(1, &failed);
+        story.decide();
+        story.seen.replicas = vec![replica(2, failed, story.seen.now)];
+        let cause = story.decide().refuse.expect("open").cause;
+        assert_eq!(cause, "failed 2 times in a row, last: its process ended: out of memory (exit code 137)");
+    }
+
+    #[test]
+    fn what_cannot_be_placed_is_refused_or_waited_for() {
+        let failed = |retry_at| Image::Failed { message: "not found".into(), retry_at };
+        // What is wrong; the word at once, or else the word of a wait in vain.
+        type Row = (fn(&mut Snapshot), Option<&'static str>, Option<&'static str>);
+        let rows: [Row; 8] = [
+            (|_| (), None, None),
+            (|s| s.hosts[0].image = Image::Unknown, None, Some("pulling")),
+            (|s| s.hosts[0].image = Image::Pulling, None, Some("pulling")),
+            (|s| s.hosts[0].up = false, None, Some("no_capacity")),
+            (|s| std::sync::Arc::make_mut(&mut s.service).scaling.max = 0, Some("no_capacity"), None),
+            (
+                |s| drop(std::sync::Arc::make_mut(&mut s.service).constraints.insert("a".into(), "b".into())),
+                Some("no_capacity"),
+                None,
+            ),
+            (
+                |s| (s.hosts[0].capacity.replicas, s.hosts[0].reserved.replicas) = (4, 4),
+                Some("out_of_resources"),
+                None,
+            ),
+            (
+                |s| {
+                    (s.hosts[0].capacity.replicas, s.hosts[0].reserved.replicas) = (1, 1);
+                    s.replicas = vec![replica(1, Phase::Stopping, s.now)];
+                },
+                None,
+                Some("out_of_resources"),
+            ),
+        ];
+        for (n, (change, refuse, late)) in rows.into_iter().enumerate() {
+            let mut story = Story::new(|_| ());
+            story.load(1, 0);
+            change(&mut story.seen);
+            let found = story.decide();
+            assert_eq!(found.refuse.map(|r| r.why.label()), refuse, "row {n}");
+            assert_eq!(found.late.map(|r| r.why.label()), late, "row {n}");
+        }
+        let mut story = Story::new(|_| ());
+        let at = story.seen.now + secs(5);
+        story.seen.hosts[0].image = failed(Some(at));
+        let found = story.load(1, 0).decide();
+        let refuse = found.refuse.expect("refused");
+        assert_eq!((refuse.why.label(), refuse.until, found.again_at), ("start_failed", Some(at), Some(at)));
+        assert_eq!(refuse.cause, "image api:1: not found");
+        // Due for another look.
+        let found = story.after(5).decide();
+        assert_eq!((found.refuse, found.late.map(|r| r.why.label())), (None, Some("start_failed")));
+        story.seen.hosts[0].image = failed(None);
+        assert_eq!(story.decide().refuse.expect("refused").until, None);
+    }
+
+    #[test]
+    fn again_at_is_the_earliest_moment_to_come() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Draining);
+        let now = story.seen.now;
+        assert_eq!(story.decide().again_at, Some(now + secs(30)), "the drain deadline");
+        story.seen.replicas.push(replica(2, Phase::Ready, now));
+        story.seen.asked.wake = Some(now - secs(40));
+        assert_eq!(story.decide().again_at, Some(now + secs(20)), "the end of the asked wake");
+        story.seen.hosts.push(fixture::host("b"));
+        story.seen.hosts[1].image = Image::Failed { message: String::new(), retry_at: Some(now + secs(7)) };
+        assert_eq!(story.decide().again_at, Some(now + secs(7)), "the image");
+        story.after(8);
+        assert_eq!(story.decide().again_at, Some(now + secs(20)), "what is past does not count");
+    }
+}

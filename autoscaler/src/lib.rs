@@ -25,3 +25,5 @@ pub use reason::Reason;
 pub use refuse::{Refuse, RefuseReason};
 pub use replica::{Cause, Phase};
 pub use snapshot::Snapshot;
+#[cfg(test)]
+mod properties;

@@ -66,11 +66,14 @@ pub enum Verdict {
 /// What becomes of requests that cannot be served now, if `want` replicas are wanted.
 #[must_use]
 pub fn judge(backoff: &Backoff, seen: &Snapshot, want: Count) -> Verdict {
-    if seen.replicas.iter().any(|r| r.phase.is_live() || seen.can_return(r)) {
+    if seen.replicas.iter().any(|r| r.phase.is_live()) {
         return Verdict::Wait;
     }
     if seen.service.scaling.max == 0 {
         return Verdict::Refuse(refusal(RefuseReason::NoCapacity, "its maximum is 0 replicas".to_owned()));
+    }
+    if seen.replicas.iter().any(|r| seen.can_return(r)) {
+        return Verdict::Wait;
     }
     if let Some(refuse) = backoff.refuse(seen.now).or_else(|| image(seen)) {
         return Verdict::Refuse(refuse);
