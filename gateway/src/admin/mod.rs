@@ -1,0 +1,128 @@
+//! The admin API: everything that changes or shows logs and causes is on a Unix socket (mode 0600); TCP on loopback
+//! serves metrics and probes alone, and checks `Host` against DNS rebinding.
+
+pub mod logs;
+mod socket;
+mod tcp;
+
+use std::{io, net::SocketAddr, path::{Path, PathBuf}, sync::{Arc, atomic::{AtomicBool, Ordering}}};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::control;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Admin {
+    /// The control loop.
+    pub control: control::Handle,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// Whether requests are served as they should be.
+    pub ready: Arc<Ready>,
+}
+
+/// Whether the gateway is ready; false before everything was looked at, and once it stops.
+#[derive(Debug, Default)]
+pub struct Ready(AtomicBool);
+
+impl Ready {
+    /// From now on, `ready`.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The two listeners, bound but not served yet.
+#[derive(Debug)]
+pub struct Listeners {
+    unix: tokio::net::UnixListener,
+    path: PathBuf,
+    tcp: Option<tokio::net::TcpListener>,
+}
+
+/// An admin address that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The Unix socket.
+    #[error("cannot listen on {path}: {source}")]
+    Unix {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TCP address.
+    #[error("cannot serve metrics on {address}: {source}; set another address with gateway.metrics, or \"off\"")]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Listeners {
+    /// Binds both. The socket's file is replaced: the state directory's lock says that nobody else uses it.
+    ///
+    /// # Errors
+    /// The one that cannot be had.
+    pub async fn bind(path: &Path, tcp: Option<SocketAddr>) -> Result<Self, BindError> {
+        let unix = bind_unix(path).map_err(|source| BindError::Unix { path: path.to_owned(), source })?;
+        let tcp = match tcp {
+            Some(address) => Some(
+                tokio::net::TcpListener::bind(address)
+                    .await
+                    .map_err(|source| BindError::Tcp { address, source })?,
+            ),
+            None => None,
+        };
+        Ok(Self { unix, path: path.to_owned(), tcp })
+    }
+
+    /// Where metrics are served, with the port that 0 turned into.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+    }
+
+    /// Serves both until `stop`.
+    pub async fn serve(self, admin: Admin, stop: CancellationToken) {
+        let unix = axum::serve(self.unix, socket::routes(admin.clone()))
+            .with_graceful_shutdown(stop.clone().cancelled_owned())
+            .into_future();
+        let tcp = async {
+            match self.tcp {
+                Some(listener) => {
+                    axum::serve(listener, tcp::routes(admin))
+                        .with_graceful_shutdown(stop.cancelled_owned())
+                        .await
+                }
+                None => Ok(()),
+            }
+        };
+        if let (Err(error), _) | (_, Err(error)) = tokio::join!(unix, tcp) {
+            tracing::error!(%error, "the admin API ended");
+        }
+        // The file would only make the next `tidegate ps` ask where nobody answers.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = tokio::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,156 @@
+//! Executes steps. A step that needs an engine becomes a task whose outcome comes back as an event; nothing is tried
+//! again here, the next look plans again. Holds: `Starting` is recorded before the engine is called.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use tidegate_autoscaler::{Step, replica};
+use tidegate_config::{
+    name::{HostName, ReplicaId, ServiceName},
+    spec::{StartSpec, Target},
+};
+use tidegate_runner::{Error, Kind, LogOptions, Runner};
+
+use super::{
+    Control,
+    engine::Handle,
+    event::{About, Event},
+    member::Member,
+    state::ImageState,
+};
+use crate::{clock, fleet::admission::SlotKey};
+
+/// Lines of a failed replica that are kept for `explain`.
+const LAST_LINES: usize = 20;
+
+/// How long reading those may take.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
+
+/// On top of a stop's grace: the engine's own work.
+const STOP_MARGIN: Duration = Duration::from_secs(20);
+
+impl Control {
+    pub(super) fn apply(&mut self, service: &ServiceName, step: Step) {
+        match step {
+            Step::Prepare { host } => self.prepare(service, host),
+            Step::Start(spec) => self.start(spec),
+            Step::Undrain(id) => drop(self.advance(&id, replica::Event::Undrain)),
+            Step::Drain(id) => drop(self.advance(&id, replica::Event::Drain)),
+            Step::Stop { id, grace } => self.stop(&id, grace),
+            Step::Remove(id) => self.remove(&id),
+        }
+    }
+
+    fn prepare(&mut self, service: &ServiceName, host: HostName) {
+        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
+        let Some(state) = self.states.get_mut(service) else { return };
+        let failures = state.images.get(&host).map_or(0, |image| image.failures);
+        state.images.insert(host.clone(), ImageState::pulling(failures));
+        let launch = state.fleet.settings().launch.clone();
+        let about = About { service: service.clone(), host, epoch: state.epoch };
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let (told, tell) = (about.clone(), events.clone());
+            // A loop that is behind misses a figure on a download's progress and nothing else.
+            let progress = Arc::new(move |at| drop(tell.try_send(Event::Pulling(told.clone(), at))));
+            let call = handle.runner.prepare(&launch.image, launch.pull, progress);
+            let outcome = handle.call("prepare", call).await;
+            send(&events, Event::Prepared(about, outcome)).await;
+        });
+    }
+
+    fn start(&mut self, spec: StartSpec) {
+        let Target::Host(host) = &spec.target else { return };
+        let Some(handle) = self.engine(host).map(|engine| engine.handle.clone()) else { return };
+        let Some(state) = self.states.get_mut(spec.id.service()) else { return };
+        let slot = SlotKey(self.next_slot);
+        self.next_slot += 1;
+        self.next_number = self.next_number.max(spec.id.order().1 + 1);
+        tracing::info!(replica = %spec.id, %host, revision = %spec.revision, reason = %state.reason, "starting");
+        state.members.insert(spec.id.clone(), Member::starting(&spec, host.clone(), slot, clock::now()));
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let permit = handle.starts.acquire().await;
+            let outcome = handle.call("start", handle.runner.start(&spec)).await;
+            drop(permit);
+            send(&events, Event::Started(spec.id, outcome)).await;
+        });
+    }
+
+    fn stop(&mut self, id: &ReplicaId, grace: Duration) {
+        self.advance(id, replica::Event::Stop);
+        self.end(id, move |handle, id| async move {
+            let call = handle.call("stop", handle.runner.stop(&id, grace, false));
+            let stopped = tokio::time::timeout(grace + STOP_MARGIN, call).await;
+            let late = || Err(Error::new(Kind::Retryable, format!("{id} was not stopped in time")));
+            (stopped.unwrap_or_else(|_| late()), Vec::new())
+        });
+    }
+
+    fn remove(&mut self, id: &ReplicaId) {
+        self.end(id, |handle, id| async move {
+            let log = tokio::time::timeout(LAST_LINES_WITHIN, last_lines(&*handle.runner, &id)).await;
+            let removed = handle.call("remove", handle.runner.remove(&id)).await;
+            (removed, log.unwrap_or_default())
+        });
+    }
+
+    /// Runs a call that ends a replica, unless one is under way.
+    fn end<F>(&mut self, id: &ReplicaId, call: impl FnOnce(Handle, ReplicaId) -> F)
+    where
+        F: Future<Output = (tidegate_runner::Result<()>, Vec<String>)> + Send + 'static,
+    {
+        let Some(member) = self.member(id).filter(|member| !member.ending) else { return };
+        member.ending = true;
+        member.stop_probing();
+        let host = member.host.clone();
+        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
+        let (events, id) = (self.events.clone(), id.clone());
+        let call = call(handle, id.clone());
+        self.tasks.spawn(async move {
+            let (outcome, log) = call.await;
+            send(&events, Event::Ended(id, outcome, log)).await;
+        });
+    }
+
+    /// A call that ends a replica has ended. If it failed, the next look at the engine tries again.
+    pub(super) fn ended(&mut self, id: &ReplicaId, outcome: tidegate_runner::Result<()>, log: Vec<String>) {
+        if let Some(state) = self.states.get_mut(id.service())
+            && let Some(failure) = state.last_failure.as_mut().filter(|failure| failure.replica == *id)
+            && !log.is_empty()
+        {
+            failure.log = log;
+        }
+        match outcome {
+            Err(error) if error.kind != Kind::Gone => {
+                tracing::warn!(replica = %id, error = super::words(&error), "could not be ended; trying again");
+                if let Some(member) = self.member(id) {
+                    member.ending = false;
+                }
+            }
+            Ok(()) | Err(_) => {
+                self.forget(id);
+            }
+        }
+        self.evaluate(id.service(), false);
+    }
+
+    /// The engine has it no more.
+    fn forget(&mut self, id: &ReplicaId) {
+        // A live one that vanishes counts as failed first; its removal then finds nothing and ends here again.
+        self.advance(id, replica::Event::Removed);
+    }
+}
+
+/// Sends an event to the loop; if the loop has ended, nobody needs it.
+pub(super) async fn send(events: &tokio::sync::mpsc::Sender<Event>, event: Event) {
+    drop(events.send(event).await);
+}
+
+async fn last_lines(runner: &dyn Runner, id: &ReplicaId) -> Vec<String> {
+    let options = LogOptions { tail: Some(LAST_LINES), follow: false };
+    match runner.logs(id, options).await {
+        Ok(lines) => lines.filter_map(|line| async { line.ok().map(|line| line.text) }).collect().await,
+        Err(_) => Vec::new(),
+    }
+}

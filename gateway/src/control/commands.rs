@@ -1,0 +1,265 @@
+//! What people ask for by hand, and what they are told.
+
+use std::sync::Arc;
+
+use tidegate_autoscaler::{Phase, snapshot::Image};
+use tidegate_config::name::{ReplicaId, ServiceName};
+use tokio::sync::oneshot;
+
+use super::{
+    Control, Handle,
+    event::{Command, Event},
+    history::{What, unix, unix_now},
+    state::{Goal, State, Waiter},
+    status::{Explanation, FailureStatus, ReplicaStatus, ServiceStatus},
+};
+use crate::clock;
+
+/// The loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway is shutting down")]
+pub struct Ended;
+
+impl Control {
+    pub(super) fn command(&mut self, command: Command) {
+        // Whoever asked may have gone before the answer: nothing is lost with it.
+        match command {
+            Command::Status(reply) => {
+                self.publish_gauges();
+                drop(reply.send(self.states.values().map(State::status).collect()));
+            }
+            Command::Explain(name, reply) => {
+                drop(reply.send(self.states.get(&name).map(|state| Box::new(state.explain()))));
+            }
+            Command::Wake(name, reply) => self.ask(&name, Goal::Ready, reply),
+            Command::Sleep(name, reply) => self.ask(&name, Goal::Cold, reply),
+            Command::Restart(name, reply) => self.ask(&name, Goal::RestartedSince(clock::now()), reply),
+            Command::Find(name, reply) => drop(reply.send(self.find(&name))),
+            Command::Settled(reply) => drop(reply.send(self.is_settled())),
+            Command::StopAll(reply) => self.stop_all(reply),
+        }
+    }
+
+    fn ask(&mut self, name: &ServiceName, goal: Goal, reply: oneshot::Sender<Result<(), String>>) {
+        let Some(state) = self.states.get_mut(name) else {
+            drop(reply.send(Err(format!("no service is called {name}"))));
+            return;
+        };
+        let now = clock::now();
+        let words = match goal {
+            Goal::Ready => {
+                state.asked.wake = Some(now);
+                "asked to wake"
+            }
+            Goal::Cold => {
+                state.asked.sleep = Some(now);
+                "asked to sleep"
+            }
+            Goal::RestartedSince(_) => {
+                state.asked.restart = Some(now);
+                "asked to restart"
+            }
+        };
+        state.history.note(What::Asked, words.into());
+        // A restart of what sleeps is done.
+        let nothing_to_do = matches!(goal, Goal::RestartedSince(_)) && state.members.is_empty();
+        state.waiters.push(Waiter { goal: if nothing_to_do { Goal::Cold } else { goal }, reply });
+        self.evaluate(name, false);
+    }
+
+    fn find(&self, name: &ServiceName) -> Vec<(ReplicaId, super::engine::Handle)> {
+        let Some(state) = self.states.get(name) else { return Vec::new() };
+        let place = |member: &super::member::Member| {
+            self.engine(&member.host).map(|engine| (member.id.clone(), engine.handle.clone()))
+        };
+        state.members.values().filter_map(place).collect()
+    }
+
+    fn is_settled(&self) -> bool {
+        let probing = |state: &State| state.members.values().any(|member| member.phase == Phase::Starting && member.adopted);
+        self.unlisted.is_empty() && self.states.values().all(|state| state.images_settled() && !probing(state))
+    }
+
+    fn stop_all(&mut self, reply: oneshot::Sender<()>) {
+        let ids: Vec<ReplicaId> = self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
+        let handles: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| {
+                let host = self.member(&id)?.host.clone();
+                Some((id, self.engine(&host)?.handle.clone()))
+            })
+            .collect();
+        self.tasks.spawn(async move {
+            let stop = |(id, handle): (ReplicaId, super::engine::Handle)| async move {
+                let grace = std::time::Duration::from_secs(10);
+                drop(handle.call("stop", handle.runner.stop(&id, grace, false)).await);
+            };
+            futures_util::future::join_all(handles.into_iter().map(stop)).await;
+            drop(reply.send(()));
+        });
+    }
+}
+
+impl State {
+    fn status(&self) -> ServiceStatus {
+        let settings = self.fleet.settings();
+        let (queued, in_flight) = self.fleet.counts();
+        let present = self.images.values().find_map(|image| match &image.image {
+            Image::Present { digest, revision, .. } => Some((digest.clone(), revision.clone())),
+            Image::Unknown | Image::Pulling | Image::Failed { .. } => None,
+        });
+        ServiceStatus {
+            service: self.fleet.name.to_string(),
+            state: self.state_word().into(),
+            image: settings.launch.image.clone(),
+            digest: present.as_ref().map(|(digest, _)| digest.0.clone()),
+            revision: present.map(|(_, revision)| revision.0),
+            want: self.want,
+            in_flight,
+            queued,
+            reason: self.words(),
+            routes: settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
+            replicas: self.members.values().map(replica).collect(),
+        }
+    }
+
+    /// The service in one word.
+    fn state_word(&self) -> &'static str {
+        let any = |phase: &str| self.members.values().any(|member| member.phase.label() == phase);
+        let image = |test: fn(&Image) -> bool| self.images.values().any(|state| test(&state.image));
+        if any("ready") {
+            "ready"
+        } else if any("starting") {
+            "starting"
+        } else if self.refused.is_some() || image(|image| matches!(image, Image::Failed { .. })) {
+            "failing"
+        } else if any("draining") || any("stopping") || any("failed") {
+            "stopping"
+        } else if image(|image| matches!(image, Image::Pulling)) {
+            "pulling"
+        } else if image(|image| matches!(image, Image::Present { .. })) {
+            "cold"
+        } else {
+            "unknown"
+        }
+    }
+
+    fn words(&self) -> String {
+        let failed = self.images.iter().find_map(|(host, state)| match &state.image {
+            Image::Failed { message, .. } => Some(format!("{host}: {message}")),
+            Image::Unknown | Image::Pulling | Image::Present { .. } => None,
+        });
+        let pulling = self.images.iter().find_map(|(host, state)| {
+            state.progress.filter(|_| matches!(state.image, Image::Pulling)).map(|at| {
+                format!("{host}: pulling, {} of {}", at.done, at.total)
+            })
+        });
+        failed.or(pulling).or(self.no_fit.clone()).unwrap_or_else(|| self.reason.clone())
+    }
+
+    fn explain(&self) -> Explanation {
+        Explanation {
+            status: self.status(),
+            history: self.history.entries(),
+            last_failure: self.last_failure.as_ref().map(|failure| FailureStatus {
+                replica: failure.replica.to_string(),
+                at: failure.at,
+                cause: failure.cause.clone(),
+                log: failure.log.clone(),
+            }),
+            no_fit: self.no_fit.clone(),
+        }
+    }
+}
+
+fn replica(member: &super::member::Member) -> ReplicaStatus {
+    ReplicaStatus {
+        id: member.id.to_string(),
+        phase: member.phase.label().into(),
+        host: member.host.to_string(),
+        address: member.address.map(|address| address.to_string()),
+        revision: member.revision.0.clone(),
+        digest: member.digest.0.clone(),
+        in_flight: member.in_flight,
+        age: unix_now().saturating_sub(unix(member.created)),
+    }
+}
+
+impl Handle {
+    /// All services.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn status(&self) -> Result<Vec<ServiceStatus>, Ended> {
+        self.ask(Command::Status).await
+    }
+
+    /// One service, in full; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn explain(&self, service: ServiceName) -> Result<Option<Box<Explanation>>, Ended> {
+        self.ask(|reply| Command::Explain(service, reply)).await
+    }
+
+    /// Starts a service and waits until it is ready; the inner error says why it cannot be.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn wake(&self, service: ServiceName) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Command::Wake(service, reply)).await
+    }
+
+    /// As if `idle` had passed; waits until nothing is left.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn sleep(&self, service: ServiceName) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Command::Sleep(service, reply)).await
+    }
+
+    /// Replaces all replicas and waits for the new ones.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn restart(&self, service: ServiceName) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Command::Restart(service, reply)).await
+    }
+
+    /// Takes up a new model and tells what changed.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn change(&self, model: Arc<tidegate_config::model::Model>) -> Result<Vec<tidegate_config::Change>, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Model(model, reply)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+
+    /// Whether what was found at the start has been looked at and every image is there or known not to be.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn is_settled(&self) -> Result<bool, Ended> {
+        self.ask(Command::Settled).await
+    }
+
+    /// Stops all replicas and waits for their ends.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn stop_all(&self) -> Result<(), Ended> {
+        self.ask(Command::StopAll).await
+    }
+
+    /// A service's replicas, each with what reads its output.
+    pub(crate) async fn find(&self, service: ServiceName) -> Result<Vec<(ReplicaId, super::engine::Handle)>, Ended> {
+        self.ask(|reply| Command::Find(service, reply)).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Command(command(reply))).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
+    }
+}

@@ -1,0 +1,94 @@
+//! One host's engine as the control loop keeps it: the runner, what it offers, and a count of every call.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+
+use metrics::{counter, histogram};
+use tidegate_autoscaler::snapshot::Room;
+use tidegate_config::{model, name::HostName};
+use tidegate_runner::{Inventory, Kind, Result, Runner};
+use tokio::sync::Semaphore;
+
+use crate::{clock, telemetry};
+
+/// One host's engine.
+pub(crate) struct Engine {
+    pub(crate) settings: model::Host,
+    pub(crate) handle: Handle,
+    /// Whether it answered the last time.
+    pub(crate) up: bool,
+    pub(crate) inventory: Option<Inventory>,
+    /// When it was last asked for all that it runs.
+    pub(crate) listed: Instant,
+}
+
+/// What tasks need to call an engine.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) host: HostName,
+    pub(crate) runner: Arc<dyn Runner>,
+    /// Starts that may be under way at once.
+    pub(crate) starts: Arc<Semaphore>,
+}
+
+impl Handle {
+    /// Makes a call and counts it.
+    pub(crate) async fn call<T>(&self, call: &'static str, made: impl Future<Output = Result<T>>) -> Result<T> {
+        let begun = clock::now();
+        let outcome = made.await;
+        let word = match &outcome {
+            Ok(_) => "ok",
+            Err(error) => match error.kind {
+                Kind::Retryable => "retryable",
+                Kind::Permanent => "permanent",
+                Kind::Gone => "gone",
+            },
+        };
+        let host = self.host.to_string();
+        counter!(telemetry::ENGINE_CALLS, "host" => host.clone(), "call" => call, "outcome" => word).increment(1);
+        histogram!(telemetry::ENGINE_SECONDS, "host" => host, "call" => call)
+            .record(clock::now().saturating_duration_since(begun));
+        outcome
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(settings: model::Host, runner: Arc<dyn Runner>, now: Instant) -> Self {
+        let starts = Arc::new(Semaphore::new(settings.parallel_starts.max(1) as usize));
+        let handle = Handle { host: settings.name.clone(), runner, starts };
+        Self { settings, handle, up: false, inventory: None, listed: now }
+    }
+
+    pub(crate) fn name(&self) -> &HostName {
+        &self.settings.name
+    }
+
+    /// The engine's labels, overlaid with the file's.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.inventory.as_ref().map(|found| found.labels.clone()).unwrap_or_default();
+        labels.extend(self.settings.labels.clone());
+        labels
+    }
+
+    /// What the engine has, unless the file says otherwise.
+    pub(crate) fn capacity(&self) -> Room {
+        let set = &self.settings.capacity;
+        let found = self.inventory.as_ref();
+        Room {
+            cpu: set.cpu.or(found.map(|found| found.cpu)).unwrap_or_default(),
+            memory: set.memory.or(found.map(|found| found.memory)).unwrap_or_default(),
+            replicas: set.replicas.unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.settings.name)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.host)
+    }
+}

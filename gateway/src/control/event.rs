@@ -1,0 +1,79 @@
+//! The closed list of what can happen to the control loop. A new cause is a new variant.
+
+use std::{sync::Arc, time::Instant};
+
+use tidegate_config::{
+    Change,
+    model::Model,
+    name::{HostName, ReplicaId, ServiceName},
+    spec::Observed,
+};
+use tidegate_runner::{self as runner, Inventory, Prepared, PullProgress};
+use tokio::sync::oneshot;
+
+use super::status::{Explanation, ServiceStatus};
+
+/// What can happen to the control loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The file has a new, checked content; answered with what it changed.
+    Model(Arc<Model>, oneshot::Sender<Vec<Change>>),
+    /// An engine says something about a replica.
+    Engine(HostName, runner::Event),
+    /// An engine told all that it runs, as of the moment when it was asked.
+    Listed(HostName, Instant, runner::Result<Vec<Observed>>),
+    /// An engine told what its host offers.
+    Inventory(HostName, runner::Result<Inventory>),
+    /// A download advances.
+    Pulling(About, PullProgress),
+    /// An image is there, or not to be had.
+    Prepared(About, runner::Result<Prepared>),
+    /// An engine has accepted a start, or not.
+    Started(ReplicaId, runner::Result<()>),
+    /// A replica was probed.
+    Probed(ReplicaId, Probed),
+    /// A call that ends a replica has ended; with what it had printed last.
+    Ended(ReplicaId, runner::Result<()>, Vec<String>),
+    /// Somebody asks for something by hand.
+    Command(Command),
+}
+
+/// Which image a message is about.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) service: ServiceName,
+    pub(crate) host: HostName,
+    pub(crate) epoch: u64,
+}
+
+/// What a prober found.
+#[derive(Debug)]
+pub(crate) enum Probed {
+    /// It is ready.
+    Ready,
+    /// It was not ready in time.
+    NotReady(String),
+    /// It was ready and is not well any more.
+    Unhealthy(String),
+}
+
+/// What people ask for; each is answered.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// All services.
+    Status(oneshot::Sender<Vec<ServiceStatus>>),
+    /// One service, in full.
+    Explain(ServiceName, oneshot::Sender<Option<Box<Explanation>>>),
+    /// Start it and wait until it is ready.
+    Wake(ServiceName, oneshot::Sender<Result<(), String>>),
+    /// As if `idle` had passed; wait until it is cold.
+    Sleep(ServiceName, oneshot::Sender<Result<(), String>>),
+    /// Replace all replicas and wait for the new ones.
+    Restart(ServiceName, oneshot::Sender<Result<(), String>>),
+    /// Where a replica runs, to read what it prints.
+    Find(ServiceName, oneshot::Sender<Vec<(ReplicaId, super::engine::Handle)>>),
+    /// Whether everything that was found at the start has been looked at and every image is settled.
+    Settled(oneshot::Sender<bool>),
+    /// Stop all replicas and wait.
+    StopAll(oneshot::Sender<()>),
+}

@@ -1,0 +1,370 @@
+//! The control loop: one task over a closed [`Event`], the only writer of replica phases.
+//!
+//! Each turn: take what happened, then for each service concerned look ([`observe`]), decide and plan (the autoscaler's
+//! pure functions), execute ([`apply`]) and tell the data plane ([`publish`]). Nothing here waits for an engine: calls
+//! run as tasks and come back as events, and the next look plans again.
+
+mod apply;
+mod commands;
+mod engine;
+mod event;
+pub mod history;
+mod member;
+mod observe;
+mod prober;
+mod publish;
+mod reconcile;
+mod reload;
+mod state;
+pub mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidegate_autoscaler::{Cause, Phase, Step, decide::decide, plan::plan, replica};
+use tidegate_config::{
+    model::{Host, Model},
+    name::{HostName, ReplicaId, ServiceName},
+};
+use tidegate_runner::{self as runner, Runner};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    engine::Engine,
+    event::{Event, Probed},
+    history::What,
+    observe::{Around, observe},
+    state::State,
+};
+use crate::{
+    clock,
+    fleet::{Bell, Fleet, Rung},
+    request::Door,
+};
+
+/// The policy's tick (Knative's).
+const TICK: Duration = Duration::from_secs(2);
+
+/// Engines are asked for all that they run at least this often, whatever their events say.
+const RELIST: Duration = Duration::from_secs(30);
+
+/// Looks in a row that one event may cause: drain, stop, and what follows from it.
+const ROUNDS: usize = 4;
+
+/// Events that may wait for the loop; whoever brings more waits.
+const EVENTS: usize = 1024;
+
+/// What the loop needs from its surroundings.
+pub struct Setup {
+    /// The checked file.
+    pub model: Arc<Model>,
+    /// A runner for each of its hosts.
+    pub runners: BTreeMap<HostName, Arc<dyn Runner>>,
+    /// Shared with the data plane.
+    pub fleet: Arc<Fleet>,
+    /// The data plane's routes and settings.
+    pub door: Arc<Door>,
+    /// Rung by the data plane.
+    pub bell: Bell,
+    /// Which start of the gateway on its state directory this is.
+    pub generation: u64,
+}
+
+/// The control loop's state.
+pub(crate) struct Control {
+    model: Arc<Model>,
+    fleet: Arc<Fleet>,
+    door: Arc<Door>,
+    bell: Bell,
+    engines: Vec<Engine>,
+    states: BTreeMap<ServiceName, State>,
+    tasks: JoinSet<()>,
+    events: mpsc::Sender<Event>,
+    started: Instant,
+    generation: u64,
+    next_number: u64,
+    next_slot: u64,
+    next_tick: Instant,
+    /// Hosts that have not told yet what they run.
+    unlisted: BTreeSet<HostName>,
+}
+
+/// How others reach the loop.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    events: mpsc::Sender<Event>,
+}
+
+/// A loop that is ready to run.
+pub struct Loop {
+    control: Control,
+    inbox: mpsc::Receiver<Event>,
+}
+
+/// Builds the loop; nothing happens before [`Loop::run`].
+#[must_use]
+pub fn build(setup: Setup) -> (Loop, Handle) {
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let now = clock::now();
+    let Setup { model, mut runners, fleet, door, bell, generation } = setup;
+    let engine = |host: &Host| runners.remove(&host.name).map(|runner| Engine::new(host.clone(), runner, now));
+    let engines: Vec<Engine> = model.hosts.iter().filter_map(engine).collect();
+    let handle = Handle { events: events.clone() };
+    let mut control = Control {
+        unlisted: engines.iter().map(|engine| engine.name().clone()).collect(),
+        fleet,
+        door,
+        bell,
+        engines,
+        states: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        events,
+        started: now,
+        generation,
+        next_number: 1,
+        next_slot: 1,
+        next_tick: now + TICK,
+        model: Arc::clone(&model),
+    };
+    for service in model.services.values() {
+        control.add(service);
+    }
+    control.publish_routes();
+    (Loop { control, inbox }, handle)
+}
+
+impl Loop {
+    /// Runs until `stop`; calls that are under way are then left to their engines.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.control.watch_engines();
+        let bell = self.control.bell.clone();
+        loop {
+            let wake_at = self.control.next_wake();
+            // All arms are cancel-safe: what is not taken stays queued, rung or due.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(event) = self.inbox.recv() => self.control.take(event),
+                rung = bell.wait() => self.control.answer(rung),
+                () = tokio::time::sleep_until(wake_at.into()) => self.control.wake_up(),
+                Some(ended) = self.control.tasks.join_next() => report(ended),
+            }
+        }
+    }
+}
+
+/// A task of ours that panicked took only its own message with it; the next look plans again.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a control task panicked");
+    }
+}
+
+impl Control {
+    fn next_wake(&self) -> Instant {
+        self.states.values().filter_map(|state| state.again_at).fold(self.next_tick, Instant::min)
+    }
+
+    /// The tick, or a moment that a decision asked for.
+    fn wake_up(&mut self) {
+        let now = clock::now();
+        let tick = now >= self.next_tick;
+        if tick {
+            self.next_tick = now + TICK;
+            self.list_stale_engines(now);
+            self.reap_connections(now);
+        }
+        let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
+        let names: Vec<_> = self.states.iter().filter(|(_, state)| due(state)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.evaluate(&name, tick);
+        }
+    }
+
+    fn answer(&mut self, rung: Rung) {
+        for id in rung.suspects {
+            self.probe_suspect(&id);
+        }
+        for name in rung.services {
+            self.evaluate(&name, false);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Model(model, reply) => {
+                let changes = self.change_model(model);
+                // Whoever asked may have gone; the change stands.
+                drop(reply.send(changes));
+            }
+            Event::Engine(host, event) => self.engine_said(&host, event),
+            Event::Listed(host, asked, listed) => self.listed(&host, asked, listed),
+            Event::Inventory(host, found) => self.inventory(&host, found),
+            Event::Pulling(about, progress) => self.pulling(&about, progress),
+            Event::Prepared(about, outcome) => self.prepared(&about, outcome),
+            Event::Started(id, outcome) => self.start_answered(&id, outcome),
+            Event::Probed(id, found) => self.probed(&id, found),
+            Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
+            Event::Command(command) => self.command(command),
+        }
+    }
+
+    /// Looks at a service, decides, plans and executes, until nothing follows any more.
+    fn evaluate(&mut self, name: &ServiceName, mut tick: bool) {
+        for _ in 0..ROUNDS {
+            let reserved = observe::reserved(&self.states);
+            let Some(state) = self.states.get_mut(name) else { return };
+            let around = Around {
+                now: clock::now(),
+                tick: std::mem::take(&mut tick),
+                gateway_started: self.started,
+                generation: self.generation,
+                next_number: self.next_number,
+                engines: &self.engines,
+                reserved: &reserved,
+            };
+            let seen = observe(state, &around);
+            let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
+            state.memory = memory;
+            let planned = plan(&decision, &seen);
+            state.no_fit = planned.no_fit.as_ref().map(ToString::to_string);
+            state.note(&decision);
+            publish::gate(state, &decision);
+            let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
+            for step in planned.steps {
+                self.apply(name, step);
+            }
+            if !again {
+                break;
+            }
+        }
+        self.settle(name);
+    }
+
+    /// Moves a replica to its next phase and tells the data plane. False if the event changes nothing.
+    fn advance(&mut self, id: &ReplicaId, event: replica::Event) -> bool {
+        let Some(state) = self.states.get_mut(id.service()) else { return false };
+        let Some(member) = state.members.get_mut(id) else { return false };
+        let Some(phase) = replica::next(&member.phase, event) else { return false };
+        let why = match &phase {
+            Phase::Failed(cause) => cause.to_string(),
+            Phase::Starting | Phase::Ready | Phase::Draining | Phase::Stopping | Phase::Gone => String::new(),
+        };
+        tracing::info!(replica = %id, from = member.phase.label(), to = phase.label(), reason = %why, "phase changed");
+        state.history.note(What::Phase { replica: id.to_string(), to: phase.label().into() }, why);
+        member.phase = phase;
+        member.since = clock::now();
+        publish::member(&state.fleet, member);
+        if let Phase::Failed(cause) = &member.phase {
+            member.stop_probing();
+            publish::failed(&state.fleet.name, cause);
+            state.last_failure = Some(state::LastFailure {
+                replica: id.clone(),
+                at: history::unix_now(),
+                cause: cause.to_string(),
+                log: Vec::new(),
+            });
+        }
+        if state.members.get(id).is_some_and(|member| member.phase == Phase::Gone) {
+            state.members.remove(id);
+        }
+        true
+    }
+
+    fn engine_said(&mut self, host: &HostName, event: runner::Event) {
+        match event {
+            runner::Event::Running(seen) => {
+                let Some(member) = self.member(&seen.id) else { return };
+                if member.phase == Phase::Starting && member.address.is_none() {
+                    member.address = seen.address;
+                    self.probe_start(&seen.id);
+                }
+            }
+            runner::Event::Exited { id, exit } => self.broke(&id, Cause::Exited(exit)),
+            runner::Event::Gone(id) => {
+                if self.advance(&id, replica::Event::Removed) {
+                    self.evaluate(id.service(), false);
+                }
+            }
+            runner::Event::Resync => self.list(host),
+        }
+    }
+
+    fn probed(&mut self, id: &ReplicaId, found: Probed) {
+        match found {
+            Probed::Ready => {
+                if self.advance(id, replica::Event::Passed) {
+                    self.probe_life(id);
+                    self.evaluate(id.service(), false);
+                }
+            }
+            Probed::NotReady(last) => {
+                let waited = self.member(id).map(|member| member.started.elapsed()).unwrap_or_default();
+                self.broke(id, Cause::NotReady { waited: round(waited), last });
+            }
+            Probed::Unhealthy(last) => self.broke(id, Cause::Unhealthy { last }),
+        }
+    }
+
+    fn start_answered(&mut self, id: &ReplicaId, outcome: runner::Result<()>) {
+        let Err(error) = outcome else { return };
+        let retryable = error.kind == runner::Kind::Retryable;
+        self.broke(id, Cause::StartRefused { message: words(&error), retryable });
+    }
+
+    fn broke(&mut self, id: &ReplicaId, cause: Cause) {
+        if self.advance(id, replica::Event::Broke(cause)) {
+            self.evaluate(id.service(), false);
+        }
+    }
+
+    fn member(&mut self, id: &ReplicaId) -> Option<&mut member::Member> {
+        self.states.get_mut(id.service())?.members.get_mut(id)
+    }
+
+    fn engine(&self, host: &HostName) -> Option<&Engine> {
+        self.engines.iter().find(|engine| engine.name() == host)
+    }
+
+    /// Answers those whose wish has come true, and lets a service go that has left the file.
+    fn settle(&mut self, name: &ServiceName) {
+        let Some(state) = self.states.get_mut(name) else { return };
+        state.answer_waiters();
+        if state.leaving && state.members.is_empty() {
+            self.states.remove(name);
+        }
+    }
+
+    fn reap_connections(&self, now: Instant) {
+        for state in self.states.values() {
+            let idle = state.fleet.settings().upstream.idle_connection;
+            for replica in state.members.values().filter_map(|member| member.replica.as_ref()) {
+                replica.pool.reap(now, idle);
+            }
+        }
+    }
+}
+
+/// Whole milliseconds, as people read them.
+fn round(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// An error with all its causes, in one line.
+fn words(error: &runner::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        source = cause.source();
+    }
+    words
+}

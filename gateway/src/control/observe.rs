@@ -1,0 +1,76 @@
+//! Builds the one value that a decision about a service may see. Looks once; nothing is asked again afterwards.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use tidegate_autoscaler::{
+    Phase, Snapshot,
+    snapshot::{Demand, Host, Room},
+};
+use tidegate_config::name::{HostName, ServiceName};
+
+use super::{engine::Engine, state::State};
+
+/// What all services share.
+pub(crate) struct Around<'a> {
+    pub(crate) now: Instant,
+    pub(crate) tick: bool,
+    pub(crate) gateway_started: Instant,
+    pub(crate) generation: u64,
+    pub(crate) next_number: u64,
+    pub(crate) engines: &'a [Engine],
+    pub(crate) reserved: &'a BTreeMap<HostName, Room>,
+}
+
+/// What a decision about this service may see.
+pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
+    let sample = state.fleet.sample(around.now);
+    for member in state.members.values_mut() {
+        let slot = sample.per_slot.iter().find(|(key, _)| *key == member.slot);
+        member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight);
+    }
+    let present = state.members.values().filter(|member| member.phase != Phase::Gone);
+    Snapshot {
+        now: around.now,
+        tick: around.tick,
+        gateway_started: around.gateway_started,
+        service: state.fleet.settings(),
+        demand: vec![Demand {
+            in_flight: sample.in_flight,
+            queued: sample.queued,
+            idle_since: sample.idle_since,
+            samples: sample.seconds,
+        }],
+        replicas: present.map(super::member::Member::seen).collect(),
+        hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),
+        asked: state.asked,
+        generation: around.generation,
+        next_number: around.next_number,
+    }
+}
+
+fn host(engine: &Engine, state: &State, reserved: &BTreeMap<HostName, Room>) -> Host {
+    let name = engine.name();
+    Host {
+        name: name.clone(),
+        up: engine.up,
+        labels: engine.labels(),
+        capacity: engine.capacity(),
+        reserved: reserved.get(name).copied().unwrap_or_default(),
+        image: state.image(name),
+    }
+}
+
+/// What all replicas of all services reserve on each host.
+pub(crate) fn reserved(states: &BTreeMap<ServiceName, State>) -> BTreeMap<HostName, Room> {
+    let mut rooms: BTreeMap<HostName, Room> = BTreeMap::new();
+    for state in states.values() {
+        let reserve = state.fleet.settings().launch.resources.reserve;
+        for member in state.members.values().filter(|member| member.phase.holds_room()) {
+            let room = rooms.entry(member.host.clone()).or_default();
+            room.cpu += reserve.cpu;
+            room.memory.0 += reserve.memory.0;
+            room.replicas += 1;
+        }
+    }
+    rooms
+}

@@ -1,0 +1,182 @@
+//! Tells the data plane what was decided: slots for phases, open or closed gates, the routes. And the figures.
+
+use std::sync::Arc;
+
+use metrics::{counter, gauge, histogram};
+use tidegate_autoscaler::{
+    Cause, Decision, Phase,
+    decide,
+    refuse::{Refuse, RefuseReason},
+};
+use tidegate_config::{model::Model, name::ServiceName};
+
+use super::{
+    Control,
+    history::What,
+    member::Member,
+    state::{Goal, State},
+};
+use crate::{
+    clock,
+    fleet::{Replica, Service},
+    request::Refusal,
+    router::RouteTable,
+    telemetry,
+};
+
+/// Gives a replica's slots to the gate, or takes them back, as its phase demands.
+pub(super) fn member(service: &Arc<Service>, member: &mut Member) {
+    match member.phase {
+        Phase::Ready => {
+            let Some(replica) = connect(service, member) else { return };
+            service.set_slots(member.slot, &replica, capacity(service));
+        }
+        Phase::Draining | Phase::Stopping => {
+            if let Some(replica) = &member.replica {
+                service.set_slots(member.slot, replica, 0);
+            }
+        }
+        Phase::Starting => {}
+        Phase::Failed(_) | Phase::Gone => {
+            service.remove_slots(member.slot);
+            member.replica = None;
+        }
+    }
+}
+
+/// The replica's data-plane side; made when it is ready for the first time.
+fn connect(service: &Service, member: &mut Member) -> Option<Arc<Replica>> {
+    if member.replica.is_none() {
+        let now = clock::now();
+        let start = (!member.adopted).then_some((member.started, now));
+        if let Some((asked, ready)) = start {
+            let label = service.name.to_string();
+            counter!(telemetry::STARTS, "service" => label.clone()).increment(1);
+            histogram!(telemetry::START_SECONDS, "service" => label)
+                .record(ready.saturating_duration_since(asked));
+        }
+        let protocol = service.settings().launch.protocol;
+        let replica = Replica::new(member.id.clone(), start, member.address?, protocol);
+        member.replica = Some(Arc::new(replica));
+    }
+    member.replica.clone()
+}
+
+/// How many requests a replica may run at once.
+fn capacity(service: &Service) -> u32 {
+    service.settings().scaling.concurrency.map_or(u32::MAX, |limit| limit.get().min(u32::MAX - 1))
+}
+
+/// Gives ready replicas their slots again after a change of the limit.
+pub(super) fn slots(state: &State) {
+    for member in state.members.values().filter(|member| member.phase == Phase::Ready) {
+        if let Some(replica) = &member.replica {
+            state.fleet.set_slots(member.slot, replica, capacity(&state.fleet));
+        }
+    }
+}
+
+/// Opens or closes the gate.
+pub(super) fn gate(state: &State, decision: &Decision) {
+    state.fleet.metrics.desired.set(f64::from(decision.want));
+    match &decision.refuse {
+        Some(refuse) => state.fleet.close(refusal(refuse)),
+        None => {
+            let pulling = decision.late == Some(RefuseReason::Pulling);
+            let image = || state.fleet.settings().launch.image.clone();
+            state.fleet.open(pulling.then(|| Refusal::Pulling { cause: format!("pulling {}", image()) }));
+        }
+    }
+}
+
+fn refusal(refuse: &Refuse) -> Refusal {
+    let (cause, again) = (refuse.cause.clone(), refuse.until);
+    match refuse.why {
+        RefuseReason::StartFailed => Refusal::StartFailed { cause, again },
+        RefuseReason::CrashLooping => Refusal::CrashLooping { cause, again },
+        RefuseReason::OutOfResources => Refusal::OutOfResources { cause },
+        RefuseReason::NoCapacity => Refusal::NoCapacity { cause },
+        RefuseReason::Pulling => Refusal::Pulling { cause },
+    }
+}
+
+/// Counts a failed replica.
+pub(super) fn failed(service: &ServiceName, cause: &Cause) {
+    counter!(telemetry::FAILURES, "service" => service.to_string(), "cause" => cause.label()).increment(1);
+}
+
+impl Control {
+    /// Swaps the route table whole.
+    pub(super) fn publish_routes(&self) {
+        self.door.routes.store(Arc::new(routes(&self.model, |name| self.fleet.get(name))));
+    }
+
+    /// Brings the gauges up to date, before they are read.
+    pub(super) fn publish_gauges(&self) {
+        for state in self.states.values() {
+            let (queued, in_flight) = state.fleet.counts();
+            state.fleet.metrics.queue.set(f64::from(queued));
+            state.fleet.metrics.in_flight.set(f64::from(in_flight));
+            for phase in ["starting", "ready", "draining", "stopping", "failed"] {
+                let count = state.members.values().filter(|member| member.phase.label() == phase).count();
+                let labels = [("service", state.fleet.name.to_string()), ("phase", phase.to_owned())];
+                #[expect(clippy::cast_precision_loss, reason = "a number of containers")]
+                gauge!(telemetry::REPLICAS, &labels).set(count as f64);
+            }
+        }
+    }
+}
+
+fn routes(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) -> RouteTable<Arc<Service>> {
+    let services = model.services.values();
+    let with_service = services.filter_map(|service| find(&service.name).map(|fleet| (service, fleet)));
+    RouteTable::new(
+        with_service.flat_map(|(service, fleet)| service.routes.iter().map(move |route| (route, Arc::clone(&fleet)))),
+    )
+}
+
+impl State {
+    /// Notes a decision for `explain` and the metrics.
+    pub(super) fn note(&mut self, decision: &decide::Decision) {
+        self.reason = decision.reason.to_string();
+        self.refused = decision.refuse.as_ref().map(|refuse| refuse.cause.clone());
+        self.again_at = decision.again_at;
+        if decision.want != self.want {
+            let labels = [("service", self.fleet.name.to_string()), ("reason", decision.reason.label().to_owned())];
+            counter!(telemetry::DECISIONS, &labels).increment(1);
+            tracing::info!(service = %self.fleet.name, from = self.want, to = decision.want, reason = %self.reason, "want changed");
+        }
+        self.want = decision.want;
+        let what = What::Want { replicas: decision.want, because: decision.reason.label().into() };
+        self.history.note(what, self.reason.clone());
+    }
+
+    /// Answers those whose wish has come true, or cannot.
+    pub(super) fn answer_waiters(&mut self) {
+        let (refused, no_fit) = (self.refused.clone(), self.no_fit.clone());
+        let (members, last_failure) = (&self.members, &self.last_failure);
+        let ready = |since: Option<std::time::Instant>| {
+            let mut ready = members.values().filter(|member| member.phase == Phase::Ready).peekable();
+            ready.peek().is_some() && ready.all(|member| since.is_none_or(|since| member.started >= since))
+        };
+        let failing = refused.is_some() || no_fit.is_some();
+        let cause = || {
+            let failure = last_failure.as_ref().map(|failure| failure.cause.clone());
+            no_fit.clone().or(failure).or(refused.clone()).unwrap_or_else(|| "it cannot be started".into())
+        };
+        for waiter in std::mem::take(&mut self.waiters) {
+            let answer = match waiter.goal {
+                Goal::Ready if ready(None) => Some(Ok(())),
+                Goal::Cold if members.is_empty() => Some(Ok(())),
+                Goal::RestartedSince(since) if ready(Some(since)) => Some(Ok(())),
+                Goal::Ready | Goal::RestartedSince(_) if failing => Some(Err(cause())),
+                Goal::Ready | Goal::Cold | Goal::RestartedSince(_) => None,
+            };
+            match answer {
+                // Whoever asked may have gone.
+                Some(answer) => drop(waiter.reply.send(answer)),
+                None => self.waiters.push(waiter),
+            }
+        }
+    }
+}

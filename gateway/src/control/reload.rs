@@ -1,0 +1,87 @@
+//! Takes up a new model: a difference at a time, in an order in which no route ever points at a missing service.
+//! Cannot fail: everything that can was checked before.
+
+use std::sync::Arc;
+
+use tidegate_config::{
+    Change,
+    model::{Model, Service},
+    name::ServiceName,
+};
+
+use super::{Control, publish, state::State};
+use crate::fleet;
+
+impl Control {
+    pub(super) fn change_model(&mut self, model: Arc<Model>) -> Vec<Change> {
+        let changes = tidegate_config::diff(&self.model, &model);
+        self.model = model;
+        for change in &changes {
+            match change {
+                Change::Add(service) => self.add(service),
+                Change::Update { service, launch } => self.update(service, *launch),
+                Change::Remove(_) => {}
+                Change::Gateway => self.door.settings.store(Arc::new(self.model.gateway.clone())),
+                Change::NeedsRestart { key } => {
+                    tracing::warn!(%key, "changed in the file; takes effect at the gateway's next start");
+                }
+            }
+        }
+        // Before services go: from here on no request finds them.
+        self.publish_routes();
+        for change in &changes {
+            if let Change::Remove(name) = change {
+                self.take_out(name);
+            }
+        }
+        let names: Vec<ServiceName> = self.states.keys().cloned().collect();
+        for name in names {
+            self.evaluate(&name, false);
+        }
+        changes
+    }
+
+    /// A service enters the file. One that was on its way out comes back with what it still has.
+    pub(super) fn add(&mut self, service: &Arc<Service>) {
+        if let Some(state) = self.states.get_mut(&service.name) {
+            state.leaving = false;
+            self.fleet.insert(Arc::clone(&state.fleet));
+            self.update(service, true);
+            return;
+        }
+        let shared = fleet::Service::new(
+            Arc::clone(service),
+            self.bell.clone(),
+            self.door.tasks.clone(),
+            rand::random(),
+        );
+        let shared = Arc::new(shared);
+        self.fleet.insert(Arc::clone(&shared));
+        self.states.insert(service.name.clone(), State::new(shared));
+    }
+
+    fn update(&mut self, service: &Arc<Service>, launch: bool) {
+        let Some(state) = self.states.get_mut(&service.name) else { return };
+        let health = state.fleet.settings().health != service.health;
+        state.fleet.set_settings(Arc::clone(service));
+        publish::slots(state);
+        if launch {
+            state.epoch += 1;
+            state.images.clear();
+        }
+        let members: Vec<_> = state.members.keys().filter(|_| health).cloned().collect();
+        for id in members {
+            self.probe_life(&id);
+        }
+    }
+
+    /// A service leaves the file: it takes nothing new, finishes what runs, and goes.
+    fn take_out(&mut self, name: &ServiceName) {
+        self.fleet.remove(name);
+        let Some(state) = self.states.get_mut(name) else { return };
+        state.leaving = true;
+        let mut none = (*state.fleet.settings()).clone();
+        (none.scaling.min, none.scaling.max) = (0, 0);
+        state.fleet.set_settings(Arc::new(none));
+    }
+}

@@ -1,0 +1,123 @@
+//! What the control loop knows of one service between two looks.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use tidegate_autoscaler::{
+    Memory,
+    snapshot::{Asked, Image},
+};
+use tidegate_config::name::{HostName, ReplicaId};
+use tidegate_runner::PullProgress;
+use tokio::sync::oneshot;
+
+use super::{history::History, member::Member};
+use crate::fleet::Service;
+
+/// What the control loop knows of one service.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// What it shares with the data plane.
+    pub(crate) fleet: Arc<Service>,
+    pub(crate) memory: Memory,
+    /// Oldest first.
+    pub(crate) members: BTreeMap<ReplicaId, Member>,
+    pub(crate) images: BTreeMap<HostName, ImageState>,
+    /// Counted up when the launch settings change, so that late answers about the old ones are known as such.
+    pub(crate) epoch: u64,
+    pub(crate) asked: Asked,
+    pub(crate) history: History,
+    /// The last decision.
+    pub(crate) want: u32,
+    /// Its reason.
+    pub(crate) reason: String,
+    /// Why requests are refused, if they are.
+    pub(crate) refused: Option<String>,
+    /// When to look again although nothing happens.
+    pub(crate) again_at: Option<Instant>,
+    /// Why it fits on no host, if it does not.
+    pub(crate) no_fit: Option<String>,
+    pub(crate) last_failure: Option<LastFailure>,
+    pub(crate) waiters: Vec<Waiter>,
+    /// Taken out of the file: it goes when its last replica has gone.
+    pub(crate) leaving: bool,
+}
+
+impl State {
+    pub(crate) fn new(fleet: Arc<Service>) -> Self {
+        Self {
+            fleet,
+            memory: Memory::default(),
+            members: BTreeMap::new(),
+            images: BTreeMap::new(),
+            epoch: 0,
+            asked: Asked::default(),
+            history: History::default(),
+            want: 0,
+            reason: String::new(),
+            refused: None,
+            again_at: None,
+            no_fit: None,
+            last_failure: None,
+            waiters: Vec::new(),
+            leaving: false,
+        }
+    }
+
+    /// The image on a host, as decisions see it.
+    pub(crate) fn image(&self, host: &HostName) -> Image {
+        self.images.get(host).map_or(Image::Unknown, |image| image.image.clone())
+    }
+
+    /// Whether every host knows what there is to know about the image.
+    pub(crate) fn images_settled(&self) -> bool {
+        let settled = |image: &ImageState| matches!(image.image, Image::Present { .. } | Image::Failed { .. });
+        !self.images.is_empty() && self.images.values().all(settled)
+    }
+}
+
+/// A service's image on one host.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageState {
+    pub(crate) image: Image,
+    /// How its HEALTHCHECK asks, if it has one.
+    pub(crate) healthcheck: Option<Vec<String>>,
+    /// How far the download is.
+    pub(crate) progress: Option<PullProgress>,
+    /// Failed tries in a row.
+    pub(crate) failures: u32,
+}
+
+impl ImageState {
+    pub(crate) fn pulling(failures: u32) -> Self {
+        Self { image: Image::Pulling, healthcheck: None, progress: None, failures }
+    }
+}
+
+/// The last replica that failed, kept for `explain`.
+#[derive(Debug, Clone)]
+pub(crate) struct LastFailure {
+    pub(crate) replica: ReplicaId,
+    /// Seconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) cause: String,
+    /// The last lines that it printed.
+    pub(crate) log: Vec<String>,
+}
+
+/// Somebody who asked for something by hand and waits for it.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) goal: Goal,
+    pub(crate) reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// What they wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// A replica is ready.
+    Ready,
+    /// There is none.
+    Cold,
+    /// All that are ready were started after that moment, and one is.
+    RestartedSince(Instant),
+}

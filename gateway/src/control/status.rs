@@ -1,0 +1,79 @@
+//! What the admin API tells of services: plain serde values, the same for `--json` and for tables.
+
+use serde::{Deserialize, Serialize};
+
+use super::history::Entry;
+
+/// One service, for `tidegate ps`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: String,
+    /// `ready`, `starting`, `draining`, `cold` (asleep, image present), `pulling`, `failing`, ...
+    pub state: String,
+    /// The image as the file names it.
+    pub image: String,
+    /// The image's digest, once it is known.
+    pub digest: Option<String>,
+    /// The revision that new replicas get.
+    pub revision: Option<String>,
+    /// Replicas that the last decision wants.
+    pub want: u32,
+    /// Requests that run.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// Why that many, or what is wrong.
+    pub reason: String,
+    /// Host names and paths that lead to it.
+    pub routes: Vec<String>,
+    /// Its replicas, oldest first.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Its name.
+    pub id: String,
+    /// Its phase.
+    pub phase: String,
+    /// Where it runs.
+    pub host: String,
+    /// Where it is reached.
+    pub address: Option<String>,
+    /// Its revision.
+    pub revision: String,
+    /// Its image's digest.
+    pub digest: String,
+    /// Requests that it runs.
+    pub in_flight: u32,
+    /// Seconds since the engine made it.
+    pub age: u64,
+}
+
+/// Why a service is as it is, for `tidegate explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// As in `ps`.
+    pub status: ServiceStatus,
+    /// The last decisions and events, oldest first.
+    pub history: Vec<Entry>,
+    /// The last replica that failed.
+    pub last_failure: Option<FailureStatus>,
+    /// Why no host takes another replica, if none does.
+    pub no_fit: Option<String>,
+}
+
+/// A replica that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// Which.
+    pub replica: String,
+    /// When; seconds since 1970.
+    pub at: u64,
+    /// Why.
+    pub cause: String,
+    /// The last lines that it printed.
+    pub log: Vec<String>,
+}
