@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 mod connection;
+mod metronome;
 pub mod pace;
 pub mod plan;
 pub mod record;
@@ -15,6 +16,7 @@ pub mod send;
 pub mod target;
 pub mod threshold;
 
+use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 pub use record::Errors;
@@ -104,6 +106,6 @@ pub async fn run_plan(
         timeout: options.timeout,
         connections: options.connections,
     };
-    let tally = Box::pin(send::send(sending, &plan, progress)).await;
+    let tally = Box::pin(send::send(sending, &plan, progress)).await.context("start the pacing thread")?;
     Ok(Report::new(options.url, &plan, tally))
 }

@@ -3,7 +3,7 @@
 //! latency; what still waits one timeout after the end of the plan is given up and counted as `unsent`.
 //! The most recently used idle connection goes first, so that a low rate keeps few connections open and warm.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     connection::{Done, Job, worker},
+    metronome::Metronome,
     pace::{BEAT, Pace},
     plan::{Instants, Plan},
     record::{Record, Spread},
@@ -72,7 +73,11 @@ pub(crate) struct Tally {
 }
 
 /// Sends everything and waits for every outcome.
-pub(crate) async fn send(sending: Sending, plan: &Plan, mut progress: impl FnMut(Snapshot)) -> Tally {
+pub(crate) async fn send(
+    sending: Sending,
+    plan: &Plan,
+    mut progress: impl FnMut(Snapshot),
+) -> io::Result<Tally> {
     let connections = sending.connections;
     // Each worker has at most one outcome under way: sending it never waits.
     let (done, mut outcomes) = mpsc::channel(connections);
@@ -84,12 +89,14 @@ pub(crate) async fn send(sending: Sending, plan: &Plan, mut progress: impl FnMut
         job
     });
     let mut run = Run::new(plan, jobs.collect(), Instant::now());
+    let metronome = Metronome::start(run.start, plan.instants())?;
     let give_up = run.start + plan.duration() + sending.timeout;
     while !run.is_over() {
         tokio::select! {
             biased;
             Some(outcome) = outcomes.recv() => run.finished(outcome),
-            () = sleep_until(run.next_wake()) => (),
+            () = metronome.tick() => (),
+            () = sleep_until(run.next_beat) => (),
         }
         let now = Instant::now();
         run.dispatch(now);
@@ -103,7 +110,7 @@ pub(crate) async fn send(sending: Sending, plan: &Plan, mut progress: impl FnMut
     }
     progress(run.snapshot(Instant::now(), true));
     run.pace.elapsed = plan.duration().max(run.last_outcome - run.start);
-    Tally { record: run.record, pace: run.pace, opened: run.opened }
+    Ok(Tally { record: run.record, pace: run.pace, opened: run.opened })
 }
 
 struct Idle {
@@ -157,13 +164,6 @@ impl Run {
 
     fn is_over(&self) -> bool {
         self.due.is_none() && self.in_flight() == 0
-    }
-
-    fn next_wake(&self) -> Instant {
-        match self.due {
-            Some(due) if !self.idle.is_empty() => due.min(self.next_beat),
-            Some(_) | None => self.next_beat,
-        }
     }
 
     /// Sends what is due, as far as there are idle connections.
