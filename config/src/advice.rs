@@ -5,7 +5,6 @@ use crate::raw;
 
 /// What other tools call our settings.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("address", "gateway.listen"),
     ("cmd", "args"),
     ("cpus", "resources.cpu"),
     ("entrypoint", "command"),
@@ -36,6 +35,9 @@ const OF_A_SERVICE: &[(&str, &[&str])] = &[
 pub(crate) fn for_unknown_key(parent: &str, unknown: &str, known: &[&str]) -> Option<String> {
     if let Some(near) = closest(unknown, known) {
         return Some(format!("did you mean `{near}`?"));
+    }
+    if parent.is_empty() && raw::Gateway::KEYS.contains(&unknown) {
+        return Some(format!("`{unknown}` belongs in [gateway]"));
     }
     let plain = unknown.to_ascii_lowercase().replace('-', "_");
     let alias = ELSEWHERE.iter().find(|(other, _)| *other == plain && parent.starts_with("services."));
@@ -78,6 +80,7 @@ mod tests {
                 Some("`memory` belongs in [services.api.resources]"),
             ),
             ("services.api", "xyzzy", raw::Service::KEYS, None),
+            ("", "listen", raw::File::KEYS, Some("`listen` belongs in [gateway]")),
             ("gateway", "lisen", raw::Gateway::KEYS, Some("did you mean `listen`?")),
         ];
         for (parent, unknown, known, advice) in rows {

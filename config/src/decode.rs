@@ -16,6 +16,9 @@ pub(crate) mod leaf;
 
 /// Something that a value of the file can be.
 pub(crate) trait Decode: Sized {
+    /// Whether a value is written as plain text.
+    const TEXT: bool = false;
+
     /// Reads the value of `key`; `None` once its problems are in `problems`.
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self>;
 }
@@ -46,6 +49,8 @@ impl<T> At<T> {
 }
 
 impl<T: Decode> Decode for At<T> {
+    const TEXT: bool = T::TEXT;
+
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
         let value = T::decode(node, key, problems)?;
         Some(Self { value, at: node.at.clone(), key: key.to_owned(), found: node.describe() })
@@ -112,12 +117,19 @@ impl<'n> Table<'n> {
         Some(Self { node, key, meant })
     }
 
-    /// The value of one key; `None` if it is absent or wrong.
-    pub(crate) fn take<T: Decode>(&self, name: &str, problems: &mut Vec<Draft>) -> Option<At<T>> {
+    /// The value of one key; `None` if it is absent, or noted as refused.
+    pub(crate) fn take<T: Decode>(
+        &self,
+        name: &'static str,
+        refused: &mut Vec<&'static str>,
+        problems: &mut Vec<Draft>,
+    ) -> Option<At<T>> {
         let misspelled =
             || self.meant.iter().find(|(known, _)| known == name).and_then(|(_, key)| self.node.get(key));
         let entry = self.node.get(name).or_else(misspelled)?;
-        At::decode(&entry.value, &child(self.key, name), problems)
+        let value = At::decode(&entry.value, &child(self.key, name), problems);
+        refused.extend(value.is_none().then_some(name));
+        value
     }
 }
 
@@ -139,6 +151,9 @@ macro_rules! section {
         #[derive(Debug, Clone, Default)]
         pub(crate) struct $name {
             $($(#[doc = $doc])+ pub(crate) $key: Option<crate::decode::At<$type>>,)*
+            /// Keys that are there with a value that was refused.
+            #[allow(dead_code, reason = "only tables with required keys ask")]
+            pub(crate) refused: Vec<&'static str>,
         }
 
         impl $name {
@@ -153,7 +168,9 @@ macro_rules! section {
                 problems: &mut Vec<crate::problem::Draft>,
             ) -> Option<Self> {
                 let table = crate::decode::Table::open(node, key, Self::KEYS, problems)?;
-                Some(Self { $($key: table.take(stringify!($key), problems),)* })
+                let mut refused = Vec::new();
+                $(let $key = table.take(stringify!($key), &mut refused, problems);)*
+                Some(Self { $($key,)* refused })
             }
         }
 
@@ -189,8 +206,11 @@ impl<T: Decode> Decode for Vec<T> {
         let node = spelled.as_ref().unwrap_or(node);
         let Kind::List(items) = &node.kind else {
             let help = match &node.kind {
-                Kind::Text(text) => Some(format!("write [{}]", tree::quoted(text))),
-                Kind::Table(_) => Some("write [{ ... }], or a [[header]] in TOML".to_owned()),
+                Kind::Text(text) if T::TEXT => {
+                    let words: Vec<_> = text.split_whitespace().map(tree::quoted).collect();
+                    Some(format!("write [{}]", words.join(", ")))
+                }
+                Kind::Table(_) if !T::TEXT => Some("write [{ ... }], or a [[header]] in TOML".to_owned()),
                 _ => None,
             };
             problems.push(mismatch(node, key, "a list").help(help));

@@ -1,5 +1,5 @@
 //! The checked value that the rest of the program runs on: every default already applied, every reference resolved.
-//! Built by [`crate::check`] and by nobody else outside tests. The `Default` impls below are the one place where
+//! Built by `check` and by nobody else outside tests. The `Default` impls below are the one place where
 //! defaults stand; `schema` and docs/configuration.md print them. Absent: serde (these are not wire formats).
 
 use std::{

@@ -41,7 +41,7 @@ pub struct Problem {
 
 /// A place in a file, or an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(untagged)]
 pub enum Place {
     /// The file as it was named, with line and column from 1.
     File {
@@ -52,10 +52,16 @@ pub enum Place {
         /// The column, in characters.
         column: usize,
     },
-    /// The variable's name.
-    Variable(String),
+    /// An environment variable.
+    Variable {
+        /// Its name.
+        variable: String,
+    },
     /// A whole file.
-    Whole(String),
+    Whole {
+        /// The file.
+        file: String,
+    },
 }
 
 /// A source line and the part of it that is meant.
@@ -108,7 +114,7 @@ impl Problems {
 
     /// A problem with the file as a whole: it cannot be read.
     pub(crate) fn whole(file: &str, message: String, help: Option<String>) -> Self {
-        let place = Place::Whole(file.to_owned());
+        let place = Place::Whole { file: file.to_owned() };
         let (found, allowed, excerpt, also) = (None, None, None, Vec::new());
         Self(vec![Problem { place, key: String::new(), message, found, allowed, help, excerpt, also }])
     }
@@ -179,7 +185,7 @@ fn place(at: &Origin, source: Source<'_>) -> Place {
             let (line, column) = position(source.text, range.start);
             Place::File { file: source.name.to_owned(), line, column }
         }
-        Origin::Variable(name) => Place::Variable(name.to_string()),
+        Origin::Variable(name) => Place::Variable { variable: name.to_string() },
         Origin::Line(file, line) => Place::File { file: file.to_string(), line: *line, column: 1 },
     }
 }
@@ -234,8 +240,8 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
-            Self::Variable(name) => f.write_str(name),
-            Self::Whole(file) => f.write_str(file),
+            Self::Variable { variable } => f.write_str(variable),
+            Self::Whole { file } => f.write_str(file),
         }
     }
 }

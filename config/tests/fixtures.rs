@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidegate_config::{Format, Place, load, model::Idle, name::Authority, parse};
+use tidegate_config::{Format, Place, json_schema, load, model::Idle, name::Authority, parse};
 
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -66,6 +66,30 @@ fn good_files_and_examples_load() {
     }
 }
 
+/// The names of all keys below a schema.
+fn keys(schema: &serde_json::Value, found: &mut Vec<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        found.extend(properties.keys().cloned());
+    }
+    match schema {
+        serde_json::Value::Object(table) => table.values().for_each(|value| keys(value, found)),
+        serde_json::Value::Array(items) => items.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_full_example_has_every_key() {
+    let full = fs::read_to_string(root().join("examples/full.toml")).expect("the full example");
+    let mut all = Vec::new();
+    keys(&json_schema(), &mut all);
+    assert!(all.len() > 70);
+    for key in all {
+        let written = [format!("{key} ="), format!("{key}]"), format!("{key}.")];
+        assert!(written.iter().any(|text| full.contains(text)), "examples/full.toml lacks {key}");
+    }
+}
+
 #[test]
 fn formats_mean_the_same() {
     let folder = root().join("tests/fixtures/config/good");
@@ -121,7 +145,7 @@ fn variables_win_over_the_file() {
 #[test]
 fn a_missing_file_is_said_to_be_missing() {
     let problems = load(Path::new("/nowhere/tidegate.toml"), []).expect_err("there is no such file");
-    assert_eq!(problems.list()[0].place, Place::Whole("/nowhere/tidegate.toml".into()));
+    assert_eq!(problems.list()[0].place, Place::Whole { file: "/nowhere/tidegate.toml".into() });
     assert!(problems.to_string().contains("tidegate init"), "{problems}");
 }
 
@@ -131,10 +155,7 @@ fn problems_are_data_too() {
         parse("services.api.scaling.min = 'x'", Format::Toml).expect_err("no image, and no number");
     let json = serde_json::to_value(&problems).expect("plain values");
     assert_eq!(json[1]["key"], "services.api.scaling.min");
-    assert_eq!(
-        json[1]["place"]["file"],
-        serde_json::json!({ "file": "tidegate.toml", "line": 1, "column": 28 })
-    );
+    assert_eq!(json[1]["place"], serde_json::json!({ "file": "tidegate.toml", "line": 1, "column": 28 }));
     assert_eq!(json[1]["excerpt"]["text"], "services.api.scaling.min = 'x'");
 }
 

@@ -25,12 +25,16 @@ pub(super) fn check(raw: Option<At<Vec<At<raw::Host>>>>, problems: &mut Vec<Draf
 
 fn host(entry: At<raw::Host>, problems: &mut Vec<Draft>) -> Option<Host> {
     let default = Host::local();
-    let Some(name) = entry.value.name.as_ref() else {
-        problems
-            .push(Draft::new(&entry.key, &entry.at, "has no name").allowed("name = \"...\", one per host"));
-        return None;
+    let name = match &entry.value.name {
+        Some(name) => value::parsed(name, problems),
+        None => {
+            if !entry.value.refused.contains(&"name") {
+                let draft = Draft::new(&entry.key, &entry.at, "has no name");
+                problems.push(draft.allowed("name = \"...\", one per host"));
+            }
+            None
+        }
     };
-    let name = value::parsed(name, problems);
     let raw = entry.value;
     if let Some(endpoint) = &raw.endpoint {
         check_endpoint(endpoint, problems);

@@ -19,16 +19,12 @@ pub(super) fn check(
     allowed: &volumes::Allowed,
     problems: &mut Vec<Draft>,
 ) -> Launch {
-    let default = Launch::of(match &raw.image {
-        Some(image) => image::check(image, world, problems),
-        None => {
-            problems.push(
-                Draft::new(&name.key, &name.at, "has no image")
-                    .allowed("image = \"...\", as in \"nginx:1.27\""),
-            );
-            String::new()
-        }
-    });
+    if raw.image.is_none() && !raw.refused.contains(&"image") {
+        let draft = Draft::new(&name.key, &name.at, "has no image");
+        problems.push(draft.allowed("image = \"...\", as in \"nginx:1.27\""));
+    }
+    let image = raw.image.as_ref().map(|image| image::check(image, world, problems));
+    let default = Launch::of(image.unwrap_or_default());
     let (env, secrets) = environment::check(raw, world, problems);
     let profile = value::of(raw.profile.clone(), default.profile);
     check_user(name, raw, profile, problems);

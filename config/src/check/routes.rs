@@ -75,11 +75,17 @@ impl Seen {
             problems.push(draft.allowed("a host name without a port"));
             return None;
         }
-        let bare = text.value.rsplit_once(':').map(|(host, _)| host);
-        if let Some(bare) = bare.filter(|bare| bare.parse::<Authority>().is_ok()) {
-            let draft =
-                text.problem("a route's host has no port").allowed("a host name, as in \"api.example.org\"");
-            problems.push(draft.help(format!("did you mean {bare:?}?")));
+        let (scheme, rest) = text.value.split_once("://").map_or((None, &*text.value), |(a, b)| (Some(a), b));
+        let host = rest.split('/').next().unwrap_or(rest);
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        if host != text.value && host.parse::<Authority>().is_ok() {
+            let part = if scheme.is_some() { "a scheme" } else { "a port or path" };
+            let draft = text.problem(format!("a host without {part} is wanted"));
+            problems.push(
+                draft
+                    .allowed("a host name, as in \"api.example.org\"")
+                    .help(format!("did you mean {host:?}?")),
+            );
             return None;
         }
         value::parsed(text, problems)

@@ -56,6 +56,9 @@ fn check_counts(raw: &raw::Scaling, default: &ScalingPolicy, problems: &mut Vec<
         problems.push(max.problem("not a number of replicas").allowed(format!("1 to {MOST}")));
         return;
     }
+    if raw.refused.contains(&"max") {
+        return;
+    }
     let most = raw.max.as_ref().map_or(default.max, |max| max.value);
     let origin = if raw.max.is_some() { "max" } else { "the default of max" };
     let beside = |draft: Draft| match &raw.max {

@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Refused with everything below them; so is everything that contains one of them.
-const NEVER: &[&str] = &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker"];
+const NEVER: &[&str] =
+    &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker", "/var/lib/tidegate"];
 
 /// The folders that may be mounted.
 pub(super) struct Allowed(Vec<PathBuf>);
@@ -21,14 +22,15 @@ impl Allowed {
     pub(super) fn new(raw: Option<&At<Vec<At<Text>>>>, world: &World<'_>, problems: &mut Vec<Draft>) -> Self {
         let mut allowed = Vec::new();
         for folder in raw.iter().flat_map(|folders| &folders.value) {
+            let path = world.path(&folder.value);
             if !folder.value.starts_with('/') {
                 problems.push(folder.problem("not absolute").allowed("a folder, as in \"/srv\""));
-            } else if forbidden(&world.path(&folder.value)) {
-                problems.push(folder.problem("is never mounted").allowed(not_those()));
+            } else if let Some(reason) = forbidden(&path) {
+                problems.push(folder.problem(reason).allowed(not_those()));
+            } else {
+                allowed.push(world.files.resolve(&path));
+                allowed.push(path);
             }
-            let path = world.path(&folder.value);
-            allowed.push(world.files.resolve(&path));
-            allowed.push(path);
         }
         Self(allowed)
     }
@@ -44,16 +46,19 @@ impl Allowed {
     }
 }
 
-fn forbidden(path: &Path) -> bool {
-    let socket = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| matches!(name, "docker.sock" | "podman.sock" | "containerd.sock" | "crio.sock"));
-    socket || NEVER.iter().any(|never| path.starts_with(never) || Path::new(never).starts_with(path))
+/// Why a path is never mounted, if so.
+fn forbidden(path: &Path) -> Option<String> {
+    const SOCKETS: &[&str] = &["docker.sock", "podman.sock", "containerd.sock", "crio.sock"];
+    let name = path.file_name().and_then(|name| name.to_str());
+    if name.is_some_and(|name| SOCKETS.contains(&name)) || NEVER.iter().any(|never| path.starts_with(never)) {
+        return Some(format!("{} is never mounted", path.display()));
+    }
+    let inside = NEVER.iter().find(|never| Path::new(never).starts_with(path))?;
+    Some(format!("{} contains {inside}, which is never mounted", path.display()))
 }
 
 fn not_those() -> String {
-    format!("folders other than / and {}, and no engine's socket", NEVER.join(", "))
+    format!("folders outside of {}, and no engine's socket", NEVER.join(", "))
 }
 
 pub(super) fn check(
@@ -136,16 +141,13 @@ fn check_source(
     }
     let path = world.path(&volume.source);
     let real = world.files.resolve(&path);
-    if forbidden(&path) || forbidden(&real) {
-        problems.push(mount.problem(format!("{} is never mounted", path.display())).allowed(not_those()));
+    if let Some(reason) = forbidden(&path).or_else(|| forbidden(&real)) {
+        problems.push(mount.problem(reason).allowed(not_those()));
     } else if !allowed.contains(&path) || !allowed.contains(&real) {
         let folders = if allowed.0.is_empty() { "none yet".to_owned() } else { allowed.list() };
         let draft = mount.problem(format!("{} is not below a folder that may be mounted", path.display()));
-        let folder = path.parent().filter(|parent| !forbidden(parent)).unwrap_or(&path);
-        let help = format!(
-            "the operator can allow it: [gateway] allow_mounts = [{:?}]",
-            folder.display().to_string()
-        );
+        let help =
+            format!("the operator can allow it: [gateway] allow_mounts = [{:?}]", path.display().to_string());
         problems.push(
             draft
                 .allowed(format!("what is in gateway.allow_mounts: {folders}; or a named volume"))

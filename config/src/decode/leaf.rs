@@ -37,6 +37,8 @@ macro_rules! schema {
 pub(crate) type Text = String;
 
 impl Decode for Text {
+    const TEXT: bool = true;
+
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
         let Kind::Text(text) = &node.kind else {
             let help = match node.kind {
@@ -86,7 +88,7 @@ impl Decode for bool {
 
 impl Decode for u32 {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
-        whole(node, key, &format!("a whole number from 0 to {}", Self::MAX), problems)
+        whole(node, key, "a whole number, 0 or more", problems)
     }
 }
 
@@ -150,36 +152,27 @@ const DURATION: &str = "a duration with its unit, as in \"500ms\", \"30s\", \"5m
 
 impl Decode for Span {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
-        match duration(node, DURATION, key) {
-            Ok(duration) => Some(Self(duration)),
-            Err(problem) => {
-                problems.push(problem);
-                None
-            }
-        }
+        duration(node, key, DURATION, problems).map(Self)
     }
 }
 
-fn duration(node: &Node, allowed: &str, key: &str) -> Result<Duration, Draft> {
+fn duration(node: &Node, key: &str, allowed: &str, problems: &mut Vec<Draft>) -> Option<Duration> {
+    let draft = |message: &str| Draft::new(key, &node.at, message).found(node.describe()).allowed(allowed);
     let bare = |number: &str| {
-        let message = Draft::new(key, &node.at, "a duration without a unit");
-        message
-            .found(node.describe())
-            .allowed(allowed)
-            .help(format!("write \"{number}s\" if seconds are meant"))
+        draft("a duration without a unit").help(format!("write \"{number}s\" if seconds are meant"))
     };
-    match &node.kind {
-        Kind::Int(number) if *number >= 0 => Err(bare(&number.to_string())),
-        Kind::Text(text) if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => Err(bare(text)),
+    let problem = match &node.kind {
+        Kind::Int(number) if *number >= 0 => bare(&number.to_string()),
+        Kind::Text(text) if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => bare(text),
         Kind::Text(text) => match humantime::parse_duration(text.trim()) {
-            Ok(duration) if duration <= LONGEST => Ok(duration),
-            Ok(_) => {
-                Err(Draft::new(key, &node.at, "longer than a year").found(quoted(text)).allowed(allowed))
-            }
-            Err(_) => Err(Draft::new(key, &node.at, "not a duration").found(quoted(text)).allowed(allowed)),
+            Ok(duration) if duration <= LONGEST => return Some(duration),
+            Ok(_) => draft("longer than a year"),
+            Err(_) => draft("not a duration"),
         },
-        _ => Err(mismatch(node, key, allowed)),
-    }
+        _ => mismatch(node, key, allowed),
+    };
+    problems.push(problem);
+    None
 }
 
 schema!(Idle, "Idle", { "title": "duration or \"kpa\"", "type": "string", "examples": ["60s", "kpa"] });
@@ -189,13 +182,8 @@ impl Decode for Idle {
         if matches!(&node.kind, Kind::Text(text) if text == "kpa") {
             return Some(Self::Kpa);
         }
-        match duration(node, &format!("{DURATION}, or \"kpa\" for Knative's rule"), key) {
-            Ok(duration) => Some(Self::After(duration)),
-            Err(problem) => {
-                problems.push(problem);
-                None
-            }
-        }
+        let allowed = format!("{DURATION}, or \"kpa\" for Knative's rule");
+        duration(node, key, &allowed, problems).map(Self::After)
     }
 }
 
@@ -239,7 +227,7 @@ impl Decode for Percent {
         let valid = if (1.0..=100.0).contains(&percent) { Self::new(percent as u8) } else { None };
         if valid.is_none() {
             let help =
-                (share > 1.0 && share <= 100.0).then(|| format!("{share} % is written {}", share / 100.0));
+                (2.0..=100.0).contains(&share).then(|| format!("{share} % is written {}", share / 100.0));
             let draft = Draft::new(key, &node.at, "not a share").found(node.describe());
             problems.push(draft.allowed("0.01 to 1.0 (1 % to 100 %)").help(help));
         }
@@ -279,7 +267,7 @@ words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
-/// One text or a list of them.
+/// One address or a list of them.
 #[derive(Debug, Clone)]
 pub(crate) struct OneOrMany(pub(crate) Vec<super::At<Text>>);
 schema!(OneOrMany, "OneOrMany", {
@@ -296,7 +284,11 @@ impl Decode for OneOrMany {
             (Kind::Text(_), _) => Decode::decode(node, key, problems).map(|one| Self(vec![one])),
             (Kind::List(_), _) => Vec::decode(node, key, problems).map(Self),
             _ => {
-                problems.push(mismatch(node, key, "text, or a list of texts"));
+                let help = match node.kind {
+                    Kind::Int(port) => Some(format!("write \"0.0.0.0:{port}\"")),
+                    _ => None,
+                };
+                problems.push(mismatch(node, key, "text, or a list of texts").help(help));
                 None
             }
         }
