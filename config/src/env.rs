@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 const PREFIX: &str = "TIDEGATE_";
 
+/// No setting is deeper; a longer name is an unknown key, not a deeper tree.
+const DEEPEST: usize = 12;
+
 /// Variables that stand for command-line options.
 const OPTIONS: &[&str] = &["CONFIG", "STATE", "LOG", "SOCKET"];
 
@@ -32,7 +35,7 @@ fn setting(name: &str, text: String) -> Option<Override> {
     if OPTIONS.contains(&rest) {
         return None;
     }
-    let parts: Vec<&str> = rest.split("__").collect();
+    let parts: Vec<&str> = rest.splitn(DEEPEST, "__").collect();
     let mut path: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
     if path[0] == "services" {
         if let Some(service) = path.get_mut(1) {

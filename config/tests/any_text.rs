@@ -1,7 +1,7 @@
 //! Whatever is in a file, reading it ends with a model or with problems that can be shown.
 
 use proptest::prelude::*;
-use tidegate_config::{Format, TEMPLATE, parse};
+use tidegate_config::{Format, TEMPLATE, load, parse};
 
 const FORMATS: [Format; 3] = [Format::Toml, Format::Yaml, Format::Json];
 
@@ -82,6 +82,14 @@ proptest! {
     }
 
     #[test]
+    fn variables_never_panic(name in "(GATEWAY|HOSTS|SERVICES|A)(__(A|ENV|SCALING|LISTEN|ROUTES|_|é|)){0,20}", text in pieces()) {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/config/good/minimal.toml");
+        if let Err(problems) = load(file.as_ref(), [(format!("TIDEGATE_{name}"), text)]) {
+            assert!(!problems.to_string().is_empty());
+        }
+    }
+
+    #[test]
     fn a_damaged_file_never_panics(at in 0..TEMPLATE.len(), piece in pieces()) {
         let at = (0..=at).rev().find(|at| TEMPLATE.is_char_boundary(*at)).unwrap_or(0);
         read(&format!("{}{piece}{}", &TEMPLATE[..at], &TEMPLATE[at..]));
@@ -90,12 +98,12 @@ proptest! {
 
 #[test]
 fn depth_and_aliases_are_bounded() {
-    for deep in [
-        "[".repeat(100_000),
-        "{a: ".repeat(100_000),
-        "a = ".to_owned() + &"[".repeat(100_000),
-        "- ".repeat(5_000),
-    ] {
+    let nested = ["[", "{a: ", "- ", "{\"a\":", "a = [", "a = {a = ", "? "];
+    for deep in nested.map(|piece| piece.repeat(20_000)) {
+        read(&deep);
+    }
+    let dotted = "a.".repeat(20_000);
+    for deep in [format!("a = {}", "[".repeat(20_000)), format!("{dotted}a = 1"), format!("[{dotted}a]")] {
         read(&deep);
     }
     let bomb = (1..30).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
