@@ -413,10 +413,10 @@ mod tests {
     #[test]
     fn the_last_replica_goes_when_idle_has_passed_whatever_averages_say() {
         let mut story = Story::new(|s| s.idle = Idle::After(secs(10))).with(1, &Phase::Ready);
-        story.load(0, 50).tick(50.0, 1, "demand");
+        story.load(0, 500).tick(500.0, 8, "demand");
         story.load(0, 0);
-        // The average is still 50/2.
-        story.tick(0.0, 1, "demand").after(7).expect(1, "demand").after(1).expect(0, "idle");
+        // The average is still 500/2, and the surge holds what it reached.
+        story.tick(0.0, 8, "surge_held").after(7).expect(8, "surge_held").after(1).expect(0, "idle");
         // Nothing of that is left for the next wake.
         story.seen.replicas.clear();
         story.expect(0, "asleep").load(1, 0).expect(1, "wake");
@@ -445,6 +445,15 @@ mod tests {
         story.load(0, 140).tick(140.0, 2, "demand");
         story.seen.demand[0].samples = vec![700.0];
         story.expect(2, "demand").tick(700.0, 10, "surge");
+    }
+
+    #[test]
+    fn a_wake_does_not_wait_for_the_tick() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Ready);
+        story.load(0, 1).tick(1.0, 1, "demand").become_(&Phase::Failed(exited())).load(300, 0);
+        // 349 over 6 s need five at 70.
+        story.seen.demand[0].samples = vec![349.0; 6];
+        story.expect(5, "wake");
     }
 
     #[test]

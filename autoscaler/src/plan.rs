@@ -32,6 +32,7 @@ pub struct Plan {
 
 /// One thing to do. Executing it needs no further decision.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful per plan, moved once each")]
 pub enum Step {
     /// See to it that the service's image is on this host.
     Prepare {
@@ -134,6 +135,9 @@ impl Plan {
     }
 
     fn start(&mut self, seen: &Snapshot, missing: usize) {
+        if missing == 0 {
+            return;
+        }
         let (mut own, mut hosts) = (seen.replicas.clone(), seen.hosts.clone());
         for number in (seen.next_number..).take(missing) {
             let chosen = match placement::place(&seen.service, &own, &hosts) {
@@ -327,6 +331,12 @@ mod tests {
         check(&decision(0), &seen, &["stop 3", "stop 2", "drain 1"]);
         load(&mut seen, 1, 0);
         check(&decision(1), &seen, &[]);
+        // Nor one of an old revision, before the new one can serve.
+        let mut seen = fleet(&[(Starting, 0)]);
+        seen.hosts[0].image = fixture::present("r2");
+        check(&decision(1), &seen, &["start 100 local", "stop 1"]);
+        load(&mut seen, 1, 0);
+        check(&decision(1), &seen, &["start 100 local"]);
     }
 
     #[test]

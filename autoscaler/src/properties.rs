@@ -68,9 +68,9 @@ impl World {
         match event {
             Happens::Seconds(n) => self.seen.now += secs(n),
             Happens::Load(queued, in_flight) => load(&mut self.seen, queued, in_flight),
-            Happens::Passes(index) => self.to(index, Event::Passed),
-            Happens::Breaks(index) => self.to(index, Event::Broke(exited())),
-            Happens::Removed(index) => self.to(index, Event::Removed),
+            Happens::Passes(index) => self.send_nth(index, Event::Passed),
+            Happens::Breaks(index) => self.send_nth(index, Event::Broke(exited())),
+            Happens::Removed(index) => self.send_nth(index, Event::Removed),
             Happens::Busy(index, n) => {
                 if let Some(replica) = self.seen.replicas.get_mut(index) {
                     replica.in_flight = n;
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    fn to(&mut self, index: usize, event: Event) {
+    fn send_nth(&mut self, index: usize, event: Event) {
         let now = self.seen.now;
         if let Some(replica) = self.seen.replicas.get_mut(index)
             && let Some(phase) = next(&replica.phase, event)
@@ -99,14 +99,14 @@ impl World {
         self.seen.replicas.retain(|r| r.phase != Phase::Gone);
     }
 
-    fn to_id(&mut self, id: &ReplicaId, event: Event) {
+    fn send(&mut self, id: &ReplicaId, event: Event) {
         let index = self
             .seen
             .replicas
             .iter()
             .position(|r| r.id == *id)
             .expect("a step names a replica that is there");
-        self.to(index, event);
+        self.send_nth(index, event);
     }
 
     fn evaluate(&mut self, tick: bool) -> (Decision, Plan) {
@@ -135,10 +135,10 @@ impl World {
                         .push(Replica { revision, ..replica(number, Phase::Starting, self.seen.now) });
                     self.seen.next_number = number + 1;
                 }
-                Step::Undrain(id) => self.to_id(&id, Event::Undrain),
-                Step::Drain(id) => self.to_id(&id, Event::Drain),
-                Step::Stop { id, .. } => self.to_id(&id, Event::Stop),
-                Step::Remove(id) => self.to_id(&id, Event::Removed),
+                Step::Undrain(id) => self.send(&id, Event::Undrain),
+                Step::Drain(id) => self.send(&id, Event::Drain),
+                Step::Stop { id, .. } => self.send(&id, Event::Stop),
+                Step::Remove(id) => self.send(&id, Event::Removed),
             }
         }
     }
@@ -235,7 +235,7 @@ proptest! {
                     Phase::Starting => Event::Passed,
                     _ => continue,
                 };
-                world.to(index, event);
+                world.send_nth(index, event);
             }
             world.seen.replicas.retain(|r| r.phase != Phase::Stopping);
             let (_, plan) = world.evaluate(true);

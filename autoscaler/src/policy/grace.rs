@@ -36,3 +36,26 @@ impl LastReplica {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{origin, secs};
+
+    /// At so many seconds: whether the law wants any, and how many seconds are left.
+    fn check(rows: &[(u64, bool, u64)]) {
+        let (start, mut last) = (origin(), LastReplica::default());
+        for (at, needed, left) in rows {
+            assert_eq!(last.left(start + secs(*at), *needed, secs(60)), secs(*left), "at {at} s of {rows:?}");
+        }
+    }
+
+    #[test]
+    fn a_stable_window_of_activity_then_the_grace() {
+        check(&[(0, true, 30), (70, true, 30), (72, false, 30), (101, false, 1), (102, false, 0)]);
+        // Active for 2 s only: the rest of the window comes first.
+        check(&[(0, true, 30), (2, false, 88), (59, false, 31), (60, false, 30), (90, false, 0)]);
+        // Needed again: everything starts again.
+        check(&[(0, true, 30), (60, false, 30), (80, true, 30), (82, false, 88)]);
+    }
+}
