@@ -8,7 +8,15 @@
 //! - **adoptable**: `list` after a restart tells everything that `start` was told;
 //! - **bounded**: every call ends within a deadline of its own.
 
+pub mod docker;
 mod error;
+mod instance;
+pub mod probe;
+
+#[cfg(feature = "test-util")]
+pub mod contract;
+#[cfg(feature = "test-util")]
+pub mod scripted;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +29,7 @@ use tidegate_config::{
 };
 
 pub use error::{Error, Kind};
+pub use instance::{InstanceId, InvalidInstance};
 
 /// A runner call's outcome.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,228 @@
+//! A [`StartSpec`] as the engine's API wants it, with the security profile applied.
+//! Holds: no published ports, no privileges beyond the profile's, restarts left to the gateway. Absent: secret files
+//! (their values come in as an argument), the engine.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use tidegate_config::{
+    spec::{Profile, Resources, StartSpec, Volume},
+    units::Bytes,
+};
+
+use super::labels;
+use crate::{Error, InstanceId, Kind, Result};
+
+/// What official images need to run unchanged: to become their own user and to own their files.
+const CAPABILITIES: [&str; 7] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"];
+/// Enough for servers, and below the hard limit of small hosts (an engine may not raise its own).
+const OPEN_FILES: i64 = 16_384;
+const STRICT_PIDS: u32 = 256;
+const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
+
+/// The body of the create call. `image_user` is whom the image says it runs as.
+pub(super) fn create(
+    instance: &InstanceId,
+    spec: &StartSpec,
+    image_user: &str,
+    secrets: &[(String, String)],
+) -> Result<ContainerCreateBody> {
+    let launch = &spec.launch;
+    let user = launch.user.as_deref().unwrap_or(image_user);
+    if launch.profile == Profile::Strict && is_root(user) {
+        return Err(Error::new(
+            Kind::Permanent,
+            format!(
+                "the strict profile runs nothing as root, and {} does: set `user` to a uid other than 0",
+                launch.image
+            ),
+        ));
+    }
+    let given = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    Ok(ContainerCreateBody {
+        image: Some(spec.digest.0.clone()),
+        entrypoint: given(&launch.command),
+        cmd: given(&launch.args),
+        env: Some(environment(spec, secrets)),
+        user: launch.user.clone(),
+        working_dir: launch.working_dir.clone(),
+        labels: Some(labels::stamp(instance, spec)),
+        // The gateway probes; the engine's own checks would only cost CPU.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..HealthConfig::default() }),
+        host_config: Some(host(instance, spec)),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn host(instance: &InstanceId, spec: &StartSpec) -> HostConfig {
+    let launch = &spec.launch;
+    let strict = launch.profile == Profile::Strict;
+    let Resources { memory: Bytes(memory), cpu, pids, .. } = launch.resources;
+    let memory = i64::try_from(memory).unwrap_or(i64::MAX);
+    let pids = if strict { pids.min(STRICT_PIDS) } else { pids };
+    HostConfig {
+        memory: Some(memory),
+        // Equal: no swap on top of it.
+        memory_swap: Some(memory),
+        nano_cpus: cpu.map(nanos),
+        pids_limit: Some(i64::from(pids)),
+        ulimits: Some(vec![ResourcesUlimits {
+            name: Some("nofile".into()),
+            soft: Some(OPEN_FILES),
+            hard: Some(OPEN_FILES),
+        }]),
+        init: Some(true),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            ..RestartPolicy::default()
+        }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
+        }),
+        network_mode: Some(labels::network(instance)),
+        ipc_mode: Some("private".into()),
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: (!strict).then(|| CAPABILITIES.map(String::from).to_vec()),
+        security_opt: Some(vec!["no-new-privileges:true".into()]),
+        privileged: Some(false),
+        publish_all_ports: Some(false),
+        readonly_rootfs: Some(strict),
+        tmpfs: strict.then(|| HashMap::from([("/tmp".into(), STRICT_TMP.into())])),
+        mounts: Some(launch.volumes.iter().map(mount).collect()),
+        ..HostConfig::default()
+    }
+}
+
+/// `PORT` first, so that the service's own value wins; secrets last, so that nothing shadows them.
+fn environment(spec: &StartSpec, secrets: &[(String, String)]) -> Vec<String> {
+    let own = spec.launch.env.iter();
+    let port = (!spec.launch.env.contains_key("PORT")).then(|| format!("PORT={}", spec.port));
+    port.into_iter()
+        .chain(own.map(|(key, value)| format!("{key}={value}")))
+        .chain(secrets.iter().map(|(key, value)| format!("{key}={value}")))
+        .collect()
+}
+
+fn mount(volume: &Volume) -> Mount {
+    let kind = if volume.source.starts_with('/') { MountType::BIND } else { MountType::VOLUME };
+    Mount {
+        source: Some(volume.source.clone()),
+        target: Some(volume.target.clone()),
+        typ: Some(kind),
+        read_only: Some(volume.read_only),
+        ..Mount::default()
+    }
+}
+
+fn is_root(user: &str) -> bool {
+    let name = user.split(':').next().unwrap_or_default();
+    name.is_empty() || name == "root" || name.parse::<u64>() == Ok(0)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "cores of a machine times 1e9 are far below i64::MAX")]
+fn nanos(cores: f64) -> i64 {
+    (cores * 1e9).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_config::spec::{Digest, Launch, Revision, Target};
+
+    fn spec(profile: Profile) -> StartSpec {
+        StartSpec {
+            id: "api-3-17".parse().expect("valid"),
+            revision: Revision("r1".into()),
+            launch: Launch { profile, ..Launch::of("api:1") },
+            digest: Digest("sha256:ab".into()),
+            port: 9000,
+            target: Target::Host("local".parse().expect("valid")),
+        }
+    }
+
+    fn made(spec: &StartSpec) -> (ContainerCreateBody, HostConfig) {
+        let body = create(&InstanceId::from_bits(7), spec, "1000", &[]).expect("it can be made");
+        let host = body.host_config.clone().expect("always set");
+        (body, host)
+    }
+
+    #[test]
+    fn the_default_profile_locks_in() {
+        let (body, host) = made(&spec(Profile::Default));
+        assert_eq!(body.image.as_deref(), Some("sha256:ab"));
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(host.cap_add.map(|c| c.len()), Some(7));
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges:true".to_owned()]));
+        assert_eq!((host.memory, host.memory_swap), (Some(512 << 20), Some(512 << 20)));
+        assert_eq!((host.pids_limit, host.init, host.nano_cpus), (Some(1024), Some(true), None));
+        assert_eq!((host.privileged, host.readonly_rootfs), (Some(false), Some(false)));
+        assert_eq!(host.restart_policy.and_then(|r| r.name), Some(RestartPolicyNameEnum::NO));
+        assert_eq!(host.ipc_mode.as_deref(), Some("private"));
+        assert_eq!((host.port_bindings, host.publish_all_ports), (None, Some(false)));
+        assert!(host.ulimits.is_some_and(|u| u.iter().all(|u| u.hard <= Some(20_000))));
+    }
+
+    #[test]
+    fn the_strict_profile_locks_in_further() {
+        let (_, host) = made(&spec(Profile::Strict));
+        assert_eq!((host.cap_add, host.readonly_rootfs, host.pids_limit), (None, Some(true), Some(256)));
+        assert!(host.tmpfs.is_some_and(|t| t["/tmp"].contains("noexec,nosuid")));
+    }
+
+    #[test]
+    fn strict_refuses_root() {
+        for (user, image_user, allowed) in [
+            (None, "", false),
+            (None, "0:0", false),
+            (None, "nobody", true),
+            (Some("root"), "nobody", false),
+            (Some("00"), "nobody", false),
+            (Some("1000:0"), "", true),
+        ] {
+            let mut spec = spec(Profile::Strict);
+            spec.launch.user = user.map(String::from);
+            let made = create(&InstanceId::from_bits(7), &spec, image_user, &[]);
+            assert_eq!(made.is_ok(), allowed, "{user:?} {image_user:?}");
+            if let Err(error) = made {
+                assert_eq!(error.kind, Kind::Permanent);
+            }
+        }
+    }
+
+    #[test]
+    fn environments_are_ordered() {
+        let secrets = [("KEY".to_owned(), "s3cret".to_owned())];
+        for (env, expected) in [
+            (vec![("A", "b")], vec!["PORT=9000", "A=b", "KEY=s3cret"]),
+            (vec![("PORT", "1")], vec!["PORT=1", "KEY=s3cret"]),
+        ] {
+            let mut spec = spec(Profile::Default);
+            spec.launch.env = env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            assert_eq!(environment(&spec, &secrets), expected);
+        }
+    }
+
+    #[test]
+    fn launch_settings_arrive() {
+        let mut spec = spec(Profile::Default);
+        spec.launch.command = vec!["/bin/x".into()];
+        spec.launch.resources.cpu = Some(0.5);
+        spec.launch.volumes = vec![
+            Volume { source: "/srv".into(), target: "/data".into(), read_only: true },
+            Volume { source: "cache".into(), target: "/cache".into(), read_only: false },
+        ];
+        let (body, host) = made(&spec);
+        assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/bin/x".to_owned()]), None));
+        assert_eq!(host.nano_cpus, Some(500_000_000));
+        let mounts = host.mounts.expect("always set");
+        assert_eq!(
+            mounts.iter().map(|m| (m.typ, m.read_only)).collect::<Vec<_>>(),
+            [(Some(MountType::BIND), Some(true)), (Some(MountType::VOLUME), Some(false)),]
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! Gets images and says what they are: from the engine, a registry, or a `docker-archive:FILE`.
+//! What an image is never changes under one digest, so it is remembered. A download has no deadline of its own as long
+//! as it advances; a minute or two of silence ends it.
+
+use std::{collections::HashMap, path::Path, time::Duration};
+
+use bollard::{
+    models::{BuildInfo, CreateImageInfo, ImageInspect},
+    query_parameters::{CreateImageOptions, ImportImageOptions},
+};
+use bytes::Bytes as Chunk;
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use tidegate_config::{
+    spec::{Digest, Pull},
+    units::Bytes,
+};
+use tokio::time::timeout;
+
+use super::{
+    call::{Failed, READ, failed, within},
+    credentials,
+};
+use crate::{Error, Kind, Prepared, Progress, PullProgress, Result};
+
+const ARCHIVE: &str = "docker-archive:";
+/// How long a download may be silent. Extracting a big layer on a slow disk is.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// What an image is, as far as starting it is concerned.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Facts {
+    pub healthcheck: Option<Vec<String>>,
+    pub user: String,
+}
+
+/// The engine's images.
+pub(super) struct Images {
+    api: bollard::Docker,
+    facts: Mutex<HashMap<Digest, Facts>>,
+}
+
+impl Images {
+    pub(super) fn new(api: bollard::Docker) -> Self {
+        Self { api, facts: Mutex::default() }
+    }
+
+    /// Sees to it that the image is there and says what it is.
+    pub(super) async fn prepare(&self, image: &str, pull: Pull, progress: &Progress) -> Result<Prepared> {
+        if let Some(file) = image.strip_prefix(ARCHIVE) {
+            let loaded = self.load(Path::new(file)).await?;
+            let found = self.inspect(&loaded).await?.ok_or_else(|| absent(image, "the engine lost it"))?;
+            return self.remember(image, &found);
+        }
+        let found = self.inspect(image).await?;
+        match (pull, found) {
+            (Pull::Missing | Pull::Never, Some(found)) => self.remember(image, &found),
+            (Pull::Never, None) => Err(absent(image, "pull = never")),
+            (Pull::Missing, None) | (Pull::Always, _) => {
+                self.pull(image, progress).await?;
+                let found =
+                    self.inspect(image).await?.ok_or_else(|| absent(image, "removed after its download"))?;
+                self.remember(image, &found)
+            }
+        }
+    }
+
+    /// What the image of this digest is; asks the engine the first time only.
+    pub(super) async fn facts(&self, digest: &Digest) -> Result<Option<Facts>> {
+        if let Some(facts) = self.facts.lock().get(digest) {
+            return Ok(Some(facts.clone()));
+        }
+        let Some(found) = self.inspect(&digest.0).await? else { return Ok(None) };
+        let facts = facts(&found);
+        self.facts.lock().insert(digest.clone(), facts.clone());
+        Ok(Some(facts))
+    }
+
+    fn remember(&self, image: &str, found: &ImageInspect) -> Result<Prepared> {
+        let digest = Digest(found.id.clone().ok_or_else(|| absent(image, "the engine gave it no id"))?);
+        let facts = facts(found);
+        self.facts.lock().insert(digest.clone(), facts.clone());
+        let ports = found.config.as_ref().and_then(|c| c.exposed_ports.as_deref()).unwrap_or_default();
+        Ok(Prepared { digest, exposed: exposed(ports), healthcheck: facts.healthcheck })
+    }
+
+    async fn inspect(&self, image: &str) -> Result<Option<ImageInspect>> {
+        match within("image inspect", READ, self.api.inspect_image(image)).await {
+            Ok(found) => Ok(Some(found)),
+            Err(failed) if failed.is(404) => Ok(None),
+            Err(failed) => Err(failed.during(format!("look for the image {image}"))),
+        }
+    }
+
+    async fn pull(&self, image: &str, progress: &Progress) -> Result<()> {
+        let credentials = credentials::of(image).await?;
+        let with = if credentials.is_some() { "with" } else { "without" };
+        tracing::info!(image, "downloading, {with} credentials");
+        let from_image = Some(tagged(image));
+        let options = CreateImageOptions { from_image, ..CreateImageOptions::default() };
+        let mut messages = std::pin::pin!(self.api.create_image(Some(options), None, credentials));
+        let mut layers = Layers::default();
+        while let Some(message) = next(&mut messages).await.map_err(|f| refused(image, with, f))? {
+            if layers.note(&message) {
+                progress(layers.sum());
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads an archive; gives the id or the tag that the engine loaded.
+    async fn load(&self, file: &Path) -> Result<String> {
+        let what = format!("load the image archive {}", file.display());
+        let opened = tokio::fs::File::open(file)
+            .await
+            .map_err(|e| Error::because(Kind::Permanent, format!("{what}: {e}"), e))?;
+        let chunks = tokio_util::io::ReaderStream::with_capacity(opened, 256 << 10);
+        let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
+        let chunks = chunks.map(|chunk| chunk.map(Chunk::from));
+        let mut messages = std::pin::pin!(self.api.import_image_stream(options, chunks, None));
+        let mut loaded = Vec::new();
+        while let Some(message) = next(&mut messages).await.map_err(|f| f.permanent(&what))? {
+            loaded.extend(reference(&message));
+        }
+        match <[String; 1]>::try_from(loaded) {
+            Ok([one]) => Ok(one),
+            Err(list) => Err(Error::new(
+                Kind::Permanent,
+                format!("{what}: it holds {} images ({}), expected one", list.len(), list.join(", ")),
+            )),
+        }
+    }
+}
+
+/// The next message of a download, unless it goes silent.
+async fn next<T>(
+    messages: &mut (impl Stream<Item = std::result::Result<T, bollard::errors::Error>> + Unpin),
+) -> std::result::Result<Option<T>, Failed> {
+    match timeout(SILENCE, messages.next()).await {
+        Ok(message) => message.transpose().map_err(failed),
+        Err(_) => Err(Failed { status: None, words: format!("nothing came for {} s", SILENCE.as_secs()) }),
+    }
+}
+
+fn absent(image: &str, why: &str) -> Error {
+    Error::new(Kind::Permanent, format!("no such image: {image} ({why})"))
+}
+
+/// A registry's refusal, in words that say whether another try makes sense.
+fn refused(image: &str, with: &str, failed: Failed) -> Error {
+    let words = failed.words.to_ascii_lowercase();
+    let denied =
+        ["denied", "unauthorized", "authentication", "no basic auth"].iter().any(|w| words.contains(w));
+    let unknown = ["not found", "unknown", "does not exist", "no matching manifest", "invalid reference"]
+        .iter()
+        .any(|w| words.contains(w));
+    let what = format!("cannot download the image {image} ({with} credentials)");
+    let permanent = denied || unknown || matches!(failed.status, Some(400 | 401 | 403 | 404));
+    if permanent { failed.permanent(what) } else { failed.during(what) }
+}
+
+/// The reference with a tag: without one the engine would download every tag that there is.
+fn tagged(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains(':') || last.contains('@') { image.to_owned() } else { format!("{image}:latest") }
+}
+
+/// What a load's message says was loaded.
+fn reference(message: &BuildInfo) -> Option<String> {
+    let line = message.stream.as_deref()?.trim();
+    let found = line.strip_prefix("Loaded image ID: ").or_else(|| line.strip_prefix("Loaded image: "))?;
+    Some(found.trim().to_owned())
+}
+
+fn exposed(ports: &[String]) -> Vec<u16> {
+    let tcp = |port: &String| port.strip_suffix("/tcp").unwrap_or(port).parse().ok();
+    let mut ports: Vec<u16> = ports.iter().filter_map(tcp).collect();
+    ports.sort_unstable();
+    ports
+}
+
+fn facts(found: &ImageInspect) -> Facts {
+    let config = found.config.as_ref();
+    let test = config.and_then(|c| c.healthcheck.as_ref()?.test.as_deref());
+    Facts { healthcheck: test.and_then(argv), user: config.and_then(|c| c.user.clone()).unwrap_or_default() }
+}
+
+/// A HEALTHCHECK as an argument list.
+fn argv(test: &[String]) -> Option<Vec<String>> {
+    match test.split_first() {
+        Some((kind, rest)) if kind == "CMD" && !rest.is_empty() => Some(rest.to_vec()),
+        Some((kind, [line])) if kind == "CMD-SHELL" => {
+            Some(vec!["/bin/sh".into(), "-c".into(), line.clone()])
+        }
+        _ => None,
+    }
+}
+
+/// How far each layer of a download is.
+#[derive(Default)]
+struct Layers(HashMap<String, (u64, u64)>);
+
+impl Layers {
+    /// Takes a message in; whether it changed anything.
+    fn note(&mut self, message: &CreateImageInfo) -> bool {
+        let (Some(id), Some(status)) = (&message.id, message.status.as_deref()) else { return false };
+        let detail = message.progress_detail.as_ref();
+        let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+        let (done, total) = (detail.and_then(|d| number(d.current)), detail.and_then(|d| number(d.total)));
+        match (status, done, total) {
+            ("Downloading", Some(done), Some(total)) => self.0.insert(id.clone(), (done, total)),
+            ("Download complete" | "Pull complete", ..) => {
+                let total = self.0.get(id).map_or(0, |(_, total)| *total);
+                self.0.insert(id.clone(), (total, total))
+            }
+            _ => return false,
+        };
+        true
+    }
+
+    fn sum(&self) -> PullProgress {
+        let (done, total) = self.0.values().fold((0, 0), |(d, t), (done, total)| (d + done, t + total));
+        PullProgress { done: Bytes(done), total: Bytes(total) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::ProgressDetail;
+
+    #[test]
+    fn references_get_a_tag() {
+        for (image, expected) in [
+            ("nginx", "nginx:latest"),
+            ("nginx:1", "nginx:1"),
+            ("host:5000/a/b", "host:5000/a/b:latest"),
+            ("a@sha256:0", "a@sha256:0"),
+        ] {
+            assert_eq!(tagged(image), expected);
+        }
+    }
+
+    #[test]
+    fn healthchecks_become_arguments() {
+        let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        for (test, expected) in [
+            (list(&["CMD", "/check", "-q"]), Some(list(&["/check", "-q"]))),
+            (list(&["CMD-SHELL", "curl -f x"]), Some(list(&["/bin/sh", "-c", "curl -f x"]))),
+            (list(&["NONE"]), None),
+            (list(&["CMD"]), None),
+            (list(&[]), None),
+        ] {
+            assert_eq!(argv(&test), expected, "{test:?}");
+        }
+    }
+
+    #[test]
+    fn only_tcp_ports_count() {
+        let ports = ["8080/tcp", "53/udp", "80"].map(String::from);
+        assert_eq!(exposed(&ports), [80, 8080]);
+    }
+
+    #[test]
+    fn progress_is_summed_over_layers() {
+        let message = |id: &str, status: &str, at: Option<(i64, i64)>| CreateImageInfo {
+            id: Some(id.into()),
+            status: Some(status.into()),
+            progress_detail: at.map(|(c, t)| ProgressDetail { current: Some(c), total: Some(t) }),
+            ..CreateImageInfo::default()
+        };
+        let mut layers = Layers::default();
+        for (message, changed, done, total) in [
+            (message("a", "Pulling fs layer", None), false, 0, 0),
+            (message("a", "Downloading", Some((10, 100))), true, 10, 100),
+            (message("b", "Downloading", Some((5, 50))), true, 15, 150),
+            (message("a", "Download complete", None), true, 105, 150),
+            (message("a", "Extracting", Some((1, 100))), false, 105, 150),
+        ] {
+            assert_eq!(layers.note(&message), changed, "{message:?}");
+            assert_eq!(layers.sum(), PullProgress { done: Bytes(done), total: Bytes(total) });
+        }
+    }
+
+    #[test]
+    fn refusals_say_whether_to_try_again() {
+        for (status, words, kind) in [
+            (Some(404), "manifest for x not found", Kind::Permanent),
+            (Some(500), "unauthorized: authentication required", Kind::Permanent),
+            (Some(500), "dial tcp: lookup registry on 1.1.1.1:53: timeout", Kind::Retryable),
+            (None, "nothing came for 120 s", Kind::Retryable),
+        ] {
+            let error = refused("x:1", "without", Failed { status, words: words.into() });
+            assert_eq!(error.kind, kind, "{words}");
+            assert!(error.message.contains("x:1"));
+        }
+    }
+}

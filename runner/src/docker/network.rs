@@ -1,0 +1,208 @@
+//! The instance's own network: found, or made with a subnet of its own, once per process.
+//! Holds: containers on it cannot reach each other; a network of somebody else's with our name is refused.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use bollard::{
+    models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect},
+    query_parameters::InspectNetworkOptions,
+};
+use ipnet::Ipv4Net;
+
+use super::{
+    call::{READ, WRITE, within},
+    labels,
+};
+use crate::{Error, InstanceId, Kind, Result};
+
+/// Subnets that are tried when others are taken.
+const TRIES: u32 = 64;
+/// 10.64.0.0/10 has this many blocks of 1024 addresses, as many as a Linux bridge has ports.
+const BLOCKS: u32 = 1 << 12;
+
+/// The network of one instance on one engine.
+pub(super) struct Network {
+    pub name: String,
+    instance: InstanceId,
+    wanted: Option<Ipv4Net>,
+    ready: AtomicBool,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Network {
+    pub(super) fn new(instance: InstanceId, wanted: Option<Ipv4Net>) -> Self {
+        let name = labels::network(&instance);
+        Self { name, instance, wanted, ready: AtomicBool::new(false), making: tokio::sync::Mutex::default() }
+    }
+
+    /// Sees to it that the network is there; costs nothing once it is.
+    pub(super) async fn ensure(&self, api: &bollard::Docker) -> Result<()> {
+        if self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.making.lock().await;
+        if !self.ready.load(Ordering::Acquire) {
+            match self.inspect(api).await? {
+                Some(found) => self.adopt(&found)?,
+                None => self.make(api).await?,
+            }
+            self.ready.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Looks again next time, because the engine said that the network is gone.
+    pub(super) fn forget(&self) {
+        self.ready.store(false, Ordering::Release);
+    }
+
+    /// Removes the network; not an error if there is none.
+    pub(super) async fn remove(&self, api: &bollard::Docker) -> Result<()> {
+        self.forget();
+        let Some(found) = self.inspect(api).await? else { return Ok(()) };
+        self.adopt(&found)?;
+        let id = found.id.unwrap_or_default();
+        match within("network remove", WRITE, api.remove_network(&id)).await {
+            Err(failed) if !failed.is(404) => Err(failed.during(format!("remove network {}", self.name))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn inspect(&self, api: &bollard::Docker) -> Result<Option<NetworkInspect>> {
+        let call = api.inspect_network(&self.name, None::<InspectNetworkOptions>);
+        match within("network inspect", READ, call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(failed) if failed.is(404) => Ok(None),
+            Err(failed) => Err(failed.during(format!("look for network {}", self.name))),
+        }
+    }
+
+    fn adopt(&self, found: &NetworkInspect) -> Result<()> {
+        let label = found.labels.as_ref().and_then(|l| l.get(labels::INSTANCE));
+        if label.map(String::as_str) != Some(self.instance.as_str()) {
+            return Err(Error::new(
+                Kind::Permanent,
+                format!(
+                    "the network {} exists but is not this instance's: remove it with `docker network rm {}`",
+                    self.name, self.name
+                ),
+            ));
+        }
+        let has = found.ipam.as_ref().and_then(|i| i.config.as_ref()?.first()?.subnet.clone());
+        if let (Some(wanted), Some(has)) = (self.wanted, has)
+            && wanted.to_string() != has
+        {
+            tracing::warn!(
+                network = self.name,
+                %wanted,
+                %has,
+                "the network keeps its subnet until it is removed with `docker network rm`"
+            );
+        }
+        Ok(())
+    }
+
+    async fn make(&self, api: &bollard::Docker) -> Result<()> {
+        let mut refusal = String::new();
+        for subnet in candidates(&self.instance, self.wanted) {
+            let call = api.create_network(request(&self.name, &self.instance, subnet));
+            match within("network create", WRITE, call).await {
+                Ok(_) => {
+                    tracing::info!(network = self.name, %subnet, "made the network of this instance");
+                    return Ok(());
+                }
+                Err(failed) if overlaps(&failed.words) => refusal = failed.words,
+                Err(failed) => {
+                    return Err(failed.during(format!("make network {} on {subnet}", self.name)));
+                }
+            }
+        }
+        Err(Error::new(
+            Kind::Permanent,
+            format!(
+                "no free subnet for network {}: {refusal}; set `subnet` under [gateway] to one that is free",
+                self.name
+            ),
+        ))
+    }
+}
+
+/// The error for a network that has no room left, if that is what the engine's words mean.
+pub(super) fn full(network: &str, words: &str) -> Option<Error> {
+    let words = words.to_ascii_lowercase();
+    let full = words.contains("exchange full") || words.contains("no available ipv4 addresses");
+    full.then(|| {
+        Error::new(
+            Kind::Retryable,
+            format!(
+                "the network {network} is full: a Linux bridge ends at 1024 ports; \
+                 stop replicas or add a host ({words})"
+            ),
+        )
+    })
+}
+
+/// The subnets to try, in order.
+fn candidates(instance: &InstanceId, wanted: Option<Ipv4Net>) -> Vec<Ipv4Net> {
+    if let Some(wanted) = wanted {
+        return vec![wanted];
+    }
+    let first = u32::from_str_radix(instance.short(), 16).expect("an instance id is hexadecimal");
+    (0..TRIES).map(|n| block(first.wrapping_add(n) % BLOCKS)).collect()
+}
+
+fn block(n: u32) -> Ipv4Net {
+    let base = u32::from(Ipv4Addr::new(10, 64, 0, 0));
+    Ipv4Net::new(Ipv4Addr::from(base + (n << 10)), 22).expect("22 is a prefix length")
+}
+
+fn overlaps(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("overlap")
+}
+
+fn request(name: &str, instance: &InstanceId, subnet: Ipv4Net) -> NetworkCreateRequest {
+    let config = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".into()),
+        ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+        options: Some(HashMap::from([("com.docker.network.bridge.enable_icc".into(), "false".into())])),
+        labels: Some(HashMap::from([(labels::INSTANCE.into(), instance.to_string())])),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_private_blocks_of_their_own() {
+        for (bits, first, second) in [
+            (0u128, "10.64.0.0/22", "10.64.4.0/22"),
+            (1 << 96, "10.64.4.0/22", "10.64.8.0/22"),
+            (0xfff << 96, "10.127.252.0/22", "10.64.0.0/22"),
+        ] {
+            let all = candidates(&InstanceId::from_bits(bits), None);
+            assert_eq!((all[0].to_string().as_str(), all[1].to_string().as_str()), (first, second));
+            assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), TRIES as usize);
+        }
+        let wanted = "192.168.9.0/24".parse().expect("a subnet");
+        assert_eq!(candidates(&InstanceId::from_bits(0), Some(wanted)), [wanted]);
+    }
+
+    #[test]
+    fn full_bridges_are_named() {
+        for (words, expected) in [
+            ("adding interface veth1 to bridge br-1 failed: exchange full", true),
+            ("no available IPv4 addresses on this network's address pools: tg-1", true),
+            ("executable file not found", false),
+        ] {
+            assert_eq!(full("tg-1", words).is_some(), expected, "{words}");
+        }
+    }
+}

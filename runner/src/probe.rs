@@ -1,0 +1,260 @@
+//! Asks a replica whether it is well: by a connect, a GET, or a command in it.
+//! [`until_ready`] dials densely at first, because a slow poll is time that a waiting request loses; it must be called
+//! only once the engine says running (an earlier dial to a bridge address costs a second of ARP).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Version};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tidegate_config::{name::ReplicaId, spec::Protocol};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::Runner;
+
+/// Whom to ask, and what.
+#[derive(Clone)]
+pub struct Target {
+    /// Where the replica listens.
+    pub address: SocketAddr,
+    /// What is asked once it accepts connections.
+    pub check: Check,
+}
+
+/// What is asked of a replica that accepts connections.
+#[derive(Clone)]
+pub enum Check {
+    /// Nothing more.
+    Tcp,
+    /// A GET that must answer 2xx or 3xx.
+    Http {
+        /// Where; usually the target's address.
+        address: SocketAddr,
+        /// Path and query.
+        path: String,
+        /// HTTP as the replica speaks it.
+        protocol: Protocol,
+    },
+    /// A command in the replica that must end with 0.
+    Exec {
+        /// Who runs it.
+        runner: Arc<dyn Runner>,
+        /// In which replica.
+        id: ReplicaId,
+        /// The command and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// Why a probe was not passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection.
+    #[error("no connection to {address}: {why}")]
+    Connect {
+        /// The address that was dialled.
+        address: SocketAddr,
+        /// As in `connection refused`.
+        why: String,
+    },
+    /// It answered, but not well.
+    #[error("GET {path} answered {status}")]
+    Status {
+        /// Path and query.
+        path: String,
+        /// Neither 2xx nor 3xx.
+        status: StatusCode,
+    },
+    /// The exchange broke.
+    #[error("GET {path} failed: {why}")]
+    Http {
+        /// Path and query.
+        path: String,
+        /// What broke.
+        why: String,
+    },
+    /// The command ended with something other than 0.
+    #[error("`{command}` ended with {code}: {output}")]
+    Exit {
+        /// The command and its arguments.
+        command: String,
+        /// Its exit code.
+        code: i64,
+        /// The beginning of what it printed.
+        output: String,
+    },
+    /// The command could not be run.
+    #[error("`{command}` could not be run: {why}")]
+    Exec {
+        /// The command and its arguments.
+        command: String,
+        /// The runner's words.
+        why: String,
+    },
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// A replica that did not become ready in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not ready after {waited:?}: {last}")]
+pub struct NotReady {
+    /// How long it was asked.
+    pub waited: Duration,
+    /// What the last probe said.
+    pub last: Failure,
+}
+
+/// Asks once.
+///
+/// # Errors
+/// What happened instead of a good answer.
+pub async fn once(target: &Target, limit: Duration) -> Result<(), Failure> {
+    timeout(limit, ask(target, limit)).await.unwrap_or(Err(Failure::Timeout(limit)))
+}
+
+/// Asks until `successes` probes in a row were passed, for `deadline` at most; each probe may take `limit`.
+///
+/// # Errors
+/// What the last probe said when the deadline passed.
+pub async fn until_ready(
+    target: &Target,
+    successes: u32,
+    limit: Duration,
+    deadline: Duration,
+) -> Result<(), NotReady> {
+    let started = Instant::now();
+    let mut passed = 0;
+    let mut last = Failure::Timeout(deadline);
+    let asking = async {
+        loop {
+            match once(target, limit).await {
+                Ok(()) => passed += 1,
+                Err(failure) => (passed, last) = (0, failure),
+            }
+            if passed >= successes {
+                return;
+            }
+            sleep(pause(&target.check, &last, started.elapsed())).await;
+        }
+    };
+    let outcome = timeout_at(started + deadline, asking).await;
+    outcome.map_err(|_| NotReady { waited: deadline, last })
+}
+
+/// How long to wait before the next dial, this long after the first.
+#[must_use]
+pub fn backoff(elapsed: Duration) -> Duration {
+    match elapsed.as_millis() {
+        0..500 => Duration::from_millis(2),
+        500..5000 => Duration::from_millis(10),
+        _ => Duration::from_millis(50),
+    }
+}
+
+/// A command is dear: once the replica accepts connections it is not asked as densely as a connect.
+fn pause(check: &Check, last: &Failure, elapsed: Duration) -> Duration {
+    match (check, last) {
+        (Check::Exec { .. }, Failure::Connect { .. }) | (Check::Tcp | Check::Http { .. }, _) => {
+            backoff(elapsed)
+        }
+        (Check::Exec { .. }, _) => Duration::from_millis(100).max(elapsed / 10).min(Duration::from_secs(1)),
+    }
+}
+
+async fn ask(target: &Target, limit: Duration) -> Result<(), Failure> {
+    // Also before a command: a replica that does not listen is not ready, and a dial costs nothing.
+    let stream = dial(target.address).await?;
+    match &target.check {
+        Check::Tcp => Ok(()),
+        Check::Http { address, path, protocol } => {
+            let stream = if *address == target.address { stream } else { dial(*address).await? };
+            get(stream, *address, path, *protocol).await
+        }
+        Check::Exec { runner, id, command } => {
+            drop(stream);
+            run(&**runner, id, command, limit).await
+        }
+    }
+}
+
+async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let refused = |error: std::io::Error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
+            std::io::ErrorKind::HostUnreachable => "host unreachable".into(),
+            _ => error.to_string(),
+        };
+        Failure::Connect { address, why }
+    };
+    TcpStream::connect(address).await.map_err(refused)
+}
+
+async fn get(stream: TcpStream, address: SocketAddr, path: &str, protocol: Protocol) -> Result<(), Failure> {
+    let broke = |why: &dyn std::fmt::Display| Failure::Http { path: path.into(), why: why.to_string() };
+    let version = match protocol {
+        Protocol::Http1 => Version::HTTP_11,
+        Protocol::H2c => Version::HTTP_2,
+    };
+    let (uri, host) = match protocol {
+        Protocol::Http1 => (path.to_owned(), Some(address.to_string())),
+        Protocol::H2c => (format!("http://{address}{path}"), None),
+    };
+    let mut request = Request::get(uri).version(version).header("user-agent", "tidegate-probe");
+    if let Some(host) = host {
+        request = request.header("host", host);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| broke(&e))?;
+    let io = TokioIo::new(stream);
+    let answered = match protocol {
+        Protocol::Http1 => {
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(io).await.map_err(|e| broke(&e))?;
+            exchange(sender.send_request(request), connection).await
+        }
+        Protocol::H2c => {
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                .await
+                .map_err(|e| broke(&e))?;
+            exchange(sender.send_request(request), connection).await
+        }
+    };
+    let status = answered.map_err(|e| broke(&e))?;
+    let well = status.is_success() || status.is_redirection();
+    if well { Ok(()) } else { Err(Failure::Status { path: path.into(), status }) }
+}
+
+/// Drives a connection until its one request is answered.
+async fn exchange<B>(
+    answer: impl Future<Output = hyper::Result<http::Response<B>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<StatusCode> {
+    let (mut answer, mut connection) = (std::pin::pin!(answer), std::pin::pin!(connection));
+    tokio::select! {
+        biased;
+        response = &mut answer => Ok(response?.status()),
+        // A connection that ended may have left an answer behind.
+        _ = &mut connection => Ok(answer.await?.status()),
+    }
+}
+
+async fn run(
+    runner: &dyn Runner,
+    id: &ReplicaId,
+    command: &[String],
+    limit: Duration,
+) -> Result<(), Failure> {
+    let line = command.join(" ");
+    match runner.exec(id, command, limit).await {
+        Ok(done) if done.code == 0 => Ok(()),
+        Ok(done) => {
+            Err(Failure::Exit { command: line, code: done.code, output: done.output.trim().to_owned() })
+        }
+        Err(error) => Err(Failure::Exec { command: line, why: error.message }),
+    }
+}
