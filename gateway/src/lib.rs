@@ -1,9 +1,14 @@
 //! Tidegate: a gateway that starts containers on demand, scales them with their traffic, and lets them go when idle.
 //! Everything but `main`: the data plane ([`request`]), the control plane ([`control`]), what they share ([`fleet`]).
 
+pub mod admin;
+pub mod app;
 pub mod clock;
+pub mod control;
 pub mod fleet;
 pub mod listener;
+pub mod reload;
 pub mod request;
 pub mod router;
+pub mod state_dir;
 pub mod telemetry;

@@ -141,7 +141,7 @@ fn instance(path: &Path) -> Result<InstanceId, Error> {
     match read(&file)? {
         Some(text) => text.parse().map_err(|_| Error::Broken { path: file, found: text, expected: "32 hex digits" }),
         None => {
-            let id = InstanceId::new(rand::random());
+            let id = InstanceId::from_bits(rand::random());
             replace(path, "instance", &id.to_string())?;
             Ok(id)
         }

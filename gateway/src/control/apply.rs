@@ -87,7 +87,7 @@ impl Control {
         });
     }
 
-    fn remove(&mut self, id: &ReplicaId) {
+    pub(super) fn remove(&mut self, id: &ReplicaId) {
         self.end(id, |handle, id| async move {
             let log = tokio::time::timeout(LAST_LINES_WITHIN, last_lines(&*handle.runner, &id)).await;
             let removed = handle.call("remove", handle.runner.remove(&id)).await;

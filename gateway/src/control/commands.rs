@@ -61,6 +61,10 @@ impl Control {
             }
         };
         state.history.note(What::Asked, words.into());
+        if goal != Goal::Cold {
+            // Whoever asks by hand may have put right what was wrong: look again at an image that could not be had.
+            state.images.retain(|_, image| !matches!(image.image, Image::Failed { .. }));
+        }
         // A restart of what sleeps is done.
         let nothing_to_do = matches!(goal, Goal::RestartedSince(_)) && state.members.is_empty();
         state.waiters.push(Waiter { goal: if nothing_to_do { Goal::Cold } else { goal }, reply });
@@ -95,7 +99,7 @@ impl Control {
                 drop(handle.call("stop", handle.runner.stop(&id, grace, false)).await);
             };
             futures_util::future::join_all(handles.into_iter().map(stop)).await;
-            drop(reply.send(()));
+            let _ = reply.send(());
         });
     }
 }

@@ -33,6 +33,8 @@ use tidegate_runner::{self as runner, Runner};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use commands::Ended;
+
 use self::{
     engine::Engine,
     event::{Event, Probed},
@@ -260,8 +262,10 @@ impl Control {
         member.phase = phase;
         member.since = clock::now();
         publish::member(&state.fleet, member);
-        if let Phase::Failed(cause) = &member.phase {
+        if matches!(member.phase, Phase::Failed(_) | Phase::Gone) {
             member.stop_probing();
+        }
+        if let Phase::Failed(cause) = &member.phase {
             publish::failed(&state.fleet.name, cause);
             state.last_failure = Some(state::LastFailure {
                 replica: id.clone(),

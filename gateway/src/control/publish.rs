@@ -81,11 +81,7 @@ pub(super) fn gate(state: &State, decision: &Decision) {
     state.fleet.metrics.desired.set(f64::from(decision.want));
     match &decision.refuse {
         Some(refuse) => state.fleet.close(refusal(refuse)),
-        None => {
-            let pulling = decision.late == Some(RefuseReason::Pulling);
-            let image = || state.fleet.settings().launch.image.clone();
-            state.fleet.open(pulling.then(|| Refusal::Pulling { cause: format!("pulling {}", image()) }));
-        }
+        None => state.fleet.open(decision.late.as_ref().map(refusal)),
     }
 }
 

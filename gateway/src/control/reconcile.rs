@@ -31,12 +31,11 @@ const PULL_AGAIN_MOST: Duration = Duration::from_secs(300);
 const DEFAULT_PORT: u16 = 8080;
 
 impl Control {
-    /// Listens to every engine, and asks each what it has and what it runs.
+    /// Listens to every engine and asks each what it runs; one that answers is asked what it has.
     pub(super) fn watch_engines(&mut self) {
         let hosts: Vec<HostName> = self.engines.iter().map(|engine| engine.name().clone()).collect();
         for host in hosts {
             self.watch(&host);
-            self.ask_inventory(&host);
             self.list(&host);
         }
     }

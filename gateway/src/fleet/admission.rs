@@ -186,11 +186,13 @@ impl<R: Clone, W> Gate<R, W> {
         slot.seen.suspended_until
     }
 
-    /// The replica answered: its next failure is its first.
-    pub fn answered(&mut self, key: SlotKey) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key && slot.failures > 0) {
-            (slot.failures, slot.seen.suspended_until) = (0, None);
-        }
+    /// The replica answered: its next failure is its first, and a suspension ends now.
+    pub fn answered(&mut self, now: Instant, key: SlotKey) -> Grants<R, W> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key && slot.failures > 0) else {
+            return Vec::new();
+        };
+        (slot.failures, slot.seen.suspended_until) = (0, None);
+        self.settle(now)
     }
 
     /// Hands out what became free because a suspension ended.
@@ -402,8 +404,19 @@ mod tests {
         w.ticket();
         w.now += SUSPEND_MOST;
         assert_eq!(named(w.gate.resume(w.now)), [(1, "a")]);
-        w.gate.answered(SlotKey(1));
+        assert_eq!(w.gate.answered(w.now, SlotKey(1)), []);
         assert_eq!(pause(&mut w), Some(SUSPEND_FIRST));
+    }
+
+    #[test]
+    fn an_answer_ends_the_suspension_for_those_who_wait() {
+        let mut w = world(5);
+        w.slots(1, "a", 2);
+        w.enter();
+        w.gate.suspend(w.now, SlotKey(1));
+        w.ticket();
+        let grants = w.gate.answered(w.now, SlotKey(1));
+        assert_eq!(named(grants), [(2, "a")]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod balancer;
 mod bell;
 mod meter;
 mod replica;
-mod retries;
+pub(crate) mod retries;
 pub mod service;
 
 use std::sync::Arc;

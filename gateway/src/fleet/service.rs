@@ -153,8 +153,9 @@ impl Service {
     }
 
     /// The replica of `lease`, which had been suspended, answered.
-    pub(crate) fn answered(&self, lease: &Lease) {
-        self.gate.lock().answered(lease.slot);
+    pub(crate) fn answered(self: &Arc<Self>, lease: &Lease) {
+        let grants = self.gate.lock().answered(clock::now(), lease.slot);
+        self.deliver(grants);
     }
 
     /// Refuses what waits and what comes while no replica takes requests.

@@ -8,7 +8,7 @@ mod headers;
 mod path;
 mod refusal;
 mod response;
-mod retry;
+pub(crate) mod retry;
 mod upgrade;
 pub(crate) mod upstream;
 

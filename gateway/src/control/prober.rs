@@ -1,0 +1,132 @@
+//! Probing: densely until a replica is ready, then every few seconds as long as it lives, and at once when the data plane
+//! could not connect to it. Each runs as a task that is aborted when its replica leaves the phase.
+
+use std::time::Duration;
+
+use tidegate_autoscaler::Phase;
+use tidegate_config::{
+    model::{Health, Probe},
+    name::ReplicaId,
+    spec::Protocol,
+};
+use tidegate_runner::probe::{Check, NotReady, Target, once, until_ready};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::{
+    Control,
+    apply::send,
+    event::{Event, Probed},
+};
+use crate::clock;
+
+/// A replica that did not take a connection gets this many probes in quick succession before it is given up.
+const SUSPECT_PROBES: u32 = 3;
+const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Control {
+    /// Probes a starting replica until it is ready or its start deadline has passed.
+    pub(super) fn probe_start(&mut self, id: &ReplicaId) {
+        let Some((target, health)) = self.target(id) else { return };
+        let Some(member) = self.member(id) else { return };
+        let used = clock::now().saturating_duration_since(member.started);
+        let left = health.start_deadline.saturating_sub(used);
+        let (events, told) = (self.events.clone(), id.clone());
+        let task = self.tasks.spawn(async move {
+            let found = match until_ready(&target, health.successes, health.timeout, left).await {
+                Ok(()) => Probed::Ready,
+                Err(NotReady { last, .. }) => Probed::NotReady(last.to_string()),
+            };
+            send(&events, Event::Probed(told, found)).await;
+        });
+        self.set_prober(id, task);
+    }
+
+    /// Probes a ready replica as long as it lives.
+    pub(super) fn probe_life(&mut self, id: &ReplicaId) {
+        let alive = |member: &mut super::member::Member| matches!(member.phase, Phase::Ready | Phase::Draining);
+        if !self.member(id).is_some_and(alive) {
+            return;
+        }
+        let Some((target, health)) = self.target(id) else { return };
+        let (events, told) = (self.events.clone(), id.clone());
+        let task = self.tasks.spawn(async move {
+            let last = fails(&target, &health).await;
+            send(&events, Event::Probed(told, Probed::Unhealthy(last))).await;
+        });
+        self.set_prober(id, task);
+    }
+
+    /// Probes a replica now that did not take a connection.
+    pub(super) fn probe_suspect(&mut self, id: &ReplicaId) {
+        if !self.member(id).is_some_and(|member| member.phase == Phase::Ready) {
+            return;
+        }
+        let Some((target, health)) = self.target(id) else { return };
+        let (events, told) = (self.events.clone(), id.clone());
+        self.tasks.spawn(async move {
+            let mut last = String::new();
+            for _ in 0..SUSPECT_PROBES {
+                match once(&target, health.timeout).await {
+                    Ok(()) => return,
+                    Err(failure) => last = failure.to_string(),
+                }
+                tokio::time::sleep(SUSPECT_PAUSE).await;
+            }
+            send(&events, Event::Probed(told, Probed::Unhealthy(last))).await;
+        });
+    }
+
+    fn set_prober(&mut self, id: &ReplicaId, task: tokio::task::AbortHandle) {
+        if let Some(member) = self.member(id) {
+            member.stop_probing();
+            member.prober = Some(task);
+        }
+    }
+
+    /// What to ask a replica: what the file says, else what its image says, else whether it takes connections.
+    fn target(&mut self, id: &ReplicaId) -> Option<(Target, Health)> {
+        let state = self.states.get(id.service())?;
+        let member = state.members.get(id)?;
+        let address = member.address?;
+        let settings = state.fleet.settings();
+        let engine = self.engine(&member.host)?;
+        let exec = |command: Vec<String>| Check::Exec {
+            runner: engine.handle.runner.clone(),
+            id: id.clone(),
+            command,
+        };
+        let images = state.images.get(&member.host).and_then(|image| image.healthcheck.clone());
+        let images = images.filter(|_| engine.handle.runner.capabilities().exec);
+        let check = match (&settings.health.probe, images) {
+            (Some(Probe::Exec { command }), _) => exec(command.clone()),
+            (Some(Probe::Http { path, port }), _) => Check::Http {
+                address: std::net::SocketAddr::new(address.ip(), port.unwrap_or(address.port())),
+                path: path.clone(),
+                protocol: if port.is_some() { Protocol::Http1 } else { settings.launch.protocol },
+            },
+            (Some(Probe::Tcp), _) | (None, None) => Check::Tcp,
+            (None, Some(command)) => exec(command),
+        };
+        Some((Target { address, check }, settings.health.clone()))
+    }
+}
+
+/// Ends with the last failure once enough probes in a row have failed.
+async fn fails(target: &Target, health: &Health) -> String {
+    let mut ticks = interval_at(Instant::from_std(clock::now() + health.interval), health.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = 0;
+    loop {
+        ticks.tick().await;
+        match once(target, health.timeout).await {
+            Ok(()) => failed = 0,
+            Err(failure) => {
+                failed += 1;
+                tracing::debug!(%failure, failed, "liveness probe");
+                if failed >= health.failures {
+                    return failure.to_string();
+                }
+            }
+        }
+    }
+}
