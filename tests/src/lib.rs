@@ -1,1 +1,3 @@
-//! Tidegate.
+//! What the suites, the benches and the demo share.
+
+pub mod process;

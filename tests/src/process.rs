@@ -1,0 +1,220 @@
+//! A real gateway process with a state directory of its own, for what must be seen from outside: the demo, the benches,
+//! the Docker suite. Dropping it ends the process; [`Gateway::stop`] also removes its containers and network.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tidegate::control::status::{Explanation, ServiceStatus};
+use tidegate_runner::docker::{Docker, Options};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// How long a gateway may take to say that it is ready, images included.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to end.
+const END_WITHIN: Duration = Duration::from_secs(60);
+
+/// A real gateway process.
+pub struct Gateway {
+    child: Child,
+    state: TempDir,
+    config: PathBuf,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts `tidegate up` with this file, on ports that are free, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead; its own words are on standard error.
+    pub async fn start(config: &Path) -> anyhow::Result<Self> {
+        let state = tempfile::tempdir().context("a state directory")?;
+        let (child, address) = launch(config, state.path()).await?;
+        Ok(Self { child, state, config: config.to_owned(), address })
+    }
+
+    /// Starts it again on the same state directory, as after a crash.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        (self.child, self.address) = launch(&self.config, self.state.path()).await?;
+        Ok(())
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// What `tidegate ps` shows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn services(&self) -> anyhow::Result<Vec<ServiceStatus>> {
+        Ok(serde_json::from_slice(&self.ask(Method::GET, "/v1/services").await?)?)
+    }
+
+    /// What `tidegate explain` shows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn explain(&self, service: &str) -> anyhow::Result<Explanation> {
+        Ok(serde_json::from_slice(&self.ask(Method::GET, &format!("/v1/services/{service}")).await?)?)
+    }
+
+    /// `tidegate sleep`: returns when nothing is left of the service.
+    ///
+    /// # Errors
+    /// When it cannot be put to sleep.
+    pub async fn sleep(&self, service: &str) -> anyhow::Result<()> {
+        self.ask(Method::POST, &format!("/v1/services/{service}/sleep")).await.map(drop)
+    }
+
+    /// `tidegate wake`.
+    ///
+    /// # Errors
+    /// When it cannot be woken.
+    pub async fn wake(&self, service: &str) -> anyhow::Result<()> {
+        self.ask(Method::POST, &format!("/v1/services/{service}/wake")).await.map(drop)
+    }
+
+    /// The sum of all samples of a metric whose line contains all of `labels`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
+        let text = String::from_utf8(self.ask(Method::GET, "/metrics").await?.to_vec())?;
+        let mine = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let mine = mine.filter(|line| labels.iter().all(|label| line.contains(label)));
+        Ok(mine.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let socket = tokio::net::UnixStream::connect(self.state.path().join("admin.sock")).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let exchange = async {
+            let response = sender.send_request(request.body(Full::<Bytes>::default())?).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            ensure!(status == StatusCode::OK, "{path}: {status}: {}", String::from_utf8_lossy(&body));
+            Ok(body)
+        };
+        // The connection runs until the exchange is over, whichever way it ends.
+        tokio::select! {
+            answer = exchange => answer,
+            ended = connection => bail!("{path}: the admin connection ended: {ended:?}"),
+        }
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn crash(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("kill -9")
+    }
+
+    /// Sends SIGTERM and waits for the end; the exit code.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
+        let pid = i32::try_from(self.pid())?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
+        let ended = tokio::time::timeout(END_WITHIN, self.child.wait()).await.context("it does not end")?;
+        Ok(ended?.code())
+    }
+
+    /// Terminates it and removes its containers and its network.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let code = if self.child.try_wait()?.is_none() { self.terminate().await? } else { Some(0) };
+        self.engine().await?.clear().await?;
+        ensure!(code == Some(0), "the gateway ended with {code:?}");
+        Ok(())
+    }
+
+    /// The engine as this gateway's instance sees it.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn engine(&self) -> anyhow::Result<Docker> {
+        let instance = std::fs::read_to_string(self.state.path().join("instance"))?.trim().parse()?;
+        let host = "local".parse()?;
+        Ok(Docker::connect(Options { endpoint: None, instance, subnet: None, host }).await?)
+    }
+}
+
+async fn launch(config: &Path, state: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+    let mut child = Command::new(binary()?)
+        .args(["up", "--config"])
+        .arg(config)
+        .arg("--state")
+        .arg(state)
+        .env("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0")
+        .env("TIDEGATE_GATEWAY__METRICS", "127.0.0.1:0")
+        .env("TIDEGATE_LOG", std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| "error".into()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("tidegate up")?;
+    let said = child.stdout.take().context("its standard output")?;
+    let ready = tokio::time::timeout(READY_WITHIN, ready(said)).await.context("it does not get ready")??;
+    Ok((child, ready))
+}
+
+/// Reads until the line that says where it is ready. The pipe stays open: what is printed later is small.
+async fn ready(said: tokio::process::ChildStdout) -> anyhow::Result<SocketAddr> {
+    let mut lines = BufReader::new(said).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(rest) = line.strip_prefix("tidegate: ready on ") {
+            let address = rest.split([';', ',']).next().unwrap_or(rest);
+            return address.parse().with_context(|| format!("an address in {line:?}"));
+        }
+    }
+    bail!("the gateway ended before it was ready")
+}
+
+/// The binary that was built beside this program.
+fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("TIDEGATE") {
+        return Ok(named.into());
+    }
+    let own = std::env::current_exe()?;
+    let beside = own.ancestors().skip(1).take(3).map(|folder| folder.join("tidegate"));
+    beside.into_iter().find(|path| path.is_file()).context("no tidegate binary beside this one: cargo build -p tidegate")
+}
