@@ -258,3 +258,81 @@ async fn run(
         Err(error) => Err(Failure::Exec { command: line, why: error.message }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::JoinSet,
+    };
+
+    #[test]
+    fn the_dial_is_dense_at_first() {
+        for (elapsed, pause) in [(0, 2), (499, 2), (500, 10), (4999, 10), (5000, 50), (3_600_000, 50)] {
+            assert_eq!(backoff(Duration::from_millis(elapsed)), Duration::from_millis(pause), "{elapsed} ms");
+        }
+    }
+
+    /// A server that answers its connections with these status lines, the last one for ever.
+    async fn server(tasks: &mut JoinSet<()>, answers: Vec<&'static str>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tasks.spawn(async move {
+            for n in 0.. {
+                let (mut stream, _) = listener.accept().await.expect("accepted");
+                let mut request = [0; 1024];
+                let read = stream.read(&mut request).await.unwrap_or(0);
+                if read > 0 {
+                    let status = answers[n.min(answers.len() - 1)];
+                    let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.expect("written");
+                }
+            }
+        });
+        address
+    }
+
+    fn http(address: SocketAddr) -> Target {
+        let check = Check::Http { address, path: "/healthz".into(), protocol: Protocol::Http1 };
+        Target { address, check }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn answers_are_judged_by_status() {
+        for (status, words) in [
+            ("200 OK", None),
+            ("302 Found", None),
+            ("404 Not Found", Some("GET /healthz answered 404 Not Found")),
+            ("503 Service Unavailable", Some("GET /healthz answered 503 Service Unavailable")),
+        ] {
+            let mut tasks = JoinSet::new();
+            let target = http(server(&mut tasks, vec![status]).await);
+            let outcome = once(&target, LIMIT).await.err().map(|f| f.to_string());
+            assert_eq!(outcome.as_deref(), words, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ready_takes_successes_in_a_row() {
+        let mut tasks = JoinSet::new();
+        let answers = vec!["503 Service Unavailable", "200 OK", "503 Service Unavailable", "200 OK"];
+        let target = http(server(&mut tasks, answers).await);
+        until_ready(&target, 2, LIMIT, LIMIT).await.expect("it becomes ready");
+    }
+
+    #[tokio::test]
+    async fn nothing_there_is_said_so() {
+        let address = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            listener.local_addr().expect("bound")
+        };
+        let target = Target { address, check: Check::Tcp };
+        let failed =
+            until_ready(&target, 1, LIMIT, Duration::from_millis(20)).await.expect_err("nobody listens");
+        assert_eq!(failed.last.to_string(), format!("no connection to {address}: connection refused"));
+    }
+}

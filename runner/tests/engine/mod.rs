@@ -1,0 +1,215 @@
+//! A real engine with a busybox image, one instance per test, and its removal at the end.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use bollard::query_parameters::{ImportImageOptions, RemoveContainerOptions};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use parking_lot::Mutex;
+use tidegate_config::{
+    name::ReplicaId,
+    spec::{Exit, Launch, Pull, Revision, StartSpec, Target},
+};
+use tidegate_runner::{Event, InstanceId, Runner, docker};
+use tokio::sync::OnceCell;
+
+/// Made in the test from a static busybox (Debian: busybox-static).
+pub const IMAGE: &str = "tidegate.test/busybox:1";
+const BUSYBOX: &str = "/bin/busybox";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A launch of a shell script.
+pub fn shell(script: &str) -> Launch {
+    Launch {
+        command: [BUSYBOX, "sh", "-c"].map(String::from).to_vec(),
+        args: vec![script.into()],
+        ..Launch::of(IMAGE)
+    }
+}
+
+/// One test's engine and instance.
+pub struct World {
+    pub api: bollard::Docker,
+    pub runner: Arc<docker::Docker>,
+    pub instance: InstanceId,
+    foreign: Arc<Mutex<Vec<String>>>,
+    closed: bool,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let api = bollard::Docker::connect_with_unix_defaults().expect("this suite needs a Docker engine");
+        let instance = InstanceId::from_bits(rand::random());
+        image(&api).await;
+        let runner =
+            docker::Docker::connect(options(&instance)).await.expect("this suite needs a Docker engine");
+        Self { api, runner: Arc::new(runner), instance, foreign: Arc::default(), closed: false }
+    }
+
+    pub fn options(&self) -> docker::Options {
+        options(&self.instance)
+    }
+
+    pub fn target(&self) -> Target {
+        Target::Host("local".parse().expect("valid"))
+    }
+
+    pub fn name_of(&self, id: &ReplicaId) -> String {
+        format!("tg-{}-{id}", self.instance.short())
+    }
+
+    pub async fn spec(&self, number: u64, launch: Launch) -> StartSpec {
+        let prepared =
+            self.runner.prepare(IMAGE, Pull::Never, Arc::new(|_| ())).await.expect("the image is there");
+        StartSpec {
+            id: ReplicaId::new("api".parse().expect("valid"), 1, number),
+            revision: Revision("r1".into()),
+            launch,
+            digest: prepared.digest,
+            port: 8080,
+            target: self.target(),
+        }
+    }
+
+    pub async fn labels_of(&self, id: &ReplicaId) -> HashMap<String, String> {
+        let found = self.api.inspect_container(&self.name_of(id), None).await.expect("it is there");
+        found.config.and_then(|c| c.labels).expect("it has labels")
+    }
+
+    pub async fn exec(&self, id: &ReplicaId, command: &[&str]) -> String {
+        let command: Vec<String> = [BUSYBOX].iter().chain(command).map(|w| (*w).to_owned()).collect();
+        let done = self.runner.exec(id, &command, PATIENCE).await.expect("it runs");
+        assert_eq!(done.code, 0, "{done:?}");
+        done.output
+    }
+
+    pub async fn soon<T>(&self, future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(PATIENCE, future).await.expect("it comes in time")
+    }
+
+    pub async fn exited(&self, events: &mut BoxStream<'static, Event>, wanted: &ReplicaId) -> Exit {
+        let found = events.filter_map(|event| {
+            std::future::ready(match event {
+                Event::Exited { id, exit } if id == *wanted => Some(exit),
+                _ => None,
+            })
+        });
+        self.first(found).await
+    }
+
+    pub async fn told(&self, events: &mut BoxStream<'static, Event>, wanted: &Event) {
+        self.first(events.filter(|event| std::future::ready(event == wanted))).await;
+    }
+
+    async fn first<T>(&self, found: impl Stream<Item = T>) -> T {
+        let mut found = std::pin::pin!(found);
+        self.soon(found.next()).await.expect("events end only with the runner")
+    }
+
+    pub async fn export(&self, file: &Path) {
+        let chunks: Vec<_> = self.api.export_image(IMAGE).try_collect().await.expect("it exports");
+        std::fs::write(file, chunks.concat()).expect("written");
+    }
+
+    pub fn note_foreign(&self, id: &str) {
+        self.foreign.lock().push(id.to_owned());
+    }
+
+    /// Removes everything, and fails if that cannot be done.
+    pub async fn close(mut self) {
+        remove(&self.api, &self.runner, &self.foreign).await;
+        self.closed = true;
+    }
+}
+
+impl Drop for World {
+    /// The test failed: its runtime is on its way out, so a thread with one of its own cleans up.
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let (instance, foreign) = (self.instance.clone(), self.foreign.clone());
+        let cleaner = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let api = bollard::Docker::connect_with_unix_defaults().expect("docker");
+                let runner = docker::Docker::connect(options(&instance)).await.expect("docker");
+                remove(&api, &runner, &foreign).await;
+            });
+        });
+        let _ = cleaner.join();
+    }
+}
+
+async fn remove(api: &bollard::Docker, runner: &docker::Docker, foreign: &Mutex<Vec<String>>) {
+    let force = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+    let foreign = std::mem::take(&mut *foreign.lock());
+    for id in foreign {
+        api.remove_container(&id, Some(force.clone())).await.expect("it goes");
+    }
+    runner.clear().await.expect("all of the instance goes");
+}
+
+fn options(instance: &InstanceId) -> docker::Options {
+    docker::Options {
+        endpoint: None,
+        instance: instance.clone(),
+        subnet: None,
+        host: "local".parse().expect("valid"),
+    }
+}
+
+/// Loads the image once per process: loading it again is harmless but slow.
+async fn image(api: &bollard::Docker) {
+    static LOADED: OnceCell<()> = OnceCell::const_new();
+    LOADED.get_or_init(|| load(api)).await;
+}
+
+async fn load(api: &bollard::Docker) {
+    let busybox =
+        std::fs::read(BUSYBOX).expect("this suite needs /bin/busybox: apt-get install busybox-static");
+    let layer = tar(&[("bin/busybox", &busybox, 0o755)], &["tmp", "proc", "dev", "etc"]);
+    let config = serde_json::json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": {"ExposedPorts": {"8080/tcp": {}}, "Cmd": [BUSYBOX, "sleep", "3600"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+    });
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    let (config, manifest) = (config.to_string(), manifest.to_string());
+    let archive = tar(
+        &[
+            ("layer.tar", &layer, 0o644),
+            ("config.json", config.as_bytes(), 0o644),
+            ("manifest.json", manifest.as_bytes(), 0o644),
+        ],
+        &[],
+    );
+    let body = bollard::body_full(archive.into());
+    let loaded = api.import_image(ImportImageOptions::default(), body, None);
+    loaded.try_for_each(|_| std::future::ready(Ok(()))).await.expect("the image loads");
+}
+
+fn tar(files: &[(&str, &[u8], u32)], folders: &[&str]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, data: &[u8], mode, kind| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(mode);
+        header.set_entry_type(kind);
+        builder.append_data(&mut header, path, data).expect("it fits");
+    };
+    for folder in folders {
+        add(folder, &[], if *folder == "tmp" { 0o1777 } else { 0o755 }, tar::EntryType::Directory);
+    }
+    for (path, data, mode) in files {
+        add(path, data, *mode, tar::EntryType::Regular);
+    }
+    builder.into_inner().expect("written to memory")
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(bytes);
+    format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>())
+}
