@@ -22,10 +22,8 @@ pub struct World {
     /// Where replicas run.
     pub target: Target,
     /// The runner that a gateway would have after a restart.
-    #[expect(clippy::type_complexity, reason = "said once")]
     pub again: Box<dyn Fn() -> BoxFuture<'static, Arc<dyn Runner>> + Send + Sync>,
     /// Ends a replica's process from outside, as SIGKILL does.
-    #[expect(clippy::type_complexity, reason = "said once")]
     pub kill: Box<dyn Fn(ReplicaId) -> BoxFuture<'static, ()> + Send + Sync>,
 }
 

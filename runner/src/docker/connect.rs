@@ -88,7 +88,7 @@ fn client(endpoint: &str) -> Result<bollard::Docker> {
     Ok(api.with_request_modifier(|mut request| {
         // bollard writes the credentials in base64's other alphabet, which the engine refuses to read.
         for name in ["x-registry-auth", "x-registry-config"] {
-            if let Some(value) = request.headers().get(name).and_then(|v| url_safe(v)) {
+            if let Some(value) = request.headers().get(name).and_then(url_safe) {
                 request.headers_mut().insert(name, value);
             }
         }

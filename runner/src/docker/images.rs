@@ -8,7 +8,6 @@ use bollard::{
     models::{BuildInfo, CreateImageInfo, ImageInspect},
     query_parameters::{CreateImageOptions, ImportImageOptions},
 };
-use bytes::Bytes as Chunk;
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tidegate_config::{
@@ -116,7 +115,6 @@ impl Images {
             .map_err(|e| Error::because(Kind::Permanent, format!("{what}: {e}"), e))?;
         let chunks = tokio_util::io::ReaderStream::with_capacity(opened, 256 << 10);
         let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
-        let chunks = chunks.map(|chunk| chunk.map(Chunk::from));
         let mut messages = std::pin::pin!(self.api.import_image_stream(options, chunks, None));
         let mut loaded = Vec::new();
         while let Some(message) = next(&mut messages).await.map_err(|f| f.permanent(&what))? {

@@ -1,7 +1,7 @@
 //! [`Runner`] on the Docker Engine API, Podman's included.
 //! A start is one create, one start and one inspect, and nothing else: it is the cold-start path. Where a replica is
 //! reached is told at once, without waiting for the engine's own event.
-//! Holds: only what [`labels::read`] calls ours is seen or touched; every call has a deadline ([`call::within`]).
+//! Holds: only what `labels::read` calls ours is seen or touched; every call has a deadline (`call::within`).
 
 mod body;
 mod call;

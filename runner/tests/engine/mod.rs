@@ -13,12 +13,12 @@ use tidegate_runner::{Event, InstanceId, Runner, docker};
 use tokio::sync::OnceCell;
 
 /// Made in the test from a static busybox (Debian: busybox-static).
-pub const IMAGE: &str = "tidegate.test/busybox:1";
+pub(crate) const IMAGE: &str = "tidegate.test/busybox:1";
 const BUSYBOX: &str = "/bin/busybox";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A launch of a shell script.
-pub fn shell(script: &str) -> Launch {
+pub(crate) fn shell(script: &str) -> Launch {
     Launch {
         command: [BUSYBOX, "sh", "-c"].map(String::from).to_vec(),
         args: vec![script.into()],
@@ -27,16 +27,16 @@ pub fn shell(script: &str) -> Launch {
 }
 
 /// One test's engine and instance.
-pub struct World {
-    pub api: bollard::Docker,
-    pub runner: Arc<docker::Docker>,
-    pub instance: InstanceId,
+pub(crate) struct World {
+    pub(crate) api: bollard::Docker,
+    pub(crate) runner: Arc<docker::Docker>,
+    pub(crate) instance: InstanceId,
     foreign: Arc<Mutex<Vec<String>>>,
     closed: bool,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let api = bollard::Docker::connect_with_unix_defaults().expect("this suite needs a Docker engine");
         let instance = InstanceId::from_bits(rand::random());
         image(&api).await;
@@ -45,19 +45,19 @@ impl World {
         Self { api, runner: Arc::new(runner), instance, foreign: Arc::default(), closed: false }
     }
 
-    pub fn options(&self) -> docker::Options {
+    pub(crate) fn options(&self) -> docker::Options {
         options(&self.instance)
     }
 
-    pub fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         Target::Host("local".parse().expect("valid"))
     }
 
-    pub fn name_of(&self, id: &ReplicaId) -> String {
+    pub(crate) fn name_of(&self, id: &ReplicaId) -> String {
         format!("tg-{}-{id}", self.instance.short())
     }
 
-    pub async fn spec(&self, number: u64, launch: Launch) -> StartSpec {
+    pub(crate) async fn spec(&self, number: u64, launch: Launch) -> StartSpec {
         let prepared =
             self.runner.prepare(IMAGE, Pull::Never, Arc::new(|_| ())).await.expect("the image is there");
         StartSpec {
@@ -70,23 +70,23 @@ impl World {
         }
     }
 
-    pub async fn labels_of(&self, id: &ReplicaId) -> HashMap<String, String> {
+    pub(crate) async fn labels_of(&self, id: &ReplicaId) -> HashMap<String, String> {
         let found = self.api.inspect_container(&self.name_of(id), None).await.expect("it is there");
         found.config.and_then(|c| c.labels).expect("it has labels")
     }
 
-    pub async fn exec(&self, id: &ReplicaId, command: &[&str]) -> String {
+    pub(crate) async fn exec(&self, id: &ReplicaId, command: &[&str]) -> String {
         let command: Vec<String> = [BUSYBOX].iter().chain(command).map(|w| (*w).to_owned()).collect();
         let done = self.runner.exec(id, &command, PATIENCE).await.expect("it runs");
         assert_eq!(done.code, 0, "{done:?}");
         done.output
     }
 
-    pub async fn soon<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) async fn soon<T>(&self, future: impl Future<Output = T>) -> T {
         tokio::time::timeout(PATIENCE, future).await.expect("it comes in time")
     }
 
-    pub async fn exited(&self, events: &mut BoxStream<'static, Event>, wanted: &ReplicaId) -> Exit {
+    pub(crate) async fn exited(&self, events: &mut BoxStream<'static, Event>, wanted: &ReplicaId) -> Exit {
         let found = events.filter_map(|event| {
             std::future::ready(match event {
                 Event::Exited { id, exit } if id == *wanted => Some(exit),
@@ -96,7 +96,7 @@ impl World {
         self.first(found).await
     }
 
-    pub async fn told(&self, events: &mut BoxStream<'static, Event>, wanted: &Event) {
+    pub(crate) async fn told(&self, events: &mut BoxStream<'static, Event>, wanted: &Event) {
         self.first(events.filter(|event| std::future::ready(event == wanted))).await;
     }
 
@@ -105,17 +105,17 @@ impl World {
         self.soon(found.next()).await.expect("events end only with the runner")
     }
 
-    pub async fn export(&self, file: &Path) {
+    pub(crate) async fn export(&self, file: &Path) {
         let chunks: Vec<_> = self.api.export_image(IMAGE).try_collect().await.expect("it exports");
         std::fs::write(file, chunks.concat()).expect("written");
     }
 
-    pub fn note_foreign(&self, id: &str) {
+    pub(crate) fn note_foreign(&self, id: &str) {
         self.foreign.lock().push(id.to_owned());
     }
 
     /// Removes everything, and fails if that cannot be done.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         remove(&self.api, &self.runner, &self.foreign).await;
         self.closed = true;
     }
