@@ -90,6 +90,21 @@ pub fn describe() {
     }
 }
 
+/// docs/metrics.md: the table above for people.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nServed in Prometheus' text format at `/metrics`, on `gateway.metrics` (127.0.0.1:9901 unless set) and on \
+         the admin socket.\nMade from the table in gateway/src/telemetry.rs; `UPDATE=1 cargo test -p tidegate metrics_page` \
+         writes it anew.\n\n| metric | kind | unit | meaning |\n|---|---|---|---|\n",
+    );
+    for (name, kind, unit, help) in ALL {
+        let kind = format!("{kind:?}").to_lowercase();
+        text += &format!("| `{name}` | {kind} | {} | {help} |\n", unit.as_str());
+    }
+    text
+}
+
 /// One service's handles, so that no request looks one up by its labels.
 pub struct ServiceMetrics {
     service: String,
@@ -158,4 +173,28 @@ impl std::fmt::Debug for ServiceMetrics {
 /// A request was refused by us.
 pub fn refused(reason: &'static str) {
     counter!(REFUSALS, "reason" => reason).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metrics_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, markdown()).expect("docs/metrics.md");
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == markdown(), "docs/metrics.md is not current: UPDATE=1 cargo test -p tidegate metrics_page");
+    }
+
+    #[test]
+    fn names_are_unique_and_follow_prometheus() {
+        for (index, (name, kind, _, _)) in ALL.iter().enumerate() {
+            assert!(name.starts_with("tidegate_"), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(ALL[..index].iter().all(|(other, ..)| other != name), "{name} twice");
+        }
+    }
 }

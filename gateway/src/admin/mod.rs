@@ -5,12 +5,24 @@ pub mod logs;
 mod socket;
 mod tcp;
 
-use std::{io, net::SocketAddr, path::{Path, PathBuf}, sync::{Arc, atomic::{AtomicBool, Ordering}}};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::control;
+
+/// How long answers that are under way may take once the gateway stops.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -93,8 +105,12 @@ impl Listeners {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 
-    /// Serves both until `stop`.
+    /// Serves both until `stop`; those who follow a log then are cut off after [`LINGER`].
     pub async fn serve(self, admin: Admin, stop: CancellationToken) {
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        };
         let unix = axum::serve(self.unix, socket::routes(admin.clone()))
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();
@@ -102,14 +118,20 @@ impl Listeners {
             match self.tcp {
                 Some(listener) => {
                     axum::serve(listener, tcp::routes(admin))
-                        .with_graceful_shutdown(stop.cancelled_owned())
+                        .with_graceful_shutdown(stop.clone().cancelled_owned())
                         .await
                 }
                 None => Ok(()),
             }
         };
-        if let (Err(error), _) | (_, Err(error)) = tokio::join!(unix, tcp) {
-            tracing::error!(%error, "the admin API ended");
+        let both = async { tokio::join!(unix, tcp) };
+        tokio::select! {
+            ended = both => {
+                if let (Err(error), _) | (_, Err(error)) = ended {
+                    tracing::error!(%error, "the admin API ended");
+                }
+            }
+            () = late => {}
         }
         // The file would only make the next `tidegate ps` ask where nobody answers.
         drop(std::fs::remove_file(&self.path));

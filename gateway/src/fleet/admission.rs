@@ -398,7 +398,7 @@ mod tests {
     fn a_suspension_doubles_ends_and_is_forgotten_after_an_answer() {
         let mut w = world(1);
         w.slots(1, "a", 1);
-        let mut pause = |w: &mut World| w.gate.suspend(w.now, SlotKey(1)).map(|until| until - w.now);
+        let pause = |w: &mut World| w.gate.suspend(w.now, SlotKey(1)).map(|until| until - w.now);
         assert_eq!(pause(&mut w), Some(SUSPEND_FIRST));
         assert_eq!(pause(&mut w), Some(2 * SUSPEND_FIRST));
         w.ticket();
@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(w.slots(1, "a", 1), []);
         assert!(matches!(w.enter(), Entry::Granted(_)));
         w.ticket();
-        assert_eq!(w.gate.close(w.now), [], "the replica will come back to them");
+        assert_eq!(w.gate.close(w.now), Vec::<u32>::new(), "the replica will come back to them");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use super::{accounting::Account, upstream::Returning};
-use crate::fleet::Lease;
+use crate::fleet::{Lease, Replica};
 
 /// What an exchange holds until both its bodies have ended.
 #[derive(Debug)]
@@ -32,6 +32,14 @@ impl Hold {
     /// Holds the lease of the current attempt.
     pub(crate) fn put(&self, lease: Lease) {
         *self.lease.lock() = Some(lease);
+    }
+
+    /// The replica of the current attempt.
+    ///
+    /// # Panics
+    /// Without a lease.
+    pub(crate) fn replica(&self) -> Arc<Replica> {
+        Arc::clone(&self.lease.lock().as_ref().expect("the lease of this attempt").replica)
     }
 
     /// Takes the lease of an attempt that failed.

@@ -8,9 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request::Parts};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tidegate_config::{model, spec::Protocol};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -27,6 +28,9 @@ use crate::{
     clock,
     fleet::{Service, service::hold_deadline},
 };
+
+/// Bytes of bodies that may be kept for a replay at once, of all requests; further bodies flow and are sent once.
+static REPLAYS: Semaphore = Semaphore::const_new(64 << 20);
 
 /// One request on its way.
 pub(crate) struct Exchange {
@@ -71,18 +75,18 @@ async fn attempts(
         head.headers.insert(http::header::UPGRADE, to.clone());
     }
     fit_protocol(&mut head, settings.launch.protocol);
-    let (body, copy) = outbound(&head, body, hold).await?;
-    let copy = copy.map(|bytes| (head.clone(), bytes));
-
-    let mut lease = service.enter(deadline).await?;
+    let lease = service.enter(deadline).await?;
     let granted = clock::now();
     service.metrics.waited(granted.saturating_duration_since(arrived));
     service.retries.lock().request(granted);
+    hold.put(lease);
+    // Not before the lease: what waits has only its head in memory.
+    let (body, copy) = outbound(&head, body, hold).await?;
+    let copy = copy.map(|copy| (head.clone(), copy));
     let mut request = Request::from_parts(head, body);
     let mut retried = false;
     loop {
-        let replica = Arc::clone(&lease.replica);
-        hold.put(lease);
+        let replica = hold.replica();
         let failed = match replica.pool.send(request, &settings.upstream).await {
             Ok((response, returning)) => {
                 if retried && let Some(lease) = hold.take() {
@@ -98,7 +102,7 @@ async fn attempts(
             }
             Err(failed) => failed,
         };
-        lease = hold.take().expect("the lease that was put there just before the attempt");
+        let lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
         let budget = service.retries.lock().retry(clock::now());
@@ -114,14 +118,26 @@ async fn attempts(
                 }
                 service.metrics.retries.increment(1);
                 retried = true;
-                lease = service.swap(lease, deadline).await?;
+                hold.put(service.swap(lease, deadline).await?);
             }
         }
         request = match (unsent, &copy) {
             (Some(request), _) => request,
-            (None, Some((head, bytes))) => Request::from_parts(head.clone(), kept(bytes)),
+            (None, Some((head, copy))) => Request::from_parts(head.clone(), copy.body()),
             (None, None) => return Err(Refusal::UpstreamReset),
         };
+    }
+}
+
+/// A body that was kept for a replay, and its share of what all of them may take.
+struct Kept {
+    bytes: Bytes,
+    _share: SemaphorePermit<'static>,
+}
+
+impl Kept {
+    fn body(&self) -> Outbound {
+        if self.bytes.is_empty() { Outbound::Empty } else { Outbound::Kept(Some(self.bytes.clone())) }
     }
 }
 
@@ -130,23 +146,24 @@ async fn outbound(
     head: &Parts,
     body: Incoming,
     hold: &Arc<Hold>,
-) -> Result<(Outbound, Option<Bytes>), Refusal> {
-    let idempotent = retry::is_idempotent(&head.method);
-    if http_body::Body::is_end_stream(&body) {
-        return Ok((Outbound::Empty, idempotent.then(Bytes::new)));
+) -> Result<(Outbound, Option<Kept>), Refusal> {
+    let size = match http_body::Body::is_end_stream(&body) {
+        true => Some(0),
+        false => http_body::Body::size_hint(&body).upper().and_then(|size| u32::try_from(size).ok()),
+    };
+    let small = size.filter(|size| retry::is_idempotent(&head.method) && *size <= retry::REPLAY_BYTES);
+    let share = small.and_then(|size| REPLAYS.try_acquire_many(size).ok());
+    let Some(share) = share else {
+        let flowing = Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) };
+        return Ok((if size == Some(0) { Outbound::Empty } else { flowing }, None));
+    };
+    if size == Some(0) {
+        return Ok((Outbound::Empty, Some(Kept { bytes: Bytes::new(), _share: share })));
     }
-    let length = http_body::Body::size_hint(&body).upper();
-    if idempotent && length.is_some_and(|length| length <= retry::REPLAY_BYTES) {
-        let limit = usize::try_from(retry::REPLAY_BYTES).expect("64 KiB");
-        let read = Limited::new(body, limit).collect().await;
-        let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
-        return Ok((kept(&bytes), Some(bytes)));
-    }
-    Ok((Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) }, None))
-}
-
-fn kept(bytes: &Bytes) -> Outbound {
-    if bytes.is_empty() { Outbound::Empty } else { Outbound::Kept(Some(bytes.clone())) }
+    let read = body.collect().await;
+    let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
+    let kept = Kept { bytes, _share: share };
+    Ok((kept.body(), Some(kept)))
 }
 
 /// The head in the replica's dialect: HTTP/2 wants the authority in the target, HTTP/1.1 in `Host`.

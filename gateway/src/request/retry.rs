@@ -6,7 +6,7 @@ use http::Method;
 use super::refusal::Refusal;
 
 /// Bodies up to this size are kept for a replay.
-pub(crate) const REPLAY_BYTES: u64 = 64 << 10;
+pub(crate) const REPLAY_BYTES: u32 = 64 << 10;
 
 /// How an attempt failed before its response began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
