@@ -1,3 +1,4 @@
 //! What the suites, the benches and the demo share.
 
+pub mod eventually;
 pub mod process;

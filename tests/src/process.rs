@@ -210,7 +210,10 @@ async fn ready(said: tokio::process::ChildStdout) -> anyhow::Result<SocketAddr> 
 }
 
 /// The binary that was built beside this program.
-fn binary() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("TIDEGATE") {
         return Ok(named.into());
     }
