@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod fleet;
@@ -10,5 +11,6 @@ pub mod listener;
 pub mod reload;
 pub mod request;
 pub mod router;
+pub mod simulate;
 pub mod state_dir;
 pub mod telemetry;
