@@ -1,4 +1,8 @@
 //! What the suites, the benches and the demo share.
 
+pub mod client;
 pub mod eventually;
+pub mod origin;
 pub mod process;
+pub mod targets;
+pub mod world;

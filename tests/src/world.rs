@@ -1,0 +1,317 @@
+//! A whole gateway in this process, on real sockets, with the scripted runner where an engine would be and real servers
+//! where its containers would be. Dropping a [`World`] ends it as a crash would; [`World::stop`] ends it in order.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use http::Request;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tempfile::TempDir;
+use tidegate::{
+    admin,
+    app::{App, Parts},
+    control::{
+        self,
+        status::{Explanation, ServiceStatus},
+    },
+    listener::Sockets,
+    reload::Loader,
+};
+use tidegate_config::{
+    Format,
+    model::Model,
+    name::{ReplicaId, ServiceName},
+};
+use tidegate_runner::{Runner, scripted::Scripted};
+
+use crate::{
+    client::{Answer, Body, Session, Wire, empty},
+    eventually::found,
+    targets::Targets,
+};
+
+/// A world before its gateway starts: engine and servers can be told how to behave.
+pub struct Setup {
+    /// The engine.
+    pub runner: Scripted,
+    /// Where its replicas are.
+    pub targets: Targets,
+    folder: TempDir,
+    text: String,
+    generation: u64,
+    file: bool,
+    settle: bool,
+}
+
+impl Setup {
+    /// A gateway with this file, in TOML.
+    ///
+    /// # Panics
+    /// When there is no room for temporary files.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let targets = Targets::new();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runner = Scripted::new(targets.clone());
+        Self { runner, targets, folder, text: text.into(), generation: 1, file: false, settle: true }
+    }
+
+    /// The gateway has a real file, which it watches.
+    #[must_use]
+    pub fn with_file(mut self) -> Self {
+        self.file = true;
+        self
+    }
+
+    /// The gateway's images need not be there when the world starts.
+    #[must_use]
+    pub fn unsettled(mut self) -> Self {
+        self.settle = false;
+        self
+    }
+
+    /// Which start on its state directory this one is.
+    #[must_use]
+    pub fn generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Starts the gateway.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(self) -> World {
+        let file = self.folder.path().join("tidegate.toml");
+        std::fs::write(&file, &self.text).expect("a temporary file");
+        let model = Arc::new(load(&file).expect("a valid file"));
+        let runner: Arc<dyn Runner> = Arc::new(self.runner.clone());
+        let runners: BTreeMap<_, _> =
+            model.hosts.iter().map(|host| (host.name.clone(), Arc::clone(&runner))).collect();
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sockets = Sockets::bind(&[loopback]).expect("a free port");
+        let socket = self.folder.path().join("admin.sock");
+        let admin = admin::Listeners::bind(&socket, Some(loopback)).await.expect("admin sockets");
+        let reloaded = file.clone();
+        let loader: Loader = Arc::new(move || load(&reloaded));
+        let app = App::start(Parts {
+            model,
+            runners,
+            sockets,
+            admin,
+            metrics: metrics().clone(),
+            generation: self.generation,
+            file: self.file.then(|| (file.clone(), loader)),
+            threads: 1,
+        })
+        .expect("a gateway");
+        app.settle(self.settle).await.expect("a control loop");
+        let address = app.addresses()[0];
+        let Self { runner, targets, folder, generation, text, .. } = self;
+        World { runner, targets, app, address, file, folder, generation, text }
+    }
+}
+
+fn load(file: &std::path::Path) -> Result<Model, tidegate_config::Problems> {
+    tidegate_config::load(file, [])
+}
+
+/// The recorder of this process; all its worlds share it.
+fn metrics() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().expect("no other recorder"))
+}
+
+/// A running gateway, its engine and its replicas.
+pub struct World {
+    /// The engine.
+    pub runner: Scripted,
+    /// Where its replicas are.
+    pub targets: Targets,
+    /// The gateway.
+    pub app: App,
+    /// Where it answers.
+    pub address: SocketAddr,
+    file: PathBuf,
+    folder: TempDir,
+    generation: u64,
+    text: String,
+}
+
+impl World {
+    /// A gateway with this file, whose images have been looked at.
+    pub async fn new(text: &str) -> Self {
+        Setup::new(text).start().await
+    }
+
+    /// The control loop.
+    #[must_use]
+    pub fn control(&self) -> &control::Handle {
+        self.app.control()
+    }
+
+    /// Where the admin socket is.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    /// The gateway ends as in a crash; the engine and the replicas go on, and another gateway starts on them.
+    pub async fn crash_and_start(self) -> Self {
+        let Self { runner, targets, app, folder, generation, text, .. } = self;
+        drop(app);
+        let setup =
+            Setup { runner, targets, folder, text, generation: generation + 1, file: false, settle: true };
+        setup.start().await
+    }
+
+    /// Stops the gateway in order; true if nothing was cut off. The engine and the replicas go on.
+    pub async fn stop(self) -> (bool, Scripted, Targets) {
+        (self.app.stop().await, self.runner, self.targets)
+    }
+
+    /// Writes the file anew, as an editor does.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, text).expect("a temporary file");
+        std::fs::rename(&new, &self.file).expect("a file beside it");
+    }
+
+    /// A GET over a connection of its own.
+    ///
+    /// # Panics
+    /// When there is no whole answer.
+    pub async fn get(&self, service: &str, path: &str) -> Answer {
+        self.ask(get(service, path)).await.expect("a whole answer")
+    }
+
+    /// A request over a connection of its own.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn ask(&self, request: Request<Body>) -> hyper::Result<Answer> {
+        self.http1().await.ask(request).await
+    }
+
+    /// A connection that speaks HTTP/1.1.
+    pub async fn http1(&self) -> Session {
+        Session::http1(self.address).await
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub async fn http2(&self) -> Session {
+        Session::http2(self.address).await
+    }
+
+    /// A connection for bytes.
+    pub async fn wire(&self) -> Wire {
+        Wire::connect(self.address).await
+    }
+
+    /// What `explain` says.
+    ///
+    /// # Panics
+    /// When there is no such service.
+    pub async fn explain(&self, service: &str) -> Explanation {
+        *self.control().explain(name(service)).await.expect("a control loop").expect("a service")
+    }
+
+    /// What `ps` says.
+    pub async fn status(&self, service: &str) -> ServiceStatus {
+        self.explain(service).await.status
+    }
+
+    /// Waits until `ps` says so of the service.
+    pub async fn until(&self, service: &str, is: impl Fn(&ServiceStatus) -> bool) -> ServiceStatus {
+        found(service, async || {
+            let status = self.status(service).await;
+            if is(&status) { Ok(status) } else { Err(format!("{status:#?}")) }
+        })
+        .await
+    }
+
+    /// Waits until this many replicas are ready, and nothing else of the service is there; tells their names.
+    pub async fn until_ready(&self, service: &str, count: usize) -> Vec<ReplicaId> {
+        let ready = |status: &ServiceStatus| {
+            status.replicas.len() == count && status.replicas.iter().all(|replica| replica.phase == "ready")
+        };
+        let status = self.until(service, ready).await;
+        status.replicas.iter().map(|replica| replica.id.parse().expect("a replica's name")).collect()
+    }
+
+    /// Waits until this many requests wait and run.
+    pub async fn until_counts(&self, service: &str, queued: u32, in_flight: u32) {
+        self.until(service, |status| (status.queued, status.in_flight) == (queued, in_flight)).await;
+    }
+
+    /// Wakes a service by hand and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it cannot be woken.
+    pub async fn wake(&self, service: &str) -> Vec<ReplicaId> {
+        self.control()
+            .wake(name(service))
+            .await
+            .expect("a control loop")
+            .expect("a service that can be woken");
+        let status = self.status(service).await;
+        let ready = status.replicas.iter().filter(|replica| replica.phase == "ready");
+        ready.map(|replica| replica.id.parse().expect("a replica's name")).collect()
+    }
+
+    /// The sum of a metric's samples with all of these labels. All worlds of a process share their metrics.
+    #[must_use]
+    pub fn metric(&self, metric: &str, labels: &[&str]) -> f64 {
+        let text = metrics().render();
+        let mine = text.lines().filter(|line| {
+            line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        mine.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+/// A service's name.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn name(service: &str) -> ServiceName {
+    service.parse().expect("a service's name")
+}
+
+/// A GET for a service.
+///
+/// # Panics
+/// When the path is none.
+#[must_use]
+pub fn get(service: &str, path: &str) -> Request<Body> {
+    request("GET", service, path, empty())
+}
+
+/// A request for a service.
+///
+/// # Panics
+/// When the path is none.
+#[must_use]
+pub fn request(method: &str, service: &str, path: &str, body: Body) -> Request<Body> {
+    let host = format!("{service}.localhost");
+    let request = Request::builder().method(method).uri(path).header("host", host);
+    request.body(body).expect("a valid request")
+}
+
+/// The model of a text in TOML.
+///
+/// # Panics
+/// When it is not valid.
+#[must_use]
+pub fn model(text: &str) -> Model {
+    tidegate_config::parse(text, Format::Toml).expect("a valid file")
+}
