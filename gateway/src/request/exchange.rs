@@ -20,7 +20,7 @@ use super::{
     headers,
     refusal::Refusal,
     response::{self, Timing},
-    retry::{self, Verdict},
+    retry::{self, Failure, Verdict},
     upgrade,
     upstream::{Failed, Returning},
 };
@@ -52,6 +52,11 @@ pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<R
     let timing_headers = exchange.timing_headers;
     let answer = attempts(exchange, &hold, client.as_ref().map(|(_, to)| to)).await;
     match answer {
+        Ok((response, ..)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && client.is_none() => {
+            // To a protocol that nobody asked for: what follows is no HTTP, and no answer either.
+            hold.account.answered(Refusal::UpstreamReset.status());
+            Err(Refusal::UpstreamReset)
+        }
         Ok((response, returning, timing)) => {
             hold.account.answered(response.status());
             Ok(finish(response, returning, hold, client, timing_headers.then_some(timing), tasks))
@@ -84,7 +89,7 @@ async fn attempts(
     let (body, copy) = outbound(&head, body, hold).await?;
     let copy = copy.map(|copy| (head.clone(), copy));
     let mut request = Request::from_parts(head, body);
-    let mut retried = false;
+    let (mut retried, mut resets) = (false, 0);
     loop {
         let replica = hold.replica();
         let failed = match replica.pool.send(request, &settings.upstream).await {
@@ -105,7 +110,8 @@ async fn attempts(
         let lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
-        let budget = service.retries.lock().retry(clock::now());
+        resets += u32::from(failure == Failure::Reset);
+        let budget = resets <= retry::RESETS && service.retries.lock().retry(clock::now());
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");
         match retry::verdict(failure, replayable, budget) {
             Verdict::Refuse(refusal) => {

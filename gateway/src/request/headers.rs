@@ -92,7 +92,7 @@ fn set_forwarded(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
     let peer = from.peer.ip().to_canonical();
     let trusted = !from.trusted.is_empty() && from.is_trusted();
     let known = headers.contains_key(X_FORWARDED_FOR) && trusted;
-    let chain = if known { joined(headers, &X_FORWARDED_FOR, peer) } else { text(&peer.to_string()) };
+    let chain = if known { joined(headers, &X_FORWARDED_FOR, &peer.to_string()) } else { text(&peer.to_string()) };
     headers.insert(X_FORWARDED_FOR, chain);
     if !trusted || !headers.contains_key(X_REAL_IP) {
         headers.insert(X_REAL_IP, text(&peer.to_string()));
@@ -106,9 +106,8 @@ fn set_forwarded(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
     // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
     if headers.contains_key(FORWARDED) {
         if trusted {
-            let hop = forwarded_hop(peer);
-            let chain = headers.get(FORWARDED).and_then(|v| v.to_str().ok()).map(|v| text(&format!("{v}, {hop}")));
-            headers.insert(FORWARDED, chain.unwrap_or_else(|| text(&hop)));
+            let chain = joined(headers, &FORWARDED, &forwarded_hop(peer));
+            headers.insert(FORWARDED, chain);
         } else {
             headers.insert(FORWARDED, text(&forwarded_hop(peer)));
         }
@@ -122,9 +121,9 @@ fn forwarded_hop(peer: IpAddr) -> String {
     }
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> HeaderValue {
+fn joined(headers: &HeaderMap, name: &HeaderName, hop: &str) -> HeaderValue {
     let before: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    text(&format!("{}, {peer}", before.join(", ")))
+    text(&[&*before.join(", "), hop].join(", "))
 }
 
 fn text(value: &str) -> HeaderValue {

@@ -48,10 +48,22 @@ pub struct Door {
 /// Answers one request.
 pub async fn handle(door: &Door, request: Request<Incoming>, peer: SocketAddr) -> Response<body::Body> {
     let settings = door.settings.load_full();
+    let is_head = request.method() == Method::HEAD;
     match serve(door, &settings, request, peer).await {
         Ok(response) => response,
+        Err(refusal) if is_head => without_body(refuse(&refusal, settings.expose_errors)),
         Err(refusal) => refuse(&refusal, settings.expose_errors),
     }
+}
+
+/// The answer to a HEAD: over HTTP/2 a body, which HTTP/1.1 leaves out by itself, would break the stream.
+fn without_body(response: Response<body::Body>) -> Response<body::Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    let (mut head, _) = response.into_parts();
+    if let Some(length) = length {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, body::Body::empty())
 }
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
@@ -148,9 +160,9 @@ fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
 fn prepare(head: &mut Parts, host: &str, from: &headers::From<'_>) {
     headers::prepare_request(&mut head.headers, host, from);
     headers::join_cookies(&mut head.headers);
-    if !head.headers.contains_key(HOST)
-        && let Ok(value) = HeaderValue::from_str(host)
-    {
+    // What was routed by is what the replica sees, also where the target and the field named different hosts.
+    let same = head.headers.get(HOST).is_some_and(|named| named.as_bytes().eq_ignore_ascii_case(host.as_bytes()));
+    if !same && let Ok(value) = HeaderValue::from_str(host) {
         head.headers.insert(HOST, value);
     }
 }

@@ -8,6 +8,9 @@ use super::refusal::Refusal;
 /// Bodies up to this size are kept for a replay.
 pub(crate) const REPLAY_BYTES: u32 = 64 << 10;
 
+/// How often one request is sent again after a reset, whatever the budget has left.
+pub(crate) const RESETS: u32 = 3;
+
 /// How an attempt failed before its response began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
