@@ -5,9 +5,9 @@ use std::{convert::Infallible, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tidegate_config::spec::StartSpec;
@@ -65,7 +65,8 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let (method, target) = (request.method().to_string(), request.uri().to_string());
     targets.note(Seen { replica: spec.id.clone(), method, target });
-    Ok(match request.uri().path() {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = match request.uri().path() {
         "/hold" => {
             targets.released().await;
             text("held")
@@ -77,7 +78,7 @@ pub(crate) async fn answer(
         "/hop" => hop(),
         "/upgrade" => {
             let upgrade = hyper::upgrade::on(&mut request);
-            targets.spawn(async move {
+            targets.spawn_for(&spec.id, async move {
                 if let Ok(upgraded) = upgrade.await {
                     let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
                     // Either side may end the tunnel at any time.
@@ -91,7 +92,13 @@ pub(crate) async fn answer(
             Some(status) => with_status(status),
             None => echo(&spec, request).await,
         },
-    })
+    };
+    if is_head {
+        let length = response.body().size_hint().exact().unwrap_or(0);
+        *response.body_mut() = text("").into_body();
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    Ok(response)
 }
 
 async fn echo(spec: &StartSpec, request: Request<Incoming>) -> Response<Body> {

@@ -132,8 +132,18 @@ impl Targets {
         let _ = self.0.released.subscribe().wait_for(|released| *released).await;
     }
 
-    /// Runs a task beside the servers.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task that ends with its replica.
+    pub(crate) fn spawn_for(&self, id: &ReplicaId, task: impl Future<Output = ()> + Send + 'static) {
+        let end = self.0.state.lock().servers.get(id).map(|server| server.all.clone()).unwrap_or_default();
+        self.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.tasks.spawn_on(task, &self.0.runtime);
     }
 

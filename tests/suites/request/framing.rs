@@ -23,8 +23,6 @@ async fn codes(world: &World, version: &str, fields: &str, body: &str) -> Vec<u1
 async fn ambiguous_requests_are_refused_and_hide_nothing() {
     let world = World::new(API).await;
     for (fields, body) in [
-        ("content-length: 5\r\ntransfer-encoding: chunked", "0\r\n\r\n"),
-        ("transfer-encoding: chunked\r\ncontent-length: 5", "0\r\n\r\n"),
         ("content-length: 0\r\ncontent-length: 56", ""),
         ("content-length: 0, 56", ""),
         ("content-length: +0", ""),
@@ -51,6 +49,20 @@ async fn ambiguous_requests_are_refused_and_hide_nothing() {
     }
     assert_eq!(codes(&world, "1.0", "transfer-encoding: chunked", "0\r\n\r\n").await, [400]);
     assert_eq!(world.targets.paths(), [""; 0], "nothing of it reached the replica");
+}
+
+#[tokio::test]
+async fn where_both_framings_are_named_chunks_win_and_the_connection_ends() {
+    // RFC 9112, 6.3.
+    let world = World::new(API).await;
+    for fields in [
+        "content-length: 5\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 5",
+        "content-length: 5\r\ntransfer-encoding: chunked\r\nconnection: keep-alive",
+    ] {
+        assert_eq!(codes(&world, "1.1", fields, "2\r\nhi\r\n0\r\n\r\n").await, [200], "{fields:?}");
+    }
+    assert_eq!(world.targets.paths(), ["/first"; 3]);
 }
 
 #[tokio::test]

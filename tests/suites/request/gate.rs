@@ -154,6 +154,7 @@ async fn no_more_run_at_once_than_the_limit_says() {
 #[tokio::test]
 async fn one_connection_may_carry_many_requests_that_wait() {
     let world = World::new(ONE_AT_A_TIME).await;
+    world.wake("api").await;
     let session = world.http2().await;
     let (mut clones, mut answers) = (Vec::new(), Vec::new());
     for _ in 0..4 {

@@ -40,6 +40,8 @@ async fn refusals_and_empty_answers_pass() {
     let mut session = world.http2().await;
     let refused = session.ask(get("nobody", "/")).await.expect("an answer");
     assert_eq!(refused.refusal(), (404, "no_route".into()));
+    let refused = session.ask(request("HEAD", "nobody", "/", empty())).await.expect("an answer");
+    assert_eq!((refused.status, refused.body.len()), (404, 0), "HEAD has no body, also where it is refused");
     for service in ["one", "two"] {
         for code in [204, 304, 404, 500] {
             let answer = session.ask(get(service, &format!("/status/{code}"))).await.expect("an answer");

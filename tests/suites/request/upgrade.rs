@@ -96,6 +96,7 @@ async fn a_replica_that_ends_ends_its_tunnels() {
     let [id] = &world.until_ready("api", 1).await[..] else { unreachable!("one was asked for") };
     world.targets.deafen(id);
     assert_eq!(wire.rest().await, "");
+    drop(wire);
     world.until("api", |status| status.in_flight == 0).await;
 }
 
