@@ -61,7 +61,10 @@ async fn tell(gateway: &Gateway, paint: &Paint) -> anyhow::Result<Told> {
     let first = load(&url, Shape::Constant { rate: 1.0, duration: Duration::from_secs(1) }, |_| {}).await?;
     let cold_start = first.latency.max().context("the first request was not answered")?;
     println!("   $ curl {url}");
-    println!("   answered after {} (a request to a running replica takes about 40 ms)\n", paint.hot(&human(cold_start)));
+    println!(
+        "   answered after {} (a request to a running replica takes about 40 ms)\n",
+        paint.hot(&human(cold_start))
+    );
 
     println!("{}", paint.bold("2  Load rises from 20 to 400 requests per second; a replica takes 4 at once"));
     println!("   {}", paint.dim("  time    rate  in flight  waiting     p50     p99  errors  replicas (● ready ◐ starting ◌ leaving)"));
@@ -111,7 +114,12 @@ async fn load(url: &str, shape: Shape, progress: impl FnMut(Snapshot) + Send) ->
 }
 
 /// One line of the live view; tells how many replicas there are.
-async fn line(gateway: &Gateway, paint: &Paint, begun: Instant, load: Option<&Snapshot>) -> anyhow::Result<usize> {
+async fn line(
+    gateway: &Gateway,
+    paint: &Paint,
+    begun: Instant,
+    load: Option<&Snapshot>,
+) -> anyhow::Result<usize> {
     let services = gateway.services().await?;
     let service = services.first().context("the service")?;
     let dots: String = service
@@ -125,7 +133,9 @@ async fn line(gateway: &Gateway, paint: &Paint, begun: Instant, load: Option<&Sn
         .collect();
     let time = |of: Option<Duration>| of.map_or_else(|| "-".into(), human);
     let (rate, p50, p99, errors) = match load {
-        Some(load) => (format!("{:.0}/s", load.rate), time(load.p50), time(load.p99), load.errors.to_string()),
+        Some(load) => {
+            (format!("{:.0}/s", load.rate), time(load.p50), time(load.p99), load.errors.to_string())
+        }
         None => ("-".into(), "-".into(), "-".into(), "-".into()),
     };
     let asleep = if service.replicas.is_empty() { paint.dim("asleep") } else { String::new() };

@@ -114,7 +114,9 @@ impl Gateway {
     /// When it does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
         let text = String::from_utf8(self.ask(Method::GET, "/metrics").await?.to_vec())?;
-        let mine = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let mine = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         let mine = mine.filter(|line| labels.iter().all(|label| line.contains(label)));
         Ok(mine.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
@@ -219,5 +221,8 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     }
     let own = std::env::current_exe()?;
     let beside = own.ancestors().skip(1).take(3).map(|folder| folder.join("tidegate"));
-    beside.into_iter().find(|path| path.is_file()).context("no tidegate binary beside this one: cargo build -p tidegate")
+    beside
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("no tidegate binary beside this one: cargo build -p tidegate")
 }

@@ -31,10 +31,17 @@ image = "tidegate-echo:test"
 pull = "never"
 "#;
 
-/// A gateway with this file; `rest` is appended to the echo service.
-async fn gateway(rest: &str) -> anyhow::Result<(Gateway, File)> {
+/// Runs a test with a gateway of its own, and removes what it left in the engine however the test ends. `rest` is
+/// appended to the echo service.
+async fn with(
+    rest: &str,
+    test: impl AsyncFnOnce(&mut Gateway, &File) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let file = File::new(&format!("{ECHO}{rest}"))?;
-    Ok((Gateway::start(&file.path).await?, file))
+    let mut gateway = Gateway::start(&file.path).await?;
+    let tested = test(&mut gateway, &file).await;
+    let stopped = gateway.stop().await;
+    tested.and(stopped)
 }
 
 async fn echo(gateway: &Gateway) -> anyhow::Result<ServiceStatus> {
@@ -68,137 +75,159 @@ async fn replicas(gateway: &Gateway, phase: &str) -> anyhow::Result<BTreeSet<Str
 
 #[tokio::test]
 async fn a_container_starts_on_the_first_request_and_goes_when_idle() -> anyhow::Result<()> {
-    let (gateway, _file) = gateway("[services.echo.scaling]\nidle = \"2s\"\n").await?;
-    ensure!(echo(&gateway).await?.state == "cold", "nothing runs before the first request");
-    let (status, body) = get(&gateway, "/").await?;
-    ensure!((status, body.contains("echo on")) == (200, true), "{status}: {body}");
-    ensure!(replicas(&gateway, "ready").await?.len() == 1);
-    eventually("nothing is left", async || Ok(echo(&gateway).await?.replicas.is_empty())).await?;
-    ensure!(gateway.engine().await?.list().await?.is_empty(), "nothing is left in the engine either");
-    gateway.stop().await
+    with("[services.echo.scaling]\nidle = \"2s\"\n", async |gateway, _file| {
+        ensure!(echo(gateway).await?.state == "cold", "nothing runs before the first request");
+        let (status, body) = get(gateway, "/").await?;
+        ensure!((status, body.contains("echo on")) == (200, true), "{status}: {body}");
+        ensure!(replicas(gateway, "ready").await?.len() == 1);
+        eventually("nothing is left", async || Ok(echo(gateway).await?.replicas.is_empty())).await?;
+        ensure!(gateway.engine().await?.list().await?.is_empty(), "nothing is left in the engine either");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn replicas_multiply_with_load_and_no_request_is_lost() -> anyhow::Result<()> {
     let rest = "env = { SERVICE_MS = \"50\" }\n[services.echo.scaling]\nconcurrency = 2\nmax = 4\nstable_window = \"6s\"\nidle = \"2s\"\n";
-    let (gateway, _file) = gateway(rest).await?;
-    let url = format!("http://{}/", gateway.address());
-    let most = std::sync::atomic::AtomicUsize::new(0);
-    let load = tidegate_loadtest::run(Options::new(url, 80.0, Duration::from_secs(10)), |_| {});
-    let watch = async {
-        loop {
-            let ready = replicas(&gateway, "ready").await?.len();
-            most.fetch_max(ready, std::sync::atomic::Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let report = tokio::select! {
-        report = load => report?,
-        ended = watch => ended?,
-    };
-    ensure!(report.errors.total() == 0, "{:?}", report.errors);
-    let most = most.into_inner();
-    ensure!((2..=4).contains(&most), "{most} replicas at most");
-    eventually("scaled to zero", async || Ok(echo(&gateway).await?.replicas.is_empty())).await?;
-    gateway.stop().await
+    with(rest, async |gateway, _file| {
+        let url = format!("http://{}/", gateway.address());
+        let most = std::sync::atomic::AtomicUsize::new(0);
+        let load = tidegate_loadtest::run(Options::new(url, 80.0, Duration::from_secs(10)), |_| {});
+        let watch = async {
+            while let Ok(ready) = replicas(gateway, "ready").await {
+                most.fetch_max(ready.len(), std::sync::atomic::Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let report = tokio::select! {
+            report = load => report?,
+            () = watch => anyhow::bail!("the gateway does not answer"),
+        };
+        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        let most = most.into_inner();
+        ensure!((2..=4).contains(&most), "{most} replicas at most");
+        eventually("scaled to zero", async || Ok(echo(gateway).await?.replicas.is_empty())).await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_gateway_that_was_killed_adopts_what_runs() -> anyhow::Result<()> {
-    let (mut gateway, _file) = gateway("").await?;
-    ensure!(get(&gateway, "/").await?.0 == 200);
-    let before = replicas(&gateway, "ready").await?;
-    gateway.crash().await?;
-    gateway.start_again().await?;
-    ensure!(get(&gateway, "/").await?.0 == 200);
-    ensure!(replicas(&gateway, "ready").await? == before, "the same replica serves on");
-    ensure!(gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await? == 0.0, "nothing was started");
-    gateway.stop().await
+    with("", async |gateway, _file| {
+        ensure!(get(gateway, "/").await?.0 == 200);
+        let before = replicas(gateway, "ready").await?;
+        gateway.crash().await?;
+        gateway.start_again().await?;
+        ensure!(get(gateway, "/").await?.0 == 200);
+        ensure!(replicas(gateway, "ready").await? == before, "the same replica serves on");
+        ensure!(
+            gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await? == 0.0,
+            "nothing was started"
+        );
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_replica_that_dies_is_replaced_while_another_serves() -> anyhow::Result<()> {
-    let (gateway, _file) = gateway("[services.echo.scaling]\nmin = 2\nconcurrency = 10\n").await?;
-    eventually("two are ready", async || Ok(replicas(&gateway, "ready").await?.len() == 2)).await?;
-    let before = replicas(&gateway, "ready").await?;
-    let url = format!("http://{}/", gateway.address());
-    let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(4)), |_| {});
-    let kill = async {
-        let victim = before.first().context("a victim")?;
-        let instance = std::fs::read_to_string(gateway.state().join("instance"))?;
-        let name = format!("tg-{}-{victim}", &instance[..8]);
-        bollard::Docker::connect_with_local_defaults()?.kill_container(&name, None).await?;
-        anyhow::Ok(())
-    };
-    let (report, killed) = tokio::join!(load, kill);
-    killed?;
-    let report = report?;
-    ensure!(report.errors.total() == 0, "{:?}", report.errors);
-    eventually("two are ready again", async || {
-        let now = replicas(&gateway, "ready").await?;
-        Ok(now.len() == 2 && now != before)
+    with("[services.echo.scaling]\nmin = 2\nconcurrency = 10\n", async |gateway, _file| {
+        eventually("two are ready", async || Ok(replicas(gateway, "ready").await?.len() == 2)).await?;
+        let before = replicas(gateway, "ready").await?;
+        let url = format!("http://{}/", gateway.address());
+        let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(4)), |_| {});
+        let kill = async {
+            let victim = before.first().context("a victim")?;
+            let instance = std::fs::read_to_string(gateway.state().join("instance"))?;
+            let name = format!("tg-{}-{victim}", &instance[..8]);
+            bollard::Docker::connect_with_local_defaults()?.kill_container(&name, None).await?;
+            anyhow::Ok(())
+        };
+        let (report, killed) = tokio::join!(load, kill);
+        killed?;
+        let report = report?;
+        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        eventually("two are ready again", async || {
+            let now = replicas(gateway, "ready").await?;
+            Ok(now.len() == 2 && now != before)
+        })
+        .await?;
+        Ok(())
     })
-    .await?;
-    gateway.stop().await
+    .await
 }
 
 #[tokio::test]
 async fn a_service_that_cannot_start_says_why_and_is_left_alone() -> anyhow::Result<()> {
-    let (gateway, _file) = gateway("env = { FAIL_START = \"1\" }\n").await?;
-    let (status, body) = get(&gateway, "/").await?;
-    ensure!(status == 503 && body.contains("start_failed"), "{status}: {body}");
-    eventually("explain has the last lines", async || {
-        let failure = gateway.explain("echo").await?.last_failure;
-        Ok(failure.is_some_and(|failure| failure.cause.contains("exit code 1") && !failure.log.is_empty()))
+    with("env = { FAIL_START = \"1\" }\n", async |gateway, _file| {
+        let (status, body) = get(gateway, "/").await?;
+        ensure!(status == 503 && body.contains("start_failed"), "{status}: {body}");
+        eventually("explain has the last lines", async || {
+            let failure = gateway.explain("echo").await?.last_failure;
+            Ok(failure
+                .is_some_and(|failure| failure.cause.contains("exit code 1") && !failure.log.is_empty()))
+        })
+        .await?;
+        let starts = gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await?;
+        for _ in 0..20 {
+            get(gateway, "/").await?;
+        }
+        let more = gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await? - starts;
+        ensure!(more <= 2.0, "20 requests made {more} more starts");
+        Ok(())
     })
-    .await?;
-    let starts = gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await?;
-    for _ in 0..20 {
-        get(&gateway, "/").await?;
-    }
-    let more = gateway.metric("tidegate_engine_calls_total", &["call=\"start\""]).await? - starts;
-    ensure!(more <= 2.0, "20 requests made {more} more starts");
-    gateway.stop().await
+    .await
 }
 
 #[tokio::test]
 async fn running_out_of_memory_is_named() -> anyhow::Result<()> {
-    let (gateway, _file) = gateway("[services.echo.resources]\nmemory = \"16MiB\"\nreserve = { memory = \"16MiB\" }\n").await?;
-    // The request dies with its replica; what counts is what people are told.
-    drop(get(&gateway, "/alloc?mb=64").await);
-    eventually("explain names it", async || {
-        let failure = gateway.explain("echo").await?.last_failure;
-        Ok(failure.is_some_and(|failure| failure.cause.contains("out of memory")))
-    })
-    .await?;
-    gateway.stop().await
+    with(
+        "[services.echo.resources]\nmemory = \"16MiB\"\nreserve = { memory = \"16MiB\" }\n",
+        async |gateway, _file| {
+            // The request dies with its replica; what counts is what people are told.
+            drop(get(gateway, "/alloc?mb=64").await);
+            eventually("explain names it", async || {
+                let failure = gateway.explain("echo").await?.last_failure;
+                Ok(failure.is_some_and(|failure| failure.cause.contains("out of memory")))
+            })
+            .await?;
+            Ok(())
+        },
+    )
+    .await
 }
 
 #[tokio::test]
 async fn a_changed_file_moves_traffic_to_a_new_revision_without_a_lost_request() -> anyhow::Result<()> {
-    let (gateway, file) = gateway("env = { ECHO_NAME = \"one\" }\n").await?;
-    ensure!(get(&gateway, "/").await?.1.contains("one"));
-    let url = format!("http://{}/", gateway.address());
-    let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(5)), |_| {});
-    let change = async {
-        std::fs::write(&file.path, format!("{ECHO}env = {{ ECHO_NAME = \"two\" }}\n"))?;
-        eventually("the new one answers", async || Ok(get(&gateway, "/").await?.1.contains("two"))).await
-    };
-    let (report, changed) = tokio::join!(load, change);
-    changed?;
-    ensure!(report?.errors.total() == 0);
-    eventually("the old one is gone", async || Ok(echo(&gateway).await?.replicas.len() == 1)).await?;
-    gateway.stop().await
+    with("env = { ECHO_NAME = \"one\" }\n", async |gateway, file| {
+        ensure!(get(gateway, "/").await?.1.contains("one"));
+        let url = format!("http://{}/", gateway.address());
+        let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(5)), |_| {});
+        let change = async {
+            std::fs::write(&file.path, format!("{ECHO}env = {{ ECHO_NAME = \"two\" }}\n"))?;
+            eventually("the new one answers", async || Ok(get(gateway, "/").await?.1.contains("two"))).await
+        };
+        let (report, changed) = tokio::join!(load, change);
+        changed?;
+        ensure!(report?.errors.total() == 0);
+        eventually("the old one is gone", async || Ok(echo(gateway).await?.replicas.len() == 1)).await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn an_image_that_is_not_there_is_said_at_once_and_holds_nobody_else_up() -> anyhow::Result<()> {
-    let file = File::new(&format!("{ECHO}[services.none]\nimage = \"tidegate-no-such-image:1\"\npull = \"never\"\n"))?;
-    let gateway = Gateway::start(&file.path).await?;
-    ensure!(get(&gateway, "/").await?.0 == 200);
-    let none = gateway.explain("none").await?.status;
-    ensure!(none.state == "failing" && none.reason.contains("tidegate-no-such-image:1"), "{none:?}");
-    gateway.stop().await
+    let rest = "[services.none]\nimage = \"tidegate-no-such-image:1\"\npull = \"never\"\n";
+    with(rest, async |gateway, _| {
+        ensure!(get(gateway, "/").await?.0 == 200);
+        let none = gateway.explain("none").await?.status;
+        ensure!(none.state == "failing" && none.reason.contains("tidegate-no-such-image:1"), "{none:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Runs `tidegate up` where it must fail; its words.
@@ -212,20 +241,24 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<S
 
 #[tokio::test]
 async fn what_keeps_a_gateway_from_starting_is_said_at_once() -> anyhow::Result<()> {
-    let (gateway, file) = gateway("").await?;
-    let config = file.path.to_str().context("a path")?;
-    let held = gateway.state().to_str().context("a path")?;
-    let words = refused(&["-c", config, "--state", held], &[("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0")])?;
-    ensure!(words.contains(&format!("process {}", gateway.pid())), "a second gateway: {words}");
+    with("", async |gateway, file| {
+        let config = file.path.to_str().context("a path")?;
+        let held = gateway.state().to_str().context("a path")?;
+        let words =
+            refused(&["-c", config, "--state", held], &[("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0")])?;
+        ensure!(words.contains(&format!("process {}", gateway.pid())), "a second gateway: {words}");
 
-    let other = tempfile::tempdir()?;
-    let state = other.path().to_str().context("a path")?;
-    let taken = gateway.address().to_string();
-    let words = refused(&["-c", config, "--state", state], &[("TIDEGATE_GATEWAY__LISTEN", &taken)])?;
-    ensure!(words.contains(&taken) && words.contains("another program"), "a port taken: {words}");
+        let other = tempfile::tempdir()?;
+        let state = other.path().to_str().context("a path")?;
+        let taken = gateway.address().to_string();
+        let words = refused(&["-c", config, "--state", state], &[("TIDEGATE_GATEWAY__LISTEN", &taken)])?;
+        ensure!(words.contains(&taken) && words.contains("another program"), "a port taken: {words}");
 
-    let nowhere = [("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0"), ("DOCKER_HOST", "unix:///nowhere/docker.sock")];
-    let words = refused(&["-c", config, "--state", state], &nowhere)?;
-    ensure!(words.contains("/nowhere/docker.sock"), "no engine: {words}");
-    gateway.stop().await
+        let nowhere =
+            [("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0"), ("DOCKER_HOST", "unix:///nowhere/docker.sock")];
+        let words = refused(&["-c", config, "--state", state], &nowhere)?;
+        ensure!(words.contains("/nowhere/docker.sock"), "no engine: {words}");
+        Ok(())
+    })
+    .await
 }

@@ -21,6 +21,7 @@ use super::Up;
 use crate::{
     admin,
     app::{App, Parts},
+    control,
     listener::Sockets,
     reload::Loader,
     state_dir::StateDir,
@@ -38,7 +39,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
-pub fn run(args: &Up) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Up) -> anyhow::Result<ExitCode> {
     let file = super::config_file(args.config.as_deref())?;
     let model = match load(&file) {
         Ok(model) => Arc::new(model),
@@ -57,7 +58,7 @@ pub fn run(args: &Up) -> anyhow::Result<ExitCode> {
 }
 
 fn load(file: &Path) -> Result<Model, tidegate_config::Problems> {
-    tidegate_config::load(file, std::env::vars())
+    tidegate_config::load(file, super::environment())
 }
 
 async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<ExitCode> {
@@ -114,10 +115,28 @@ async fn settle(app: &App, args: &Up, model: &Model) -> anyhow::Result<()> {
     if !args.no_prepull {
         println!("tidegate: looking at {} service(s) and their images ...", model.services.len());
     }
-    app.settle(!args.no_prepull).await?;
+    tokio::select! {
+        settled = app.settle(!args.no_prepull) => settled?,
+        ended = tell_pulls(app) => ended?,
+    }
     let statuses = app.control().status().await?;
     print!("{}", super::welcome::text(model, app.addresses(), app.metrics_address(), &statuses));
     Ok(())
+}
+
+/// Says how far each download is, whenever that has changed.
+async fn tell_pulls(app: &App) -> Result<(), control::Ended> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut told = BTreeMap::new();
+    loop {
+        ticks.tick().await;
+        for status in app.control().status().await?.into_iter().filter(|status| status.state == "pulling") {
+            let before = told.insert(status.service.clone(), status.reason.clone());
+            if before.as_ref() != Some(&status.reason) {
+                println!("  {}: {}", status.service, status.reason);
+            }
+        }
+    }
 }
 
 /// One runner per host; the engine that `auto` turns out to be is remembered, and later starts never switch.

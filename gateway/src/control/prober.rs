@@ -7,14 +7,18 @@ use tidegate_autoscaler::Phase;
 use tidegate_config::{
     model::{Health, Probe},
     name::ReplicaId,
-    spec::Protocol,
+    spec::{Exit, ObservedState, Protocol},
 };
-use tidegate_runner::probe::{Check, NotReady, Target, once, until_ready};
+use tidegate_runner::{
+    self as runner,
+    probe::{Check, NotReady, Target, once, until_ready},
+};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     Control,
     apply::send,
+    engine::Handle,
     event::{Event, Probed},
 };
 use crate::clock;
@@ -62,6 +66,7 @@ impl Control {
             return;
         }
         let Some((target, health)) = self.target(id) else { return };
+        let Some(handle) = self.handle_of(id) else { return };
         let (events, told) = (self.events.clone(), id.clone());
         self.tasks.spawn(async move {
             let mut last = String::new();
@@ -72,8 +77,18 @@ impl Control {
                 }
                 tokio::time::sleep(SUSPECT_PAUSE).await;
             }
-            send(&events, Event::Probed(told, Probed::Unhealthy(last))).await;
+            // If its process has ended, how it did says more than that nobody answers.
+            let event = match exit(&handle, &told).await {
+                Some(exit) => Event::Engine(handle.host, runner::Event::Exited { id: told, exit }),
+                None => Event::Probed(told, Probed::Unhealthy(last)),
+            };
+            send(&events, event).await;
         });
+    }
+
+    fn handle_of(&mut self, id: &ReplicaId) -> Option<Handle> {
+        let host = self.member(id)?.host.clone();
+        self.engine(&host).map(|engine| engine.handle.clone())
     }
 
     fn set_prober(&mut self, id: &ReplicaId, task: tokio::task::AbortHandle) {
@@ -109,6 +124,15 @@ impl Control {
         };
         Some((Target { address, check }, settings.health.clone()))
     }
+}
+
+/// How a replica's process ended, if the engine says that it did.
+async fn exit(handle: &Handle, id: &ReplicaId) -> Option<Exit> {
+    let listed = handle.call("list", handle.runner.list()).await.ok()?;
+    listed.into_iter().find(|seen| seen.id == *id).and_then(|seen| match seen.state {
+        ObservedState::Exited(exit) => Some(exit),
+        ObservedState::Created | ObservedState::Running | ObservedState::Frozen => None,
+    })
 }
 
 /// Ends with the last failure once enough probes in a row have failed.

@@ -1,0 +1,46 @@
+//! `tidegate check`: everything that is wrong with a file, without running it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    config_file, environment,
+    output::{print, print_json},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The configuration file [default: tidegate.toml, or else .yaml, .yml or .json, in the current folder]
+    #[arg(env = "TIDEGATE_CONFIG")]
+    file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
+    let file = config_file(args.file.as_deref())?;
+    let name = file.display().to_string();
+    match tidegate_config::load(&file, environment()) {
+        Ok(model) => {
+            let services: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
+            if args.json {
+                print_json(&json!({ "file": name, "ok": true, "services": services }))?;
+            } else {
+                let plural = if services.len() == 1 { "" } else { "s" };
+                print(&format!("{name}: ok, {} service{plural}\n", services.len()))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            if args.json {
+                print_json(&json!({ "file": name, "ok": false, "problems": problems }))?;
+            } else {
+                eprintln!("{problems}");
+            }
+            Ok(ExitCode::from(2))
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Asks a running gateway over its admin socket: HTTP/1.1 over a Unix socket, a connection per question.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header::HOST};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tidegate_config::name::ServiceName;
+use tokio::{net::UnixStream, task::JoinSet, time::timeout};
+
+use super::Gateway;
+use crate::control::status::ServiceStatus;
+
+/// The longest that a question which starts nothing may take.
+const PROMPT: Duration = Duration::from_secs(15);
+
+/// Runs a client command on a small runtime of its own.
+pub(super) fn block_on(
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot make a runtime")?.block_on(command)
+}
+
+/// A gateway that can be asked.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: PathBuf,
+}
+
+/// An answer whose body comes piece by piece.
+#[derive(Debug)]
+pub(super) struct Answer {
+    response: Response<Incoming>,
+    /// Moves the bytes; ends with this.
+    _connection: JoinSet<()>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+impl Client {
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        Self { socket: gateway.socket() }
+    }
+
+    /// Every service.
+    pub(super) async fn services<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        prompt(self.json(Method::GET, "/v1/services")).await
+    }
+
+    /// One service, in full.
+    pub(super) async fn service<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<T> {
+        prompt(async { self.open(Method::GET, name, "").await?.json().await }).await
+    }
+
+    /// Asks for something to be done to a service and waits until it is.
+    pub(super) async fn ask(&self, name: &str, what: &str) -> anyhow::Result<Value> {
+        self.open(Method::POST, name, what).await?.json().await
+    }
+
+    /// An answer about a service; one that nobody knows is answered with the names that exist.
+    pub(super) async fn open(&self, method: Method, name: &str, rest: &str) -> anyhow::Result<Answer> {
+        // What cannot be a name would not be a path either.
+        if name.parse::<ServiceName>().is_err() {
+            return Err(self.unknown(&format!("no service is called {name:?}")).await);
+        }
+        let answer = self.send(method, &format!("/v1/services/{name}{rest}")).await?;
+        match answer.response.status() {
+            StatusCode::NOT_FOUND => Err(self.unknown(&answer.refusal().await).await),
+            StatusCode::CONFLICT => {
+                bail!("{name}: {}; `tidegate explain {name}` says more", answer.refusal().await)
+            }
+            status if !status.is_success() => bail!("{}", answer.refusal().await),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+        let answer = self.send(method, path).await?;
+        if !answer.response.status().is_success() {
+            bail!("{}", answer.refusal().await);
+        }
+        answer.json().await
+    }
+
+    async fn send(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context(Self::CUT_OFF)?;
+        let mut tasks = JoinSet::new();
+        // Whatever breaks it shows at the request or its body too.
+        tasks.spawn(async { drop(connection.await) });
+        let request = Request::builder().method(method).uri(path).header(HOST, "tidegate");
+        let request = request.body(Empty::<Bytes>::new()).context("not a request")?;
+        let response = sender.send_request(request).await.context(Self::CUT_OFF)?;
+        Ok(Answer { response, _connection: tasks })
+    }
+
+    /// The gateway's words about an unknown service, and the names that would do.
+    async fn unknown(&self, words: &str) -> anyhow::Error {
+        let names: Vec<String> = match self.services::<Vec<ServiceStatus>>().await {
+            Ok(services) => services.into_iter().map(|service| service.service).collect(),
+            Err(error) => return error,
+        };
+        if names.is_empty() {
+            return anyhow!("{words}; the gateway's file has no services");
+        }
+        anyhow!("{words}; there is {}", names.join(", "))
+    }
+
+    const CUT_OFF: &str = "the gateway closed the connection; its log says why";
+}
+
+impl Answer {
+    /// The next piece of the body; `None` at its end.
+    pub(super) async fn piece(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            match self.response.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.context(Client::CUT_OFF)?.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        let body = self.response.into_body().collect().await.context(Client::CUT_OFF)?.to_bytes();
+        serde_json::from_slice(&body)
+            .context("the gateway's answer is not understood; are both of the same version?")
+    }
+
+    /// What the gateway says about an answer that is none.
+    async fn refusal(self) -> String {
+        let status = self.response.status();
+        self.json::<Refusal>().await.map_or_else(|_| format!("the gateway answered {status}"), |refusal| refusal.error)
+    }
+}
+
+async fn prompt<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    timeout(PROMPT, question)
+        .await
+        .unwrap_or_else(|_| Err(anyhow!("the gateway did not answer within {PROMPT:?}; its log says what it does")))
+}
+
+fn unreachable(socket: &Path, error: io::Error) -> anyhow::Error {
+    let path = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow!(
+            "no gateway answers on {path}; is \"tidegate up\" running? (--state or --socket names another)"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "no permission to use {path}; ask as the user that the gateway runs as, or as root"
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot connect to {path}")),
+    }
+}

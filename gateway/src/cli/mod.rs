@@ -1,0 +1,220 @@
+//! The command line: what can be asked, and which file answers. One file per subcommand; [`output`] is how they print
+//! and fail, [`client`] how they ask a running gateway.
+//! Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 the measurement is invalid.
+
+mod ask;
+mod check;
+mod client;
+mod config_file;
+mod explain;
+mod init;
+mod load;
+mod logging;
+mod logs;
+mod output;
+mod ps;
+mod replicas;
+mod schema;
+mod up;
+mod welcome;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use self::{
+    config_file::{config_file, environment},
+    output::{report, usage},
+};
+
+/// Tidegate starts containers when requests come, scales them with the load, and lets them go when idle.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a first configuration file, with comments
+    Init(init::Init),
+    /// Run the gateway
+    Up(Up),
+    /// Say everything that is wrong with a configuration file
+    Check(check::Check),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// List services and their replicas
+    Ps(ps::Ps),
+    /// Say why a service is as it is
+    Explain(explain::Explain),
+    /// Show what a service's replicas print
+    Logs(logs::Logs),
+    /// Start a service and wait until it is ready
+    Wake(ask::Ask),
+    /// Stop a service as if it had been idle, and wait until it has; the next request wakes it
+    Sleep(ask::Ask),
+    /// Replace a service's replicas and wait for the new ones
+    Restart(ask::Ask),
+    /// Send HTTP requests at a fixed rate and measure the answers
+    Load(load::Load),
+}
+
+/// What `tidegate up` is told.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// The configuration file [default: tidegate.toml, or else .yaml, .yml or .json, in the current folder]
+    #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The state directory [default: /var/lib/tidegate as root, else ~/.local/state/tidegate]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_STATE")]
+    pub state: Option<PathBuf>,
+    /// Do not wait for the services' images before saying ready
+    #[arg(long)]
+    pub no_prepull: bool,
+    /// How to write the log, which goes to standard error; TIDEGATE_LOG says how much (error, warn, info, debug)
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Which gateway is asked.
+#[derive(Debug, Clone, Args)]
+struct Gateway {
+    /// The state directory of the gateway to ask [default: that of `tidegate up`]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_STATE")]
+    state: Option<PathBuf>,
+    /// The admin socket of the gateway to ask [default: admin.sock in the state directory]
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+impl Gateway {
+    fn socket(&self) -> PathBuf {
+        let state = || self.state.clone().unwrap_or_else(default_state);
+        self.socket.clone().unwrap_or_else(|| crate::state_dir::socket(&state()))
+    }
+}
+
+/// Reads the command line, does what it says and tells how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => report(cli.run()),
+        Err(error) => usage(&error),
+    }
+}
+
+impl Cli {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Init(args) => init::run(&args),
+            Command::Up(args) => {
+                logging::set_up(args.log_format)?;
+                up::run(&args)
+            }
+            Command::Check(args) => check::run(&args),
+            Command::Schema => schema::run(),
+            Command::Ps(args) => client::block_on(ps::run(args)),
+            Command::Explain(args) => client::block_on(explain::run(args)),
+            Command::Logs(args) => client::block_on(logs::run(args)),
+            Command::Wake(args) => client::block_on(ask::run(ask::Wish::Wake, args)),
+            Command::Sleep(args) => client::block_on(ask::run(ask::Wish::Sleep, args)),
+            Command::Restart(args) => client::block_on(ask::run(ask::Wish::Restart, args)),
+            Command::Load(args) => load::run(args),
+        }
+    }
+}
+
+/// The state directory when none is named.
+fn default_state() -> PathBuf {
+    crate::state_dir::default_path(nix::unistd::geteuid().is_root(), |name| std::env::var(name).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(format!("tidegate {line}").split_whitespace()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_can_be_asked() {
+        for line in [
+            "init",
+            "init other.toml --force",
+            "up",
+            "up -c a.toml --state /tmp/s --no-prepull --log-format json",
+            "check",
+            "check a.yaml --json",
+            "schema",
+            "ps",
+            "ps --json --state /tmp/s",
+            "ps --watch --socket /tmp/s.sock",
+            "explain api --json",
+            "logs api -f --tail 5 --json",
+            "wake api",
+            "sleep api --json --timeout 10s",
+            "restart api",
+            "load http://a/ --rate 200 --duration 30s",
+            "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
+            "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
+            "load http://a/ --rate 9 --duration 1s --assert p99<50ms error_rate<0.1% --assert rate>8",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).map(drop));
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        use ErrorKind::{
+            ArgumentConflict, DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, InvalidValue,
+            MissingRequiredArgument, UnknownArgument, ValueValidation,
+        };
+        for (line, kind) in [
+            ("", DisplayHelpOnMissingArgumentOrSubcommand),
+            ("pss", InvalidSubcommand),
+            ("up --nope", UnknownArgument),
+            ("up --log-format xml", InvalidValue),
+            ("ps --watch --json", ArgumentConflict),
+            ("explain", MissingRequiredArgument),
+            ("logs api --tail many", ValueValidation),
+            ("sleep api --timeout 10", ValueValidation),
+            ("load http://a/ --rate 5", MissingRequiredArgument),
+            ("load http://a/ --rate 0 --duration 1s", ValueValidation),
+            ("load http://a/ --rate inf --duration 1s", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --connections 0", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --seed 4", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --header nocolon", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --assert p99", ValueValidation),
+        ] {
+            let error = Cli::try_parse_from(format!("tidegate {line}").split_whitespace()).expect_err(line);
+            assert_eq!((line, error.kind(), error.exit_code()), (line, kind, 2));
+        }
+    }
+
+    #[test]
+    fn several_promises_follow_one_flag() {
+        let line = "load http://a/ --rate 9 --duration 1s --assert p99<50ms errors<1 --assert rate>8 --json";
+        let Ok(Cli { command: Command::Load(load) }) = parse(line) else { panic!("{line} is not parsed") };
+        assert_eq!(load.promises(), 3);
+    }
+}
