@@ -48,7 +48,11 @@ fn a_first_file_is_written_and_lacks_only_its_image() {
 
     let check = tidegate(folder.path(), "check");
     assert_eq!((check.code, &*check.out), (2, ""));
-    assert!(check.err.starts_with("tidegate.toml:") && check.err.contains("services.hello.image"), "{}", check.err);
+    assert!(
+        check.err.starts_with("tidegate.toml:") && check.err.contains("services.hello.image"),
+        "{}",
+        check.err
+    );
 
     let file = folder.path().join("tidegate.toml");
     let text = std::fs::read_to_string(&file).expect("it was written").replace("\"IMAGE\"", "\"nginx:1.27\"");
@@ -58,7 +62,10 @@ fn a_first_file_is_written_and_lacks_only_its_image() {
 
     let again = tidegate(folder.path(), "init");
     assert_eq!((again.code, &*again.out), (1, ""));
-    assert_eq!(again.err, "tidegate: tidegate.toml is there already; use --force to replace it, or name another file\n");
+    assert_eq!(
+        again.err,
+        "tidegate: tidegate.toml is there already; use --force to replace it, or name another file\n"
+    );
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), text);
     assert_eq!(tidegate(folder.path(), "init --force").code, 0);
     assert_ne!(std::fs::read_to_string(&file).expect("replaced"), text);
@@ -73,7 +80,11 @@ fn init_says_how_to_run_another_file_and_writes_toml_only() {
     assert_eq!((yaml.code, &*yaml.err), (2, "tidegate: what init writes is TOML; name it other.toml\n"));
     let nowhere = tidegate(folder.path(), "init no/such/folder.toml");
     assert_eq!(nowhere.code, 1);
-    assert!(nowhere.err.starts_with("tidegate: cannot write no/such/folder.toml: No such file"), "{}", nowhere.err);
+    assert!(
+        nowhere.err.starts_with("tidegate: cannot write no/such/folder.toml: No such file"),
+        "{}",
+        nowhere.err
+    );
 }
 
 #[test]
@@ -90,7 +101,8 @@ fn check_reports_every_problem_as_text_and_json() {
     assert_eq!((bad.code, &*bad.err, &json["ok"]), (2, "", &json!(false)));
     assert_eq!(json["problems"][0]["place"], json!({ "file": "bad.toml", "line": 3, "column": 1 }));
 
-    std::fs::write(folder.path().join("tidegate.json"), r#"{"services":{"a":{"image":"a:1"}}}"#).expect("writable");
+    std::fs::write(folder.path().join("tidegate.json"), r#"{"services":{"a":{"image":"a:1"}}}"#)
+        .expect("writable");
     let good = tidegate(folder.path(), "check --json");
     let json: Value = serde_json::from_str(&good.out).expect("JSON");
     assert_eq!((good.code, json), (0, json!({ "file": "tidegate.json", "ok": true, "services": ["a"] })));
@@ -102,7 +114,11 @@ fn a_missing_file_is_said_with_what_to_do() {
     for line in ["check", "up"] {
         let ran = tidegate(folder.path(), line);
         assert_eq!((ran.code, &*ran.out), (2, ""), "{line}");
-        assert!(ran.err.starts_with("tidegate: there is no tidegate.toml") && ran.err.contains("init"), "{}", ran.err);
+        assert!(
+            ran.err.starts_with("tidegate: there is no tidegate.toml") && ran.err.contains("init"),
+            "{}",
+            ran.err
+        );
     }
     let named = tidegate(folder.path(), "check other.toml");
     assert_eq!(named.code, 2);
@@ -174,7 +190,9 @@ fn a_service_is_explained() {
     let gateway = Gateway::new();
     let explain = gateway.ask("explain api");
     assert_eq!((explain.code, &*explain.err), (0, ""));
-    for part in ["api: ready, 1 of 1 replica", "last failure: api-1-0", "  | out of cheese", "want 1 (demand)"] {
+    for part in
+        ["api: ready, 1 of 1 replica", "last failure: api-1-0", "  | out of cheese", "want 1 (demand)"]
+    {
         assert!(explain.out.contains(part), "{part} in\n{}", explain.out);
     }
     let json: Explanation = serde_json::from_str(&gateway.ask("explain api --json").out).expect("JSON");
@@ -216,7 +234,8 @@ fn load_measures_and_keeps_its_promises() {
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let app = Router::new().route("/", get(|| async { "hello" }).post(|body: String| async { body }));
     let _serving = server.spawn(async { axum::serve(listener, app).await });
-    let load = |rest: &str| tidegate(Path::new("/"), &format!("load {url} --rate 20 --duration 500ms {rest}"));
+    let load =
+        |rest: &str| tidegate(Path::new("/"), &format!("load {url} --rate 20 --duration 500ms {rest}"));
 
     let kept = load("--assert errors<1 p99<30s");
     // A machine that is too busy to send 20 requests per second says so.
@@ -227,7 +246,10 @@ fn load_measures_and_keeps_its_promises() {
     let broken = load("--json --body hello --assert rate>1000");
     let json: Value = serde_json::from_str(&broken.out).expect("JSON and nothing else");
     assert!(matches!(broken.code, 1 | 3), "{}{}", broken.out, broken.err);
-    assert_eq!((&json["requests"], &json["bytes"], &json["thresholds"][0]["pass"]), (&json!(10), &json!(50), &json!(false)));
+    assert_eq!(
+        (&json["requests"], &json["bytes"], &json["thresholds"][0]["pass"]),
+        (&json!(10), &json!(50), &json!(false))
+    );
 
     let wrong = tidegate(Path::new("/"), "load ftp://a/ --rate 1 --duration 1s");
     assert_eq!((wrong.code, &*wrong.out), (2, ""));
@@ -253,10 +275,14 @@ struct Gateway {
 impl Gateway {
     fn new() -> Self {
         let (folder, runtime) = (folder(), Runtime::new().expect("a runtime"));
-        let listener = runtime.block_on(async { tokio::net::UnixListener::bind(socket(&folder)) }).expect("a socket");
+        let listener =
+            runtime.block_on(async { tokio::net::UnixListener::bind(socket(&folder)) }).expect("a socket");
         let routes = Router::new()
             .route("/v1/services", get(|| async { Json([status()]) }))
-            .route("/v1/services/{name}", get(|name| async { known(name, || Json(explanation()).into_response()) }))
+            .route(
+                "/v1/services/{name}",
+                get(|name| async { known(name, || Json(explanation()).into_response()) }),
+            )
             .route("/v1/services/{name}/logs", get(logs))
             .route("/v1/services/{name}/{wish}", post(asked));
         runtime.spawn(async { axum::serve(listener, routes).await });
@@ -281,7 +307,10 @@ fn known(Segment(name): Segment<String>, answer: impl FnOnce() -> Response) -> R
 
 async fn logs(name: Segment<String>, request: axum::extract::RawQuery) -> Response {
     let line = |text: &str| {
-        format!("{}\n", json!({ "replica": "api-1-1", "at": "2030-01-01T00:00:00Z", "stderr": false, "text": text }))
+        format!(
+            "{}\n",
+            json!({ "replica": "api-1-1", "at": "2030-01-01T00:00:00Z", "stderr": false, "text": text })
+        )
     };
     known(name, || format!("{}{}", line(&request.0.unwrap_or_default()), line("second")).into_response())
 }

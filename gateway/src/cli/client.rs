@@ -25,9 +25,7 @@ use crate::control::status::ServiceStatus;
 const PROMPT: Duration = Duration::from_secs(15);
 
 /// Runs a client command on a small runtime of its own.
-pub(super) fn block_on(
-    command: impl Future<Output = anyhow::Result<ExitCode>>,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot make a runtime")?.block_on(command)
 }
@@ -97,7 +95,8 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, error))?;
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context(Self::CUT_OFF)?;
         let mut tasks = JoinSet::new();
         // Whatever breaks it shows at the request or its body too.
@@ -147,14 +146,16 @@ impl Answer {
     /// What the gateway says about an answer that is none.
     async fn refusal(self) -> String {
         let status = self.response.status();
-        self.json::<Refusal>().await.map_or_else(|_| format!("the gateway answered {status}"), |refusal| refusal.error)
+        self.json::<Refusal>()
+            .await
+            .map_or_else(|_| format!("the gateway answered {status}"), |refusal| refusal.error)
     }
 }
 
 async fn prompt<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    timeout(PROMPT, question)
-        .await
-        .unwrap_or_else(|_| Err(anyhow!("the gateway did not answer within {PROMPT:?}; its log says what it does")))
+    timeout(PROMPT, question).await.unwrap_or_else(|_| {
+        Err(anyhow!("the gateway did not answer within {PROMPT:?}; its log says what it does"))
+    })
 }
 
 fn unreachable(socket: &Path, error: io::Error) -> anyhow::Error {
@@ -163,9 +164,9 @@ fn unreachable(socket: &Path, error: io::Error) -> anyhow::Error {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow!(
             "no gateway answers on {path}; is \"tidegate up\" running? (--state or --socket names another)"
         ),
-        io::ErrorKind::PermissionDenied => anyhow!(
-            "no permission to use {path}; ask as the user that the gateway runs as, or as root"
-        ),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("no permission to use {path}; ask as the user that the gateway runs as, or as root")
+        }
         _ => anyhow::Error::new(error).context(format!("cannot connect to {path}")),
     }
 }

@@ -29,7 +29,8 @@ fn find(folder: &Path) -> Option<PathBuf> {
 
 /// The environment's variables; those that are not Unicode are none of ours.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 #[cfg(test)]

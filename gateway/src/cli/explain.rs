@@ -69,7 +69,8 @@ fn summary(status: &ServiceStatus, no_fit: Option<&str>) -> String {
         ("routes", Some(if status.routes.is_empty() { "none".into() } else { status.routes.join(", ") })),
     ];
     let rows = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?]));
-    let head = format!("{}: {}, {ready} of {} wanted ready", status.service, status.state, replicas_of(status.want));
+    let head =
+        format!("{}: {}, {ready} of {} wanted ready", status.service, status.state, replicas_of(status.want));
     block(&head, aligned(rows, &[]).into_iter().map(|line| format!("  {line}")).collect())
 }
 

@@ -33,7 +33,8 @@ pub(super) fn run(args: &Init) -> anyhow::Result<ExitCode> {
         return Err(Misuse(format!("what init writes is TOML; name it {}", toml.display())).into());
     }
     write(file, args.force)?;
-    let config = if file == Path::new(DEFAULT) { String::new() } else { format!(" --config {}", file.display()) };
+    let config =
+        if file == Path::new(DEFAULT) { String::new() } else { format!(" --config {}", file.display()) };
     print(&format!(
         "wrote {}\nnext: set the image of the service in it, then run `tidegate up{config}`\n",
         file.display()
@@ -50,5 +51,6 @@ fn write(path: &Path, force: bool) -> anyhow::Result<()> {
         }
         opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
     };
-    file.write_all(tidegate_config::TEMPLATE.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    file.write_all(tidegate_config::TEMPLATE.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -12,9 +12,9 @@ use anyhow::Context;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidegate_loadtest::{Options, Outcome, Snapshot, Threshold, report::human};
+use tidegate_loadtest::{Options, Outcome, Snapshot, Threshold, report::human, target};
 
-use super::output::{print, print_json};
+use super::output::{Misuse, print, print_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Load {
@@ -63,11 +63,12 @@ pub(super) struct Load {
 
 pub(super) fn run(args: Load) -> anyhow::Result<ExitCode> {
     let options = options(&args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot make a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot make a runtime")?;
     let live = Live::new(args.duration);
     let result = runtime.block_on(Box::pin(tidegate_loadtest::run(options, |snapshot| live.show(&snapshot))));
     live.0.finish_and_clear();
-    let report = result?;
+    let report = result.map_err(blame)?;
     let outcomes: Vec<Outcome> = args.promises.iter().map(|promise| promise.check(&report)).collect();
     if args.json {
         print_json(&report.to_json(&outcomes))?;
@@ -94,6 +95,17 @@ fn options(args: &Load) -> anyhow::Result<Options> {
         seed: args.seed,
         h2c: args.h2c,
     })
+}
+
+/// What was typed wrong is misuse; a name that does not resolve is a failure.
+fn blame(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<target::Invalid>() {
+        Some(target::Invalid::Url { .. } | target::Invalid::Https(_) | target::Invalid::Host(_)) => {
+            let words = error.to_string();
+            error.context(Misuse(words))
+        }
+        Some(target::Invalid::Resolve { .. } | target::Invalid::NoAddress(_)) | None => error,
+    }
 }
 
 /// The text itself, or what the file behind the @ holds.
@@ -129,7 +141,8 @@ struct Live(ProgressBar);
 impl Live {
     fn new(duration: Duration) -> Self {
         let bar = ProgressBar::new(millis(duration));
-        let style = ProgressStyle::with_template("  {bar:24} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("  {bar:24} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         Self(bar)
     }
@@ -147,7 +160,11 @@ fn millis(duration: Duration) -> u64 {
 fn words(snapshot: &Snapshot) -> String {
     let latency = |value: Option<Duration>| value.map_or_else(|| "-".to_owned(), human);
     let Snapshot { rate, in_flight, p50, p99, errors, behind, .. } = *snapshot;
-    let behind = if behind > Duration::from_millis(100) { format!(", {} behind", human(behind)) } else { String::new() };
+    let behind = if behind > Duration::from_millis(100) {
+        format!(", {} behind", human(behind))
+    } else {
+        String::new()
+    };
     format!(
         "{rate:.0}/s, {in_flight} in flight, p50 {}, p99 {}, {errors} errors{behind}",
         latency(p50),
@@ -169,7 +186,8 @@ mod tests {
 
     #[test]
     fn headers_and_rates() {
-        let pair = |text| header(text).map(|(name, value)| format!("{name}={}", value.to_str().expect("text")));
+        let pair =
+            |text| header(text).map(|(name, value)| format!("{name}={}", value.to_str().expect("text")));
         assert_eq!(pair("Accept: a:b"), Ok("accept=a:b".into()));
         assert!(pair("a b:c").is_err() && pair("a:\u{7}").is_err());
         assert_eq!((rate("200/s"), rate("0.5")), (Ok(200.0), Ok(0.5)));

@@ -20,7 +20,9 @@ pub(super) fn set_up(format: LogFormat) -> anyhow::Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
-        LogFormat::Text => registry.with(layer.with_target(false).with_ansi(io::stderr().is_terminal())).try_init()?,
+        LogFormat::Text => {
+            registry.with(layer.with_target(false).with_ansi(io::stderr().is_terminal())).try_init()?
+        }
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init()?,
     }
     Ok(())

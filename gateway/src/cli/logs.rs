@@ -6,11 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use http::Method;
 
-use super::{
-    Gateway,
-    client::Client,
-    output::print,
-};
+use super::{Gateway, client::Client, output::print};
 use crate::admin::logs::ReplicaLine;
 
 #[derive(Debug, Args)]
@@ -40,7 +36,8 @@ pub(super) async fn run(args: Logs) -> anyhow::Result<ExitCode> {
             if args.json {
                 print(&format!("{line}\n"))?;
             } else {
-                let line: ReplicaLine = serde_json::from_str(&line).context("the gateway sent no log line")?;
+                let line: ReplicaLine =
+                    serde_json::from_str(&line).context("the gateway sent no log line")?;
                 print(&text(&line, &mut width))?;
             }
         }
@@ -99,7 +96,8 @@ mod tests {
     #[test]
     fn names_are_aligned() {
         let mut width = 0;
-        for (replica, want) in [("api-1-9", "api-1-9 | x\n"), ("api-1-10", "api-1-10 | x\n"), ("api-1-9", "api-1-9  | x\n")]
+        for (replica, want) in
+            [("api-1-9", "api-1-9 | x\n"), ("api-1-10", "api-1-10 | x\n"), ("api-1-9", "api-1-9  | x\n")]
         {
             let line = LogLine { at: String::new(), stderr: false, text: "x".into() };
             assert_eq!(text(&ReplicaLine { replica: replica.into(), line }, &mut width), want);

@@ -48,7 +48,9 @@ pub(super) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render().to_string();
-        complain(&text.strip_prefix("error: ").map_or_else(|| text.clone(), |rest| format!("tidegate: {rest}")));
+        complain(
+            &text.strip_prefix("error: ").map_or_else(|| text.clone(), |rest| format!("tidegate: {rest}")),
+        );
     } else {
         // Help that nobody reads is no failure.
         let _ = error.print();
@@ -80,7 +82,10 @@ mod tests {
         for (error, words) in [
             (cause(), "file not found"),
             (cause().context("load a.toml"), "load a.toml: file not found"),
-            (cause().context("cannot read a.toml: file not found; make one"), "cannot read a.toml: file not found; make one"),
+            (
+                cause().context("cannot read a.toml: file not found; make one"),
+                "cannot read a.toml: file not found; make one",
+            ),
         ] {
             assert_eq!(chain(&error), words);
         }
