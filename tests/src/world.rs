@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use futures_util::future::join_all;
 use http::Request;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tempfile::TempDir;
@@ -25,8 +26,10 @@ use tidegate_config::{
     Format,
     model::Model,
     name::{ReplicaId, ServiceName},
+    spec::Exit,
 };
 use tidegate_runner::{Runner, scripted::Scripted};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Answer, Body, Session, Wire, empty},
@@ -158,6 +161,11 @@ impl World {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("admin.sock")
+    }
+
+    /// Ends a replica's process.
+    pub fn exit(&self, id: &ReplicaId, code: i64, out_of_memory: bool) {
+        self.runner.exit(id, Exit { code, out_of_memory, message: None });
     }
 
     /// The gateway ends as in a crash; the engine and the replicas go on, and another gateway starts on them.
@@ -314,4 +322,30 @@ pub fn request(method: &str, service: &str, path: &str, body: Body) -> Request<B
 #[must_use]
 pub fn model(text: &str) -> Model {
     tidegate_config::parse(text, Format::Toml).expect("a valid file")
+}
+
+/// Asks for `/` of a service again and again, on `clients` connections at a time, until `change` has come about; tells
+/// what `change` ended with and every answer that was not 200.
+pub async fn under_traffic<T>(
+    world: &World,
+    service: &str,
+    clients: usize,
+    change: impl Future<Output = T>,
+) -> (T, Vec<Answer>) {
+    let over = CancellationToken::new();
+    let client = async || {
+        let (mut session, mut bad) = (world.http1().await, Vec::new());
+        while !over.is_cancelled() {
+            let answer = session.ask(get(service, "/")).await.expect("a whole answer");
+            bad.extend((answer.status != 200).then_some(answer));
+        }
+        bad
+    };
+    let changing = async {
+        let changed = change.await;
+        over.cancel();
+        changed
+    };
+    let (changed, bad) = tokio::join!(changing, join_all((0..clients).map(|_| client())));
+    (changed, bad.into_iter().flatten().collect())
 }

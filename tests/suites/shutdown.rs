@@ -1,1 +1,150 @@
-//! Being written.
+//! The gateway stops: what runs finishes, nothing new begins, and the replicas stay for the next one.
+
+use std::{net::SocketAddr, time::Duration};
+
+use e2e::{
+    client::{Wire, status},
+    eventually::{found, soon},
+    world::{Setup, World, get},
+};
+use tokio::net::TcpStream;
+
+const API: &str = "services.api.image = \"api:1\"";
+
+async fn holding(world: &World) -> Wire {
+    let mut wire = world.wire().await;
+    wire.send("GET /hold HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    world.until_counts("api", 0, 1).await;
+    wire
+}
+
+async fn until_refused(address: SocketAddr) {
+    found("a refused connection", async || match TcpStream::connect(address).await {
+        Err(_) => Ok(()),
+        Ok(_) => Err("connected".into()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_runs_finishes_and_nothing_new_begins() {
+    let world = World::new(API).await;
+    let mut wire = holding(&world).await;
+    let (address, targets) = (world.address, world.targets.clone());
+    let client = async {
+        until_refused(address).await;
+        targets.release();
+        let (head, body) = wire.answer().await.expect("an answer");
+        assert_eq!((status(&head), &body[..]), (200, &b"held"[..]));
+        assert_eq!(wire.rest().await, "", "and the connection ends");
+    };
+    // The drain deadline is longer than the patience of `soon`: it ends because all is done.
+    let ((clean, runner, _), ()) = soon("a stop", async { tokio::join!(world.stop(), client) }).await;
+    assert!(clean);
+    assert_eq!(runner.specs().len(), 1, "the replica stays");
+}
+
+#[tokio::test]
+async fn streams_and_requests_that_wait_finish_too() {
+    let setup = Setup::new(API);
+    setup.runner.start_delay(Duration::from_millis(200));
+    let world = setup.start().await;
+    let mut http2 = world.http2().await;
+    let (address, targets) = (world.address, world.targets.clone());
+    let client = async {
+        let answer = async {
+            let response = http2.send(get("api", "/endless")).await.expect("an answer");
+            e2e::client::Answer::of(response).await.expect("a whole answer")
+        };
+        let release = async {
+            until_refused(address).await;
+            targets.release();
+        };
+        let (answer, ()) = tokio::join!(answer, release);
+        assert_eq!((answer.status, answer.text().as_str()), (200, "begun ended"));
+    };
+    let stop = async {
+        world.until_counts("api", 1, 0).await;
+        world.stop().await
+    };
+    let ((clean, ..), ()) = soon("a stop", async { tokio::join!(stop, client) }).await;
+    assert!(clean);
+}
+
+#[tokio::test]
+async fn connections_without_a_request_do_not_hold_it_up() {
+    let world = World::new(API).await;
+    let (mut used, mut http2, silent) = (world.http1().await, world.http2().await, world.wire().await);
+    for session in [&mut used, &mut http2] {
+        assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+    }
+    let (clean, ..) = soon("a stop", world.stop()).await;
+    assert!(clean);
+    drop((used, http2, silent));
+}
+
+#[tokio::test]
+async fn the_drain_deadline_cuts_what_is_left() {
+    for path in ["/hold", "/upgrade"] {
+        let world = World::new(&format!("gateway.drain = \"100ms\"\n{API}")).await;
+        let mut wire = world.wire().await;
+        let upgrade = "connection: upgrade\r\nupgrade: echo\r\n";
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: api.localhost\r\n{upgrade}\r\n")).await;
+        world.until_counts("api", 0, 1).await;
+        let (clean, runner, _) = soon("a stop", world.stop()).await;
+        assert!(!clean, "{path}: it is said that something was cut off");
+        let rest = wire.rest().await;
+        assert!(!String::from_utf8_lossy(&rest).contains("200 OK"), "{path}");
+        assert_eq!(runner.specs().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_may_end_by_itself() {
+    let world = World::new(API).await;
+    let mut wire = world.wire().await;
+    wire.send("GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert_eq!(status(&wire.head().await.expect("an answer")), 101);
+    let address = world.address;
+    let client = async {
+        until_refused(address).await;
+        wire.send("still there").await;
+        assert_eq!(wire.exactly(11).await, "still there");
+        wire.finish().await;
+        assert_eq!(wire.rest().await, "");
+    };
+    let ((clean, ..), ()) = soon("a stop", async { tokio::join!(world.stop(), client) }).await;
+    assert!(clean);
+}
+
+#[tokio::test]
+async fn the_next_gateway_goes_on_where_this_one_stopped() {
+    let world = World::new(API).await;
+    let before = world.get("api", "/").await.echo().replica;
+    let (clean, runner, targets) = world.stop().await;
+    assert!(clean);
+    let mut setup = Setup::new(API).generation(2);
+    (setup.runner, setup.targets) = (runner, targets);
+    let world = setup.start().await;
+    assert_eq!(world.get("api", "/").await.echo().replica, before);
+    assert_eq!(world.runner.starts(), 1);
+}
+
+#[tokio::test]
+async fn replicas_go_with_it_if_the_file_says_so() {
+    let world = World::new(&format!("gateway.stop_replicas_on_exit = true\n{API}")).await;
+    world.get("api", "/").await;
+    let (clean, runner, _) = world.stop().await;
+    assert!(clean);
+    assert_eq!(runner.specs().len(), 0);
+}
+
+#[tokio::test]
+async fn its_socket_goes_with_it() {
+    let world = World::new(API).await;
+    let socket = world.socket();
+    assert!(socket.exists());
+    let World { app, .. } = world;
+    app.stop().await;
+    assert!(!socket.exists());
+}
