@@ -4,5 +4,6 @@ pub mod client;
 pub mod eventually;
 pub mod origin;
 pub mod process;
+pub mod sim;
 pub mod targets;
 pub mod world;

@@ -95,7 +95,12 @@ pub(super) struct Host {
 pub(super) enum Out {
     Call(HostName, Call),
     List(HostName),
-    Prepare { service: ServiceName, host: HostName, epoch: u64, image: String },
+    Prepare {
+        service: ServiceName,
+        host: HostName,
+        epoch: u64,
+        image: String,
+    },
     Granted(Granted),
     Refused(Vec<RequestId>, &'static str),
     ProbeStart(ReplicaId, u64),
@@ -108,7 +113,12 @@ pub(super) enum Out {
 pub(super) enum Told {
     Said(HostName, runner::Event),
     Listed(HostName, Instant, runner::Result<Vec<Observed>>),
-    Prepared { service: ServiceName, host: HostName, epoch: u64, outcome: runner::Result<Digest> },
+    Prepared {
+        service: ServiceName,
+        host: HostName,
+        epoch: u64,
+        outcome: runner::Result<Digest>,
+    },
     Started(ReplicaId, HostName, runner::Result<()>),
     Ended(ReplicaId, runner::Result<()>),
     Ready(ReplicaId, u64),
@@ -126,8 +136,16 @@ impl Control {
         generation: u64,
         mut seed: impl FnMut() -> u64,
     ) -> Self {
-        let state = |service: Arc<model::Service>| (service.name.clone(), State::new(Front::new(service, now, seed())));
-        let host = |settings: model::Host| Host { settings, up: false, listed: now, starting: 0, waiting: VecDeque::new() };
+        let state = |service: Arc<model::Service>| {
+            (service.name.clone(), State::new(Front::new(service, now, seed())))
+        };
+        let host = |settings: model::Host| Host {
+            settings,
+            up: false,
+            listed: now,
+            starting: 0,
+            waiting: VecDeque::new(),
+        };
         let hosts: Vec<_> = hosts.map(host).collect();
         let out = hosts.iter().map(|host| Out::List(host.settings.name.clone())).collect();
         Self {
@@ -167,7 +185,9 @@ impl Control {
         match told {
             Told::Said(host, event) => self.engine_said(&host, event, now),
             Told::Listed(host, asked, listed) => self.listed(&host, asked, listed, now),
-            Told::Prepared { service, host, epoch, outcome } => self.prepared(&service, &host, epoch, outcome, now),
+            Told::Prepared { service, host, epoch, outcome } => {
+                self.prepared(&service, &host, epoch, outcome, now)
+            }
             Told::Started(id, host, outcome) => self.start_answered(&id, &host, outcome, now),
             Told::Ended(id, outcome) => self.ended(&id, outcome, now),
             Told::Ready(id, prober) => self.ready(&id, prober, now),
@@ -346,7 +366,13 @@ impl State {
 }
 
 impl Member {
-    pub(super) fn new(id: ReplicaId, revision: Revision, host: HostName, slot: SlotKey, now: Instant) -> Self {
+    pub(super) fn new(
+        id: ReplicaId,
+        revision: Revision,
+        host: HostName,
+        slot: SlotKey,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             revision,

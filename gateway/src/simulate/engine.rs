@@ -13,7 +13,10 @@ use tidegate_config::{
 };
 use tidegate_runner::{self as runner, Error, Event, Kind};
 
-use super::{chance::Chance, scenario::{App, EngineModel}};
+use super::{
+    chance::Chance,
+    scenario::{App, EngineModel},
+};
 
 /// A simulated host's engine.
 #[derive(Debug)]
@@ -64,7 +67,8 @@ impl Engine {
 
     /// Whether a connection to the replica is taken.
     pub(super) fn serves(&self, id: &ReplicaId, now: Instant) -> bool {
-        let answers = |c: &Container| c.state == ObservedState::Running && c.ready_at.is_some_and(|at| at <= now);
+        let answers =
+            |c: &Container| c.state == ObservedState::Running && c.ready_at.is_some_and(|at| at <= now);
         self.powered && self.containers.get(id).is_some_and(answers)
     }
 

@@ -37,7 +37,12 @@ impl Front {
         self.settings = settings;
     }
 
-    pub(super) fn enter(&mut self, now: Instant, request: RequestId, notes: &mut Vec<Note>) -> Entry<ReplicaId> {
+    pub(super) fn enter(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        notes: &mut Vec<Note>,
+    ) -> Entry<ReplicaId> {
         let entry = self.gate.enter(now, || request);
         match &entry {
             Entry::Granted(grant) => notes.push(Note::Granted(request, grant.replica.clone())),
@@ -74,7 +79,13 @@ impl Front {
         (note_grants(grants, notes), self.gate.is_drained(held.slot))
     }
 
-    pub(super) fn cancel(&mut self, now: Instant, request: RequestId, ticket: TicketId, notes: &mut Vec<Note>) {
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        ticket: TicketId,
+        notes: &mut Vec<Note>,
+    ) {
         if self.gate.cancel(now, ticket) {
             notes.push(Note::WaitsNoMore(request));
         }
@@ -98,7 +109,12 @@ impl Front {
     }
 
     /// Until when the replica gets nothing.
-    pub(super) fn suspend(&mut self, now: Instant, held: &Grant<ReplicaId>, notes: &mut Vec<Note>) -> Option<Instant> {
+    pub(super) fn suspend(
+        &mut self,
+        now: Instant,
+        held: &Grant<ReplicaId>,
+        notes: &mut Vec<Note>,
+    ) -> Option<Instant> {
         let until = self.gate.suspend(now, held.slot)?;
         notes.push(Note::Suspended(held.replica.clone(), until));
         Some(until)
@@ -108,12 +124,22 @@ impl Front {
         note_grants(self.gate.resume(now), notes)
     }
 
-    pub(super) fn answered(&mut self, now: Instant, held: &Grant<ReplicaId>, notes: &mut Vec<Note>) -> Granted {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        held: &Grant<ReplicaId>,
+        notes: &mut Vec<Note>,
+    ) -> Granted {
         notes.push(Note::Resumed(held.replica.clone()));
         note_grants(self.gate.answered(now, held.slot), notes)
     }
 
-    pub(super) fn close(&mut self, now: Instant, word: &'static str, notes: &mut Vec<Note>) -> Vec<RequestId> {
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        word: &'static str,
+        notes: &mut Vec<Note>,
+    ) -> Vec<RequestId> {
         self.word = word;
         let refused = self.gate.close(now);
         notes.extend(refused.iter().map(|request| Note::WaitsNoMore(*request)));

@@ -36,7 +36,8 @@ impl Control {
     /// The tick's share: engines that were not asked for long, or did not answer, ends that failed, and starts that
     /// nothing is heard of.
     pub(super) fn list_stale_engines(&mut self, now: Instant) {
-        let stale = |host: &&super::control::Host| !host.up || now.saturating_duration_since(host.listed) >= RELIST;
+        let stale =
+            |host: &&super::control::Host| !host.up || now.saturating_duration_since(host.listed) >= RELIST;
         let hosts: Vec<_> = self.hosts.iter().filter(stale).map(|host| host.settings.name.clone()).collect();
         for host in hosts {
             self.list(&host, now);
@@ -61,7 +62,11 @@ impl Control {
             late.extend(state.members.values().filter(unheard).map(|member| (member.id.clone(), deadline)));
         }
         for (id, waited) in late {
-            self.broke(&id, Cause::NotReady { waited, last: "its engine did not tell where it runs".into() }, now);
+            self.broke(
+                &id,
+                Cause::NotReady { waited, last: "its engine did not tell where it runs".into() },
+                now,
+            );
         }
     }
 

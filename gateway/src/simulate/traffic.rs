@@ -136,7 +136,8 @@ impl World {
 
     /// All that ran on this replica breaks off.
     pub(super) fn break_off(&mut self, replica: &ReplicaId) {
-        let runs = |request: &&Request| matches!(&request.stage, Stage::Running(grant) if grant.replica == *replica);
+        let runs =
+            |request: &&Request| matches!(&request.stage, Stage::Running(grant) if grant.replica == *replica);
         let broken: Vec<_> = self.requests.iter().filter(runs).map(|request| request.record.id).collect();
         for id in broken {
             if let Stage::Running(grant) = self.request(id).stage.clone() {
@@ -189,7 +190,8 @@ impl World {
 
     fn fails(&mut self, id: RequestId, held: &Grant<ReplicaId>, failure: Failure) {
         let now = self.now;
-        let (replayable, service) = (self.request(id).arrival.replayable, self.request(id).arrival.service.clone());
+        let (replayable, service) =
+            (self.request(id).arrival.replayable, self.request(id).arrival.service.clone());
         let Some(state) = self.control.states.get_mut(&service) else { return };
         let budget = state.front.retries.retry(now);
         match retry::verdict(failure, replayable, budget) {
@@ -210,7 +212,9 @@ impl World {
     fn swap(&mut self, id: RequestId, held: &Grant<ReplicaId>, service: &ServiceName) {
         let now = self.now;
         let Some(state) = self.control.states.get_mut(service) else { return };
-        let (Some(ticket), granted) = state.front.swap(now, id, held, &mut self.control.notes) else { return };
+        let (Some(ticket), granted) = state.front.swap(now, id, held, &mut self.control.notes) else {
+            return;
+        };
         self.request(id).stage = Stage::Waiting(ticket);
         self.follow(granted);
         if matches!(self.request(id).stage, Stage::Waiting(_)) {

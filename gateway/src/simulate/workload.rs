@@ -48,7 +48,13 @@ pub fn burst(kind: &Kind, at: Duration, number: u32, chance: &mut Chance) -> Vec
 
 /// Independent clients: gaps of chance, `per_second` on average.
 #[must_use]
-pub fn poisson(kind: &Kind, from: Duration, to: Duration, per_second: f64, chance: &mut Chance) -> Vec<Arrival> {
+pub fn poisson(
+    kind: &Kind,
+    from: Duration,
+    to: Duration,
+    per_second: f64,
+    chance: &mut Chance,
+) -> Vec<Arrival> {
     let gap = Span::Exponential(Duration::from_secs(1).div_f64(per_second.max(1e-6)));
     let mut at = from + chance.draw(gap);
     let mut arrivals = Vec::new();

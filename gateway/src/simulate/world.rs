@@ -239,7 +239,9 @@ impl World {
             Event::ProbeLife { life, id, prober, failures } => {
                 (self.probe_life(life, id, prober, failures), "life probe").1
             }
-            Event::Suspect { life, id, failures } => (self.probe_suspect(life, id, failures), "suspect probe").1,
+            Event::Suspect { life, id, failures } => {
+                (self.probe_suspect(life, id, failures), "suspect probe").1
+            }
             Event::Crash(id) => (self.crash(&id), "crash").1,
             Event::Act(act) => (self.act(*act), "act").1,
         }
@@ -267,7 +269,8 @@ impl World {
                     let began = self.now;
                     let deadline = self.control.start_deadline(&id).unwrap_or(began).max(began);
                     let at = self.looks_ready_at(&id).map_or(deadline, |at| at.max(began).min(deadline));
-                    self.timeline.plan(at, Event::ProbeStart { life: self.life, id, prober, began, deadline });
+                    self.timeline
+                        .plan(at, Event::ProbeStart { life: self.life, id, prober, began, deadline });
                 }
                 Out::ProbeLife(id, prober, after) => {
                     let probe = Event::ProbeLife { life: self.life, id, prober, failures: 0 };
@@ -386,7 +389,10 @@ impl World {
     }
 
     fn looks_ready_at(&self, id: &ReplicaId) -> Option<Instant> {
-        self.engines.iter().find_map(|engine| engine.containers.get(id)).and_then(|container| container.ready_at)
+        self.engines
+            .iter()
+            .find_map(|engine| engine.containers.get(id))
+            .and_then(|container| container.ready_at)
     }
 
     fn serves(&self, id: &ReplicaId) -> bool {
@@ -491,7 +497,8 @@ impl World {
 
     fn vanish(&mut self, service: &ServiceName) {
         for id in self.containers_of(service) {
-            let Some(engine) = self.engines.iter_mut().find(|engine| engine.containers.contains_key(&id)) else {
+            let Some(engine) = self.engines.iter_mut().find(|engine| engine.containers.contains_key(&id))
+            else {
                 continue;
             };
             let host = engine.name.clone();
@@ -539,7 +546,8 @@ impl World {
             let Note::Evaluated(evaluation) = note else { continue };
             let Some(figures) = self.figures.get_mut(&evaluation.seen.service.name) else { continue };
             let (want, why) = (evaluation.decision.want, evaluation.decision.reason.label());
-            if figures.decisions.last().is_none_or(|(_, before, reason)| (*before, &**reason) != (want, why)) {
+            if figures.decisions.last().is_none_or(|(_, before, reason)| (*before, &**reason) != (want, why))
+            {
                 figures.decisions.push((at, want, why.to_owned()));
             }
         }

@@ -38,8 +38,10 @@ pub struct Generated {
 pub fn generate(seed: u64) -> Generated {
     let mut chance = Chance::new(seed);
     let tight = chance.happens(0.2);
-    let hosts: Vec<_> = (0..=chance.below(3)).map(|n| (host(n, tight, &mut chance), engine(&mut chance))).collect();
-    let services: Vec<_> = (0..=chance.below(3)).map(|n| (service(n, &mut chance), app(&mut chance))).collect();
+    let hosts: Vec<_> =
+        (0..=chance.below(3)).map(|n| (host(n, tight, &mut chance), engine(&mut chance))).collect();
+    let services: Vec<_> =
+        (0..=chance.below(3)).map(|n| (service(n, &mut chance), app(&mut chance))).collect();
     let mut arrivals = Vec::new();
     let mut acts = Vec::new();
     for (service, _) in &services {
@@ -49,7 +51,10 @@ pub fn generate(seed: u64) -> Generated {
     }
     for (host, _) in &hosts {
         acts.extend(outages(&host.name, &mut chance));
-        acts.push((FAULTS_END, Act::Engine(host.name.clone(), EngineModel::sound(Duration::from_millis(500)))));
+        acts.push((
+            FAULTS_END,
+            Act::Engine(host.name.clone(), EngineModel::sound(Duration::from_millis(500))),
+        ));
     }
     for _ in 0..chance.below(3) {
         acts.push((within_faults(&mut chance), Act::RestartGateway));
@@ -157,7 +162,9 @@ fn load(service: &Service, chance: &mut Chance) -> Vec<Arrival> {
         #[expect(clippy::cast_precision_loss, reason = "less than 20")]
         match chance.below(3) {
             0 => {}
-            1 => arrivals.extend(workload::poisson(&kind, from, until, 0.1 + chance.below(12) as f64, chance)),
+            1 => {
+                arrivals.extend(workload::poisson(&kind, from, until, 0.1 + chance.below(12) as f64, chance))
+            }
             _ => {
                 let number = u32::try_from(chance.below(200)).unwrap_or(0);
                 arrivals.extend(workload::burst(&kind, from, number, chance));

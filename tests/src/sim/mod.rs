@@ -65,7 +65,10 @@ pub fn run_with(
 /// How many requests ended like this.
 #[must_use]
 pub fn ended(world: &World, test: impl Fn(&RequestRecord, &Outcome) -> bool) -> usize {
-    world.requests().filter(|record| record.end.as_ref().is_some_and(|(_, outcome)| test(record, outcome))).count()
+    world
+        .requests()
+        .filter(|record| record.end.as_ref().is_some_and(|(_, outcome)| test(record, outcome)))
+        .count()
 }
 
 /// One step in a few lines.

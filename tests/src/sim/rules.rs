@@ -36,7 +36,9 @@ fn maximum(looked: &Evaluation) -> Check {
     ensure(decision.want <= max, || format!("wants {} of at most {max}", decision.want))?;
     let added = additions(looked);
     let current = seen.replicas.iter().filter(is_live).filter(|r| seen.is_current(r)).count();
-    ensure(added == 0 || current + added <= max as usize, || format!("{current} and {added} more, at most {max}"))
+    ensure(added == 0 || current + added <= max as usize, || {
+        format!("{current} and {added} more, at most {max}")
+    })
 }
 
 /// The last ready replica goes only when nothing runs or waits and it has been idle for long enough, or when somebody
@@ -50,9 +52,13 @@ fn last_replica(looked: &Evaluation) -> Check {
         return Ok(());
     }
     let reason = &decision.reason;
-    ensure(decision.want == 0, || format!("the last ready replica goes although {} are wanted", decision.want))?;
+    ensure(decision.want == 0, || {
+        format!("the last ready replica goes although {} are wanted", decision.want)
+    })?;
     let (queued, in_flight) = (seen.queued(), seen.in_flight());
-    ensure(queued + in_flight == 0, || format!("the last one goes, {queued} wait, {in_flight} run: {reason}"))?;
+    ensure(queued + in_flight == 0, || {
+        format!("the last one goes, {queued} wait, {in_flight} run: {reason}")
+    })?;
     let asked = seen.asked.sleep.is_some();
     let idle_since = seen.idle_since().map_or(seen.now, |since| since.max(seen.gateway_started));
     let idle = match seen.service.scaling.idle {
@@ -99,7 +105,11 @@ fn waiters_get_a_start(looked: &Evaluation, failed: Option<Instant>) -> Check {
     let possible = seen.hosts.iter().any(|host| takes_one_more(seen, host));
     let held_back = failed.is_some_and(|at| seen.now < at + BACK_OFF);
     ensure(additions(looked) > 0 || !possible || held_back, || {
-        format!("{} wait, nothing is on its way, and nothing is started: {:?}", seen.queued(), looked.decision)
+        format!(
+            "{} wait, nothing is on its way, and nothing is started: {:?}",
+            seen.queued(),
+            looked.decision
+        )
     })
 }
 

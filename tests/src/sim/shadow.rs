@@ -70,14 +70,23 @@ impl Shadow {
         u32::try_from(self.running.values().filter(|on| *on == replica).count()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn phase(&mut self, id: &ReplicaId, from: Option<&Phase>, to: &Phase, drain: Duration, now: Instant) -> Check {
+    pub(super) fn phase(
+        &mut self,
+        id: &ReplicaId,
+        from: Option<&Phase>,
+        to: &Phase,
+        drain: Duration,
+        now: Instant,
+    ) -> Check {
         let known = self.phases.get(id);
         ensure(known.map(|(phase, _)| phase) == from, || format!("{id} was {known:?}, not {from:?}"))?;
         if let (Some((Phase::Draining, since)), Phase::Stopping) = (known, to) {
             let left = self.in_flight(id);
             ensure(left == 0 || *since + drain <= now, || format!("{id} is stopped with {left} requests"))?;
         }
-        ensure(!(from == Some(&Phase::Ready) && *to == Phase::Stopping), || format!("{id} is stopped undrained"))?;
+        ensure(!(from == Some(&Phase::Ready) && *to == Phase::Stopping), || {
+            format!("{id} is stopped undrained")
+        })?;
         if *to == Phase::Gone {
             self.phases.remove(id);
         } else {
@@ -121,7 +130,9 @@ impl Shadow {
 
     pub(super) fn granted(&mut self, request: RequestId, replica: &ReplicaId, now: Instant) -> Check {
         let phase = self.phases.get(replica).map(|(phase, _)| phase);
-        ensure(phase == Some(&Phase::Ready), || format!("{request:?} is sent to {replica}, which is {phase:?}"))?;
+        ensure(phase == Some(&Phase::Ready), || {
+            format!("{request:?} is sent to {replica}, which is {phase:?}")
+        })?;
         let running = self.in_flight(replica);
         let slot = self.slots.get(replica);
         ensure(slot.is_some_and(|slot| running < slot.capacity), || {
@@ -139,17 +150,23 @@ impl Shadow {
         let held = self.running.remove(&request);
         self.swapping = Some(request);
         self.level(now);
-        ensure(held.as_ref() == Some(replica), || format!("{request:?} gives back {replica} but held {held:?}"))
+        ensure(held.as_ref() == Some(replica), || {
+            format!("{request:?} gives back {replica} but held {held:?}")
+        })
     }
 
     /// What holds between two events.
     pub(super) fn at_rest(&mut self, counts: (u32, u32), now: Instant) -> Check {
         self.swapping = None;
         let own = (count(self.queue.len()), count(self.running.len()));
-        ensure(counts == own, || format!("the gate counts {counts:?} (waiting, running), there are {own:?}"))?;
+        ensure(counts == own, || {
+            format!("the gate counts {counts:?} (waiting, running), there are {own:?}")
+        })?;
         for (id, slot) in &self.slots {
             let phase = self.phases.get(id).map(|(phase, _)| phase);
-            ensure(slot.capacity == 0 || phase == Some(&Phase::Ready), || format!("{id} has slots and is {phase:?}"))?;
+            ensure(slot.capacity == 0 || phase == Some(&Phase::Ready), || {
+                format!("{id} has slots and is {phase:?}")
+            })?;
         }
         if self.queue.is_empty() {
             return Ok(());
@@ -167,10 +184,14 @@ impl Shadow {
     pub(super) fn seen(&mut self, seen: &Snapshot) -> Check {
         let own = (count(self.queue.len()), count(self.running.len()));
         let counts = (seen.queued(), seen.in_flight());
-        ensure(counts == own, || format!("a decision sees {counts:?} (waiting, running), there are {own:?}"))?;
+        ensure(counts == own, || {
+            format!("a decision sees {counts:?} (waiting, running), there are {own:?}")
+        })?;
         for replica in &seen.replicas {
             let known = self.phases.get(&replica.id).map(|(phase, _)| phase);
-            ensure(known == Some(&replica.phase), || format!("{} seen as {:?}, is {known:?}", replica.id, replica.phase))?;
+            ensure(known == Some(&replica.phase), || {
+                format!("{} seen as {:?}, is {known:?}", replica.id, replica.phase)
+            })?;
             if self.slots.contains_key(&replica.id) {
                 let (found, right) = (replica.in_flight, self.in_flight(&replica.id));
                 ensure(found == right, || format!("{} seen with {found}, runs {right}", replica.id))?;
