@@ -135,13 +135,15 @@ impl Draft {
         }
     }
 
-    /// A wake brings at least the initial replicas, and they stay until all of them have been ready once.
+    /// A wake brings at least the initial replicas, and they stay until all of them have been ready once, or until
+    /// nobody has come for a stable window: there may be no room for all of them.
     fn apply_wakes(&mut self, memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
         let scaling = &seen.service.scaling;
         let initial = scaling.initial.max(1);
         let queued = seen.queued();
         let woken = queued > 0 && counts.live == 0;
-        let over = counts.ready_current >= initial.min(scaling.max) || self.want == 0;
+        let forgotten = seen.idle_since().is_some_and(|since| since + scaling.stable_window <= seen.now);
+        let over = counts.ready_current >= initial.min(scaling.max) || self.want == 0 || forgotten;
         memory.waking = woken || (memory.waking && !over);
         if woken {
             // The wake is the news, also where the policy wants as many.
@@ -445,6 +447,18 @@ mod tests {
         story.load(0, 140).tick(140.0, 2, "demand");
         story.seen.demand[0].samples = vec![700.0];
         story.expect(2, "demand").tick(700.0, 10, "surge");
+    }
+
+    #[test]
+    fn a_wake_whose_initial_replicas_find_no_room_ends_with_its_visitors() {
+        let mut story = Story::new(|s| (s.initial, s.idle) = (3, Idle::Kpa));
+        story.load(1, 0).expect(3, "wake");
+        story = story.with(2, &Phase::Ready);
+        story.load(0, 1).tick(1.0, 3, "waking");
+        story.load(0, 0).seen.demand[0].idle_since = Some(story.seen.now);
+        story.after(56).tick(0.0, 3, "waking");
+        let after_a_window = story.after(2).decide();
+        assert_ne!(after_a_window.reason.label(), "waking", "{}", after_a_window.reason);
     }
 
     #[test]
