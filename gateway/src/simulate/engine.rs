@@ -41,7 +41,7 @@ pub(super) struct Container {
 /// A call of the control loop's, of those that end with an answer about a replica.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
-    Start(StartSpec),
+    Start(Box<StartSpec>),
     Stop(ReplicaId),
     Remove(ReplicaId),
 }

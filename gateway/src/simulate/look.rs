@@ -150,7 +150,7 @@ impl Control {
         {
             host.starting += 1;
             self.notes.push(Note::Called(name.clone(), "start", Some(spec.id.clone())));
-            self.out.push_back(Out::Call(name.clone(), Call::Start(spec)));
+            self.out.push_back(Out::Call(name.clone(), Call::Start(Box::new(spec))));
         }
     }
 

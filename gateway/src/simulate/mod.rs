@@ -5,11 +5,13 @@
 //! [`Note`](record::Note)s, and at the end what became of every request. Same scenario, same run.
 //! Absent: checks (who drives it has them), sockets, tasks, the real clock but for one origin.
 
+mod acts;
 pub mod chance;
 mod control;
 mod engine;
 mod front;
 mod look;
+mod probes;
 mod reconcile;
 pub mod record;
 pub mod scenario;

@@ -31,10 +31,6 @@ const REFUSED: Duration = Duration::from_millis(1);
 /// How late the control loop answers its bell.
 const BUSY: Span = Span::Between(Duration::ZERO, Duration::from_millis(2));
 
-/// A replica that did not take a connection gets this many probes in quick succession before it is given up.
-const SUSPECT_PROBES: u32 = 3;
-const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
-
 /// The simulated world.
 #[derive(Debug)]
 pub struct World {
@@ -42,14 +38,14 @@ pub struct World {
     pub(super) now: Instant,
     /// Which run of the gateway it is; what earlier ones asked for is answered to nobody.
     pub(super) life: u64,
-    chance: Chance,
+    pub(super) chance: Chance,
     pub(super) timeline: Timeline<Event>,
     pub(super) control: Control,
     pub(super) engines: Vec<Engine>,
-    apps: BTreeMap<ServiceName, App>,
+    pub(super) apps: BTreeMap<ServiceName, App>,
     pub(super) requests: Vec<Request>,
-    rung: BTreeSet<ServiceName>,
-    suspects: BTreeSet<ReplicaId>,
+    pub(super) rung: BTreeSet<ServiceName>,
+    pub(super) suspects: BTreeSet<ReplicaId>,
     figures: BTreeMap<ServiceName, Figures>,
 }
 
@@ -326,7 +322,7 @@ impl World {
         self.apps.get(call.id().service()).copied().unwrap_or_else(|| App::sound(Duration::ZERO))
     }
 
-    fn runs_no_more(&mut self, id: &ReplicaId, born: Instant) {
+    pub(super) fn runs_no_more(&mut self, id: &ReplicaId, born: Instant) {
         self.control.notes.push(Note::Container(id.clone(), false));
         if let Some(figures) = self.figures.get_mut(id.service()) {
             figures.replica_seconds += (self.now - born).as_secs_f64();
@@ -335,7 +331,7 @@ impl World {
     }
 
     /// The engine says something; it may be lost, late, or said twice.
-    fn say(&mut self, host: &HostName, event: Said) {
+    pub(super) fn say(&mut self, host: &HostName, event: Said) {
         let (now, life) = (self.now, self.life);
         let Some((engine, chance)) = self.engine(host) else { return };
         if !engine.is_up() {
@@ -353,7 +349,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, life: u64, told: Told) {
+    pub(super) fn tell(&mut self, life: u64, told: Told) {
         if life == self.life {
             self.control.take(told, self.now);
         }
@@ -388,58 +384,7 @@ impl World {
         }
     }
 
-    fn looks_ready_at(&self, id: &ReplicaId) -> Option<Instant> {
-        self.engines
-            .iter()
-            .find_map(|engine| engine.containers.get(id))
-            .and_then(|container| container.ready_at)
-    }
-
-    fn serves(&self, id: &ReplicaId) -> bool {
-        self.engines.iter().any(|engine| engine.serves(id, self.now))
-    }
-
-    fn probe_start(&mut self, life: u64, id: ReplicaId, prober: u64, began: Instant, deadline: Instant) {
-        if life != self.life || !self.control.is_probed_by(&id, prober) {
-            return;
-        }
-        if self.serves(&id) {
-            self.tell(life, Told::Ready(id, prober));
-        } else if self.now < deadline {
-            self.timeline.plan(deadline, Event::ProbeStart { life, id, prober, began, deadline });
-        } else {
-            self.tell(life, Told::NotReady(id, prober, self.now - began));
-        }
-    }
-
-    fn probe_life(&mut self, life: u64, id: ReplicaId, prober: u64, failures: u32) {
-        if life != self.life || !self.control.is_probed_by(&id, prober) {
-            return;
-        }
-        let Some(state) = self.control.states.get(id.service()) else { return };
-        let health = &state.front.settings.health;
-        let (interval, most) = (health.interval, health.failures);
-        let failures = if self.serves(&id) { 0 } else { failures + 1 };
-        if failures >= most {
-            self.tell(life, Told::Unhealthy(id, prober));
-        } else {
-            self.timeline.plan(self.now + interval, Event::ProbeLife { life, id, prober, failures });
-        }
-    }
-
-    fn probe_suspect(&mut self, life: u64, id: ReplicaId, failures: u32) {
-        if life != self.life || self.serves(&id) {
-            return;
-        }
-        let failures = failures + 1;
-        if failures >= SUSPECT_PROBES {
-            self.tell(life, Told::Suspected(id));
-        } else {
-            self.timeline.plan(self.now + SUSPECT_PAUSE, Event::Suspect { life, id, failures });
-        }
-    }
-
-    fn crash(&mut self, id: &ReplicaId) {
+    pub(super) fn crash(&mut self, id: &ReplicaId) {
         let host = self.engines.iter_mut().find_map(|engine| Some((engine.name.clone(), engine.crash(id)?)));
         if let Some((host, (born, event))) = host {
             self.runs_no_more(id, born);
@@ -447,95 +392,7 @@ impl World {
         }
     }
 
-    fn act(&mut self, act: Act) {
-        let now = self.now;
-        self.control.notes.push(Note::Acted(format!("{act:?}").chars().take(100).collect()));
-        match act {
-            Act::Engine(host, model) => {
-                if let Some((engine, _)) = self.engine(&host) {
-                    engine.model = model;
-                }
-            }
-            Act::App(service, app) => drop(self.apps.insert(service, app)),
-            Act::Answers(host, answers) => {
-                if let Some((engine, _)) = self.engine(&host) {
-                    engine.answers = answers;
-                }
-                self.say(&host, Said::Resync);
-            }
-            Act::Power(host, powered) => self.power(&host, powered),
-            Act::Settings(service) => self.control.change(&service, now),
-            Act::Crash(service) => {
-                for id in self.containers_of(&service) {
-                    self.crash(&id);
-                }
-            }
-            Act::Vanish(service) => self.vanish(&service),
-            Act::Wake(service) => self.ask(&service, |asked| asked.wake = Some(now)),
-            Act::Sleep(service) => self.ask(&service, |asked| asked.sleep = Some(now)),
-            Act::Restart(service) => self.ask(&service, |asked| asked.restart = Some(now)),
-            Act::RestartGateway => self.restart_gateway(),
-        }
-    }
-
-    fn ask(&mut self, service: &ServiceName, change: impl FnOnce(&mut tidegate_autoscaler::snapshot::Asked)) {
-        if let Some(state) = self.control.states.get_mut(service) {
-            change(&mut state.asked);
-            self.control.evaluate(service, self.now, false);
-        }
-    }
-
-    fn power(&mut self, host: &HostName, powered: bool) {
-        let Some((engine, _)) = self.engine(host) else { return };
-        engine.powered = powered;
-        let ids: Vec<ReplicaId> = engine.containers.keys().cloned().collect();
-        for id in ids {
-            self.crash(&id);
-        }
-        self.say(host, Said::Resync);
-    }
-
-    fn vanish(&mut self, service: &ServiceName) {
-        for id in self.containers_of(service) {
-            let Some(engine) = self.engines.iter_mut().find(|engine| engine.containers.contains_key(&id))
-            else {
-                continue;
-            };
-            let host = engine.name.clone();
-            let crashed = engine.crash(&id);
-            engine.containers.remove(&id);
-            if let Some((born, exited)) = crashed {
-                self.runs_no_more(&id, born);
-                self.say(&host, exited);
-            }
-            self.say(&host, Said::Gone(id));
-        }
-    }
-
-    fn containers_of(&self, service: &ServiceName) -> Vec<ReplicaId> {
-        self.containers().filter(|id| id.service() == service).cloned().collect()
-    }
-
-    fn restart_gateway(&mut self) {
-        self.lose_all();
-        self.life += 1;
-        self.rung.clear();
-        self.suspects.clear();
-        let settings: Vec<_> =
-            self.control.states.values().map(|state| Arc::clone(&state.front.settings)).collect();
-        let hosts: Vec<_> = self.control.hosts.iter().map(|host| host.settings.clone()).collect();
-        let generation = self.control.generation + 1;
-        let chance = &mut self.chance;
-        let mut control = Control::new(settings.into_iter(), hosts.into_iter(), self.now, generation, || {
-            chance.below(u64::MAX)
-        });
-        let mut notes = std::mem::take(&mut self.control.notes);
-        notes.append(&mut control.notes);
-        control.notes = notes;
-        self.control = control;
-    }
-
-    fn engine(&mut self, host: &HostName) -> Option<(&mut Engine, &mut Chance)> {
+    pub(super) fn engine(&mut self, host: &HostName) -> Option<(&mut Engine, &mut Chance)> {
         let engine = self.engines.iter_mut().find(|engine| engine.name == *host)?;
         Some((engine, &mut self.chance))
     }
