@@ -133,6 +133,7 @@ impl Control {
             }
         }
         self.evaluate(id.service(), false);
+        self.room_freed();
     }
 
     /// The engine has it no more.

@@ -235,6 +235,8 @@ impl Control {
             state.memory = memory;
             let planned = plan(&decision, &seen);
             state.no_fit = planned.no_fit.as_ref().map(ToString::to_string);
+            state.image_on_its_way =
+                planned.no_fit.is_some_and(|no_fit| no_fit.hosts.iter().any(|(_, misfit)| misfit.is_image()));
             state.note(&decision);
             publish::gate(state, &decision);
             let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
@@ -293,6 +295,7 @@ impl Control {
             runner::Event::Gone(id) => {
                 if self.advance(&id, replica::Event::Removed) {
                     self.evaluate(id.service(), false);
+                    self.room_freed();
                 }
             }
             runner::Event::Resync => self.list(host),
@@ -341,6 +344,15 @@ impl Control {
         state.answer_waiters();
         if state.leaving && state.members.is_empty() {
             self.states.remove(name);
+        }
+    }
+
+    /// A replica has gone: services that fitted nowhere may fit now.
+    fn room_freed(&mut self) {
+        let short = |state: &State| state.no_fit.is_some() || state.refused.is_some();
+        let names: Vec<_> = self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.evaluate(&name, false);
         }
     }
 

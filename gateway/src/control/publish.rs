@@ -155,7 +155,7 @@ impl State {
             let mut ready = members.values().filter(|member| member.phase == Phase::Ready).peekable();
             ready.peek().is_some() && ready.all(|member| since.is_none_or(|since| member.started >= since))
         };
-        let failing = refused.is_some() || no_fit.is_some();
+        let failing = refused.is_some() || (no_fit.is_some() && !self.image_on_its_way);
         let cause = || {
             let failure = last_failure.as_ref().map(|failure| failure.cause.clone());
             no_fit.clone().or(failure).or(refused.clone()).unwrap_or_else(|| "it cannot be started".into())

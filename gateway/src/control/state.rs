@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) again_at: Option<Instant>,
     /// Why it fits on no host, if it does not.
     pub(crate) no_fit: Option<String>,
+    /// Whether that is only for want of an image that is being looked for.
+    pub(crate) image_on_its_way: bool,
     pub(crate) last_failure: Option<LastFailure>,
     pub(crate) waiters: Vec<Waiter>,
     /// Taken out of the file: it goes when its last replica has gone.
@@ -57,6 +59,7 @@ impl State {
             refused: None,
             again_at: None,
             no_fit: None,
+            image_on_its_way: false,
             last_failure: None,
             waiters: Vec::new(),
             leaving: false,
