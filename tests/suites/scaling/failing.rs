@@ -36,8 +36,8 @@ async fn a_replica_that_ends_is_replaced_without_a_client_noticing() {
 
 #[tokio::test]
 async fn the_cause_of_an_end_is_named() {
-    let world = World::new(ASLEEP).await;
     for (code, out_of_memory, words) in [(3, false, "exit code 3"), (137, true, "out of memory")] {
+        let world = World::new(ASLEEP).await;
         let id = world.wake("api").await.remove(0);
         world.exit(&id, code, out_of_memory);
         let failure = found("a failure", async || {
@@ -46,7 +46,6 @@ async fn the_cause_of_an_end_is_named() {
         })
         .await;
         assert!(failure.cause.contains(words), "{failure:?}");
-        world.until("api", |status| status.replicas.is_empty()).await;
     }
 }
 
