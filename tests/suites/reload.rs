@@ -75,7 +75,8 @@ async fn a_new_revision_that_does_not_start_leaves_the_old_one_serving() {
         let told = async {
             found("a cause", async || {
                 let explained = world.explain("api").await;
-                let failed = explained.last_failure.is_some() || explained.status.reason.contains("no such image");
+                let failed =
+                    explained.last_failure.is_some() || explained.status.reason.contains("no such image");
                 if failed { Ok(()) } else { Err(format!("{explained:?}")) }
             })
             .await;
@@ -124,7 +125,8 @@ async fn a_lower_limit_holds_for_the_next_request() {
 
 #[tokio::test]
 async fn services_come_and_go() {
-    let both = api("api:1", 1, "") + "[services.new]\nimage = \"new:1\"\nroutes = [{ host = \"new.localhost\" }]\n";
+    let both =
+        api("api:1", 1, "") + "[services.new]\nimage = \"new:1\"\nroutes = [{ host = \"new.localhost\" }]\n";
     let world = world(&api("api:1", 1, "")).await;
     let kept = world.wake("api").await;
     assert_eq!(world.get("new", "/").await.refusal(), (404, "no_route".into()));
@@ -164,7 +166,9 @@ async fn services_come_and_go() {
 async fn a_bad_file_changes_nothing() {
     let world = world(&api("api:1", 1, "")).await;
     let ids = world.wake("api").await;
-    for bad in ["not TOML", "[services.api]\nimage = 7\n", "[services.other]\nimage = \"x:1\"\nrouts = []\n", ""] {
+    for bad in
+        ["not TOML", "[services.api]\nimage = 7\n", "[services.other]\nimage = \"x:1\"\nrouts = []\n", ""]
+    {
         let before = world.metric("tidegate_reloads_total", &["bad"]);
         world.write(bad);
         if bad.is_empty() {
@@ -176,8 +180,13 @@ async fn a_bad_file_changes_nothing() {
             if now > before { Ok(()) } else { Err(now.to_string()) }
         })
         .await;
-        let echo = world.ask(request("GET", "api", "/", e2e::client::empty())).await.expect("an answer").echo();
-        assert_eq!((echo.replica.as_str(), echo.variable.as_deref()), (&*ids[0].to_string(), Some("1")), "{bad:?}");
+        let echo =
+            world.ask(request("GET", "api", "/", e2e::client::empty())).await.expect("an answer").echo();
+        assert_eq!(
+            (echo.replica.as_str(), echo.variable.as_deref()),
+            (&*ids[0].to_string(), Some("1")),
+            "{bad:?}"
+        );
     }
     world.write(&api("api:1", 2, ""));
     until_version(&world, "2").await;

@@ -103,7 +103,8 @@ async fn the_drain_deadline_cuts_what_is_left() {
 async fn a_tunnel_may_end_by_itself() {
     let world = World::new(API).await;
     let mut wire = world.wire().await;
-    wire.send("GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    wire.send("GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .await;
     assert_eq!(status(&wire.head().await.expect("an answer")), 101);
     let address = world.address;
     let client = async {

@@ -1,9 +1,6 @@
 //! Where one request ends and the next begins: the gateway and the replica must never disagree.
 
-use e2e::{
-    client::status,
-    world::World,
-};
+use e2e::{client::status, world::World};
 
 const API: &str = r#"services.api.image = "api:1""#;
 
@@ -13,7 +10,8 @@ const HIDDEN: &str = "GET /smuggled HTTP/1.1\r\nhost: api.localhost\r\n\r\n";
 /// Sends a POST with these fields and this body, then [`HIDDEN`], and tells the status codes that came back.
 async fn codes(world: &World, version: &str, fields: &str, body: &str) -> Vec<u16> {
     let mut wire = world.wire().await;
-    wire.send(format!("POST /first HTTP/{version}\r\nhost: api.localhost\r\n{fields}\r\n\r\n{body}{HIDDEN}")).await;
+    wire.send(format!("POST /first HTTP/{version}\r\nhost: api.localhost\r\n{fields}\r\n\r\n{body}{HIDDEN}"))
+        .await;
     wire.finish().await;
     let said = String::from_utf8_lossy(&wire.rest().await).into_owned();
     said.lines().filter(|line| line.starts_with("HTTP/1.")).map(status).collect()

@@ -168,7 +168,8 @@ async fn one_connection_may_carry_many_requests_that_wait() {
         world.targets.release();
     };
     let (answers, ()) = soon("four answers", async { tokio::join!(join_all(answers), check) }).await;
-    let codes: Vec<u16> = answers.into_iter().map(|answer: hyper::Result<Answer>| answer.expect("one").status).collect();
+    let codes: Vec<u16> =
+        answers.into_iter().map(|answer: hyper::Result<Answer>| answer.expect("one").status).collect();
     assert_eq!(codes, [200; 4]);
     drop::<Session>(session);
 }

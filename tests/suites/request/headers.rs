@@ -60,7 +60,9 @@ async fn hop_by_hop_fields_of_responses_end_at_the_gateway() {
     let world = World::new(API).await;
     let answer: Answer = world.get("api", "/hop").await;
     assert_eq!((answer.text().as_str(), answer.header("x-kept")), ("hop", Some("1")));
-    for gone in ["connection", "x-secret", "keep-alive", "proxy-authenticate", "x-tidegate-cold", "server-timing"] {
+    for gone in
+        ["connection", "x-secret", "keep-alive", "proxy-authenticate", "x-tidegate-cold", "server-timing"]
+    {
         assert_eq!(answer.header(gone), None, "{gone}");
     }
 }

@@ -89,7 +89,9 @@ async fn a_client_that_expects_it_is_told_to_continue() {
 #[tokio::test]
 async fn a_connection_that_is_to_be_closed_is_closed() {
     let world = World::new(API).await;
-    for request in [head("GET", "/", "connection: close\r\n"), "GET / HTTP/1.0\r\nhost: api.localhost\r\n\r\n".into()] {
+    for request in
+        [head("GET", "/", "connection: close\r\n"), "GET / HTTP/1.0\r\nhost: api.localhost\r\n\r\n".into()]
+    {
         let mut wire = world.wire().await;
         wire.send(request).await;
         wire.answer().await.expect("an answer");
@@ -103,7 +105,8 @@ async fn bodies_arrive_whole() {
     for size in [0, 1, 64 << 10, (64 << 10) + 1, 3 << 20] {
         for method in ["POST", "PUT"] {
             let body = "x".repeat(size);
-            let echo = world.ask(request(method, "api", "/", full(body.clone()))).await.expect("an answer").echo();
+            let echo =
+                world.ask(request(method, "api", "/", full(body.clone()))).await.expect("an answer").echo();
             assert!(echo.body == body, "{method} {size}: {} arrived", echo.body.len());
         }
     }

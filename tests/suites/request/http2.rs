@@ -59,7 +59,8 @@ async fn many_streams_of_one_connection_go_side_by_side() {
         let session = world.http2().await;
         let mut shares: Vec<_> = (0..100).map(|_| session.share()).collect();
         let answers = join_all(shares.iter_mut().map(|share| share.ask(get(service, "/")))).await;
-        let good = answers.into_iter().filter(|answer| answer.as_ref().is_ok_and(|a| a.status == 200)).count();
+        let good =
+            answers.into_iter().filter(|answer| answer.as_ref().is_ok_and(|a| a.status == 200)).count();
         assert_eq!(good, 100, "{service}");
     }
 }
@@ -79,7 +80,8 @@ async fn trailers_pass_both_ways() {
             frames.send(Frame::data("data".into())).await.expect("a body that is read");
             frames.send(Frame::trailers(trailers)).await.expect("a body that is read");
             drop(frames);
-            let body = session.send(sent).await.expect("an answer").into_body().collect().await.expect("a body");
+            let body =
+                session.send(sent).await.expect("an answer").into_body().collect().await.expect("a body");
             let check = body.trailers().and_then(|trailers| trailers.get("x-check")).cloned();
             assert_eq!(check.as_ref().map(|value| value.as_bytes()), Some(&b"sum"[..]), "{service}");
             assert_eq!(body.to_bytes(), "data");

@@ -59,6 +59,28 @@ async fn a_replica_that_refuses_connections_is_replaced_without_a_client_noticin
     }
 }
 
+#[tokio::test]
+async fn the_only_replica_may_go_and_those_who_come_wait_for_the_next() {
+    let world = World::new(ONE).await;
+    let gone = world.wake("api").await.remove(0);
+    world.targets.deafen(&gone);
+    for method in ["GET", "POST"] {
+        let echo = world.ask(request(method, "api", "/", full("body"))).await.expect("an answer").echo();
+        assert_ne!(echo.replica, gone.to_string(), "{method}");
+    }
+    assert_eq!(world.runner.starts(), 2);
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_answer_is_not_waited_for_for_ever() {
+    let world = World::new(&format!("{ONE}\nupstream = {{ first_byte_timeout = \"100ms\" }}")).await;
+    let late = world.get("api", "/hold").await;
+    assert_eq!(late.refusal(), (504, "upstream_timeout".into()));
+    assert_eq!(world.targets.paths(), ["/hold"], "it may be at work: nothing is sent twice");
+    world.until_counts("api", 0, 0).await;
+    assert_eq!(world.get("api", "/").await.status, 200);
+}
+
 /// A server that reads requests and does with each what `answer` says; the number is counted over all connections.
 fn scripted(answer: fn(usize) -> Reply) -> (Behaviour, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));

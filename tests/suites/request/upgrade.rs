@@ -15,7 +15,8 @@ const API: &str = r#"
     scaling = { idle = "50ms" }
 "#;
 
-const ASK: &str = "GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+const ASK: &str =
+    "GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
 
 async fn tunnel(world: &World) -> Wire {
     let mut wire = world.wire().await;
@@ -48,7 +49,10 @@ async fn two_hundred_one_after_another_lose_nothing() {
     let server = Behaviour::raw(|stream| async move {
         let mut wire = Wire::accepted(stream);
         while wire.head().await.is_some() {
-            wire.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello").await;
+            wire.send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello",
+            )
+            .await;
             let said = wire.exactly(2).await;
             wire.send(said).await;
             wire.finish().await;

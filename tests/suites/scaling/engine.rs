@@ -30,7 +30,10 @@ async fn a_new_gateway_takes_over_what_runs() {
 
 #[tokio::test]
 async fn what_was_adopted_falls_asleep_and_wakes_like_any_other() {
-    let world = World::new("services.api = { image = \"api:1\", scaling = { idle = \"50ms\", stable_window = \"6s\" } }").await;
+    let world = World::new(
+        "services.api = { image = \"api:1\", scaling = { idle = \"50ms\", stable_window = \"6s\" } }",
+    )
+    .await;
     world.get("api", "/").await;
     let world = world.crash_and_start().await;
     world.control().sleep(name("api")).await.expect("a control loop").expect("it sleeps");
@@ -110,7 +113,11 @@ async fn replicas_that_vanish_unheard_are_replaced_after_a_look() {
             _ => world.runner.lose(&id),
         }
         world.runner.tell(Event::Resync);
-        world.until("api", |status| status.replicas.iter().any(|r| r.phase == "ready" && r.id != id.to_string())).await;
+        world
+            .until("api", |status| {
+                status.replicas.iter().any(|r| r.phase == "ready" && r.id != id.to_string())
+            })
+            .await;
         assert_eq!(world.get("api", "/").await.status, 200, "{how}");
     }
 }

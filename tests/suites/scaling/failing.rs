@@ -77,8 +77,16 @@ async fn a_crash_loop_refuses_with_a_reason_and_is_not_fed_by_requests() {
     };
     let wait: u64 = looping.header("retry-after").and_then(|s| s.parse().ok()).expect("a number of seconds");
     assert!((1..=2).contains(&wait), "{wait}");
-    assert!(looping.problem()["detail"].as_str().is_some_and(|s| s.contains("exit code 7")), "{}", looping.text());
-    assert!(asked > 10 && world.runner.starts() <= 3, "{} starts for {asked} requests", world.runner.starts());
+    assert!(
+        looping.problem()["detail"].as_str().is_some_and(|s| s.contains("exit code 7")),
+        "{}",
+        looping.text()
+    );
+    assert!(
+        asked > 10 && world.runner.starts() <= 3,
+        "{} starts for {asked} requests",
+        world.runner.starts()
+    );
     for _ in 0..100 {
         assert_eq!(world.get("api", "/").await.status, 503);
     }

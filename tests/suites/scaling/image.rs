@@ -7,7 +7,8 @@ use e2e::{
 use tidegate_runner::Kind;
 
 fn setup(hold: &str, missing: Option<Kind>) -> Setup {
-    let setup = Setup::new(&format!("services.api = {{ image = \"api:1\", scaling = {{ hold = \"{hold}\" }} }}"));
+    let setup =
+        Setup::new(&format!("services.api = {{ image = \"api:1\", scaling = {{ hold = \"{hold}\" }} }}"));
     if let Some(kind) = missing {
         setup.runner.image("api:1", Err((kind, "no such image".into())));
     }

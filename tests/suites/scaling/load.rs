@@ -32,7 +32,8 @@ async fn replicas_come_with_the_load_and_go_with_it() {
     let wires = held(&world, 6).await;
     let full = world.until("api", |status| status.in_flight == 4).await;
     assert_eq!((full.queued, full.replicas.len()), (2, 4), "at its maximum, the rest waits");
-    let on: std::collections::BTreeSet<_> = world.targets.seen().into_iter().map(|seen| seen.replica).collect();
+    let on: std::collections::BTreeSet<_> =
+        world.targets.seen().into_iter().map(|seen| seen.replica).collect();
     assert_eq!(on.len(), 4, "each replica runs one");
     world.targets.release();
     for mut wire in wires {
@@ -45,7 +46,10 @@ async fn replicas_come_with_the_load_and_go_with_it() {
 
 #[tokio::test]
 async fn the_minimum_stays() {
-    let world = World::new(&format!("{ELASTIC}\n[services.kept]\nimage = \"kept:1\"\nscaling = {{ min = 2, idle = \"50ms\" }}")).await;
+    let world = World::new(&format!(
+        "{ELASTIC}\n[services.kept]\nimage = \"kept:1\"\nscaling = {{ min = 2, idle = \"50ms\" }}"
+    ))
+    .await;
     let before = world.until_ready("kept", 2).await;
     // Another service comes, falls idle for as long, and goes.
     world.get("other", "/").await;
