@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     client::{Answer, Body, Session, Wire, empty},
     eventually::found,
-    targets::Targets,
+    targets::{Seen, Targets},
 };
 
 /// A world before its gateway starts: engine and servers can be told how to behave.
@@ -257,6 +257,15 @@ impl World {
     /// Waits until this many requests wait and run.
     pub async fn until_counts(&self, service: &str, queued: u32, in_flight: u32) {
         self.until(service, |status| (status.queued, status.in_flight) == (queued, in_flight)).await;
+    }
+
+    /// Waits until this many requests have reached a replica; tells them.
+    pub async fn until_seen(&self, count: usize) -> Vec<Seen> {
+        let look = async || {
+            let seen = self.targets.seen();
+            if seen.len() >= count { Ok(seen) } else { Err(format!("{seen:?}")) }
+        };
+        found("requests at replicas", look).await
     }
 
     /// Wakes a service by hand and waits until it is ready.

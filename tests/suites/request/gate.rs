@@ -144,7 +144,7 @@ async fn no_more_run_at_once_than_the_limit_says() {
     let world = World::new(text).await;
     let wires = join_all((0..5).map(|_| sent(&world, "/hold"))).await;
     world.until_counts("api", 3, 2).await;
-    assert_eq!(world.targets.seen().len(), 2);
+    assert_eq!(world.until_seen(2).await.len(), 2);
     world.targets.release();
     for mut wire in wires {
         assert_eq!(status(&wire.answer().await.expect("an answer").0), 200);

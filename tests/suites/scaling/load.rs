@@ -1,5 +1,7 @@
 //! Replicas follow the load.
 
+use std::collections::BTreeSet;
+
 use e2e::{
     client::{Wire, status},
     eventually::found,
@@ -32,8 +34,7 @@ async fn replicas_come_with_the_load_and_go_with_it() {
     let wires = held(&world, 6).await;
     let full = world.until("api", |status| status.in_flight == 4).await;
     assert_eq!((full.queued, full.replicas.len()), (2, 4), "at its maximum, the rest waits");
-    let on: std::collections::BTreeSet<_> =
-        world.targets.seen().into_iter().map(|seen| seen.replica).collect();
+    let on: BTreeSet<_> = world.until_seen(4).await.into_iter().map(|seen| seen.replica).collect();
     assert_eq!(on.len(), 4, "each replica runs one");
     world.targets.release();
     for mut wire in wires {
