@@ -1,13 +1,7 @@
 //! The composition root: builds the parts in order, starts them, stops them in the reverse order, and owns every task.
 //! `tidegate up` calls it with real runners, the e2e suites with scripted ones.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,8 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Admin, Ready},
-    clock,
-    control,
+    clock, control,
     fleet::{Bell, Fleet},
     listener::{Front, Sockets},
     reload,

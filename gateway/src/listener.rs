@@ -27,7 +27,8 @@ use pingora::{
     apps::ServerApp,
     protocols::Stream,
     server::{
-        Fds, ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch, configuration::ServerConf,
+        Fds, ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+        configuration::ServerConf,
     },
     services::{Service as PingoraService, listening},
 };
@@ -36,7 +37,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer, ResponseForPanic};
 
-use crate::request::{self, Door, Refusal, body::Body};
+use crate::request::{self, Door, Peer, Refusal, body::Body};
 
 /// A listen address that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,8 @@ impl Sockets {
                 hint: hint(&source),
                 source,
             })?;
-            let actual = listener.local_addr().map_err(|source| BindError { address: *address, hint: "", source })?;
+            let actual =
+                listener.local_addr().map_err(|source| BindError { address: *address, hint: "", source })?;
             Ok((actual, listener))
         });
         bound.collect::<Result<_, _>>().map(Self)
@@ -228,7 +230,9 @@ impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, stream: Stream, stopping: &ShutdownWatch) -> Option<Stream> {
         // Over the limit: closed at once; a client that is told to come back would only hold one more socket.
         let _permit = self.connections.try_acquire().ok()?;
-        let peer = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().copied()));
+        let peer = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().copied()));
         let peer = peer.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
         let service = TowerToHyperService::new(stack(Arc::clone(&self.door), peer));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -250,7 +254,9 @@ impl ServerApp for App {
 
 /// The layers around every request: a panic costs the one request that met it. What a route switches on will stand here.
 fn stack(door: Arc<Door>, peer: SocketAddr) -> CatchPanic<Entry, Panicked> {
-    ServiceBuilder::new().layer(CatchPanicLayer::custom(Panicked)).service(Entry { door, peer })
+    ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(Panicked))
+        .service(Entry { door, peer: Peer::new(peer) })
 }
 
 /// The answer to a request that met a panic.
@@ -270,7 +276,7 @@ impl ResponseForPanic for Panicked {
 #[derive(Clone)]
 struct Entry {
     door: Arc<Door>,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl tower::Service<Request<Incoming>> for Entry {
@@ -284,8 +290,8 @@ impl tower::Service<Request<Incoming>> for Entry {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let (door, peer) = (Arc::clone(&self.door), self.peer);
-        Box::pin(async move { Ok(request::handle(&door, request, peer).await) })
+        let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
+        Box::pin(async move { Ok(request::handle(&door, request, &peer).await) })
     }
 }
 

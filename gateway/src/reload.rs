@@ -62,7 +62,9 @@ async fn reload(load: &Loader, control: &control::Handle) {
             Err(ended) => return tracing::debug!(%ended, "not reloaded"),
         },
         Err(problems) => {
-            tracing::error!("the changed file is not used, the gateway goes on with the last good one:\n{problems}");
+            tracing::error!(
+                "the changed file is not used, the gateway goes on with the last good one:\n{problems}"
+            );
             "bad"
         }
     };

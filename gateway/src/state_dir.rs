@@ -122,16 +122,18 @@ fn lock(path: &Path) -> Result<Flock<File>, Error> {
         .truncate(false)
         .open(&file_path)
         .map_err(io_error("open", &file_path))?;
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
-            let mut pid = String::new();
-            // Who it is helps, and is not needed to say that somebody is there.
-            drop(file.read_to_string(&mut pid));
-            Error::Held { path: path.to_owned(), pid: pid.trim().to_owned() }
-        }
-        other => Error::Io { act: "lock", path: file_path.clone(), source: other.into() },
-    })?;
-    let write = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    let mut lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| match errno {
+            nix::errno::Errno::EWOULDBLOCK => {
+                let mut pid = String::new();
+                // Who it is helps, and is not needed to say that somebody is there.
+                drop(file.read_to_string(&mut pid));
+                Error::Held { path: path.to_owned(), pid: pid.trim().to_owned() }
+            }
+            other => Error::Io { act: "lock", path: file_path.clone(), source: other.into() },
+        })?;
+    let write =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
     write.map_err(io_error("write", &file_path))?;
     Ok(lock)
 }
@@ -139,7 +141,9 @@ fn lock(path: &Path) -> Result<Flock<File>, Error> {
 fn instance(path: &Path) -> Result<InstanceId, Error> {
     let file = path.join("instance");
     match read(&file)? {
-        Some(text) => text.parse().map_err(|_| Error::Broken { path: file, found: text, expected: "32 hex digits" }),
+        Some(text) => {
+            text.parse().map_err(|_| Error::Broken { path: file, found: text, expected: "32 hex digits" })
+        }
         None => {
             let id = InstanceId::from_bits(rand::random());
             replace(path, "instance", &id.to_string())?;
@@ -152,9 +156,11 @@ fn count_start(path: &Path) -> Result<u64, Error> {
     let file = path.join("generation");
     let before = match read(&file)? {
         None => 0,
-        Some(text) => {
-            text.parse::<u64>().map_err(|_| Error::Broken { path: file, found: text, expected: "a number" })?
-        }
+        Some(text) => text.parse::<u64>().map_err(|_| Error::Broken {
+            path: file,
+            found: text,
+            expected: "a number",
+        })?,
     };
     let generation = before + 1;
     replace(path, "generation", &generation.to_string())?;

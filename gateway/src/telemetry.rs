@@ -3,7 +3,10 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use tidegate_config::name::ServiceName;
 
 /// Requests answered, by `service` and `code`.
@@ -47,9 +50,24 @@ pub const RELOADS: &str = "tidegate_reloads_total";
 
 /// Every metric: name, kind, unit, help. docs/metrics.md is made from this table.
 pub const ALL: &[(&str, Kind, Unit, &str)] = &[
-    (REQUESTS, Kind::Counter, Unit::Count, "Requests answered, by service and status code (499: the client left first)"),
-    (REQUEST_SECONDS, Kind::Histogram, Unit::Seconds, "From a request's arrival to the end of both its bodies, by service"),
-    (WAIT_SECONDS, Kind::Histogram, Unit::Seconds, "Waiting in the gate before the first attempt, by service"),
+    (
+        REQUESTS,
+        Kind::Counter,
+        Unit::Count,
+        "Requests answered, by service and status code (499: the client left first)",
+    ),
+    (
+        REQUEST_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "From a request's arrival to the end of both its bodies, by service",
+    ),
+    (
+        WAIT_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "Waiting in the gate before the first attempt, by service",
+    ),
     (IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests that run, by service"),
     (QUEUE, Kind::Gauge, Unit::Count, "Requests that wait, by service"),
     (REFUSALS, Kind::Counter, Unit::Count, "Requests that Tidegate itself refused, by reason"),
@@ -58,7 +76,12 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (BROKEN, Kind::Counter, Unit::Count, "Responses that broke off in their body, by service"),
     (REPLICAS, Kind::Gauge, Unit::Count, "Replicas, by service and phase"),
     (DESIRED, Kind::Gauge, Unit::Count, "Replicas that the last decision wants, by service"),
-    (DECISIONS, Kind::Counter, Unit::Count, "Decisions that wanted another number than the one before, by service and reason"),
+    (
+        DECISIONS,
+        Kind::Counter,
+        Unit::Count,
+        "Decisions that wanted another number than the one before, by service and reason",
+    ),
     (START_SECONDS, Kind::Histogram, Unit::Seconds, "From the start call to ready, by service"),
     (STARTS, Kind::Counter, Unit::Count, "Starts that became ready, by service"),
     (FAILURES, Kind::Counter, Unit::Count, "Replicas that failed, by service and cause"),
@@ -186,7 +209,10 @@ mod tests {
             std::fs::write(path, markdown()).expect("docs/metrics.md");
         }
         let page = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(page == markdown(), "docs/metrics.md is not current: UPDATE=1 cargo test -p tidegate metrics_page");
+        assert!(
+            page == markdown(),
+            "docs/metrics.md is not current: UPDATE=1 cargo test -p tidegate metrics_page"
+        );
     }
 
     #[test]

@@ -54,7 +54,10 @@ async fn main() -> anyhow::Result<()> {
     gateway.stop().await?;
     times.sort();
     let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-    println!("stampede clients={CLIENTS} errors={errors} starts={starts} p99_ms={:.0}", p99.as_secs_f64() * 1e3);
+    println!(
+        "stampede clients={CLIENTS} errors={errors} starts={starts} p99_ms={:.0}",
+        p99.as_secs_f64() * 1e3
+    );
     ensure!(errors == 0, "{errors} of {CLIENTS} requests failed");
     Ok(())
 }

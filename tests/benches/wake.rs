@@ -89,7 +89,8 @@ async fn template(gateway: &Gateway, docker: &Docker) -> anyhow::Result<Containe
     let seen: ContainerInspectResponse = docker.inspect_container(&name, None).await?;
     let config = seen.config.context("its configuration")?;
     let networks = seen.network_settings.and_then(|settings| settings.networks).context("its networks")?;
-    let networks = networks.into_keys().map(|name| (name, bollard::models::EndpointSettings::default())).collect();
+    let networks =
+        networks.into_keys().map(|name| (name, bollard::models::EndpointSettings::default())).collect();
     Ok(ContainerCreateBody {
         image: config.image,
         cmd: config.cmd,
@@ -122,7 +123,9 @@ async fn floor(docker: &Docker, template: &ContainerCreateBody, cycle: usize) ->
         anyhow::Ok(ms(begun))
     };
     let answered = answered.await;
-    docker.remove_container(&name, Some(RemoveContainerOptionsBuilder::default().force(true).build())).await?;
+    docker
+        .remove_container(&name, Some(RemoveContainerOptionsBuilder::default().force(true).build()))
+        .await?;
     answered
 }
 
@@ -143,5 +146,8 @@ fn ms(begun: Instant) -> f64 {
 fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(f64::NAN)
 }

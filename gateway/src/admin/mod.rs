@@ -72,7 +72,9 @@ pub enum BindError {
         source: io::Error,
     },
     /// The TCP address.
-    #[error("cannot serve metrics on {address}: {source}; set another address with gateway.metrics, or \"off\"")]
+    #[error(
+        "cannot serve metrics on {address}: {source}; set another address with gateway.metrics, or \"off\""
+    )]
     Tcp {
         /// Where.
         address: SocketAddr,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use tidegate_autoscaler::{Step, replica};
+use tidegate_autoscaler::{Cause, Phase, Step, replica};
 use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
     spec::{StartSpec, Target},
@@ -25,6 +25,9 @@ const LAST_LINES: usize = 20;
 
 /// How long reading those may take.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(2);
+
+/// From SIGTERM to SIGKILL for a replica that never got a request.
+const UNHEARD_GRACE: Duration = Duration::from_secs(1);
 
 /// On top of a stop's grace: the engine's own work.
 const STOP_MARGIN: Duration = Duration::from_secs(20);
@@ -68,17 +71,45 @@ impl Control {
         self.next_number = self.next_number.max(spec.id.order().1 + 1);
         tracing::info!(replica = %spec.id, %host, revision = %spec.revision, reason = %state.reason, "starting");
         state.members.insert(spec.id.clone(), Member::starting(&spec, host.clone(), slot, clock::now()));
+        let cancelled = self.member(&spec.id).map(|member| member.cancel.clone()).unwrap_or_default();
         let events = self.events.clone();
         self.tasks.spawn(async move {
-            let permit = handle.starts.acquire().await;
-            let outcome = handle.call("start", handle.runner.start(&spec)).await;
-            drop(permit);
+            // Only the wait for its turn can be cancelled: a call that was cut off might leave a container behind.
+            let outcome = tokio::select! {
+                permit = handle.starts.acquire() => {
+                    let outcome = handle.call("start", handle.runner.start(&spec)).await;
+                    drop(permit);
+                    outcome
+                }
+                () = cancelled.cancelled() => Err(Error::new(Kind::Gone, "it was not needed any more")),
+            };
             send(&events, Event::Started(spec.id, outcome)).await;
         });
     }
 
+    /// The engine has answered a start.
+    pub(super) fn start_answered(&mut self, id: &ReplicaId, outcome: tidegate_runner::Result<()>) {
+        let Some(member) = self.member(id) else { return };
+        member.accepted = Some(clock::now());
+        match outcome {
+            Err(error) if error.kind == Kind::Gone => self.forget(id),
+            // It was to be stopped while its start was under way.
+            _ if member.phase == Phase::Stopping => self.stop(id, UNHEARD_GRACE),
+            Err(error) => {
+                let retryable = error.kind == Kind::Retryable;
+                self.broke(id, Cause::StartRefused { message: super::words(&error), retryable });
+            }
+            Ok(()) => {}
+        }
+    }
+
     fn stop(&mut self, id: &ReplicaId, grace: Duration) {
         self.advance(id, replica::Event::Stop);
+        if let Some(member) = self.member(id).filter(|member| member.accepted.is_none()) {
+            // Its start has not been answered yet: a stop now might come before the container.
+            member.cancel.cancel();
+            return;
+        }
         self.end(id, move |handle, id| async move {
             let call = handle.call("stop", handle.runner.stop(&id, grace, false));
             let stopped = tokio::time::timeout(grace + STOP_MARGIN, call).await;
@@ -113,7 +144,7 @@ impl Control {
         });
     }
 
-    /// A call that ends a replica has ended. If it failed, the next look at the engine tries again.
+    /// A call that ends a replica has ended. If it failed, the next tick tries again: at once would be a hot loop.
     pub(super) fn ended(&mut self, id: &ReplicaId, outcome: tidegate_runner::Result<()>, log: Vec<String>) {
         if let Some(state) = self.states.get_mut(id.service())
             && let Some(failure) = state.last_failure.as_mut().filter(|failure| failure.replica == *id)
@@ -127,10 +158,9 @@ impl Control {
                 if let Some(member) = self.member(id) {
                     member.ending = false;
                 }
+                return;
             }
-            Ok(()) | Err(_) => {
-                self.forget(id);
-            }
+            Ok(()) | Err(_) => self.forget(id),
         }
         self.evaluate(id.service(), false);
         self.room_freed();

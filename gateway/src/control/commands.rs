@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_autoscaler::{Phase, snapshot::Image};
+use tidegate_autoscaler::{Phase, replica, snapshot::Image};
 use tidegate_config::name::{ReplicaId, ServiceName};
 use tokio::sync::oneshot;
 
@@ -80,19 +80,23 @@ impl Control {
     }
 
     fn is_settled(&self) -> bool {
-        let probing = |state: &State| state.members.values().any(|member| member.phase == Phase::Starting && member.adopted);
-        self.unlisted.is_empty() && self.states.values().all(|state| state.images_settled() && !probing(state))
+        let probing = |state: &State| {
+            state.members.values().any(|member| member.phase == Phase::Starting && member.adopted)
+        };
+        self.unlisted.is_empty()
+            && self.states.values().all(|state| state.images_settled() && !probing(state))
     }
 
     fn stop_all(&mut self, reply: oneshot::Sender<()>) {
-        let ids: Vec<ReplicaId> = self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
-        let handles: Vec<_> = ids
-            .into_iter()
-            .filter_map(|id| {
-                let host = self.member(&id)?.host.clone();
-                Some((id, self.engine(&host)?.handle.clone()))
-            })
-            .collect();
+        let ids: Vec<ReplicaId> =
+            self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
+        let mut handles = Vec::new();
+        for id in ids {
+            self.advance(&id, replica::Event::Stop);
+            let Some(host) = self.member(&id).map(|member| member.host.clone()) else { continue };
+            let Some(engine) = self.engine(&host) else { continue };
+            handles.push((id, engine.handle.clone()));
+        }
         self.tasks.spawn(async move {
             let stop = |(id, handle): (ReplicaId, super::engine::Handle)| async move {
                 let grace = std::time::Duration::from_secs(10);
@@ -123,7 +127,7 @@ impl State {
             queued,
             reason: self.words(),
             routes: settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
-            replicas: self.members.values().map(replica).collect(),
+            replicas: self.members.values().map(replica_status).collect(),
         }
     }
 
@@ -154,9 +158,10 @@ impl State {
             Image::Unknown | Image::Pulling | Image::Present { .. } => None,
         });
         let pulling = self.images.iter().find_map(|(host, state)| {
-            state.progress.filter(|_| matches!(state.image, Image::Pulling)).map(|at| {
-                format!("{host}: pulling, {} of {}", at.done, at.total)
-            })
+            state
+                .progress
+                .filter(|_| matches!(state.image, Image::Pulling))
+                .map(|at| format!("{host}: pulling, {} of {}", at.done, at.total))
         });
         failed.or(pulling).or(self.no_fit.clone()).unwrap_or_else(|| self.reason.clone())
     }
@@ -176,7 +181,7 @@ impl State {
     }
 }
 
-fn replica(member: &super::member::Member) -> ReplicaStatus {
+fn replica_status(member: &super::member::Member) -> ReplicaStatus {
     ReplicaStatus {
         id: member.id.to_string(),
         phase: member.phase.label().into(),
@@ -234,7 +239,10 @@ impl Handle {
     ///
     /// # Errors
     /// When the loop has ended.
-    pub async fn change(&self, model: Arc<tidegate_config::model::Model>) -> Result<Vec<tidegate_config::Change>, Ended> {
+    pub async fn change(
+        &self,
+        model: Arc<tidegate_config::model::Model>,
+    ) -> Result<Vec<tidegate_config::Change>, Ended> {
         let (reply, answer) = oneshot::channel();
         self.events.send(Event::Model(model, reply)).await.map_err(|_| Ended)?;
         answer.await.map_err(|_| Ended)
@@ -257,7 +265,10 @@ impl Handle {
     }
 
     /// A service's replicas, each with what reads its output.
-    pub(crate) async fn find(&self, service: ServiceName) -> Result<Vec<(ReplicaId, super::engine::Handle)>, Ended> {
+    pub(crate) async fn find(
+        &self,
+        service: ServiceName,
+    ) -> Result<Vec<(ReplicaId, super::engine::Handle)>, Ended> {
         self.ask(|reply| Command::Find(service, reply)).await
     }
 

@@ -32,7 +32,11 @@ pub(crate) struct Handle {
 
 impl Handle {
     /// Makes a call and counts it.
-    pub(crate) async fn call<T>(&self, call: &'static str, made: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn call<T>(
+        &self,
+        call: &'static str,
+        made: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let begun = clock::now();
         let outcome = made.await;
         let word = match &outcome {
@@ -44,7 +48,8 @@ impl Handle {
             },
         };
         let host = self.host.to_string();
-        counter!(telemetry::ENGINE_CALLS, "host" => host.clone(), "call" => call, "outcome" => word).increment(1);
+        counter!(telemetry::ENGINE_CALLS, "host" => host.clone(), "call" => call, "outcome" => word)
+            .increment(1);
         histogram!(telemetry::ENGINE_SECONDS, "host" => host, "call" => call)
             .record(clock::now().saturating_duration_since(begun));
         outcome

@@ -1,10 +1,7 @@
 //! The last decisions about a service, each with its reason, so that `explain` can say why there are 3 replicas.
 //! A decision like the one before is counted, not listed again.
 
-use std::{
-    collections::VecDeque,
-    time::SystemTime,
-};
+use std::{collections::VecDeque, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 

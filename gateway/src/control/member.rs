@@ -1,7 +1,11 @@
 //! One replica as the control loop keeps it: phase, place, and what it handed to the data plane.
 //! Changed only by [`Control`](super::Control).
 
-use std::{net::SocketAddr, sync::Arc, time::{Instant, SystemTime}};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use tidegate_autoscaler::{Phase, snapshot};
 use tidegate_config::{
@@ -9,6 +13,7 @@ use tidegate_config::{
     spec::{Digest, Observed, Revision, StartSpec},
 };
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Replica, admission::SlotKey};
 
@@ -26,6 +31,10 @@ pub(crate) struct Member {
     /// When the engine made it, for people.
     pub(crate) created: SystemTime,
     pub(crate) adopted: bool,
+    /// When the engine answered its start.
+    pub(crate) accepted: Option<Instant>,
+    /// Calls off a start that still waits for its turn.
+    pub(crate) cancel: CancellationToken,
     pub(crate) address: Option<SocketAddr>,
     /// Its place in the gate: the oldest first.
     pub(crate) slot: SlotKey,
@@ -52,6 +61,8 @@ impl Member {
             started: now,
             created: SystemTime::now(),
             adopted: false,
+            accepted: None,
+            cancel: CancellationToken::new(),
             address: None,
             slot,
             replica: None,
@@ -73,6 +84,8 @@ impl Member {
             started: now,
             created: seen.created,
             adopted: true,
+            accepted: Some(now),
+            cancel: CancellationToken::new(),
             address: seen.address,
             slot,
             replica: None,

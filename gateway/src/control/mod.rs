@@ -113,7 +113,8 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
     let (events, inbox) = mpsc::channel(EVENTS);
     let now = clock::now();
     let Setup { model, mut runners, fleet, door, bell, generation } = setup;
-    let engine = |host: &Host| runners.remove(&host.name).map(|runner| Engine::new(host.clone(), runner, now));
+    let engine =
+        |host: &Host| runners.remove(&host.name).map(|runner| Engine::new(host.clone(), runner, now));
     let engines: Vec<Engine> = model.hosts.iter().filter_map(engine).collect();
     let handle = Handle { events: events.clone() };
     let mut control = Control {
@@ -182,7 +183,8 @@ impl Control {
             self.reap_connections(now);
         }
         let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
-        let names: Vec<_> = self.states.iter().filter(|(_, state)| due(state)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> =
+            self.states.iter().filter(|(_, state)| due(state)).map(|(name, _)| name.clone()).collect();
         for name in names {
             self.evaluate(&name, tick);
         }
@@ -318,12 +320,6 @@ impl Control {
         }
     }
 
-    fn start_answered(&mut self, id: &ReplicaId, outcome: runner::Result<()>) {
-        let Err(error) = outcome else { return };
-        let retryable = error.kind == runner::Kind::Retryable;
-        self.broke(id, Cause::StartRefused { message: words(&error), retryable });
-    }
-
     fn broke(&mut self, id: &ReplicaId, cause: Cause) {
         if self.advance(id, replica::Event::Broke(cause)) {
             self.evaluate(id.service(), false);
@@ -350,7 +346,8 @@ impl Control {
     /// A replica has gone: services that fitted nowhere may fit now.
     fn room_freed(&mut self) {
         let short = |state: &State| state.no_fit.is_some() || state.refused.is_some();
-        let names: Vec<_> = self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> =
+            self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
         for name in names {
             self.evaluate(&name, false);
         }

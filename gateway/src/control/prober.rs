@@ -33,7 +33,8 @@ impl Control {
         let Some((target, health)) = self.target(id) else { return };
         let Some(member) = self.member(id) else { return };
         let used = clock::now().saturating_duration_since(member.started);
-        let left = health.start_deadline.saturating_sub(used);
+        // One that was heard of late, because its event was lost, still gets a fair try.
+        let left = health.start_deadline.saturating_sub(used).max(2 * health.timeout);
         let (events, told) = (self.events.clone(), id.clone());
         let task = self.tasks.spawn(async move {
             let found = match until_ready(&target, health.successes, health.timeout, left).await {
@@ -47,7 +48,8 @@ impl Control {
 
     /// Probes a ready replica as long as it lives.
     pub(super) fn probe_life(&mut self, id: &ReplicaId) {
-        let alive = |member: &mut super::member::Member| matches!(member.phase, Phase::Ready | Phase::Draining);
+        let alive =
+            |member: &mut super::member::Member| matches!(member.phase, Phase::Ready | Phase::Draining);
         if !self.member(id).is_some_and(alive) {
             return;
         }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use metrics::{counter, gauge, histogram};
 use tidegate_autoscaler::{
-    Cause, Decision, Phase,
-    decide,
+    Cause, Decision, Phase, decide,
     refuse::{Refuse, RefuseReason},
 };
 use tidegate_config::{model::Model, name::ServiceName};
@@ -127,7 +126,8 @@ fn routes(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) ->
     let services = model.services.values();
     let with_service = services.filter_map(|service| find(&service.name).map(|fleet| (service, fleet)));
     RouteTable::new(
-        with_service.flat_map(|(service, fleet)| service.routes.iter().map(move |route| (route, Arc::clone(&fleet)))),
+        with_service
+            .flat_map(|(service, fleet)| service.routes.iter().map(move |route| (route, Arc::clone(&fleet)))),
     )
 }
 
@@ -138,7 +138,8 @@ impl State {
         self.refused = decision.refuse.as_ref().map(|refuse| refuse.cause.clone());
         self.again_at = decision.again_at;
         if decision.want != self.want {
-            let labels = [("service", self.fleet.name.to_string()), ("reason", decision.reason.label().to_owned())];
+            let labels =
+                [("service", self.fleet.name.to_string()), ("reason", decision.reason.label().to_owned())];
             counter!(telemetry::DECISIONS, &labels).increment(1);
             tracing::info!(service = %self.fleet.name, from = self.want, to = decision.want, reason = %self.reason, "want changed");
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tidegate_autoscaler::{Cause, Phase, replica, snapshot::Image};
 use tidegate_config::{
     model::Service,
@@ -11,7 +12,6 @@ use tidegate_config::{
     spec::{Observed, ObservedState},
 };
 use tidegate_runner::{self as runner, Event as EngineEvent, Inventory, Kind, Prepared, PullProgress};
-use futures_util::StreamExt;
 
 use super::{
     Control, RELIST,
@@ -75,7 +75,8 @@ impl Control {
 
     /// The tick's share: engines that were not asked for long, or did not answer, and ends that failed.
     pub(super) fn list_stale_engines(&mut self, now: Instant) {
-        let stale = |engine: &&super::Engine| !engine.up || now.saturating_duration_since(engine.listed) >= RELIST;
+        let stale =
+            |engine: &&super::Engine| !engine.up || now.saturating_duration_since(engine.listed) >= RELIST;
         let hosts: Vec<_> = self.engines.iter().filter(stale).map(|engine| engine.name().clone()).collect();
         for host in hosts {
             self.list(&host);
@@ -95,7 +96,9 @@ impl Control {
                 tracing::info!(%host, engine = %found.engine, cpu = found.cpu, memory = %found.memory, "host");
                 engine.inventory = Some(found);
             }
-            Err(error) => tracing::warn!(%host, error = super::words(&error), "the host does not tell what it has"),
+            Err(error) => {
+                tracing::warn!(%host, error = super::words(&error), "the host does not tell what it has")
+            }
         }
     }
 
@@ -133,7 +136,7 @@ impl Control {
         let missing = |member: &&Member| {
             member.host == *host
                 && member.since < asked
-                && member.address.is_some()
+                && member.accepted.is_some_and(|accepted| accepted < asked)
                 && !member.ending
                 && !listed.iter().any(|seen| seen.id == member.id)
         };
@@ -201,7 +204,9 @@ impl Control {
     }
 
     pub(super) fn prepared(&mut self, about: &About, outcome: runner::Result<Prepared>) {
-        let Some(settings) = self.states.get(&about.service).map(|state| state.fleet.settings()) else { return };
+        let Some(settings) = self.states.get(&about.service).map(|state| state.fleet.settings()) else {
+            return;
+        };
         let Some(image) = self.image(about) else { return };
         let words = match outcome {
             Ok(found) => {

@@ -73,7 +73,8 @@ impl State {
 
     /// Whether every host knows what there is to know about the image.
     pub(crate) fn images_settled(&self) -> bool {
-        let settled = |image: &ImageState| matches!(image.image, Image::Present { .. } | Image::Failed { .. });
+        let settled =
+            |image: &ImageState| matches!(image.image, Image::Present { .. } | Image::Failed { .. });
         !self.images.is_empty() && self.images.values().all(settled)
     }
 }

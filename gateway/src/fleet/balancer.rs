@@ -62,7 +62,11 @@ mod tests {
             .iter()
             .map(|&in_flight| Candidate { capacity, in_flight, suspended_until: None })
             .collect();
-        assert_eq!(pick(slots.iter(), crate::clock::now(), 7), want, "limit {capacity}, in flight {in_flight:?}");
+        assert_eq!(
+            pick(slots.iter(), crate::clock::now(), 7),
+            want,
+            "limit {capacity}, in flight {in_flight:?}"
+        );
     }
 
     #[test]
@@ -84,7 +88,8 @@ mod tests {
     fn without_a_limit_the_better_of_two() {
         check(u32::MAX, &[5], Some(0));
         check(u32::MAX, &[5, 1], Some(1));
-        let slots = [9, 0, 0, 0].map(|in_flight| Candidate { capacity: u32::MAX, in_flight, suspended_until: None });
+        let slots =
+            [9, 0, 0, 0].map(|in_flight| Candidate { capacity: u32::MAX, in_flight, suspended_until: None });
         let now = crate::clock::now();
         let mut seen = std::collections::BTreeSet::new();
         for chance in 0..64_u64 {

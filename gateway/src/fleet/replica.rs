@@ -35,6 +35,8 @@ impl Replica {
 
     /// How long this replica's start took, if a request that arrived at `arrived` waited for it.
     pub(crate) fn cold_start_for(&self, arrived: Instant) -> Option<Duration> {
-        self.start.filter(|(_, ready)| arrived < *ready).map(|(asked, ready)| ready.saturating_duration_since(asked))
+        self.start
+            .filter(|(_, ready)| arrived < *ready)
+            .map(|(asked, ready)| ready.saturating_duration_since(asked))
     }
 }

@@ -53,7 +53,6 @@ impl Budget {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

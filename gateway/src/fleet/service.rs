@@ -82,7 +82,7 @@ impl Service {
         });
         match (entry, waiting) {
             (Entry::Granted(grant), _) => Ok(self.lease(grant)),
-            (Entry::Queued(ticket), Some(lease)) => self.wait(ticket, lease, deadline).await,
+            (Entry::Queued(ticket), Some(lease)) => Box::pin(self.wait(ticket, lease, deadline)).await,
             (Entry::Queued(_), None) => unreachable!("the gate makes a waiter for each ticket"),
             (Entry::Full, _) => Err(Refusal::QueueFull),
             (Entry::Closed, _) => Err((**self.refusal.load()).clone()),
@@ -96,12 +96,18 @@ impl Service {
     pub async fn swap(self: &Arc<Self>, lease: Lease, deadline: Instant) -> Result<Lease, Refusal> {
         let (waiter, next) = oneshot::channel();
         let slot = lease.into_slot();
-        let (entry, grants) = self.gate.lock().swap(clock::now(), slot, || waiter);
-        self.deliver(grants);
-        match entry {
-            Entry::Queued(ticket) => self.wait(ticket, next, deadline).await,
-            Entry::Granted(_) | Entry::Full | Entry::Closed => unreachable!("a swap always queues at the head"),
-        }
+        let ticket = self.queue_first(slot, waiter);
+        self.wait(ticket, next, deadline).await
+    }
+
+    /// Gives a slot back and waits before all others.
+    fn queue_first(self: &Arc<Self>, slot: SlotKey, waiter: Waiter) -> TicketId {
+        let mut gate = self.gate.lock();
+        let (ticket, grants) = gate.swap(clock::now(), slot, || waiter);
+        let drained = gate.is_drained(slot);
+        drop(gate);
+        self.handed_back(grants, drained);
+        ticket
     }
 
     async fn wait(
@@ -200,6 +206,11 @@ impl Service {
         let grants = gate.leave(clock::now(), slot);
         let drained = gate.is_drained(slot);
         drop(gate);
+        self.handed_back(grants, drained);
+    }
+
+    /// A slot was given back: others may have got it, and a draining replica may have become empty.
+    fn handed_back(self: &Arc<Self>, grants: Grants<Arc<Replica>, Waiter>, drained: bool) {
         self.deliver(grants);
         if drained {
             self.bell.ring(&self.name);

@@ -1,10 +1,7 @@
 //! One request's way to a replica and back: lease, send, and on failure swap the lease and send again.
 //! Called by [`handle`](super::handle) with a head that is ready to be forwarded.
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request::Parts};
@@ -124,7 +121,7 @@ async fn attempts(
                 }
                 service.metrics.retries.increment(1);
                 retried = true;
-                hold.put(service.swap(lease, deadline).await?);
+                hold.put(Box::pin(service.swap(lease, deadline)).await?);
             }
         }
         request = match (unsent, &copy) {
@@ -166,7 +163,7 @@ async fn outbound(
     if size == Some(0) {
         return Ok((Outbound::Empty, Some(Kept { bytes: Bytes::new(), _share: share })));
     }
-    let read = body.collect().await;
+    let read = Box::pin(body.collect()).await;
     let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
     let kept = Kept { bytes, _share: share };
     Ok((kept.body(), Some(kept)))

@@ -1,12 +1,13 @@
 //! What may cross the gateway in a head: hop-by-hop fields are taken out both ways (RFC 9110, 7.6.1), and what tells
 //! where a request came from is ours to say unless the peer is trusted. Pure.
 
-use std::{net::IpAddr, net::SocketAddr};
+use std::net::IpAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
     },
 };
 use ipnet::IpNet;
@@ -33,7 +34,8 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Takes out what concerns one connection only, and what `Connection` names as such.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
+        let named: Vec<HeaderName> =
+            tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
         for name in named {
             // A client that names Host or its like would have us drop what we must pass on.
             if name != HOST && name != FORWARDED && name != X_FORWARDED_FOR {
@@ -48,7 +50,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
-pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
+pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
     let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     strip_hop_by_hop(headers);
     for name in [TE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY, X_TIDEGATE_COLD] {
@@ -64,15 +66,16 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &str, from: &From<'
 /// Where a request came from.
 pub(crate) struct From<'f> {
     /// The connection's other end.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: IpAddr,
+    /// The same as a field's value.
+    pub(crate) text: &'f HeaderValue,
     /// Whose word on forwarding is believed.
     pub(crate) trusted: &'f [IpNet],
 }
 
 impl From<'_> {
     fn is_trusted(&self) -> bool {
-        let address = self.peer.ip().to_canonical();
-        self.trusted.iter().any(|net| net.contains(&address))
+        self.trusted.iter().any(|net| net.contains(&self.peer))
     }
 }
 
@@ -80,7 +83,10 @@ impl From<'_> {
 fn drop_underscored(headers: &mut HeaderMap) {
     let alias = |name: &HeaderName| {
         let text = name.as_str();
-        text.contains('_') && (text.starts_with("x_forwarded") || text.starts_with("x_real") || text.starts_with("x-forwarded_"))
+        text.contains('_')
+            && (text.starts_with("x_forwarded")
+                || text.starts_with("x_real")
+                || text.starts_with("x-forwarded_"))
     };
     let aliases: Vec<HeaderName> = headers.keys().filter(|name| alias(name)).cloned().collect();
     for name in aliases {
@@ -88,29 +94,25 @@ fn drop_underscored(headers: &mut HeaderMap) {
     }
 }
 
-fn set_forwarded(headers: &mut HeaderMap, host: &str, from: &From<'_>) {
-    let peer = from.peer.ip().to_canonical();
-    let trusted = !from.trusted.is_empty() && from.is_trusted();
-    let known = headers.contains_key(X_FORWARDED_FOR) && trusted;
-    let chain = if known { joined(headers, &X_FORWARDED_FOR, &peer.to_string()) } else { text(&peer.to_string()) };
+fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
+    let trusted = from.is_trusted();
+    let mut set = |name: HeaderName, value: HeaderValue| {
+        if !trusted || !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    };
+    set(X_REAL_IP, from.text.clone());
+    set(X_FORWARDED_HOST, host.clone());
+    set(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let known = trusted && headers.contains_key(X_FORWARDED_FOR);
+    let peer = || from.text.to_str().unwrap_or("unknown");
+    let chain = if known { joined(headers, &X_FORWARDED_FOR, peer()) } else { from.text.clone() };
     headers.insert(X_FORWARDED_FOR, chain);
-    if !trusted || !headers.contains_key(X_REAL_IP) {
-        headers.insert(X_REAL_IP, text(&peer.to_string()));
-    }
-    if !trusted || !headers.contains_key(X_FORWARDED_HOST) {
-        headers.insert(X_FORWARDED_HOST, text(host));
-    }
-    if !trusted || !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
     // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
     if headers.contains_key(FORWARDED) {
-        if trusted {
-            let chain = joined(headers, &FORWARDED, &forwarded_hop(peer));
-            headers.insert(FORWARDED, chain);
-        } else {
-            headers.insert(FORWARDED, text(&forwarded_hop(peer)));
-        }
+        let hop = forwarded_hop(from.peer);
+        let chain = if trusted { joined(headers, &FORWARDED, &hop) } else { text(&hop) };
+        headers.insert(FORWARDED, chain);
     }
 }
 
@@ -160,8 +162,9 @@ mod tests {
     fn prepared(list: &[(&str, &str)], trusted: &[&str]) -> HeaderMap {
         let mut headers = headers(list);
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("a net")).collect();
-        let peer = "10.1.2.3:5000".parse().expect("an address");
-        prepare_request(&mut headers, "api.org", &From { peer, trusted: &trusted });
+        let (peer, text) = ([10, 1, 2, 3].into(), HeaderValue::from_static("10.1.2.3"));
+        let host = HeaderValue::from_static("api.org");
+        prepare_request(&mut headers, &host, &From { peer, text: &text, trusted: &trusted });
         headers
     }
 
@@ -186,15 +189,21 @@ mod tests {
             ],
             &[],
         );
-        for gone in ["connection", "x-hop", "keep-alive", "transfer-encoding", "upgrade", "http2-settings", "proxy"] {
+        for gone in
+            ["connection", "x-hop", "keep-alive", "transfer-encoding", "upgrade", "http2-settings", "proxy"]
+        {
             assert_eq!(get(&got, gone), None, "{gone}");
         }
-        assert_eq!((get(&got, "x-keep"), get(&got, "host"), get(&got, "te")), (Some("1"), Some("api.org"), Some("trailers")));
+        assert_eq!(
+            (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
+            (Some("1"), Some("api.org"), Some("trailers"))
+        );
     }
 
     #[test]
     fn only_a_trusted_peer_is_believed() {
-        let said = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.1.1.1")];
+        let said =
+            [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.1.1.1")];
         let got = prepared(&said, &["192.168.0.0/16"]);
         assert_eq!(get(&got, "x-forwarded-for"), Some("10.1.2.3"));
         assert_eq!(get(&got, "x-forwarded-proto"), Some("http"));
@@ -213,7 +222,8 @@ mod tests {
 
     #[test]
     fn upgrades_are_seen_and_h2c_is_not_one() {
-        let asks = |connection, to| upgrade(&headers(&[("connection", connection), ("upgrade", to)])).is_some();
+        let asks =
+            |connection, to| upgrade(&headers(&[("connection", connection), ("upgrade", to)])).is_some();
         assert!(asks("keep-alive, Upgrade", "websocket"));
         assert!(!asks("Upgrade, HTTP2-Settings", "h2c"));
         assert!(!asks("close", "websocket"));

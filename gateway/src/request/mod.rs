@@ -27,12 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use refusal::Refusal;
 
-use crate::{
-    clock,
-    fleet::Service,
-    router::RouteTable,
-    telemetry,
-};
+use crate::{clock, fleet::Service, router::RouteTable, telemetry};
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
 #[derive(Debug)]
@@ -45,8 +40,31 @@ pub struct Door {
     pub tasks: TaskTracker,
 }
 
+/// A connection's other end.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: SocketAddr,
+    /// The address as forwarding fields carry it; made once per connection.
+    text: HeaderValue,
+}
+
+impl Peer {
+    /// The client at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let text = HeaderValue::try_from(address.ip().to_canonical().to_string());
+        Self { address, text: text.expect("an address is text") }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// Answers one request.
-pub async fn handle(door: &Door, request: Request<Incoming>, peer: SocketAddr) -> Response<body::Body> {
+pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
     let is_head = request.method() == Method::HEAD;
     match serve(door, &settings, request, peer).await {
@@ -78,15 +96,22 @@ async fn serve(
     door: &Door,
     settings: &model::Gateway,
     mut request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: &Peer,
 ) -> Result<Response<body::Body>, Refusal> {
     let arrived = clock::now();
     let upgrade = headers::upgrade(request.headers()).map(|to| (hyper::upgrade::on(&mut request), to));
     let (mut head, body) = request.into_parts();
     let host = identify(&head)?;
-    let (service, target) = route(door, &head.uri, host_name(&host))?;
-    head.uri = target;
-    prepare(&mut head, &host, &headers::From { peer, trusted: &settings.trusted_proxies });
+    let (service, target) = route(door, &head.uri, &host_name(&host))?;
+    if let Some(target) = target {
+        head.uri = target;
+    }
+    let from = headers::From {
+        peer: peer.address.ip().to_canonical(),
+        text: &peer.text,
+        trusted: &settings.trusted_proxies,
+    };
+    prepare(&mut head, &host, &from);
     let exchange = exchange::Exchange {
         settings: service.settings(),
         service,
@@ -100,7 +125,7 @@ async fn serve(
 }
 
 /// The host that the request names, as it wrote it; empty for HTTP/1.0 without one.
-fn identify(head: &Parts) -> Result<String, Refusal> {
+fn identify(head: &Parts) -> Result<HeaderValue, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::BadRequest("CONNECT is not for a gateway"));
     }
@@ -110,44 +135,56 @@ fn identify(head: &Parts) -> Result<String, Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let host = match (head.uri.authority(), hosts.next(), hosts.next()) {
         (_, _, Some(_)) => return Err(Refusal::BadRequest("more than one Host")),
-        (Some(authority), _, _) => authority.as_str(),
-        (None, Some(host), None) => host.to_str().map_err(|_| Refusal::BadRequest("a Host that is not text"))?,
+        (Some(authority), _, _) => HeaderValue::from_str(authority.as_str())
+            .map_err(|_| Refusal::BadRequest("a Host that is not text"))?,
+        (None, Some(host), None) => host.clone(),
         (None, None, None) if head.version == Version::HTTP_11 => return Err(Refusal::BadRequest("no Host")),
-        (None, None, None) => "",
+        (None, None, None) => HeaderValue::from_static(""),
     };
-    if host.contains(['@', '/', ' ', ',']) {
+    let text = host.to_str().map_err(|_| Refusal::BadRequest("a Host that is not text"))?;
+    if text.contains(['@', '/', ' ', ',']) {
         return Err(Refusal::BadRequest("a Host that is not a host"));
     }
-    Ok(host.to_ascii_lowercase())
+    Ok(host)
 }
 
-/// The host without its port.
-fn host_name(host: &str) -> &str {
+/// The host without its port, in lower case.
+fn host_name(host: &HeaderValue) -> Cow<'_, str> {
+    let host = host.to_str().unwrap_or_default();
     let colon = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
-    host[..colon.unwrap_or(host.len())].trim_end_matches('.')
+    let name = host[..colon.unwrap_or(host.len())].trim_end_matches('.');
+    if name.bytes().any(|c| c.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
-/// The service, and the request's target as it is forwarded: one normalised path, matched and passed on.
-fn route(door: &Door, uri: &Uri, host: &str) -> Result<(Arc<Service>, Uri), Refusal> {
+/// The service, and the target as it is forwarded if it is not the one that came: one normalised path, matched and
+/// passed on.
+fn route(door: &Door, uri: &Uri, host: &str) -> Result<(Arc<Service>, Option<Uri>), Refusal> {
+    let table = door.routes.load();
     if uri.path() == "*" {
         // OPTIONS * asks about the server as a whole; it goes to whoever has the host's root.
-        let table = door.routes.load();
         let found = table.find(host, "/").ok_or(Refusal::NoRoute)?;
-        return Ok((Arc::clone(found.service), Uri::from_static("*")));
+        return Ok((Arc::clone(found.service), Some(Uri::from_static("*"))));
     }
-    let path = path::normalise(uri.path(), true).map_err(|_| Refusal::BadRequest("a path that cannot be passed on"))?;
-    let table = door.routes.load();
+    let path =
+        path::normalise(uri.path()).map_err(|_| Refusal::BadRequest("a path that cannot be passed on"))?;
     let found = table.find(host, &path).ok_or(Refusal::NoRoute)?;
-    if path::normalise(uri.path(), found.service.settings().upstream.allow_encoded_slashes).is_err() {
+    if path::hides_a_slash(uri.path()) && !found.service.settings().upstream.allow_encoded_slashes {
         return Err(Refusal::BadRequest("a path with an encoded slash or backslash"));
     }
     let rest = found.strip.and_then(|prefix| prefix.strip(&path));
     let target = match (rest, &path) {
+        (None, Cow::Borrowed(_)) if uri.authority().is_none() => {
+            return Ok((Arc::clone(found.service), None));
+        }
         (None, Cow::Borrowed(_)) => uri.path_and_query().cloned(),
         (rest, path) => rewritten(rest.unwrap_or(path), uri.query()),
     };
     let target = target.ok_or(Refusal::BadRequest("a path that cannot be passed on"))?;
-    Ok((Arc::clone(found.service), Uri::from(target)))
+    Ok((Arc::clone(found.service), Some(Uri::from(target))))
 }
 
 fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
@@ -157,13 +194,12 @@ fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
 }
 
 /// Makes the head fit for a replica.
-fn prepare(head: &mut Parts, host: &str, from: &headers::From<'_>) {
+fn prepare(head: &mut Parts, host: &HeaderValue, from: &headers::From<'_>) {
     headers::prepare_request(&mut head.headers, host, from);
     headers::join_cookies(&mut head.headers);
     // What was routed by is what the replica sees, also where the target and the field named different hosts.
-    let same = head.headers.get(HOST).is_some_and(|named| named.as_bytes().eq_ignore_ascii_case(host.as_bytes()));
-    if !same && let Ok(value) = HeaderValue::from_str(host) {
-        head.headers.insert(HOST, value);
+    if head.headers.get(HOST) != Some(host) {
+        head.headers.insert(HOST, host.clone());
     }
 }
 
@@ -176,20 +212,24 @@ mod tests {
         for (name, value) in head {
             request = request.header(*name, *value);
         }
-        identify(&request.body(()).expect("a request").into_parts().0)
+        let host = identify(&request.body(()).expect("a request").into_parts().0)?;
+        Ok(host_name(&host).into_owned())
     }
 
     #[test]
     fn a_request_names_exactly_one_host() {
         let ok = |host: &str| Ok(host.to_owned());
-        assert_eq!(check(&[("host", "API.org:80")], "/", Version::HTTP_11), ok("api.org:80"));
+        assert_eq!(check(&[("host", "API.org:80")], "/", Version::HTTP_11), ok("api.org"));
         assert_eq!(check(&[("host", "b.org")], "http://a.org/x", Version::HTTP_11), ok("a.org"));
         assert_eq!(check(&[], "/", Version::HTTP_10), ok(""));
         for (head, why) in [
             (&[("host", "a"), ("host", "b")][..], "more than one Host"),
             (&[][..], "no Host"),
             (&[("host", "a@b")][..], "a Host that is not a host"),
-            (&[("host", "a"), ("content-length", "1"), ("content-length", "2")][..], "more than one Content-Length"),
+            (
+                &[("host", "a"), ("content-length", "1"), ("content-length", "2")][..],
+                "more than one Content-Length",
+            ),
         ] {
             assert_eq!(check(head, "/", Version::HTTP_11), Err(Refusal::BadRequest(why)));
         }
@@ -197,8 +237,10 @@ mod tests {
 
     #[test]
     fn ports_and_final_dots_are_not_part_of_the_name() {
-        for (host, name) in [("a.org:80", "a.org"), ("a.org.", "a.org"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")] {
-            assert_eq!(host_name(host), name);
+        for (host, name) in
+            [("a.org:80", "a.org"), ("a.org.", "a.org"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(host_name(&HeaderValue::from_static(host)), name);
         }
     }
 }

@@ -3,37 +3,42 @@
 
 use std::borrow::Cow;
 
-/// The path cannot be passed on safely.
+/// The path cannot be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bad {
-    /// Has a backslash, or an encoded slash, backslash or NUL, and the service does not allow those.
-    Encoded,
+    /// Has an encoded NUL.
+    Nul,
     /// Does not start with a slash.
     NotAbsolute,
 }
 
 /// Resolves dot segments in `path`. Borrows where there is nothing to do, which is nearly always.
-pub(crate) fn normalise(path: &str, allow_encoded_slashes: bool) -> Result<Cow<'_, str>, Bad> {
+pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Bad> {
     if !path.starts_with('/') {
         return Err(Bad::NotAbsolute);
     }
-    let suspicious = path.bytes().any(|c| c == b'%' || c == b'\\');
-    if !suspicious && !path.contains("/.") {
+    let encoded = path.contains('%');
+    if !encoded && !path.contains("/.") {
         return Ok(Cow::Borrowed(path));
     }
-    if refuses(path, allow_encoded_slashes) {
-        return Err(Bad::Encoded);
+    if encodes(path, "00") {
+        return Err(Bad::Nul);
     }
-    let decoded = if suspicious { decode_dots(path) } else { Cow::Borrowed(path) };
+    let decoded = if encoded { decode_dots(path) } else { Cow::Borrowed(path) };
     if !decoded.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Ok(decoded);
     }
     Ok(Cow::Owned(resolve(&decoded)))
 }
 
-fn refuses(path: &str, allow_encoded_slashes: bool) -> bool {
-    let encoded = |hex: &str| path.as_bytes().windows(3).any(|w| w[0] == b'%' && w[1..].eq_ignore_ascii_case(hex.as_bytes()));
-    encoded("00") || (!allow_encoded_slashes && (path.contains('\\') || encoded("2f") || encoded("5c")))
+/// Whether a backend may see a slash in `path` that we do not: a backslash, or an encoded slash or backslash.
+pub(crate) fn hides_a_slash(path: &str) -> bool {
+    path.contains('\\') || encodes(path, "2f") || encodes(path, "5c")
+}
+
+fn encodes(path: &str, hex: &str) -> bool {
+    path.contains('%')
+        && path.as_bytes().windows(3).any(|w| w[0] == b'%' && w[1..].eq_ignore_ascii_case(hex.as_bytes()))
 }
 
 fn decode_dots(path: &str) -> Cow<'_, str> {
@@ -82,25 +87,26 @@ mod tests {
             ("/%41%20", "/%41%20"),
             ("/...", "/..."),
         ] {
-            assert_eq!(normalise(path, false).as_deref(), Ok(want), "{path}");
+            assert_eq!(normalise(path).as_deref(), Ok(want), "{path}");
         }
     }
 
     #[test]
     fn what_a_backend_may_read_differently_is_refused() {
-        for path in ["/a%2fb", "/a%5Cb", "/a\\b"] {
-            assert_eq!(normalise(path, false), Err(Bad::Encoded), "{path}");
-            assert!(normalise(path, true).is_ok(), "{path}");
+        for (path, hides) in
+            [("/a%2fb", true), ("/a%5Cb", true), ("/a\\b", true), ("/a%20b", false), ("/a/b", false)]
+        {
+            assert_eq!(hides_a_slash(path), hides, "{path}");
         }
-        assert_eq!(normalise("/a%00", true), Err(Bad::Encoded));
-        assert_eq!(normalise("a", false), Err(Bad::NotAbsolute));
+        assert_eq!(normalise("/a%00"), Err(Bad::Nul));
+        assert_eq!(normalise("a"), Err(Bad::NotAbsolute));
     }
 
     proptest::proptest! {
         #[test]
         fn normalising_twice_changes_nothing(path in "/[a-c./%2eE]{0,24}") {
-            if let Ok(once) = normalise(&path, true) {
-                let again = normalise(&once, true);
+            if let Ok(once) = normalise(&path) {
+                let again = normalise(&once);
                 proptest::prop_assert_eq!(again.as_deref(), Ok(&*once));
                 proptest::prop_assert!(!once.split('/').any(|s| s == ".."));
             }

@@ -153,7 +153,11 @@ impl Refusal {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a back-off, at least 1")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds of a back-off, at least 1"
+)]
 fn whole(seconds: f64) -> u64 {
     seconds as u64
 }

@@ -88,7 +88,7 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Returning), Failed> {
         match self.protocol {
             Protocol::Http1 => self.send_http1(request, settings).await,
-            Protocol::H2c => self.send_http2(request, settings).await,
+            Protocol::H2c => Box::pin(self.send_http2(request, settings)).await,
         }
     }
 
@@ -105,7 +105,8 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Returning), Failed> {
         let mut sender = match self.reuse(settings.idle_connection).await {
             Some(sender) => sender,
-            None => match self.connect_http1(settings.connect_timeout).await {
+            // Boxed: rare, and large enough to weigh on every request's future.
+            None => match Box::pin(self.connect_http1(settings.connect_timeout)).await {
                 Ok(sender) => sender,
                 Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
             },
@@ -214,7 +215,9 @@ async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (F
     let stream = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err((blame(&error), format!("connect to {address}: {error}"))),
-        Err(_) => return Err((Failure::Connect, format!("connect to {address}: nothing within {timeout:?}"))),
+        Err(_) => {
+            return Err((Failure::Connect, format!("connect to {address}: nothing within {timeout:?}")));
+        }
     };
     let socket = socket2::SockRef::from(&stream);
     let set = stream.set_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
@@ -224,6 +227,16 @@ async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (F
 
 /// Errors of our own making must not be held against the replica.
 fn blame(error: &io::Error) -> Failure {
-    let ours = [nix::libc::EMFILE, nix::libc::ENFILE, nix::libc::EADDRNOTAVAIL, nix::libc::ENOBUFS, nix::libc::ENOMEM];
-    if error.raw_os_error().is_some_and(|code| ours.contains(&code)) { Failure::Ours } else { Failure::Connect }
+    let ours = [
+        nix::libc::EMFILE,
+        nix::libc::ENFILE,
+        nix::libc::EADDRNOTAVAIL,
+        nix::libc::ENOBUFS,
+        nix::libc::ENOMEM,
+    ];
+    if error.raw_os_error().is_some_and(|code| ours.contains(&code)) {
+        Failure::Ours
+    } else {
+        Failure::Connect
+    }
 }

@@ -58,11 +58,10 @@ impl Front {
         request: RequestId,
         held: &Grant<ReplicaId>,
         notes: &mut Vec<Note>,
-    ) -> (Option<TicketId>, Granted) {
+    ) -> (TicketId, Granted) {
         notes.push(Note::GaveBack(request, held.replica.clone()));
         notes.push(Note::Waits(request));
-        let (entry, grants) = self.gate.swap(now, held.slot, || request);
-        let ticket = if let Entry::Queued(ticket) = entry { Some(ticket) } else { None };
+        let (ticket, grants) = self.gate.swap(now, held.slot, || request);
         (ticket, note_grants(grants, notes))
     }
 

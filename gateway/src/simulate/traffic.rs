@@ -212,9 +212,7 @@ impl World {
     fn swap(&mut self, id: RequestId, held: &Grant<ReplicaId>, service: &ServiceName) {
         let now = self.now;
         let Some(state) = self.control.states.get_mut(service) else { return };
-        let (Some(ticket), granted) = state.front.swap(now, id, held, &mut self.control.notes) else {
-            return;
-        };
+        let (ticket, granted) = state.front.swap(now, id, held, &mut self.control.notes);
         self.request(id).stage = Stage::Waiting(ticket);
         self.follow(granted);
         if matches!(self.request(id).stage, Stage::Waiting(_)) {
