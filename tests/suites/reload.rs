@@ -166,15 +166,10 @@ async fn services_come_and_go() {
 async fn a_bad_file_changes_nothing() {
     let world = world(&api("api:1", 1, "")).await;
     let ids = world.wake("api").await;
-    for bad in
-        ["not TOML", "[services.api]\nimage = 7\n", "[services.other]\nimage = \"x:1\"\nrouts = []\n", ""]
+    for bad in ["not TOML", "[services.api]\nimage = 7\n", "[services.other]\nimage = \"x:1\"\nrouts = []\n"]
     {
         let before = world.metric("tidegate_reloads_total", &["bad"]);
         world.write(bad);
-        if bad.is_empty() {
-            // Truncated on the way to being written: whether it counts as bad is for `check` to say.
-            continue;
-        }
         found("a bad reload", async || {
             let now = world.metric("tidegate_reloads_total", &["bad"]);
             if now > before { Ok(()) } else { Err(now.to_string()) }
