@@ -28,6 +28,7 @@ use tidegate_autoscaler::{Cause, Phase, Step, decide::decide, plan::plan, replic
 use tidegate_config::{
     model::{Host, Model},
     name::{HostName, ReplicaId, ServiceName},
+    spec::Exit,
 };
 use tidegate_runner::{self as runner, Runner};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -56,6 +57,9 @@ const RELIST: Duration = Duration::from_secs(30);
 
 /// Looks in a row that one event may cause: drain, stop, and what follows from it.
 const ROUNDS: usize = 4;
+
+/// The exit code of a process that got SIGKILL.
+const KILLED: i64 = 137;
 
 /// Events that may wait for the loop; whoever brings more waits.
 const EVENTS: usize = 1024;
@@ -293,7 +297,10 @@ impl Control {
                     self.probe_start(&seen.id);
                 }
             }
-            runner::Event::Exited { id, exit } => self.broke(&id, Cause::Exited(exit)),
+            runner::Event::Exited { id, exit } => {
+                self.explain_later(&id, &exit);
+                self.broke(&id, Cause::Exited(exit));
+            }
             runner::Event::Gone(id) => {
                 if self.advance(&id, replica::Event::Removed) {
                     self.evaluate(id.service(), false);
@@ -317,6 +324,21 @@ impl Control {
                 self.broke(id, Cause::NotReady { waited: round(waited), last });
             }
             Probed::Unhealthy(last) => self.broke(id, Cause::Unhealthy { last }),
+        }
+    }
+
+    /// The engine may tell of an exit after a request or a probe has met the dead replica: then its word is the cause.
+    /// An exit that our own removal brought about (SIGKILL) says nothing new.
+    fn explain_later(&mut self, id: &ReplicaId, exit: &Exit) {
+        let Some(state) = self.states.get_mut(id.service()) else { return };
+        let late =
+            state.members.get(id).is_some_and(|m| matches!(m.phase, Phase::Failed(Cause::Unhealthy { .. })));
+        let failure = state.last_failure.as_mut().filter(|failure| failure.replica == *id);
+        if let Some(failure) = failure.filter(|_| late && (exit.out_of_memory || exit.code != KILLED)) {
+            failure.cause = Cause::Exited(exit.clone()).to_string();
+            state
+                .history
+                .note(What::Phase { replica: id.to_string(), to: "failed".into() }, failure.cause.clone());
         }
     }
 
