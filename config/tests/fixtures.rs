@@ -66,6 +66,16 @@ fn good_files_and_examples_load() {
     }
 }
 
+#[test]
+fn the_sample_in_the_readme_loads() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let sample =
+        readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a sample");
+    if let Err(problems) = parse(sample, Format::Toml) {
+        panic!("{problems}");
+    }
+}
+
 /// The names of all keys below a schema.
 fn keys(schema: &serde_json::Value, found: &mut Vec<String>) {
     if let Some(properties) = schema["properties"].as_object() {
