@@ -20,6 +20,9 @@ use crate::{
     router::RouteTable,
 };
 
+/// How long the gateway waits for its replicas to stop, where it takes them with it.
+const STOP_REPLICAS_WITHIN: Duration = Duration::from_secs(30);
+
 /// What the gateway is built from. Everything that can fail has been done: sockets are bound, the state is locked.
 pub struct Parts {
     /// The checked file.
@@ -139,8 +142,8 @@ impl App {
         let left = deadline.saturating_duration_since(clock::now());
         let tunnels = tokio::time::timeout(left, self.door.tasks.wait()).await.is_ok();
         if settings.stop_replicas_on_exit {
-            // A loop that has ended has no replicas to stop.
-            let _ = self.control.stop_all().await;
+            // A loop that has ended has no replicas to stop, and an engine that hangs must not keep us.
+            let _ = tokio::time::timeout(STOP_REPLICAS_WITHIN, self.control.stop_all()).await;
         }
         self.stop.cancel();
         self.tasks.join_all().await;

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod control;
 pub mod fleet;
 pub mod listener;
+mod panics;
 pub mod reload;
 pub mod request;
 pub mod router;

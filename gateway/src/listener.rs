@@ -3,13 +3,14 @@
 //! Started and stopped by [`app`](crate::app). Absent: routing, and anything about services.
 
 use std::{
-    any::Any,
     convert::Infallible,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::fd::{IntoRawFd, OwnedFd},
+    net::{SocketAddr, TcpListener},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     thread,
     time::Duration,
@@ -24,20 +25,25 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use pingora::{
-    apps::ServerApp,
-    protocols::Stream,
     server::{
-        Fds, ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+        ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
         configuration::ServerConf,
     },
-    services::{Service as PingoraService, listening},
+    services::Service as PingoraService,
 };
 use tidegate_config::model::Limits;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
-use tower_http::catch_panic::{CatchPanic, CatchPanicLayer, ResponseForPanic};
 
-use crate::request::{self, Door, Peer, Refusal, body::Body};
+use crate::{
+    panics::CatchPanic,
+    request::{self, Door, Peer, body::Body},
+};
 
 /// A listen address that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -121,11 +127,19 @@ impl Front {
         let (stop, stopping) = watch::channel(false);
         let (end, ending) = tokio::sync::oneshot::channel();
         let connections = Arc::new(Semaphore::new(limits.connections as usize));
-        let app = App { http: http(&limits), door, connections: Arc::clone(&connections) };
+        let app = App {
+            http: http(&limits),
+            door,
+            connections: Arc::clone(&connections),
+            full: AtomicBool::new(false),
+            patience: limits.header_timeout,
+            tasks: TaskTracker::new(),
+        };
+        let app = Arc::new(app);
         let thread = thread::Builder::new().name("front".into()).spawn(move || {
             let conf = ServerConf { threads, ..ServerConf::default() };
             let mut server = Server::new_with_opt_and_conf(None, conf);
-            server.add_service(Listening::new(sockets, app, stopping));
+            server.add_service(Listening { sockets: sockets.0, app, stopping });
             server.run(RunArgs { shutdown_signal: Box::new(Ending(tokio::sync::Mutex::new(Some(ending)))) });
         })?;
         Ok(Self { stop, connections, limit: limits.connections, end: Some(end), thread: Some(thread) })
@@ -173,73 +187,100 @@ impl ShutdownSignalWatch for Ending {
     }
 }
 
-/// pingora's listening service on sockets of ours, stopped by a signal of ours: pingora's own would close the sockets
-/// and then sleep out its whole grace period.
+/// Our accept loops as a service of pingora's server. Its own would read and write through two more buffers and a boxed
+/// stream per connection, and closes its sockets only on the way into a fixed grace period.
 struct Listening {
-    inner: listening::Service<App>,
-    sockets: Vec<(String, Option<OwnedFd>)>,
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    app: Arc<App>,
     stopping: watch::Receiver<bool>,
-}
-
-impl Listening {
-    fn new(sockets: Sockets, app: App, stopping: watch::Receiver<bool>) -> Self {
-        let mut inner = listening::Service::new("http".into(), app);
-        let sockets = sockets.0.into_iter().map(|(address, listener)| {
-            inner.add_tcp(&address.to_string());
-            (address.to_string(), Some(listener.into()))
-        });
-        let sockets = sockets.collect();
-        Self { inner, sockets, stopping }
-    }
 }
 
 #[async_trait]
 impl PingoraService for Listening {
-    async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, tasks_per_socket: usize) {
-        let table = fds.unwrap_or_else(|| Arc::new(Fds::new().into()));
-        for (address, socket) in &mut self.sockets {
-            let mut table = table.lock();
-            // A socket that an older process passed on is the one that clients' connections already wait in.
-            if table.get(address).is_none()
-                && let Some(socket) = socket.take()
-            {
-                table.add(address.clone(), socket.into_raw_fd());
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        let mut loops = JoinSet::new();
+        for (address, socket) in std::mem::take(&mut self.sockets) {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    loops.spawn(Arc::clone(&self.app).accept(listener, self.stopping.clone()));
+                }
+                Err(error) => tracing::error!(%address, %error, "cannot accept"),
             }
         }
-        self.inner.start_service(Some(table), self.stopping.clone(), tasks_per_socket).await;
+        loops.join_all().await;
     }
 
     fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn threads(&self) -> Option<usize> {
-        self.inner.threads()
+        "http"
     }
 }
 
-/// One connection after another.
+/// What every connection needs.
 struct App {
     http: auto::Builder<TokioExecutor>,
     door: Arc<Door>,
     connections: Arc<Semaphore>,
+    /// Whether connections are being turned away, so that it is logged once and not each time.
+    full: AtomicBool,
+    /// How long a new connection may take to its first request.
+    patience: Duration,
+    /// Owns the connections' tasks; they end with their connections, or with the server.
+    tasks: TaskTracker,
 }
 
-#[async_trait]
-impl ServerApp for App {
-    async fn process_new(self: &Arc<Self>, stream: Stream, stopping: &ShutdownWatch) -> Option<Stream> {
+/// After a failed accept (mostly: out of file descriptors) nothing is accepted for this long, instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl App {
+    /// Accepts until `stopping`.
+    async fn accept(self: Arc<Self>, listener: tokio::net::TcpListener, stopping: watch::Receiver<bool>) {
+        let mut stop = stopping.clone();
+        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.as_mut() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.open(stream, peer, stopping.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, stopping: watch::Receiver<bool>) {
         // Over the limit: closed at once; a client that is told to come back would only hold one more socket.
-        let _permit = self.connections.try_acquire().ok()?;
-        let peer = stream
-            .get_socket_digest()
-            .and_then(|digest| digest.peer_addr().and_then(|a| a.as_inet().copied()));
-        let peer = peer.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
-        let service = TowerToHyperService::new(stack(Arc::clone(&self.door), peer));
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "as many connections as gateway.limits.connections allows; further ones are closed"
+                );
+            }
+            return;
+        };
+        self.full.store(false, Ordering::Relaxed);
+        if let Err(error) = stream.set_nodelay(true) {
+            return tracing::debug!(%peer, %error, "gone before it was served");
+        }
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            app.serve(stream, peer, stopping).await;
+            drop(permit);
+        });
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
+        let heard = Arc::new(AtomicBool::new(false));
+        let service = TowerToHyperService::new(stack(Arc::clone(&self.door), peer, &heard));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        let mut stopping = stopping.clone();
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
+            () = silence(&heard, self.patience) => return tracing::debug!(%peer, "no request came; closed"),
             () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -248,28 +289,22 @@ impl ServerApp for App {
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "client connection ended");
         }
-        None
     }
 }
 
-/// The layers around every request: a panic costs the one request that met it. What a route switches on will stand here.
-fn stack(door: Arc<Door>, peer: SocketAddr) -> CatchPanic<Entry, Panicked> {
-    ServiceBuilder::new()
-        .layer(CatchPanicLayer::custom(Panicked))
-        .service(Entry { door, peer: Peer::new(peer) })
+/// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
+/// so a client that sends nothing, or half of HTTP/2's preface, would keep its place for ever.
+async fn silence(heard: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if heard.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
-/// The answer to a request that met a panic.
-#[derive(Clone)]
-struct Panicked;
-
-impl ResponseForPanic for Panicked {
-    type ResponseBody = Body;
-
-    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response<Body> {
-        tracing::error!("a request met a panic; see the message above");
-        request::refuse(&Refusal::Internal, false)
-    }
+/// The layers around every request. What a route switches on will stand here.
+fn stack(door: Arc<Door>, peer: SocketAddr, heard: &Arc<AtomicBool>) -> CatchPanic<Entry> {
+    let entry = Entry { door, peer: Peer::new(peer), heard: Arc::clone(heard) };
+    ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
 }
 
 /// The innermost service: the request path.
@@ -277,6 +312,8 @@ impl ResponseForPanic for Panicked {
 struct Entry {
     door: Arc<Door>,
     peer: Peer,
+    /// Whether a request has come on this connection.
+    heard: Arc<AtomicBool>,
 }
 
 impl tower::Service<Request<Incoming>> for Entry {
@@ -290,6 +327,7 @@ impl tower::Service<Request<Incoming>> for Entry {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        self.heard.store(true, Ordering::Relaxed);
         let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
         Box::pin(async move { Ok(request::handle(&door, request, &peer).await) })
     }

@@ -15,13 +15,16 @@ pub(super) struct Check {
     /// The configuration file [default: tidegate.toml, or else .yaml, .yml or .json, in the current folder]
     #[arg(env = "TIDEGATE_CONFIG")]
     file: Option<PathBuf>,
+    /// The same, as `up` takes it
+    #[arg(short, long, value_name = "FILE", hide = true, conflicts_with = "file")]
+    config: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
-    let file = config_file(args.file.as_deref())?;
+    let file = config_file(args.config.as_deref().or(args.file.as_deref()))?;
     let name = file.display().to_string();
     match tidegate_config::load(&file, environment()) {
         Ok(model) => {

@@ -9,7 +9,7 @@ use tidegate_config::{
     name::HostName,
 };
 use tidegate_runner::{Runner, docker};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Up;
 use crate::{
@@ -56,6 +56,8 @@ fn load(file: &Path) -> Result<Model, tidegate_config::Problems> {
 }
 
 async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<ExitCode> {
+    // First of all: from here on a signal is never lost, and SIGHUP never ends us.
+    let mut signals = Signals::register()?;
     let state = take_state(args, &model)?;
     let sockets = Sockets::bind(&model.gateway.listen)?;
     let admin = admin::Listeners::bind(&state.socket(), model.gateway.metrics).await?;
@@ -74,23 +76,21 @@ async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<Exit
         threads: threads(),
     })
     .context("cannot start serving")?;
-    let upkeep = async {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        loop {
-            ticks.tick().await;
-            metrics.run_upkeep();
-        }
-    };
     tokio::select! {
         settled = settle(&app, args, &model) => settled?,
-        () = stop_signal()? => return stop(app).await,
+        () = signals.stop() => return stop(app, signals).await,
     }
-    tokio::select! {
-        () = upkeep => {}
-        () = reload_on_hangup(&app)? => {}
-        () = stop_signal()? => {}
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    loop {
+        // Cancel-safe: a signal that is not taken stays pending, a tick that is due stays due.
+        tokio::select! {
+            _ = upkeep.tick() => metrics.run_upkeep(),
+            asked = signals.next() => match asked {
+                Asked::Reload => app.reload(),
+                Asked::Stop => return stop(app, signals).await,
+            },
+        }
     }
-    stop(app).await
 }
 
 fn take_state(args: &Up, model: &Model) -> anyhow::Result<StateDir> {
@@ -173,37 +173,52 @@ fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// The signals that people and service managers send.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-fn reload_on_hangup(app: &App) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            app.reload();
+impl Signals {
+    fn register() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("SIGHUP")?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
         }
-    })
+    }
+
+    /// Waits for SIGTERM or SIGINT; reloads meanwhile would come too late or too early.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Asked::Stop) {}
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
 }
 
 /// Finishes what runs, or stops at once on a second signal.
-async fn stop(app: App) -> anyhow::Result<ExitCode> {
+async fn stop(app: App, mut signals: Signals) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping: no new connections, what runs may finish");
-    let again = stop_signal()?;
     tokio::select! {
         clean = app.stop() => {
             if !clean {
                 tracing::warn!("the drain deadline passed; connections that were still open are cut off");
             }
         }
-        () = again => tracing::warn!("stopping at once"),
+        () = signals.stop() => tracing::warn!("stopping at once"),
     }
     Ok(ExitCode::SUCCESS)
 }

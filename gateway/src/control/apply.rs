@@ -70,7 +70,10 @@ impl Control {
         self.next_slot += 1;
         self.next_number = self.next_number.max(spec.id.order().1 + 1);
         tracing::info!(replica = %spec.id, %host, revision = %spec.revision, reason = %state.reason, "starting");
-        state.members.insert(spec.id.clone(), Member::starting(&spec, host.clone(), slot, clock::now()));
+        let settings = state.fleet.settings();
+        state
+            .members
+            .insert(spec.id.clone(), Member::starting(&spec, settings, host.clone(), slot, clock::now()));
         let cancelled = self.member(&spec.id).map(|member| member.cancel.clone()).unwrap_or_default();
         let events = self.events.clone();
         self.tasks.spawn(async move {
@@ -103,7 +106,7 @@ impl Control {
         }
     }
 
-    fn stop(&mut self, id: &ReplicaId, grace: Duration) {
+    pub(super) fn stop(&mut self, id: &ReplicaId, grace: Duration) {
         self.advance(id, replica::Event::Stop);
         if let Some(member) = self.member(id).filter(|member| member.accepted.is_none()) {
             // Its start has not been answered yet: a stop now might come before the container.

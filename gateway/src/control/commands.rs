@@ -1,8 +1,8 @@
 //! What people ask for by hand, and what they are told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tidegate_autoscaler::{Phase, replica, snapshot::Image};
+use tidegate_autoscaler::{Phase, snapshot::Image};
 use tidegate_config::name::{ReplicaId, ServiceName};
 use tokio::sync::oneshot;
 
@@ -14,6 +14,9 @@ use super::{
     status::{Explanation, FailureStatus, ReplicaStatus, ServiceStatus},
 };
 use crate::clock;
+
+/// From SIGTERM to SIGKILL when the gateway takes its replicas with it; requests have had their drain deadline already.
+const LAST_GRACE: Duration = Duration::from_secs(10);
 
 /// The loop has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,24 +90,18 @@ impl Control {
             && self.states.values().all(|state| state.images_settled() && !probing(state))
     }
 
+    /// Stops every replica, those whose start is still under way too, and starts nothing any more.
     fn stop_all(&mut self, reply: oneshot::Sender<()>) {
+        (self.stopping, self.stopped) = (true, Some(reply));
         let ids: Vec<ReplicaId> =
             self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
-        let mut handles = Vec::new();
-        for id in ids {
-            self.advance(&id, replica::Event::Stop);
-            let Some(host) = self.member(&id).map(|member| member.host.clone()) else { continue };
-            let Some(engine) = self.engine(&host) else { continue };
-            handles.push((id, engine.handle.clone()));
+        for id in &ids {
+            self.stop(id, LAST_GRACE);
         }
-        self.tasks.spawn(async move {
-            let stop = |(id, handle): (ReplicaId, super::engine::Handle)| async move {
-                let grace = std::time::Duration::from_secs(10);
-                drop(handle.call("stop", handle.runner.stop(&id, grace, false)).await);
-            };
-            futures_util::future::join_all(handles.into_iter().map(stop)).await;
-            let _ = reply.send(());
-        });
+        let names: Vec<ServiceName> = self.states.keys().cloned().collect();
+        for name in names {
+            self.settle(&name);
+        }
     }
 }
 
@@ -127,7 +124,7 @@ impl State {
             queued,
             reason: self.words(),
             routes: settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
-            replicas: self.members.values().map(replica_status).collect(),
+            replicas: self.members.values().map(|member| self.replica_status(member)).collect(),
         }
     }
 
@@ -135,7 +132,9 @@ impl State {
     fn state_word(&self) -> &'static str {
         let any = |phase: &str| self.members.values().any(|member| member.phase.label() == phase);
         let image = |test: fn(&Image) -> bool| self.images.values().any(|state| test(&state.image));
-        if any("ready") {
+        if self.leaving {
+            "removing"
+        } else if any("ready") {
             "ready"
         } else if any("starting") {
             "starting"
@@ -163,7 +162,23 @@ impl State {
                 .filter(|_| matches!(state.image, Image::Pulling))
                 .map(|at| format!("{host}: pulling, {} of {}", at.done, at.total))
         });
-        failed.or(pulling).or(self.no_fit.clone()).unwrap_or_else(|| self.reason.clone())
+        let last = self.last_failure.as_ref().filter(|failure| failure.open && self.members.is_empty());
+        let last = last.map(|failure| format!("the last start failed: {}", failure.cause));
+        let other = || last.unwrap_or_else(|| self.reason.clone());
+        failed.or(pulling).or(self.no_fit.clone()).unwrap_or_else(other)
+    }
+
+    fn replica_status(&self, member: &super::member::Member) -> ReplicaStatus {
+        ReplicaStatus {
+            id: member.id.to_string(),
+            phase: member.phase.label().into(),
+            host: member.host.to_string(),
+            address: member.address.map(|address| address.to_string()),
+            revision: member.revision.0.clone(),
+            digest: member.digest.0.clone(),
+            in_flight: self.fleet.in_flight_of(member.slot),
+            age: unix_now().saturating_sub(unix(member.created)),
+        }
     }
 
     fn explain(&self) -> Explanation {
@@ -178,19 +193,6 @@ impl State {
             }),
             no_fit: self.no_fit.clone(),
         }
-    }
-}
-
-fn replica_status(member: &super::member::Member) -> ReplicaStatus {
-    ReplicaStatus {
-        id: member.id.to_string(),
-        phase: member.phase.label().into(),
-        host: member.host.to_string(),
-        address: member.address.map(|address| address.to_string()),
-        revision: member.revision.0.clone(),
-        digest: member.digest.0.clone(),
-        in_flight: member.in_flight,
-        age: unix_now().saturating_sub(unix(member.created)),
     }
 }
 

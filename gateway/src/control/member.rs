@@ -9,6 +9,7 @@ use std::{
 
 use tidegate_autoscaler::{Phase, snapshot};
 use tidegate_config::{
+    model::Service,
     name::{HostName, ReplicaId},
     spec::{Digest, Observed, Revision, StartSpec},
 };
@@ -35,6 +36,9 @@ pub(crate) struct Member {
     pub(crate) accepted: Option<Instant>,
     /// Calls off a start that still waits for its turn.
     pub(crate) cancel: CancellationToken,
+    /// The settings that it is probed and spoken to by: those that it was started with, and later health settings as
+    /// long as its launch settings are the current ones.
+    pub(crate) settings: Arc<Service>,
     pub(crate) address: Option<SocketAddr>,
     /// Its place in the gate: the oldest first.
     pub(crate) slot: SlotKey,
@@ -50,7 +54,13 @@ pub(crate) struct Member {
 
 impl Member {
     /// A replica that is about to be started.
-    pub(crate) fn starting(spec: &StartSpec, host: HostName, slot: SlotKey, now: Instant) -> Self {
+    pub(crate) fn starting(
+        spec: &StartSpec,
+        settings: Arc<Service>,
+        host: HostName,
+        slot: SlotKey,
+        now: Instant,
+    ) -> Self {
         Self {
             id: spec.id.clone(),
             revision: spec.revision.clone(),
@@ -60,6 +70,7 @@ impl Member {
             since: now,
             started: now,
             created: SystemTime::now(),
+            settings,
             adopted: false,
             accepted: None,
             cancel: CancellationToken::new(),
@@ -73,7 +84,13 @@ impl Member {
     }
 
     /// A replica that an earlier run of the gateway started; it counts once it passes its probe.
-    pub(crate) fn adopted(seen: &Observed, host: HostName, slot: SlotKey, now: Instant) -> Self {
+    pub(crate) fn adopted(
+        seen: &Observed,
+        settings: Arc<Service>,
+        host: HostName,
+        slot: SlotKey,
+        now: Instant,
+    ) -> Self {
         Self {
             id: seen.id.clone(),
             revision: seen.revision.clone(),
@@ -83,6 +100,7 @@ impl Member {
             since: now,
             started: now,
             created: seen.created,
+            settings,
             adopted: true,
             accepted: Some(now),
             cancel: CancellationToken::new(),

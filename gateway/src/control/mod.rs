@@ -31,7 +31,10 @@ use tidegate_config::{
     spec::Exit,
 };
 use tidegate_runner::{self as runner, Runner};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use commands::Ended;
@@ -95,6 +98,10 @@ pub(crate) struct Control {
     next_number: u64,
     next_slot: u64,
     next_tick: Instant,
+    /// The gateway stops and its replicas with it: nothing is started any more.
+    stopping: bool,
+    /// Answered when no replica is left.
+    stopped: Option<oneshot::Sender<()>>,
     /// Hosts that have not told yet what they run.
     unlisted: BTreeSet<HostName>,
 }
@@ -135,6 +142,8 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         next_number: 1,
         next_slot: 1,
         next_tick: now + TICK,
+        stopping: false,
+        stopped: None,
         model: Arc::clone(&model),
     };
     for service in model.services.values() {
@@ -246,8 +255,11 @@ impl Control {
             state.note(&decision);
             publish::gate(state, &decision);
             let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
+            let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Prepare { .. });
             for step in planned.steps {
-                self.apply(name, step);
+                if !self.stopping || !starts(&step) {
+                    self.apply(name, step);
+                }
             }
             if !again {
                 break;
@@ -273,12 +285,16 @@ impl Control {
         if matches!(member.phase, Phase::Failed(_) | Phase::Gone) {
             member.stop_probing();
         }
+        if let Some(failure) = state.last_failure.as_mut().filter(|_| member.phase == Phase::Ready) {
+            failure.open = false;
+        }
         if let Phase::Failed(cause) = &member.phase {
             publish::failed(&state.fleet.name, cause);
             state.last_failure = Some(state::LastFailure {
                 replica: id.clone(),
                 at: history::unix_now(),
                 cause: cause.to_string(),
+                open: true,
                 log: Vec::new(),
             });
         }
@@ -361,7 +377,14 @@ impl Control {
         let Some(state) = self.states.get_mut(name) else { return };
         state.answer_waiters();
         if state.leaving && state.members.is_empty() {
+            publish::farewell(state);
             self.states.remove(name);
+        }
+        if self.states.values().all(|state| state.members.is_empty())
+            && let Some(stopped) = self.stopped.take()
+        {
+            // Whoever asked may have given up.
+            let _ = stopped.send(());
         }
     }
 

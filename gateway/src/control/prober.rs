@@ -1,7 +1,7 @@
 //! Probing: densely until a replica is ready, then every few seconds as long as it lives, and at once when the data plane
 //! could not connect to it. Each runs as a task that is aborted when its replica leaves the phase.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidegate_autoscaler::Phase;
 use tidegate_config::{
@@ -105,7 +105,7 @@ impl Control {
         let state = self.states.get(id.service())?;
         let member = state.members.get(id)?;
         let address = member.address?;
-        let settings = state.fleet.settings();
+        let settings = Arc::clone(&member.settings);
         let engine = self.engine(&member.host)?;
         let exec = |command: Vec<String>| Check::Exec {
             runner: engine.handle.runner.clone(),

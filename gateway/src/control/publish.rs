@@ -54,7 +54,7 @@ fn connect(service: &Service, member: &mut Member) -> Option<Arc<Replica>> {
             histogram!(telemetry::START_SECONDS, "service" => label)
                 .record(ready.saturating_duration_since(asked));
         }
-        let protocol = service.settings().launch.protocol;
+        let protocol = member.settings.launch.protocol;
         let replica = Replica::new(member.id.clone(), start, member.address?, protocol);
         member.replica = Some(Arc::new(replica));
     }
@@ -112,13 +112,29 @@ impl Control {
             let (queued, in_flight) = state.fleet.counts();
             state.fleet.metrics.queue.set(f64::from(queued));
             state.fleet.metrics.in_flight.set(f64::from(in_flight));
-            for phase in ["starting", "ready", "draining", "stopping", "failed"] {
+            for phase in PHASES {
                 let count = state.members.values().filter(|member| member.phase.label() == phase).count();
-                let labels = [("service", state.fleet.name.to_string()), ("phase", phase.to_owned())];
                 #[expect(clippy::cast_precision_loss, reason = "a number of containers")]
-                gauge!(telemetry::REPLICAS, &labels).set(count as f64);
+                replicas(&state.fleet.name, phase).set(count as f64);
             }
         }
+    }
+}
+
+/// Phases that `tidegate_replicas` counts.
+const PHASES: [&str; 5] = ["starting", "ready", "draining", "stopping", "failed"];
+
+fn replicas(service: &ServiceName, phase: &str) -> metrics::Gauge {
+    gauge!(telemetry::REPLICAS, &[("service", service.to_string()), ("phase", phase.to_owned())])
+}
+
+/// A service goes: its gauges must not stay where they were.
+pub(super) fn farewell(state: &State) {
+    for gauge in [&state.fleet.metrics.queue, &state.fleet.metrics.in_flight, &state.fleet.metrics.desired] {
+        gauge.set(0.0);
+    }
+    for phase in PHASES {
+        replicas(&state.fleet.name, phase).set(0.0);
     }
 }
 

@@ -169,7 +169,7 @@ impl Control {
                 tracing::info!(replica = %seen.id, %host, "adopted");
                 let slot = SlotKey(self.next_slot);
                 self.next_slot += 1;
-                let member = Member::adopted(seen, host.clone(), slot, clock::now());
+                let member = Member::adopted(seen, state.fleet.settings(), host.clone(), slot, clock::now());
                 state.members.insert(seen.id.clone(), member);
                 self.probe_start(&seen.id);
             }

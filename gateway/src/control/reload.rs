@@ -69,9 +69,15 @@ impl Control {
             state.epoch += 1;
             state.images.clear();
         }
-        let members: Vec<_> = state.members.keys().filter(|_| health).cloned().collect();
-        for id in members {
-            self.probe_life(&id);
+        // Replicas of an earlier revision are probed as they were started: a new probe may ask what only new ones have.
+        let current = state.members.values_mut().filter(|member| member.settings.launch == service.launch);
+        let mut again = Vec::new();
+        for member in current {
+            member.settings = Arc::clone(service);
+            again.push(member.id.clone());
+        }
+        for id in again.iter().filter(|_| health) {
+            self.probe_life(id);
         }
     }
 

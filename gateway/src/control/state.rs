@@ -104,6 +104,8 @@ pub(crate) struct LastFailure {
     /// Seconds since 1970.
     pub(crate) at: u64,
     pub(crate) cause: String,
+    /// No replica has been ready since.
+    pub(crate) open: bool,
     /// The last lines that it printed.
     pub(crate) log: Vec<String>,
 }

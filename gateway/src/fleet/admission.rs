@@ -237,6 +237,11 @@ impl<R: Clone, W> Gate<R, W> {
         self.slots.iter().any(|slot| slot.key == key && slot.seen.capacity == 0 && slot.seen.in_flight == 0)
     }
 
+    /// Requests that one replica runs.
+    pub fn in_flight_of(&self, key: SlotKey) -> u32 {
+        self.slots.iter().find(|slot| slot.key == key).map_or(0, |slot| slot.seen.in_flight)
+    }
+
     /// Requests that wait and requests that run.
     pub fn counts(&self) -> (u32, u32) {
         (self.waiting, self.in_flight)

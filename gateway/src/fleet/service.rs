@@ -69,20 +69,27 @@ impl Service {
         self.settings.store(settings);
     }
 
-    /// Asks for a lease; waits for one until `deadline`. Dropping the future gives the ticket back at once.
+    /// Asks for a lease; waits for one until `deadline`. Tells when it was had, too. Dropping the future gives the ticket back at once.
     ///
     /// # Errors
     /// The refusal to answer with: the queue is full, the service is closed, or nothing came free in time.
-    pub async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Refusal> {
+    pub async fn enter(
+        self: &Arc<Self>,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<(Lease, Instant), Refusal> {
         let mut waiting = None;
-        let entry = self.gate.lock().enter(clock::now(), || {
+        let entry = self.gate.lock().enter(arrived, || {
             let (waiter, lease) = oneshot::channel();
             waiting = Some(lease);
             waiter
         });
         match (entry, waiting) {
-            (Entry::Granted(grant), _) => Ok(self.lease(grant)),
-            (Entry::Queued(ticket), Some(lease)) => Box::pin(self.wait(ticket, lease, deadline)).await,
+            (Entry::Granted(grant), _) => Ok((self.lease(grant), arrived)),
+            (Entry::Queued(ticket), Some(lease)) => {
+                let lease = Box::pin(self.wait(ticket, lease, deadline)).await?;
+                Ok((lease, clock::now()))
+            }
             (Entry::Queued(_), None) => unreachable!("the gate makes a waiter for each ticket"),
             (Entry::Full, _) => Err(Refusal::QueueFull),
             (Entry::Closed, _) => Err((**self.refusal.load()).clone()),
@@ -190,6 +197,11 @@ impl Service {
         self.gate.lock().counts()
     }
 
+    /// Requests that one replica runs.
+    pub fn in_flight_of(&self, key: SlotKey) -> u32 {
+        self.gate.lock().in_flight_of(key)
+    }
+
     fn lease(self: &Arc<Self>, grant: Grant<Arc<Replica>>) -> Lease {
         Lease { service: Arc::clone(self), slot: grant.slot, replica: grant.replica, spent: false }
     }
@@ -201,9 +213,9 @@ impl Service {
         }
     }
 
-    fn leave(self: &Arc<Self>, slot: SlotKey) {
+    fn leave(self: &Arc<Self>, now: Instant, slot: SlotKey) {
         let mut gate = self.gate.lock();
-        let grants = gate.leave(clock::now(), slot);
+        let grants = gate.leave(now, slot);
         let drained = gate.is_drained(slot);
         drop(gate);
         self.handed_back(grants, drained);
@@ -247,6 +259,12 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Gives the lease back, as of now.
+    pub(crate) fn leave(mut self, now: Instant) {
+        self.spent = true;
+        self.service.leave(now, self.slot);
+    }
+
     fn into_slot(mut self) -> SlotKey {
         self.spent = true;
         self.slot
@@ -256,7 +274,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.spent {
-            self.service.leave(self.slot);
+            self.service.leave(clock::now(), self.slot);
         }
     }
 }

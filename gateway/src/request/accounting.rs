@@ -20,17 +20,23 @@ pub(crate) struct Account {
     service: Arc<Service>,
     arrived: Instant,
     status: AtomicU16,
+    closed: Option<Instant>,
 }
 
 impl Account {
     /// Opens the account of a request that arrived at `arrived`.
     pub(crate) fn open(service: Arc<Service>, arrived: Instant) -> Self {
-        Self { service, arrived, status: AtomicU16::new(LEFT) }
+        Self { service, arrived, status: AtomicU16::new(LEFT), closed: None }
     }
 
     /// The answer has begun.
     pub(crate) fn answered(&self, status: http::StatusCode) {
         self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    /// The request has ended; the account is written when it is dropped.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.closed = Some(now);
     }
 
     /// The response broke off in its body.
@@ -41,7 +47,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let took = clock::now().saturating_duration_since(self.arrived);
+        let took = self.closed.unwrap_or_else(clock::now).saturating_duration_since(self.arrived);
         self.service.metrics.request(self.status.load(Ordering::Relaxed), took);
     }
 }

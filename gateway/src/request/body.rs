@@ -13,12 +13,14 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use super::{accounting::Account, upstream::Returning};
-use crate::fleet::{Lease, Replica};
+use crate::{
+    clock,
+    fleet::{Lease, Replica},
+};
 
 /// What an exchange holds until both its bodies have ended.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// Given back first, so that the next request need not wait for our bookkeeping.
     lease: Mutex<Option<Lease>>,
     /// Closed when the hold ends.
     pub(crate) account: Account,
@@ -34,6 +36,11 @@ impl Hold {
         *self.lease.lock() = Some(lease);
     }
 
+    /// Whether both bodies still flow, if asked by one of them.
+    pub(crate) fn is_shared(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
     /// The replica of the current attempt.
     ///
     /// # Panics
@@ -45,6 +52,17 @@ impl Hold {
     /// Takes the lease of an attempt that failed.
     pub(crate) fn take(&self) -> Option<Lease> {
         self.lease.lock().take()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let now = clock::now();
+        // First, so that the next request need not wait for our bookkeeping.
+        if let Some(lease) = self.lease.get_mut().take() {
+            lease.leave(now);
+        }
+        self.account.close(now);
     }
 }
 
@@ -80,10 +98,17 @@ impl Body {
     fn end_if_ended(&mut self) {
         if let Kind::Upstream { inner, held } = &mut self.0
             && http_body::Body::is_end_stream(inner)
-            && let Some((connection, _hold)) = held.take()
+            && let Some((connection, hold)) = held.take()
         {
-            connection.give_back();
+            give_back(connection, &hold);
         }
+    }
+}
+
+/// The response has ended. If the request has not, its connection is still busy with it and serves nobody else.
+fn give_back(connection: Returning, hold: &Arc<Hold>) {
+    if !hold.is_shared() {
+        connection.give_back();
     }
 }
 
@@ -102,8 +127,8 @@ impl http_body::Body for Body {
         let frame = ready!(Pin::new(inner).poll_frame(cx));
         match (&frame, &mut self.0) {
             (None, Kind::Upstream { held, .. }) => {
-                if let Some((connection, _hold)) = held.take() {
-                    connection.give_back();
+                if let Some((connection, hold)) = held.take() {
+                    give_back(connection, &hold);
                 }
             }
             (Some(Err(_)), Kind::Upstream { held, .. }) => {

@@ -46,7 +46,6 @@ pub(crate) struct Exchange {
 pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<Response<Body>, Refusal> {
     let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived));
     let client = exchange.upgrade.take();
-    let timing_headers = exchange.timing_headers;
     let answer = attempts(exchange, &hold, client.as_ref().map(|(_, to)| to)).await;
     match answer {
         Ok((response, ..)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && client.is_none() => {
@@ -56,7 +55,7 @@ pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<R
         }
         Ok((response, returning, timing)) => {
             hold.account.answered(response.status());
-            Ok(finish(response, returning, hold, client, timing_headers.then_some(timing), tasks))
+            Ok(finish(response, returning, hold, client, timing, tasks))
         }
         Err(refusal) => {
             hold.account.answered(refusal.status());
@@ -69,16 +68,15 @@ async fn attempts(
     exchange: Exchange,
     hold: &Arc<Hold>,
     upgrade_to: Option<&http::HeaderValue>,
-) -> Result<(Response<Incoming>, Returning, Timing), Refusal> {
-    let Exchange { service, settings, mut head, body, arrived, .. } = exchange;
+) -> Result<(Response<Incoming>, Returning, Option<Timing>), Refusal> {
+    let Exchange { service, settings, mut head, body, arrived, timing_headers, .. } = exchange;
     let deadline = hold_deadline(arrived, settings.scaling.hold);
     if let Some(to) = upgrade_to {
         head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
         head.headers.insert(http::header::UPGRADE, to.clone());
     }
     fit_protocol(&mut head, settings.launch.protocol);
-    let lease = service.enter(deadline).await?;
-    let granted = clock::now();
+    let (lease, granted) = service.enter(arrived, deadline).await?;
     service.metrics.waited(granted.saturating_duration_since(arrived));
     service.retries.lock().request(granted);
     hold.put(lease);
@@ -86,20 +84,20 @@ async fn attempts(
     let (body, copy) = outbound(&head, body, hold).await?;
     let copy = copy.map(|copy| (head.clone(), copy));
     let mut request = Request::from_parts(head, body);
-    let (mut retried, mut resets) = (false, 0);
+    let (mut retried, mut resets, mut begun) = (false, 0, granted);
     loop {
         let replica = hold.replica();
-        let failed = match replica.pool.send(request, &settings.upstream).await {
+        let failed = match replica.pool.send(request, &settings.upstream, begun).await {
             Ok((response, returning)) => {
                 if retried && let Some(lease) = hold.take() {
                     service.answered(&lease);
                     hold.put(lease);
                 }
-                let timing = Timing {
+                let timing = timing_headers.then(|| Timing {
                     queue: granted.saturating_duration_since(arrived),
                     start: replica.cold_start_for(arrived),
                     upstream: clock::now().saturating_duration_since(granted),
-                };
+                });
                 return Ok((response, returning, timing));
             }
             Err(failed) => failed,
@@ -122,6 +120,7 @@ async fn attempts(
                 service.metrics.retries.increment(1);
                 retried = true;
                 hold.put(Box::pin(service.swap(lease, deadline)).await?);
+                begun = clock::now();
             }
         }
         request = match (unsent, &copy) {

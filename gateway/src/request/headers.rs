@@ -5,23 +5,16 @@ use std::net::IpAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use ipnet::IpNet;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// httpoxy: CGI programs would take it for their own proxy setting.
-const PROXY: HeaderName = HeaderName::from_static("proxy");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_TIDEGATE_COLD: HeaderName = HeaderName::from_static("x-tidegate-cold");
 
 /// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -33,34 +26,58 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Takes out what concerns one connection only, and what `Connection` names as such.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> =
-            tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
-        for name in named {
-            // A client that names Host or its like would have us drop what we must pass on.
-            if name != HOST && name != FORWARDED && name != X_FORWARDED_FOR {
-                headers.remove(name);
-            }
-        }
-        headers.remove(CONNECTION);
+    // Most heads have none of these; one look at what is there is cheaper than asking for each.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
+    let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    // A client that names Host or its like would have us drop what we must pass on.
+    let kept = |name: &HeaderName| *name == HOST || *name == FORWARDED || *name == X_FORWARDED_FOR;
+    for name in named.into_iter().filter(|name| !kept(name)) {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
         headers.remove(name);
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+    )
+}
+
 /// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
-    let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-    strip_hop_by_hop(headers);
-    for name in [TE, HTTP2_SETTINGS, PROXY_AUTHORIZATION, PROXY, X_TIDEGATE_COLD] {
-        headers.remove(name);
+    if headers.keys().any(ends_here) {
+        let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let ending: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
+        strip_hop_by_hop(headers);
+        for name in ending {
+            headers.remove(name);
+        }
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    drop_underscored(headers);
     set_forwarded(headers, host, from);
+}
+
+/// What goes no further than to us: hop-by-hop fields, what only a proxy reads, our own, and fields whose names a CGI-like
+/// backend cannot tell from ours (`X_Forwarded_For`). `Proxy` is httpoxy: CGI programs would take it for a setting.
+fn ends_here(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let alias =
+        || text.starts_with("x_forwarded") || text.starts_with("x_real") || text.starts_with("x-forwarded_");
+    is_hop_by_hop(name)
+        || matches!(text, "te" | "http2-settings" | "proxy-authorization" | "proxy" | "x-tidegate-cold")
+        || (text.contains('_') && alias())
 }
 
 /// Where a request came from.
@@ -76,21 +93,6 @@ pub(crate) struct From<'f> {
 impl From<'_> {
     fn is_trusted(&self) -> bool {
         self.trusted.iter().any(|net| net.contains(&self.peer))
-    }
-}
-
-/// Fields whose names a CGI-like backend cannot tell from ours (`X_Forwarded_For`) are taken out.
-fn drop_underscored(headers: &mut HeaderMap) {
-    let alias = |name: &HeaderName| {
-        let text = name.as_str();
-        text.contains('_')
-            && (text.starts_with("x_forwarded")
-                || text.starts_with("x_real")
-                || text.starts_with("x-forwarded_"))
-    };
-    let aliases: Vec<HeaderName> = headers.keys().filter(|name| alias(name)).cloned().collect();
-    for name in aliases {
-        headers.remove(name);
     }
 }
 

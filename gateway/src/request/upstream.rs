@@ -5,7 +5,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -20,11 +20,17 @@ use tidegate_config::{model::Upstream, spec::Protocol};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use super::{body::Outbound, retry::Failure};
+use super::{
+    body::{Hold, Outbound},
+    retry::Failure,
+};
 use crate::clock;
 
 /// Data that was sent and is not acknowledged for this long ends the connection; Linux alone would try for 15 minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// A kept connection that is not ready by then is still busy with something; a new one is made instead.
+const READY_WITHIN: Duration = Duration::from_millis(10);
 
 /// One replica's connections.
 #[derive(Debug)]
@@ -85,9 +91,10 @@ impl Pool {
         &self,
         request: Request<Outbound>,
         settings: &Upstream,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Returning), Failed> {
         match self.protocol {
-            Protocol::Http1 => self.send_http1(request, settings).await,
+            Protocol::Http1 => self.send_http1(request, settings, now).await,
             Protocol::H2c => Box::pin(self.send_http2(request, settings)).await,
         }
     }
@@ -102,8 +109,9 @@ impl Pool {
         &self,
         request: Request<Outbound>,
         settings: &Upstream,
+        now: Instant,
     ) -> Result<(Response<Incoming>, Returning), Failed> {
-        let mut sender = match self.reuse(settings.idle_connection).await {
+        let mut sender = match self.reuse(now, settings.idle_connection).await {
             Some(sender) => sender,
             // Boxed: rare, and large enough to weigh on every request's future.
             None => match Box::pin(self.connect_http1(settings.connect_timeout)).await {
@@ -111,25 +119,25 @@ impl Pool {
                 Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
             },
         };
-        let sent = sender.try_send_request(request);
-        let response = match tokio::time::timeout(settings.first_byte_timeout, sent).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(mut error)) => {
+        let upload = Upload::of(&request);
+        let response = match first_byte(sender.try_send_request(request), settings, &upload).await {
+            Some(Ok(response)) => response,
+            Some(Err(mut error)) => {
                 let unsent = error.take_message();
                 return Err(Failed::sending(unsent, error.error()));
             }
-            Err(_) => return Err(Failed::timeout()),
+            None => return Err(Failed::timeout()),
         };
         Ok((response, Returning(Some((sender, Arc::clone(&self.shared))))))
     }
 
     /// A kept connection that is ready, last used first.
-    async fn reuse(&self, idle: Duration) -> Option<http1::SendRequest<Outbound>> {
+    async fn reuse(&self, now: Instant, idle: Duration) -> Option<http1::SendRequest<Outbound>> {
         loop {
             let Idle { mut sender, since } = self.shared.idle.lock().pop()?;
             // The backend may be closing what it has not used for long; a fresh connection cannot lose that race.
-            let fresh = clock::now().saturating_duration_since(since) < idle;
-            if fresh && sender.ready().await.is_ok() {
+            let fresh = now.saturating_duration_since(since) < idle;
+            if fresh && matches!(tokio::time::timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
                 return Some(sender);
             }
         }
@@ -159,13 +167,14 @@ impl Pool {
             Ok(sender) => sender,
             Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
         };
-        match tokio::time::timeout(settings.first_byte_timeout, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => Ok((response, Returning(None))),
-            Ok(Err(mut error)) => {
+        let upload = Upload::of(&request);
+        match first_byte(sender.try_send_request(request), settings, &upload).await {
+            Some(Ok(response)) => Ok((response, Returning(None))),
+            Some(Err(mut error)) => {
                 let unsent = error.take_message();
                 Err(Failed::sending(unsent, error.error()))
             }
-            Err(_) => Err(Failed::timeout()),
+            None => Err(Failed::timeout()),
         }
     }
 
@@ -192,6 +201,35 @@ impl Pool {
         });
         *shared = Some(sender.clone());
         Ok(sender)
+    }
+}
+
+/// Whether a request's body is still on its way to the replica.
+struct Upload(Option<Weak<Hold>>);
+
+impl Upload {
+    fn of(request: &Request<Outbound>) -> Self {
+        match request.body() {
+            Outbound::Flowing { hold: Some(hold), .. } => Self(Some(Arc::downgrade(hold))),
+            Outbound::Flowing { hold: None, .. } | Outbound::Empty | Outbound::Kept(_) => Self(None),
+        }
+    }
+
+    /// The exchange holds itself once; a body that flows holds it once more.
+    fn goes_on(&self) -> bool {
+        self.0.as_ref().is_some_and(|hold| hold.strong_count() > 1)
+    }
+}
+
+/// The response, or `None` if it has not begun in time. The clock starts anew as long as the request's body flows.
+async fn first_byte<T>(sent: impl Future<Output = T>, settings: &Upstream, upload: &Upload) -> Option<T> {
+    let mut sent = std::pin::pin!(sent);
+    loop {
+        match tokio::time::timeout(settings.first_byte_timeout, sent.as_mut()).await {
+            Ok(response) => return Some(response),
+            Err(_) if upload.goes_on() => {}
+            Err(_) => return None,
+        }
     }
 }
 
