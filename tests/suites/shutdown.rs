@@ -141,6 +141,15 @@ async fn replicas_go_with_it_if_the_file_says_so() {
 }
 
 #[tokio::test]
+async fn nothing_is_started_while_the_replicas_go() {
+    let text = format!("gateway.stop_replicas_on_exit = true\n{API}\nservices.api.scaling.min = 2");
+    let world = World::new(&text).await;
+    world.until_ready("api", 2).await;
+    let (_, runner, _) = world.stop().await;
+    assert_eq!((runner.specs().len(), runner.starts()), (0, 2));
+}
+
+#[tokio::test]
 async fn its_socket_goes_with_it() {
     let world = World::new(API).await;
     let socket = world.socket();

@@ -18,7 +18,7 @@ use super::output::{Misuse, print, print_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Load {
-    /// Where to send, as in http://api.localhost:8080/
+    /// Where to send, as in `http://api.localhost:8080/`
     url: String,
     /// Requests per second, sent whether or not earlier ones were answered
     #[arg(long, value_name = "N", value_parser = rate)]

@@ -1,6 +1,6 @@
 //! The control loop: one task over a closed [`Event`], the only writer of replica phases.
 //!
-//! Each turn: take what happened, then for each service concerned look ([`observe`]), decide and plan (the autoscaler's
+//! Each turn: take what happened, then for each service concerned look ([`mod@observe`]), decide and plan (the autoscaler's
 //! pure functions), execute ([`apply`]) and tell the data plane ([`publish`]). Nothing here waits for an engine: calls
 //! run as tasks and come back as events, and the next look plans again.
 

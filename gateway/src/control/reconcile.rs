@@ -1,5 +1,5 @@
 //! What engines say exists, against what the loop believes: adopts, drops and cleans up. Called after a start, after a
-//! gap in an engine's events, and every [`RELIST`](super::RELIST).
+//! gap in an engine's events, and every [`RELIST`].
 
 use std::time::{Duration, Instant};
 

@@ -17,6 +17,17 @@ fn target(body: &[u8]) -> String {
 }
 
 #[tokio::test]
+async fn a_client_that_never_asks_does_not_keep_its_place() {
+    let world = World::new(&format!("gateway.limits.header_timeout = \"1s\"\n{API}")).await;
+    for silent in ["", "P", "GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n"] {
+        let mut wire = world.wire().await;
+        wire.send(silent).await;
+        // Ends by the gateway's deadline, or the test by its own.
+        wire.rest().await;
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_kept_for_the_next_request() {
     let world = World::new(API).await;
     let mut wire = world.wire().await;

@@ -120,6 +120,8 @@ async fn an_answer_before_the_request_has_ended_is_passed_on() {
     frames.send(Frame::data("begun".into())).await.expect("a body that is read");
     let answer = session.ask(request("POST", "one", "/status/413", body)).await.expect("an answer");
     assert_eq!(answer.status, 413);
+    // Its connection is still busy with the rest of the body, and nobody else may have to wait for that.
+    assert_eq!(soon("another client's answer", world.get("one", "/")).await.status, 200);
     drop(frames);
     world.until_counts("one", 0, 0).await;
 }
