@@ -61,26 +61,7 @@ impl Member {
         slot: SlotKey,
         now: Instant,
     ) -> Self {
-        Self {
-            id: spec.id.clone(),
-            revision: spec.revision.clone(),
-            digest: spec.digest.clone(),
-            host,
-            phase: Phase::Starting,
-            since: now,
-            started: now,
-            created: SystemTime::now(),
-            settings,
-            adopted: false,
-            accepted: None,
-            cancel: CancellationToken::new(),
-            address: None,
-            slot,
-            replica: None,
-            in_flight: 0,
-            prober: None,
-            ending: false,
-        }
+        Self::new((&spec.id, &spec.revision, &spec.digest), settings, host, slot, now)
     }
 
     /// A replica that an earlier run of the gateway started; it counts once it passes its probe.
@@ -92,19 +73,35 @@ impl Member {
         now: Instant,
     ) -> Self {
         Self {
-            id: seen.id.clone(),
-            revision: seen.revision.clone(),
-            digest: seen.digest.clone(),
+            created: seen.created,
+            adopted: true,
+            accepted: Some(now),
+            address: seen.address,
+            ..Self::new((&seen.id, &seen.revision, &seen.digest), settings, host, slot, now)
+        }
+    }
+
+    fn new(
+        (id, revision, digest): (&ReplicaId, &Revision, &Digest),
+        settings: Arc<Service>,
+        host: HostName,
+        slot: SlotKey,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id: id.clone(),
+            revision: revision.clone(),
+            digest: digest.clone(),
             host,
             phase: Phase::Starting,
             since: now,
             started: now,
-            created: seen.created,
+            created: SystemTime::now(),
             settings,
-            adopted: true,
-            accepted: Some(now),
+            adopted: false,
+            accepted: None,
             cancel: CancellationToken::new(),
-            address: seen.address,
+            address: None,
             slot,
             replica: None,
             in_flight: 0,
