@@ -56,7 +56,15 @@ impl Backoff {
                     self.note_ready(replica, seen.now);
                 }
                 Phase::Failed(cause) => self.note_failure(replica, cause, seen),
-                Phase::Starting | Phase::Draining | Phase::Stopping | Phase::Gone => {}
+                Phase::Starting
+                | Phase::Draining
+                | Phase::Freezing
+                | Phase::Frozen
+                | Phase::Thawing
+                | Phase::Stopping
+                | Phase::Stopped
+                | Phase::Lost
+                | Phase::Gone => {}
             }
         }
         let there: BTreeSet<&ReplicaId> = seen.replicas.iter().map(|r| &r.id).collect();

@@ -16,8 +16,9 @@ use crate::{
     policy::{Answer, Policy, Question, grace::GRACE, kpa::Kpa},
     reason::Reason,
     refuse::{self, Refuse, Verdict},
+    release::{self, Mix},
     replica::Phase,
-    snapshot::{Image, Replica, Snapshot},
+    snapshot::{HostState, Image, Replica, Snapshot},
     window,
 };
 
@@ -34,6 +35,8 @@ pub struct Decision {
     pub late: Option<Refuse>,
     /// No replica may be started before then: others failed.
     pub start_after: Option<Instant>,
+    /// Which versions run, and how requests are shared between them.
+    pub mix: Mix,
     /// When a new decision is useful although nothing happened.
     pub again_at: Option<Instant>,
 }
@@ -66,7 +69,8 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
     let start_after = memory.backoff.start_after(seen.now);
     let again_at = again_at(seen, kept_until, start_after);
     let Draft { want, reason } = draft;
-    (Decision { want, reason, refuse, late, start_after, again_at }, memory)
+    let mix = Mix { main: release::wanted(seen), trial: None };
+    (Decision { want, reason, refuse, late, start_after, mix, again_at }, memory)
 }
 
 /// How many replicas are in which state.
@@ -300,7 +304,7 @@ fn again_at(seen: &Snapshot, kept_until: Option<Instant>, start_after: Option<In
     let scaling = &seen.service.scaling;
     let adopted = seen.replicas.iter().any(|r| adopted(seen, r) && r.phase.is_live());
     let drains = seen.replicas.iter().filter(|r| r.phase == Phase::Draining).map(|r| r.since + scaling.drain);
-    let images = seen.hosts.iter().filter(|h| h.up).filter_map(|h| match &h.image {
+    let images = seen.hosts.iter().filter(|h| h.state == HostState::Up).filter_map(|h| match &h.image {
         Image::Failed { retry_at, .. } => *retry_at,
         Image::Unknown | Image::Pulling | Image::Present { .. } => None,
     });

@@ -10,12 +10,12 @@ use std::{
 use tidegate_config::{
     model::{ScalingPolicy, Service},
     name::{HostName, ReplicaId},
-    spec::{Digest, Exit, Revision},
+    spec::{Capabilities, Digest, Exit, Revision},
 };
 
 use crate::{
     replica::{Cause, Phase},
-    snapshot::{Asked, Demand, Host, Image, Replica, Room, Snapshot},
+    snapshot::{Asked, Demand, Host, HostOrder, HostState, Image, Replica, Room, Snapshot},
 };
 
 /// The moment that tests count from.
@@ -47,19 +47,28 @@ pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
         replicas: Vec::new(),
         hosts: vec![host("local")],
         asked: Asked::default(),
+        tallies: BTreeMap::new(),
+        pinned: None,
         generation: 2,
         next_number: 100,
     }
 }
 
+/// An engine that can do everything.
+const CAN: Capabilities =
+    Capabilities { freeze: true, keep_stopped: true, exec: true, logs: true, stats: true, places: false };
+
 pub(crate) fn host(name: &str) -> Host {
     Host {
         name: host_name(name),
-        up: true,
+        state: HostState::Up,
+        order: HostOrder::Open,
+        can: CAN,
         labels: BTreeMap::new(),
         capacity: Room::default(),
         reserved: Room::default(),
         image: present("r1"),
+        has: BTreeMap::new(),
     }
 }
 

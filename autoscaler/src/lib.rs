@@ -11,6 +11,7 @@ pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod refuse;
+pub mod release;
 pub mod replica;
 pub mod snapshot;
 pub mod window;
@@ -23,6 +24,7 @@ pub use memory::Memory;
 pub use plan::{Plan, Step};
 pub use reason::Reason;
 pub use refuse::{Refuse, RefuseReason};
+pub use release::{Mix, Release};
 pub use replica::{Cause, Phase};
 pub use snapshot::Snapshot;
 #[cfg(test)]

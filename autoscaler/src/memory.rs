@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::{
     backoff::Backoff,
     policy::{Answer, Policy, grace::LastReplica},
+    release::Release,
     window::Window,
 };
 
@@ -22,6 +23,26 @@ pub struct Memory {
     /// A wake is on: the initial replicas are not all ready yet.
     pub(crate) waking: bool,
     pub(crate) sleep: Sleep,
+    pub(crate) release: Release,
+}
+
+impl Memory {
+    /// The memory of a service of which `release` is known from before this start of the gateway.
+    #[must_use]
+    pub fn restored(release: Release) -> Self {
+        Self { release, ..Self::default() }
+    }
+
+    /// Which versions the service has had, to be kept for the next start of the gateway.
+    #[must_use]
+    pub fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// The same, for what people ask for by hand: [`Release::roll_back`], [`Release::forgive`].
+    pub fn release_mut(&mut self) -> &mut Release {
+        &mut self.release
+    }
 }
 
 /// How far the latest asked sleep has got.

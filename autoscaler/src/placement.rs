@@ -11,7 +11,7 @@ use tidegate_config::{
     units::{Bytes, Count},
 };
 
-use crate::snapshot::{Host, Image, Replica, revision_of};
+use crate::snapshot::{Host, HostState, Image, Replica, revision_of};
 
 /// No host takes another replica.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +100,7 @@ fn prefer(placement: Placement, own: &[Replica], a: &Host, b: &Host) -> Ordering
 }
 
 fn misfit(service: &Service, host: &Host, hosts: &[Host]) -> Option<Misfit> {
-    if !host.up {
+    if host.state != HostState::Up {
         return Some(Misfit::Down);
     }
     label_misfit(service, host).or_else(|| image_misfit(host, hosts)).or_else(|| room_misfit(service, host))
@@ -276,7 +276,7 @@ mod tests {
         );
         check(&service, &[], &one(&|h| h.reserved.cpu = 3.5), Ok("local"));
         check(&service, &[], &one(&|h| h.reserved.replicas = 10), Err("local: full with 10 replicas"));
-        check(&service, &[], &one(&|h| h.up = false), Err("local: its engine does not answer"));
+        check(&service, &[], &one(&|h| h.state = HostState::Silent), Err("local: its engine does not answer"));
         check(&service, &[], &one(&|h| h.image = Image::Pulling), Err("local: the image is not there yet"));
         check(
             &service,

@@ -8,14 +8,14 @@ use std::{cmp::Reverse, time::Duration};
 
 use tidegate_config::{
     name::{HostName, ReplicaId},
-    spec::{StartSpec, Target},
+    spec::{StartSpec, Target, Version},
 };
 
 use crate::{
     decide::Decision,
     placement::{self, NoFit},
     replica::Phase,
-    snapshot::{Host, Image, Replica, Snapshot},
+    snapshot::{Host, HostState, Image, Replica, Snapshot},
 };
 
 /// From SIGTERM to SIGKILL.
@@ -41,16 +41,31 @@ pub enum Step {
     },
     /// Start a replica.
     Start(StartSpec),
+    /// See whether another version than the one that the settings name can be started on this host.
+    Find {
+        /// Where.
+        host: HostName,
+        /// What.
+        version: Version,
+    },
+    /// Wake a frozen replica.
+    Thaw(ReplicaId),
+    /// Start a stopped replica again.
+    Restart(ReplicaId),
+    /// Stop a drained replica's processes in place.
+    Freeze(ReplicaId),
     /// Give a draining replica its requests back.
     Undrain(ReplicaId),
     /// Send a replica no new requests; look again at once, it may have nothing left to do.
     Drain(ReplicaId),
-    /// Stop a replica and remove it.
+    /// Stop a replica.
     Stop {
         /// Which.
         id: ReplicaId,
         /// From SIGTERM to SIGKILL.
         grace: Duration,
+        /// Whether its container stays, to be started again; else it is removed.
+        keep: bool,
     },
     /// Remove a failed replica.
     Remove(ReplicaId),
@@ -116,7 +131,7 @@ impl Plan {
             Image::Failed { retry_at, .. } => retry_at.is_some_and(|at| at <= seen.now),
             Image::Pulling | Image::Present { .. } => false,
         };
-        let hosts = seen.hosts.iter().filter(|h| h.up && placement::permitted(&seen.service, h)).filter(due);
+        let hosts = seen.hosts.iter().filter(|h| h.state == HostState::Up && placement::permitted(&seen.service, h)).filter(due);
         self.steps.extend(hosts.map(|host| Step::Prepare { host: host.name.clone() }));
     }
 
@@ -190,7 +205,7 @@ impl Plan {
 }
 
 fn stop(replica: &Replica) -> Step {
-    Step::Stop { id: replica.id.clone(), grace: GRACE }
+    Step::Stop { id: replica.id.clone(), grace: GRACE, keep: false }
 }
 
 fn spec(seen: &Snapshot, host: &Host, id: ReplicaId) -> Option<StartSpec> {

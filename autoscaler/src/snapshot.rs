@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tidegate_config::{
     model::Service,
     name::{HostName, ReplicaId},
-    spec::{Digest, Revision},
+    spec::{Capabilities, Digest, Revision},
     units::{Bytes, Count},
 };
 
@@ -30,6 +30,10 @@ pub struct Snapshot {
     pub hosts: Vec<Host>,
     /// What somebody asked for by hand.
     pub asked: Asked,
+    /// What the replicas of each revision have answered so far, gone ones included.
+    pub tallies: BTreeMap<Revision, Tally>,
+    /// The only host that it may run on, because its data is there.
+    pub pinned: Option<HostName>,
     /// For the names of new replicas: this start of the gateway, and the next free number.
     pub generation: u64,
     /// The next free replica number.
@@ -86,6 +90,15 @@ pub fn revision_of(hosts: &[Host]) -> Option<&Revision> {
     })
 }
 
+/// What replicas have answered since they were first heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Requests that were answered or failed.
+    pub requests: u64,
+    /// Those of them with a status of 500 or above, or without a whole answer.
+    pub errors: u64,
+}
+
 /// One gateway's view of a service's demand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demand {
@@ -124,15 +137,45 @@ pub struct Host {
     /// Its name.
     pub name: HostName,
     /// Whether its engine answers.
-    pub up: bool,
+    pub state: HostState,
+    /// What the operator wants of it.
+    pub order: HostOrder,
+    /// What its engine can do.
+    pub can: Capabilities,
     /// What constraints look at.
     pub labels: BTreeMap<String, String>,
     /// What it has.
     pub capacity: Room,
     /// What all replicas there reserve, of all services.
     pub reserved: Room,
-    /// This service's image there.
+    /// The image that the service's settings name, there.
     pub image: Image,
+    /// Whether other versions of the service can be started there, as far as anybody has looked.
+    pub has: BTreeMap<Revision, bool>,
+}
+
+/// Whether a host's engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostState {
+    /// It does.
+    #[default]
+    Up,
+    /// Not any more, or not yet; what runs there may well serve on. Nothing is started there.
+    Silent,
+    /// Not for longer than the file allows.
+    Lost,
+}
+
+/// What the operator wants of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostOrder {
+    /// It takes replicas.
+    #[default]
+    Open,
+    /// It gets no new ones.
+    Cordoned,
+    /// It gets no new ones, and those that it has are replaced elsewhere.
+    Draining,
 }
 
 /// An amount of what placement counts.
@@ -180,4 +223,6 @@ pub struct Asked {
     pub sleep: Option<Instant>,
     /// `tidegate restart`: replicas started before then are replaced.
     pub restart: Option<Instant>,
+    /// Its host ran short of memory and this was the idlest service there: as `sleep`, without the tiers that keep memory.
+    pub squeeze: Option<Instant>,
 }

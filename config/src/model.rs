@@ -50,6 +50,10 @@ pub struct Gateway {
     pub stop_replicas_on_exit: bool,
     /// The subnet of the containers' network on each host; `None`: a free one of 256 private ones.
     pub subnet: Option<Ipv4Net>,
+    /// Whether containers reach services by name, at `http://NAME`, through the gateway.
+    pub internal_names: bool,
+    /// Where containers of remote hosts reach the gateway for that; `None`: names do not resolve there.
+    pub internal_address: Option<IpAddr>,
     /// What clients may ask of us.
     pub limits: Limits,
 }
@@ -66,6 +70,8 @@ impl Default for Gateway {
             drain: Duration::from_secs(30),
             stop_replicas_on_exit: false,
             subnet: None,
+            internal_names: true,
+            internal_address: None,
             limits: Limits::default(),
         }
     }
@@ -105,14 +111,48 @@ pub struct Host {
     pub name: HostName,
     /// What starts containers there.
     pub engine: Engine,
-    /// Where the engine answers, as in `unix:///run/docker.sock`; `None`: `DOCKER_HOST`, else Docker's socket.
+    /// Where the engine answers, as in `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` or `ssh://root@10.0.0.2`; `None`:
+    /// `DOCKER_HOST`, else Docker's socket.
     pub endpoint: Option<String>,
+    /// How a `tcp` endpoint is spoken to; always there for one that is not on loopback.
+    pub tls: Option<Tls>,
+    /// The host's own address, where replicas' published ports are bound and reached; always there for `tcp` and `ssh`.
+    pub address: Option<IpAddr>,
+    /// How replicas are reached.
+    pub reach: Reach,
     /// What placement constraints look at.
     pub labels: BTreeMap<String, String>,
     /// Instead of what the engine reports.
     pub capacity: Capacity,
     /// Starts under way at once.
     pub parallel_starts: u32,
+    /// What may be reserved by replicas that are not asleep before the idlest service is put to sleep.
+    pub memory_budget: Option<Bytes>,
+    /// How long the host may be silent before it counts as lost.
+    pub lost_after: Duration,
+}
+
+/// A client's side of mutual TLS: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Who signs the engine's certificate.
+    pub ca: PathBuf,
+    /// Our certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// How the gateway reaches the replicas of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// At their own addresses if the engine is on this machine and they answer there, else through published ports.
+    #[default]
+    Auto,
+    /// At their own addresses.
+    Address,
+    /// Through ports that are published on the host's address.
+    Published,
 }
 
 impl Host {
@@ -123,9 +163,14 @@ impl Host {
             name: "local".parse().expect("a valid name"),
             engine: Engine::Auto,
             endpoint: None,
+            tls: None,
+            address: None,
+            reach: Reach::Auto,
             labels: BTreeMap::new(),
             capacity: Capacity::default(),
             parallel_starts: 4,
+            memory_budget: None,
+            lost_after: Duration::from_secs(5),
         }
     }
 }
@@ -169,6 +214,58 @@ pub struct Service {
     pub constraints: BTreeMap<String, String>,
     /// How replicas are laid over hosts.
     pub placement: Placement,
+    /// How one version follows another.
+    pub update: Update,
+    /// How a new version is tried, and how many old ones are kept.
+    pub rollout: Rollout,
+    /// What becomes of replicas that are not needed.
+    pub sleep: Sleep,
+}
+
+/// How one version of a service follows another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Update {
+    /// New replicas start beside the old ones.
+    #[default]
+    Rolling,
+    /// The old replica is gone before the new one starts: there is never more than one. What comes meanwhile waits.
+    Recreate,
+}
+
+/// How a new version is tried, and how many old ones are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// The shares of requests that it gets, one after the other; the last is 100 %.
+    pub steps: Vec<Percent>,
+    /// How long each step lasts; after the last one the new version is the good one.
+    pub every: Duration,
+    /// How much larger its share of failed requests may be than the old one's before it is taken back.
+    pub margin: Percent,
+    /// Failed replicas of it that take it back.
+    pub failures: u32,
+    /// Old versions that are kept for `tidegate rollback`.
+    pub keep: u32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            steps: vec![Percent::new(100).expect("in range")],
+            every: Duration::from_secs(30),
+            margin: Percent::new(5).expect("in range"),
+            failures: 2,
+            keep: 2,
+        }
+    }
+}
+
+/// What becomes of replicas that are not needed: how long each is kept in which sleep. `None`: not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sleep {
+    /// Its processes stopped in place, its memory kept.
+    pub frozen: Option<Duration>,
+    /// Its processes gone, its container kept.
+    pub stopped: Option<Duration>,
 }
 
 /// How replicas are laid over hosts.
@@ -378,6 +475,9 @@ impl Service {
             upstream: Upstream::default(),
             constraints: BTreeMap::new(),
             placement: Placement::default(),
+            update: Update::default(),
+            rollout: Rollout::default(),
+            sleep: Sleep::default(),
         }
     }
 }

@@ -27,6 +27,20 @@ pub struct StartSpec {
     pub target: Target,
 }
 
+/// One version of a service, as it can be started: launch settings with everything resolved. A small serde value, because
+/// earlier versions are kept for going back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its name: settings and content together.
+    pub revision: Revision,
+    /// The launch settings.
+    pub launch: Launch,
+    /// The content to run.
+    pub digest: Digest,
+    /// The port that its replicas listen on, after defaults.
+    pub port: u16,
+}
+
 /// Where a replica is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
@@ -145,6 +159,9 @@ pub struct Volume {
     pub target: String,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// Whether several replicas may write to it at once; says nothing about how it is mounted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// Limits that the engine enforces, and what placement counts.

@@ -18,7 +18,7 @@ pub mod contract;
 #[cfg(feature = "test-util")]
 pub mod scripted;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,12 @@ pub trait Runner: Send + Sync + 'static {
 
     /// What a replica uses now.
     async fn stats(&self, id: &ReplicaId) -> Result<Stats>;
+
+    /// Whether the engine answers at all: its cheapest call.
+    async fn ping(&self) -> Result<()>;
+
+    /// Replicas that are started from now on ask this address for names before any other; `None`: as the engine has it.
+    fn resolve_at(&self, resolver: Option<IpAddr>);
 
     /// What the host offers.
     async fn inventory(&self) -> Result<Inventory>;
@@ -172,4 +178,7 @@ pub struct Inventory {
     pub memory: Bytes,
     /// Labels that the engine has for the host.
     pub labels: BTreeMap<String, String>,
+    /// This machine's own address on the containers' network, once there is such a network and if the engine is on this
+    /// machine: where containers reach the gateway.
+    pub bridge: Option<IpAddr>,
 }

@@ -417,9 +417,15 @@ impl Runner for Scripted {
         Ok(Stats { cpu: Duration::from_millis(1), memory: Bytes::mib(1) })
     }
 
+    async fn ping(&self) -> Result<()> {
+        self.before("ping").await
+    }
+
+    fn resolve_at(&self, _: Option<std::net::IpAddr>) {}
+
     async fn inventory(&self) -> Result<Inventory> {
         let engine = "scripted".into();
-        Ok(Inventory { engine, cpu: 4.0, memory: Bytes(16 << 30), labels: BTreeMap::new() })
+        Ok(Inventory { engine, cpu: 4.0, memory: Bytes(16 << 30), labels: BTreeMap::new(), bridge: None })
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -30,6 +30,7 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
         stop_replicas_on_exit: value::of(raw.stop_replicas_on_exit, default.stop_replicas_on_exit),
         subnet: raw.subnet.as_ref().and_then(|subnet| network(subnet, problems)),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
+        ..default
     }
 }
 

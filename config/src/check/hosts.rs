@@ -52,6 +52,7 @@ fn host(entry: At<raw::Host>, problems: &mut Vec<Draft>) -> Option<Host> {
         labels: labels(raw.labels),
         capacity,
         parallel_starts: value::positive(raw.parallel_starts, default.parallel_starts, problems),
+        ..default
     })
 }
 

@@ -78,6 +78,9 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             upstream: health::upstream(upstream, problems),
             constraints: labels(constraints),
             placement: value::of(placement, crate::model::Placement::default()),
+            update: crate::model::Update::default(),
+            rollout: crate::model::Rollout::default(),
+            sleep: crate::model::Sleep::default(),
         };
         services.insert(checked, Arc::new(service));
     }

@@ -213,8 +213,8 @@ mod tests {
         spec.launch.command = vec!["/bin/x".into()];
         spec.launch.resources.cpu = Some(0.5);
         spec.launch.volumes = vec![
-            Volume { source: "/srv".into(), target: "/data".into(), read_only: true },
-            Volume { source: "cache".into(), target: "/cache".into(), read_only: false },
+            Volume { source: "/srv".into(), target: "/data".into(), read_only: true, shared: false },
+            Volume { source: "cache".into(), target: "/cache".into(), read_only: false, shared: false },
         ];
         let (body, host) = made(&spec);
         assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/bin/x".to_owned()]), None));

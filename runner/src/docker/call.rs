@@ -7,6 +7,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{Error, Kind};
 
+/// For the question whether the engine is there.
+pub(super) const PING: Duration = Duration::from_secs(1);
 /// For calls that only read.
 pub(super) const READ: Duration = Duration::from_secs(10);
 /// For calls that make, start or remove something.

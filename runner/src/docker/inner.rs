@@ -1,6 +1,6 @@
 //! What the runner and its event task share: the connection, what was made here, and looking a container up.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use bollard::{
     models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary},
@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub events: broadcast::Sender<Event>,
     /// Engine ids of the containers that this process made: their starts are told without the engine's event.
     made: Mutex<HashSet<String>>,
+    /// Who new containers ask for names.
+    resolver: Mutex<Option<IpAddr>>,
 }
 
 /// A container that is ours.
@@ -54,13 +56,23 @@ impl Inner {
     ) -> Arc<Self> {
         let (events, _) = broadcast::channel(BACKLOG);
         let images = Images::new(api.clone());
-        Arc::new(Self { api, host, instance, images, network, events, made: Mutex::default() })
+        Arc::new(Self { api, host, instance, images, network, events, made: Mutex::default(), resolver: Mutex::default() })
     }
 
     /// Tells everyone who listens; nobody may.
     pub(super) fn tell(&self, event: Event) {
         tracing::debug!(?event, "replica event");
         let _ = self.events.send(event);
+    }
+
+    /// Sets who containers that are made from now on ask for names.
+    pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
+        *self.resolver.lock() = resolver;
+    }
+
+    /// Who a new container asks for names, if not whom the engine says.
+    pub(super) fn resolver(&self) -> Option<IpAddr> {
+        *self.resolver.lock()
     }
 
     /// Notes that this process made a container.

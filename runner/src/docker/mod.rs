@@ -199,6 +199,15 @@ impl Runner for Docker {
         Ok(Stats { cpu: Duration::from_nanos(cpu), memory: Bytes(memory) })
     }
 
+    async fn ping(&self) -> Result<()> {
+        let call = self.inner.api.ping();
+        within("ping", call::PING, call).await.map(drop).map_err(|f| f.during("ask whether it is there"))
+    }
+
+    fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
+        self.inner.resolve_at(resolver);
+    }
+
     async fn inventory(&self) -> Result<Inventory> {
         let call = self.inner.api.info();
         let info = within("info", READ, call).await.map_err(|f| f.during("ask what the host offers"))?;
@@ -213,6 +222,7 @@ impl Runner for Docker {
             cpu: f64::from(u32::try_from(positive(info.ncpu)).unwrap_or(u32::MAX)),
             memory: Bytes(positive(info.mem_total)),
             labels: labels.into_iter().map(pair).collect(),
+            bridge: None,
         })
     }
 
