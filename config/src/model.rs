@@ -116,7 +116,8 @@ pub struct Host {
     pub endpoint: Option<String>,
     /// How a `tcp` endpoint is spoken to; always there for one that is not on loopback.
     pub tls: Option<Tls>,
-    /// The host's own address, where replicas' published ports are bound and reached; always there for `tcp` and `ssh`.
+    /// The host's own address, where replicas' published ports are bound and reached; always there if the host
+    /// [is another machine](Host::is_remote).
     pub address: Option<IpAddr>,
     /// How replicas are reached.
     pub reach: Reach,
@@ -440,6 +441,12 @@ impl Default for Resources {
 }
 
 impl Launch {
+    /// Whether it writes to a volume that is its alone, which binds it to the host that has the volume.
+    #[must_use]
+    pub fn has_own_data(&self) -> bool {
+        self.volumes.iter().any(|volume| !volume.read_only && !volume.shared)
+    }
+
     /// The default launch settings of an image.
     #[must_use]
     pub fn of(image: impl Into<String>) -> Self {

@@ -12,7 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, Admin, Ready},
-    clock, control,
+    clock,
+    control::{self, keep::Keeper},
     fleet::{Bell, Fleet},
     listener::{Front, Sockets},
     reload,
@@ -37,6 +38,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// Which start on its state directory this is.
     pub generation: u64,
+    /// What outlives the gateway.
+    pub keeper: Keeper,
     /// The file and how it is loaded again; `None`: it never is.
     pub file: Option<(PathBuf, reload::Loader)>,
     /// Worker threads of the data plane.
@@ -75,6 +78,7 @@ impl App {
             door: Arc::clone(&door),
             bell,
             generation: parts.generation,
+            keeper: parts.keeper,
         });
         let ready = Arc::new(Ready::default());
         let stop = CancellationToken::new();

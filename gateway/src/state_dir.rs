@@ -5,10 +5,16 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use tidegate_runner::InstanceId;
+
+use crate::control::keep::{Keeper, Kept};
+
+/// The file of what the control loop keeps.
+const KEPT: &str = "kept.json";
 
 /// A state directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +99,27 @@ impl StateDir {
     /// When the file cannot be written.
     pub fn remember(&self, name: &str, value: &str) -> Result<(), Error> {
         replace(&self.path, name, value)
+    }
+}
+
+impl StateDir {
+    /// What the control loop kept, and how it keeps more; see [`keep`](crate::control::keep).
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not hold what it should.
+    pub fn keeper(&self) -> Result<Keeper, Error> {
+        let broken = |found: String| Error::Broken {
+            path: self.path.join(KEPT),
+            found: found.chars().take(40).collect(),
+            expected: "the JSON that a gateway of this version or an earlier one wrote",
+        };
+        let kept = match self.recall(KEPT)? {
+            Some(text) => serde_json::from_str(&text).map_err(|_| broken(text))?,
+            None => Kept::default(),
+        };
+        let path = self.path.clone();
+        let save = move |text: &str| replace(&path, KEPT, text).map_err(io::Error::other);
+        Ok(Keeper { kept, save: Arc::new(save) })
     }
 }
 

@@ -47,6 +47,8 @@ pub const ENGINE_SECONDS: &str = "tidegate_engine_call_seconds";
 pub const CONNECTIONS: &str = "tidegate_connections";
 /// Reloads of the file, by `outcome`.
 pub const RELOADS: &str = "tidegate_reloads_total";
+/// Failed writes of the state.
+pub const STATE_FAILURES: &str = "tidegate_state_write_failures_total";
 
 /// Every metric: name, kind, unit, help. docs/metrics.md is made from this table.
 pub const ALL: &[(&str, Kind, Unit, &str)] = &[
@@ -89,6 +91,7 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (ENGINE_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of calls to engines, by host and call"),
     (CONNECTIONS, Kind::Gauge, Unit::Count, "Open client connections"),
     (RELOADS, Kind::Counter, Unit::Count, "Reloads of the configuration file, by outcome"),
+    (STATE_FAILURES, Kind::Counter, Unit::Count, "Writes of the state directory that failed"),
 ];
 
 /// What a metric is.

@@ -108,6 +108,7 @@ impl Setup {
             admin,
             metrics: metrics().clone(),
             generation: self.generation,
+            keeper: control::keep::Keeper::none(),
             file: self.file.then(|| (file.clone(), loader)),
             threads: 1,
         })

@@ -72,6 +72,7 @@ async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<Exit
         admin,
         metrics: metrics.clone(),
         generation: state.generation,
+        keeper: state.keeper()?,
         file: Some((file.to_owned(), loader)),
         threads: threads(),
     })

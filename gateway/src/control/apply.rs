@@ -1,12 +1,12 @@
 //! Executes steps. A step that needs an engine becomes a task whose outcome comes back as an event; nothing is tried
 //! again here, the next look plans again. Holds: `Starting` is recorded before the engine is called.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tidegate_autoscaler::{Cause, Phase, Step, replica};
 use tidegate_config::{
-    name::{HostName, ReplicaId, ServiceName},
+    name::{ReplicaId, ServiceName},
     spec::{StartSpec, Target},
 };
 use tidegate_runner::{Error, Kind, LogOptions, Runner};
@@ -14,9 +14,8 @@ use tidegate_runner::{Error, Kind, LogOptions, Runner};
 use super::{
     Control,
     engine::Handle,
-    event::{About, Event},
+    event::Event,
     member::Member,
-    state::ImageState,
 };
 use crate::{clock, fleet::admission::SlotKey};
 
@@ -36,30 +35,16 @@ impl Control {
     pub(super) fn apply(&mut self, service: &ServiceName, step: Step) {
         match step {
             Step::Prepare { host } => self.prepare(service, host),
+            Step::Find { host, version } => self.find_version(service, host, version),
             Step::Start(spec) => self.start(spec),
             Step::Undrain(id) => drop(self.advance(&id, replica::Event::Undrain)),
             Step::Drain(id) => drop(self.advance(&id, replica::Event::Drain)),
-            Step::Stop { id, grace } => self.stop(&id, grace),
+            Step::Freeze(id) => self.freeze(&id),
+            Step::Thaw(id) => self.thaw(&id),
+            Step::Restart(id) => self.restart(&id),
+            Step::Stop { id, grace, keep } => self.stop(&id, grace, keep),
             Step::Remove(id) => self.remove(&id),
         }
-    }
-
-    fn prepare(&mut self, service: &ServiceName, host: HostName) {
-        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
-        let Some(state) = self.states.get_mut(service) else { return };
-        let failures = state.images.get(&host).map_or(0, |image| image.failures);
-        state.images.insert(host.clone(), ImageState::pulling(failures));
-        let launch = state.fleet.settings().launch.clone();
-        let about = About { service: service.clone(), host, epoch: state.epoch };
-        let events = self.events.clone();
-        self.tasks.spawn(async move {
-            let (told, tell) = (about.clone(), events.clone());
-            // A loop that is behind misses a figure on a download's progress and nothing else.
-            let progress = Arc::new(move |at| drop(tell.try_send(Event::Pulling(told.clone(), at))));
-            let call = handle.runner.prepare(&launch.image, launch.pull, progress);
-            let outcome = handle.call("prepare", call).await;
-            send(&events, Event::Prepared(about, outcome)).await;
-        });
     }
 
     fn start(&mut self, spec: StartSpec) {
@@ -71,6 +56,9 @@ impl Control {
         self.next_number = self.next_number.max(spec.id.order().1 + 1);
         tracing::info!(replica = %spec.id, %host, revision = %spec.revision, reason = %state.reason, "starting");
         let settings = state.fleet.settings();
+        if state.pinned.is_none() && spec.launch.has_own_data() {
+            (state.pinned, self.unsaved) = (Some(host.clone()), true);
+        }
         state
             .members
             .insert(spec.id.clone(), Member::starting(&spec, settings, host.clone(), slot, clock::now()));
@@ -97,7 +85,7 @@ impl Control {
         match outcome {
             Err(error) if error.kind == Kind::Gone => self.forget(id),
             // It was to be stopped while its start was under way.
-            _ if member.phase == Phase::Stopping => self.stop(id, UNHEARD_GRACE),
+            _ if member.phase == Phase::Stopping => self.stop(id, UNHEARD_GRACE, false),
             Err(error) => {
                 let retryable = error.kind == Kind::Retryable;
                 self.broke(id, Cause::StartRefused { message: super::words(&error), retryable });
@@ -106,7 +94,7 @@ impl Control {
         }
     }
 
-    pub(super) fn stop(&mut self, id: &ReplicaId, grace: Duration) {
+    pub(super) fn stop(&mut self, id: &ReplicaId, grace: Duration, keep: bool) {
         self.advance(id, replica::Event::Stop);
         if let Some(member) = self.member(id).filter(|member| member.accepted.is_none()) {
             // Its start has not been answered yet: a stop now might come before the container.
@@ -114,14 +102,20 @@ impl Control {
             return;
         }
         self.end(id, move |handle, id| async move {
-            let call = handle.call("stop", handle.runner.stop(&id, grace, false));
+            let call = handle.call("stop", handle.runner.stop(&id, grace, keep));
             let stopped = tokio::time::timeout(grace + STOP_MARGIN, call).await;
             let late = || Err(Error::new(Kind::Retryable, format!("{id} was not stopped in time")));
             (stopped.unwrap_or_else(|_| late()), Vec::new())
         });
+        if let Some(member) = self.member(id) {
+            member.kept = keep;
+        }
     }
 
     pub(super) fn remove(&mut self, id: &ReplicaId) {
+        if let Some(member) = self.member(id) {
+            member.kept = false;
+        }
         self.end(id, |handle, id| async move {
             let log = tokio::time::timeout(LAST_LINES_WITHIN, last_lines(&*handle.runner, &id)).await;
             let removed = handle.call("remove", handle.runner.remove(&id)).await;
@@ -163,10 +157,19 @@ impl Control {
                 }
                 return;
             }
+            Ok(()) if self.was_kept(id) => {}
             Ok(()) | Err(_) => self.forget(id),
         }
         self.evaluate(id.service(), false);
         self.room_freed();
+    }
+
+    /// The stop that has ended left the container: it sleeps now.
+    fn was_kept(&mut self, id: &ReplicaId) -> bool {
+        let Some(member) = self.member(id).filter(|member| member.kept) else { return false };
+        (member.kept, member.ending) = (false, false);
+        self.unsaved = true;
+        self.advance(id, replica::Event::Stopped)
     }
 
     /// The engine has it no more.

@@ -2,16 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidegate_autoscaler::{Phase, snapshot::Image};
-use tidegate_config::name::{ReplicaId, ServiceName};
+use tidegate_autoscaler::{
+    Phase,
+    snapshot::{HostOrder, Image},
+};
+use tidegate_config::{
+    name::{HostName, ReplicaId, ServiceName},
+    spec::Revision,
+};
 use tokio::sync::oneshot;
 
 use super::{
     Control, Handle,
-    event::{Command, Event},
+    event::{Command, Event, Purpose},
     history::{What, unix, unix_now},
     state::{Goal, State, Waiter},
-    status::{Explanation, FailureStatus, ReplicaStatus, ServiceStatus},
+    status::{Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus},
 };
 use crate::clock;
 
@@ -37,6 +43,9 @@ impl Control {
             Command::Wake(name, reply) => self.ask(&name, Goal::Ready, reply),
             Command::Sleep(name, reply) => self.ask(&name, Goal::Cold, reply),
             Command::Restart(name, reply) => self.ask(&name, Goal::RestartedSince(clock::now()), reply),
+            Command::RollBack(name, to, reply) => self.roll_back(&name, to.as_ref(), reply),
+            Command::Hosts(reply) => drop(reply.send(self.host_status())),
+            Command::Order(host, order, reply) => self.order(host, order, reply),
             Command::Find(name, reply) => drop(reply.send(self.find(&name))),
             Command::Settled(reply) => drop(reply.send(self.is_settled())),
             Command::StopAll(reply) => self.stop_all(reply),
@@ -58,8 +67,9 @@ impl Control {
                 state.asked.sleep = Some(now);
                 "asked to sleep"
             }
+            Goal::Runs => "asked to go back to an earlier version",
             Goal::RestartedSince(_) => {
-                state.asked.restart = Some(now);
+                state.memory.release_mut().forgive();
                 "asked to restart"
             }
         };
@@ -71,7 +81,31 @@ impl Control {
         // A restart of what sleeps is done.
         let nothing_to_do = matches!(goal, Goal::RestartedSince(_)) && state.members.is_empty();
         state.waiters.push(Waiter { goal: if nothing_to_do { Goal::Cold } else { goal }, reply });
+        if matches!(goal, Goal::RestartedSince(_)) {
+            self.unsaved = true;
+            self.look_again(name, Purpose::Restart);
+        }
         self.evaluate(name, false);
+    }
+
+    fn roll_back(
+        &mut self,
+        name: &ServiceName,
+        to: Option<&Revision>,
+        reply: oneshot::Sender<Result<(), String>>,
+    ) {
+        let Some(state) = self.states.get_mut(name) else {
+            drop(reply.send(Err(format!("no service is called {name}"))));
+            return;
+        };
+        match state.memory.release_mut().roll_back(to) {
+            Ok(revision) => {
+                tracing::info!(service = %name, %revision, "rolled back by hand");
+                self.unsaved = true;
+                self.ask(name, Goal::Runs, reply);
+            }
+            Err(error) => drop(reply.send(Err(error.to_string()))),
+        }
     }
 
     fn find(&self, name: &ServiceName) -> Vec<(ReplicaId, super::engine::Handle)> {
@@ -86,8 +120,9 @@ impl Control {
         let probing = |state: &State| {
             state.members.values().any(|member| member.phase == Phase::Starting && member.adopted)
         };
+        let none_up = !self.engines.iter().any(super::Engine::is_up);
         self.unlisted.is_empty()
-            && self.states.values().all(|state| state.images_settled() && !probing(state))
+            && (none_up || self.states.values().all(|state| state.images_settled() && !probing(state)))
     }
 
     /// Stops every replica, those whose start is still under way too, and starts nothing any more.
@@ -96,7 +131,7 @@ impl Control {
         let ids: Vec<ReplicaId> =
             self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
         for id in &ids {
-            self.stop(id, LAST_GRACE);
+            self.stop(id, LAST_GRACE, false);
         }
         let names: Vec<ServiceName> = self.states.keys().cloned().collect();
         for name in names {
@@ -119,6 +154,9 @@ impl State {
             image: settings.launch.image.clone(),
             digest: present.as_ref().map(|(digest, _)| digest.0.clone()),
             revision: present.map(|(_, revision)| revision.0),
+            rollout: None,
+            newer: self.newer.as_ref().map(|digest| digest.0.clone()),
+            earlier: self.memory.release().kept.iter().map(|version| version.revision.0.clone()).collect(),
             want: self.want,
             in_flight,
             queued,
@@ -136,12 +174,16 @@ impl State {
             "removing"
         } else if any("ready") {
             "ready"
-        } else if any("starting") {
+        } else if any("thawing") || any("starting") {
             "starting"
         } else if self.refused.is_some() || image(|image| matches!(image, Image::Failed { .. })) {
             "failing"
-        } else if any("draining") || any("stopping") || any("failed") {
+        } else if any("draining") || any("freezing") || any("stopping") || any("failed") {
             "stopping"
+        } else if any("lost") {
+            "lost"
+        } else if any("frozen") || any("stopped") {
+            "asleep"
         } else if image(|image| matches!(image, Image::Pulling)) {
             "pulling"
         } else if image(|image| matches!(image, Image::Present { .. })) {
@@ -235,6 +277,34 @@ impl Handle {
     /// When the loop has ended.
     pub async fn restart(&self, service: ServiceName) -> Result<Result<(), String>, Ended> {
         self.ask(|reply| Command::Restart(service, reply)).await
+    }
+
+    /// Goes back to an earlier version, or to a named one, and waits until it serves.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn roll_back(
+        &self,
+        service: ServiceName,
+        to: Option<Revision>,
+    ) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Command::RollBack(service, to, reply)).await
+    }
+
+    /// All hosts.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, Ended> {
+        self.ask(Command::Hosts).await
+    }
+
+    /// Sets what a host is to do; draining waits until its last replica has gone.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn order(&self, host: HostName, order: HostOrder) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Command::Order(host, order, reply)).await
     }
 
     /// Takes up a new model and tells what changed.

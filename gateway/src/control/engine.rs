@@ -1,9 +1,10 @@
-//! One host's engine as the control loop keeps it: the runner, what it offers, and a count of every call.
+//! One host's engine as the control loop keeps it: the runner, what it offers, whether it answers, what the operator
+//! wants of it, and a count of every call.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use metrics::{counter, histogram};
-use tidegate_autoscaler::snapshot::Room;
+use tidegate_autoscaler::snapshot::{HostOrder, HostState, Room};
 use tidegate_config::{model, name::HostName};
 use tidegate_runner::{Inventory, Kind, Result, Runner};
 use tokio::sync::Semaphore;
@@ -14,8 +15,14 @@ use crate::{clock, telemetry};
 pub(crate) struct Engine {
     pub(crate) settings: model::Host,
     pub(crate) handle: Handle,
-    /// Whether it answered the last time.
-    pub(crate) up: bool,
+    /// Since when it has not answered; `None`: it does.
+    pub(crate) silent_since: Option<Instant>,
+    /// It was heard of no more for so long that its replicas are started elsewhere.
+    pub(crate) lost: bool,
+    /// What the operator wants of it.
+    pub(crate) order: HostOrder,
+    /// A list is under way.
+    pub(crate) listing: bool,
     pub(crate) inventory: Option<Inventory>,
     /// When it was last asked for all that it runs.
     pub(crate) listed: Instant,
@@ -60,16 +67,40 @@ impl Engine {
     pub(crate) fn new(settings: model::Host, runner: Arc<dyn Runner>, now: Instant) -> Self {
         let starts = Arc::new(Semaphore::new(settings.parallel_starts.max(1) as usize));
         let handle = Handle { host: settings.name.clone(), runner, starts };
-        Self { settings, handle, up: false, inventory: None, listed: now }
+        Self {
+            settings,
+            handle,
+            // Until it has answered once.
+            silent_since: Some(now),
+            lost: false,
+            order: HostOrder::Open,
+            listing: false,
+            inventory: None,
+            listed: now,
+        }
     }
 
     pub(crate) fn name(&self) -> &HostName {
         &self.settings.name
     }
 
-    /// The engine's labels, overlaid with the file's.
+    /// Whether it answers.
+    pub(crate) fn state(&self) -> HostState {
+        match (self.silent_since, self.lost) {
+            (None, _) => HostState::Up,
+            (Some(_), false) => HostState::Silent,
+            (Some(_), true) => HostState::Lost,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.silent_since.is_none()
+    }
+
+    /// The host's name as the label `host`, overlaid with the engine's labels, overlaid with the file's.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.inventory.as_ref().map(|found| found.labels.clone()).unwrap_or_default();
+        let mut labels = BTreeMap::from([("host".to_owned(), self.name().to_string())]);
+        labels.extend(self.inventory.iter().flat_map(|found| found.labels.clone()));
         labels.extend(self.settings.labels.clone());
         labels
     }

@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tidegate_autoscaler::snapshot::HostOrder;
 use tidegate_config::{
     Change,
     model::Model,
     name::{HostName, ReplicaId, ServiceName},
-    spec::Observed,
+    spec::{Observed, Revision},
 };
 use tidegate_runner::{self as runner, Inventory, Prepared, PullProgress};
 use tokio::sync::oneshot;
 
-use super::status::{Explanation, ServiceStatus};
+use super::{
+    hosts::Beat,
+    status::{Explanation, HostStatus, ServiceStatus},
+};
 
 /// What can happen to the control loop.
 #[derive(Debug)]
@@ -22,12 +26,22 @@ pub(crate) enum Event {
     Engine(HostName, runner::Event),
     /// An engine told all that it runs, as of the moment when it was asked.
     Listed(HostName, Instant, runner::Result<Vec<Observed>>),
+    /// An engine was asked whether it answers.
+    Beat(HostName, Beat),
     /// An engine told what its host offers.
     Inventory(HostName, runner::Result<Inventory>),
     /// A download advances.
     Pulling(About, PullProgress),
     /// An image is there, or not to be had.
     Prepared(About, runner::Result<Prepared>),
+    /// A host has another version of a service than the one that its settings name, or not.
+    Found(About, Revision, runner::Result<Prepared>),
+    /// What a service's image means on a host by now, while another content of it may be in use.
+    Looked(About, Purpose, runner::Result<Prepared>),
+    /// A replica is frozen, or could not be.
+    Froze(ReplicaId, runner::Result<()>),
+    /// A replica is thawed, or could not be.
+    Thawed(ReplicaId, runner::Result<()>),
     /// An engine has accepted a start, or not.
     Started(ReplicaId, runner::Result<()>),
     /// A replica was probed.
@@ -55,6 +69,21 @@ pub(crate) enum Probed {
     NotReady(String),
     /// It was ready and is not well any more.
     Unhealthy(String),
+    /// It did not take a connection once, but does answer.
+    WellAfterAll,
+    /// It took no connection, again and again.
+    Unreachable(String),
+}
+
+/// Why an image is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To say so if it has changed.
+    Tell,
+    /// To take up what it means by now.
+    TakeUp,
+    /// The same, and to replace the replicas if it has not changed.
+    Restart,
 }
 
 /// What people ask for; each is answered.
@@ -70,6 +99,12 @@ pub(crate) enum Command {
     Sleep(ServiceName, oneshot::Sender<Result<(), String>>),
     /// Replace all replicas and wait for the new ones.
     Restart(ServiceName, oneshot::Sender<Result<(), String>>),
+    /// Go back to an earlier version, or to a named one, and wait until it serves.
+    RollBack(ServiceName, Option<Revision>, oneshot::Sender<Result<(), String>>),
+    /// All hosts.
+    Hosts(oneshot::Sender<Vec<HostStatus>>),
+    /// Set what a host is to do; draining waits until its last replica has gone.
+    Order(HostName, HostOrder, oneshot::Sender<Result<(), String>>),
     /// Where a replica runs, to read what it prints.
     Find(ServiceName, oneshot::Sender<Vec<(ReplicaId, super::engine::Handle)>>),
     /// Whether everything that was found at the start has been looked at and every image is settled.

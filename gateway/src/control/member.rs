@@ -2,16 +2,20 @@
 //! Changed only by [`Control`](super::Control).
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use tidegate_autoscaler::{Phase, snapshot};
+use tidegate_autoscaler::{
+    Phase,
+    snapshot::{self, Tally},
+};
 use tidegate_config::{
     model::Service,
     name::{HostName, ReplicaId},
-    spec::{Digest, Observed, Revision, StartSpec},
+    spec::{Digest, Observed, ObservedState, Revision, StartSpec},
 };
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +54,12 @@ pub(crate) struct Member {
     pub(crate) prober: Option<AbortHandle>,
     /// A call that ends it is under way.
     pub(crate) ending: bool,
+    /// Its container stays when it has ended.
+    pub(crate) kept: bool,
+    /// It did not take a connection and is being probed: no requests meanwhile.
+    pub(crate) suspected: bool,
+    /// What it had answered when it was last looked at.
+    counted: Tally,
 }
 
 impl Member {
@@ -64,7 +74,7 @@ impl Member {
         Self::new((&spec.id, &spec.revision, &spec.digest), settings, host, slot, now)
     }
 
-    /// A replica that an earlier run of the gateway started; it counts once it passes its probe.
+    /// A replica that an earlier run of the gateway started. One that runs counts once it passes its probe.
     pub(crate) fn adopted(
         seen: &Observed,
         settings: Arc<Service>,
@@ -72,7 +82,13 @@ impl Member {
         slot: SlotKey,
         now: Instant,
     ) -> Self {
+        let phase = match seen.state {
+            ObservedState::Frozen => Phase::Frozen,
+            ObservedState::Exited(_) => Phase::Stopped,
+            ObservedState::Created | ObservedState::Running => Phase::Starting,
+        };
         Self {
+            phase,
             created: seen.created,
             adopted: true,
             accepted: Some(now),
@@ -107,7 +123,28 @@ impl Member {
             in_flight: 0,
             prober: None,
             ending: false,
+            kept: false,
+            suspected: false,
+            counted: Tally::default(),
         }
+    }
+
+    /// Starts again what was stopped and kept: as a new replica of the same name, in a new place in the gate, because
+    /// requests of its former life may still be counted on the old one.
+    pub(crate) fn begin_again(&mut self, slot: SlotKey, now: Instant) {
+        (self.slot, self.started) = (slot, now);
+        (self.address, self.replica, self.accepted) = (None, None, None);
+        (self.adopted, self.counted) = (false, Tally::default());
+        self.cancel = CancellationToken::new();
+    }
+
+    /// Adds what it has answered since the last look.
+    pub(crate) fn count_into(&mut self, tallies: &mut BTreeMap<Revision, Tally>) {
+        let Some(now) = self.replica.as_ref().map(|replica| replica.tally()) else { return };
+        let sum = tallies.entry(self.revision.clone()).or_default();
+        sum.requests += now.requests - self.counted.requests;
+        sum.errors += now.errors - self.counted.errors;
+        self.counted = now;
     }
 
     /// What decisions see of it.

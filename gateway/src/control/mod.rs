@@ -9,12 +9,16 @@ mod commands;
 mod engine;
 mod event;
 pub mod history;
+mod hosts;
+mod images;
+pub mod keep;
 mod member;
 mod observe;
 mod prober;
 mod publish;
 mod reconcile;
 mod reload;
+mod sleep;
 mod state;
 pub mod status;
 
@@ -32,7 +36,7 @@ use tidegate_config::{
 };
 use tidegate_runner::{self as runner, Runner};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +47,7 @@ use self::{
     engine::Engine,
     event::{Event, Probed},
     history::What,
+    keep::{Keeper, Kept},
     observe::{Around, observe},
     state::State,
 };
@@ -81,6 +86,8 @@ pub struct Setup {
     pub bell: Bell,
     /// Which start of the gateway on its state directory this is.
     pub generation: u64,
+    /// What outlives the gateway.
+    pub keeper: Keeper,
 }
 
 /// The control loop's state.
@@ -102,8 +109,15 @@ pub(crate) struct Control {
     stopping: bool,
     /// Answered when no replica is left.
     stopped: Option<oneshot::Sender<()>>,
-    /// Hosts that have not told yet what they run.
+    /// Hosts that have not told yet what they run, and are not lost.
     unlisted: BTreeSet<HostName>,
+    drainers: Vec<hosts::Drainer>,
+    /// Something that is to outlive the gateway has changed.
+    unsaved: bool,
+    /// Where it is put for its writer.
+    keep: watch::Sender<Kept>,
+    /// Services that were kept and are not in the file (yet).
+    kept: Kept,
 }
 
 /// How others reach the loop.
@@ -116,6 +130,7 @@ pub struct Handle {
 pub struct Loop {
     control: Control,
     inbox: mpsc::Receiver<Event>,
+    writer: (watch::Receiver<Kept>, keep::Save),
 }
 
 /// Builds the loop; nothing happens before [`Loop::run`].
@@ -123,7 +138,8 @@ pub struct Loop {
 pub fn build(setup: Setup) -> (Loop, Handle) {
     let (events, inbox) = mpsc::channel(EVENTS);
     let now = clock::now();
-    let Setup { model, mut runners, fleet, door, bell, generation } = setup;
+    let Setup { model, mut runners, fleet, door, bell, generation, keeper } = setup;
+    let (keep, values) = watch::channel(keeper.kept.clone());
     let engine =
         |host: &Host| runners.remove(&host.name).map(|runner| Engine::new(host.clone(), runner, now));
     let engines: Vec<Engine> = model.hosts.iter().filter_map(engine).collect();
@@ -144,31 +160,42 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         next_tick: now + TICK,
         stopping: false,
         stopped: None,
+        drainers: Vec::new(),
+        unsaved: false,
+        keep,
+        kept: keeper.kept,
         model: Arc::clone(&model),
     };
+    control.restore_orders();
     for service in model.services.values() {
         control.add(service);
     }
     control.publish_routes();
-    (Loop { control, inbox }, handle)
+    (Loop { control, inbox, writer: (values, keeper.save) }, handle)
 }
 
 impl Loop {
     /// Runs until `stop`; calls that are under way are then left to their engines.
     pub async fn run(mut self, stop: CancellationToken) {
         self.control.watch_engines();
+        let mut writer = JoinSet::new();
+        writer.spawn(keep::write(self.writer.0, self.writer.1));
         let bell = self.control.bell.clone();
         loop {
             let wake_at = self.control.next_wake();
             // All arms are cancel-safe: what is not taken stays queued, rung or due.
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 Some(event) = self.inbox.recv() => self.control.take(event),
                 rung = bell.wait() => self.control.answer(rung),
                 () = tokio::time::sleep_until(wake_at.into()) => self.control.wake_up(),
                 Some(ended) = self.control.tasks.join_next() => report(ended),
             }
+            self.control.save();
         }
+        // The writer ends with the sender, after the last value.
+        drop(self.control);
+        writer.join_all().await;
     }
 }
 
@@ -221,9 +248,14 @@ impl Control {
             }
             Event::Engine(host, event) => self.engine_said(&host, event),
             Event::Listed(host, asked, listed) => self.listed(&host, asked, listed),
+            Event::Beat(host, beat) => self.beat(&host, beat),
             Event::Inventory(host, found) => self.inventory(&host, found),
             Event::Pulling(about, progress) => self.pulling(&about, progress),
             Event::Prepared(about, outcome) => self.prepared(&about, outcome),
+            Event::Found(about, revision, outcome) => self.found_version(&about, revision, outcome),
+            Event::Looked(about, purpose, outcome) => self.looked(&about, purpose, outcome),
+            Event::Froze(id, outcome) => self.froze(&id, outcome),
+            Event::Thawed(id, outcome) => self.thawed(&id, outcome),
             Event::Started(id, outcome) => self.start_answered(&id, outcome),
             Event::Probed(id, found) => self.probed(&id, found),
             Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
@@ -246,7 +278,9 @@ impl Control {
                 reserved: &reserved,
             };
             let seen = observe(state, &around);
+            let before = state.memory.release().clone();
             let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
+            self.unsaved |= before != *memory.release();
             state.memory = memory;
             let planned = plan(&decision, &seen);
             state.no_fit = planned.no_fit.as_ref().map(ToString::to_string);
@@ -275,15 +309,25 @@ impl Control {
         let Some(phase) = replica::next(&member.phase, event) else { return false };
         let why = match &phase {
             Phase::Failed(cause) => cause.to_string(),
-            Phase::Starting | Phase::Ready | Phase::Draining | Phase::Stopping | Phase::Gone => String::new(),
+            Phase::Lost => "its host is silent, and it does not answer".to_owned(),
+            Phase::Starting
+            | Phase::Ready
+            | Phase::Draining
+            | Phase::Freezing
+            | Phase::Frozen
+            | Phase::Thawing
+            | Phase::Stopping
+            | Phase::Stopped
+            | Phase::Gone => String::new(),
         };
         tracing::info!(replica = %id, from = member.phase.label(), to = phase.label(), reason = %why, "phase changed");
         state.history.note(What::Phase { replica: id.to_string(), to: phase.label().into() }, why);
         member.phase = phase;
         member.since = clock::now();
         publish::member(&state.fleet, member);
-        if matches!(member.phase, Phase::Failed(_) | Phase::Gone) {
+        if matches!(member.phase, Phase::Lost | Phase::Failed(_) | Phase::Gone) {
             member.stop_probing();
+            member.suspected = false;
         }
         if let Some(failure) = state.last_failure.as_mut().filter(|_| member.phase == Phase::Ready) {
             failure.open = false;
@@ -337,9 +381,19 @@ impl Control {
             }
             Probed::NotReady(last) => {
                 let waited = self.member(id).map(|member| member.started.elapsed()).unwrap_or_default();
-                self.broke(id, Cause::NotReady { waited: round(waited), last });
+                self.unreachable(id, Cause::NotReady { waited: round(waited), last });
+            }
+            // Said by the engine, where it is a command: judged afresh by a connection.
+            Probed::Unhealthy(_) if self.is_on_silent_host(id) => {
+                self.probe_suspect(id);
+                self.probe_life(id);
             }
             Probed::Unhealthy(last) => self.broke(id, Cause::Unhealthy { last }),
+            Probed::Unreachable(last) => {
+                self.suspect_no_more(id);
+                self.unreachable(id, Cause::Unhealthy { last });
+            }
+            Probed::WellAfterAll => self.suspect_no_more(id),
         }
     }
 
@@ -358,6 +412,18 @@ impl Control {
         }
     }
 
+    /// A probe has found that a replica does not answer. While its engine is silent too it is lost, not failed: nobody can say
+    /// what became of it, and it is not to be removed when the host is back.
+    fn unreachable(&mut self, id: &ReplicaId, cause: Cause) {
+        let host = self.member(id).map(|member| member.host.clone());
+        let silent = host.and_then(|host| self.engine(&host)).is_some_and(|engine| !engine.is_up());
+        if !silent {
+            self.broke(id, cause);
+        } else if self.advance(id, replica::Event::Lost) {
+            self.evaluate(id.service(), false);
+        }
+    }
+
     fn broke(&mut self, id: &ReplicaId, cause: Cause) {
         if self.advance(id, replica::Event::Broke(cause)) {
             self.evaluate(id.service(), false);
@@ -366,6 +432,30 @@ impl Control {
 
     fn member(&mut self, id: &ReplicaId) -> Option<&mut member::Member> {
         self.states.get_mut(id.service())?.members.get_mut(id)
+    }
+
+    fn suspect_no_more(&mut self, id: &ReplicaId) {
+        let Some(state) = self.states.get_mut(id.service()) else { return };
+        let Some(member) = state.members.get_mut(id) else { return };
+        member.suspected = false;
+        publish::member(&state.fleet, member);
+    }
+
+    fn is_on_silent_host(&mut self, id: &ReplicaId) -> bool {
+        let host = self.member(id).map(|member| member.host.clone());
+        host.and_then(|host| self.engine(&host)).is_some_and(|engine| !engine.is_up())
+    }
+
+    /// Looks at every service: something that concerns them all has changed.
+    fn evaluate_all(&mut self) {
+        let names: Vec<_> = self.states.keys().cloned().collect();
+        for name in names {
+            self.evaluate(&name, false);
+        }
+    }
+
+    fn engine_mut(&mut self, host: &HostName) -> Option<&mut Engine> {
+        self.engines.iter_mut().find(|engine| engine.name() == host)
     }
 
     fn engine(&self, host: &HostName) -> Option<&Engine> {
@@ -379,6 +469,7 @@ impl Control {
         if state.leaving && state.members.is_empty() {
             publish::farewell(state);
             self.states.remove(name);
+            self.unsaved = true;
         }
         if self.states.values().all(|state| state.members.is_empty())
             && let Some(stopped) = self.stopped.take()
@@ -386,6 +477,7 @@ impl Control {
             // Whoever asked may have given up.
             let _ = stopped.send(());
         }
+        self.answer_drainers();
     }
 
     /// A replica has gone: services that fitted nowhere may fit now.

@@ -27,6 +27,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
     for member in state.members.values_mut() {
         let slot = sample.per_slot.iter().find(|(key, _)| *key == member.slot);
         member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight);
+        member.count_into(&mut state.tallies);
     }
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {
@@ -43,6 +44,8 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         replicas: present.map(super::member::Member::seen).collect(),
         hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),
         asked: state.asked,
+        tallies: state.tallies.clone(),
+        pinned: state.pinned.clone(),
         generation: around.generation,
         next_number: around.next_number,
     }
@@ -52,11 +55,14 @@ fn host(engine: &Engine, state: &State, reserved: &BTreeMap<HostName, Room>) -> 
     let name = engine.name();
     Host {
         name: name.clone(),
-        up: engine.up,
+        state: engine.state(),
+        order: engine.order,
+        can: engine.handle.runner.capabilities(),
         labels: engine.labels(),
         capacity: engine.capacity(),
         reserved: reserved.get(name).copied().unwrap_or_default(),
         image: state.image(name),
+        has: state.has(name),
     }
 }
 

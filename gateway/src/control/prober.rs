@@ -27,6 +27,9 @@ use crate::clock;
 const SUSPECT_PROBES: u32 = 3;
 const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long its engine may take to say whether it has ended.
+const EXIT_WITHIN: Duration = Duration::from_secs(1);
+
 impl Control {
     /// Probes a starting replica until it is ready or its start deadline has passed.
     pub(super) fn probe_start(&mut self, id: &ReplicaId) {
@@ -62,19 +65,22 @@ impl Control {
         self.set_prober(id, task);
     }
 
-    /// Probes a replica now that did not take a connection.
+    /// Probes a replica now that did not take a connection, or whose host is silent. One that did not take a connection gets
+    /// no requests until it has passed.
     pub(super) fn probe_suspect(&mut self, id: &ReplicaId) {
-        if !self.member(id).is_some_and(|member| member.phase == Phase::Ready) {
-            return;
-        }
         let Some((target, health)) = self.target(id) else { return };
         let Some(handle) = self.handle_of(id) else { return };
+        let serves = |member: &&mut super::member::Member| {
+            matches!(member.phase, Phase::Ready | Phase::Draining) && !member.suspected
+        };
+        let Some(member) = self.member(id).filter(serves) else { return };
+        member.suspected = true;
         let (events, told) = (self.events.clone(), id.clone());
         self.tasks.spawn(async move {
             let mut last = String::new();
             for _ in 0..SUSPECT_PROBES {
                 match once(&target, health.timeout).await {
-                    Ok(()) => return,
+                    Ok(()) => return send(&events, Event::Probed(told, Probed::WellAfterAll)).await,
                     Err(failure) => last = failure.to_string(),
                 }
                 tokio::time::sleep(SUSPECT_PAUSE).await;
@@ -82,13 +88,13 @@ impl Control {
             // If its process has ended, how it did says more than that nobody answers.
             let event = match exit(&handle, &told).await {
                 Some(exit) => Event::Engine(handle.host, runner::Event::Exited { id: told, exit }),
-                None => Event::Probed(told, Probed::Unhealthy(last)),
+                None => Event::Probed(told, Probed::Unreachable(last)),
             };
             send(&events, event).await;
         });
     }
 
-    fn handle_of(&mut self, id: &ReplicaId) -> Option<Handle> {
+    pub(super) fn handle_of(&mut self, id: &ReplicaId) -> Option<Handle> {
         let host = self.member(id)?.host.clone();
         self.engine(&host).map(|engine| engine.handle.clone())
     }
@@ -113,8 +119,10 @@ impl Control {
             command,
         };
         let images = state.images.get(&member.host).and_then(|image| image.healthcheck.clone());
-        let images = images.filter(|_| engine.handle.runner.capabilities().exec);
+        let images = images.filter(|_| engine.handle.runner.capabilities().exec && engine.is_up());
         let check = match (&settings.health.probe, images) {
+            // An engine that does not answer runs no command, which says nothing of its replicas.
+            (Some(Probe::Exec { .. }), _) if !engine.is_up() => Check::Tcp,
             (Some(Probe::Exec { command }), _) => exec(command.clone()),
             (Some(Probe::Http { path, port }), _) => Check::Http {
                 address: std::net::SocketAddr::new(address.ip(), port.unwrap_or(address.port())),
@@ -130,7 +138,8 @@ impl Control {
 
 /// How a replica's process ended, if the engine says that it did.
 async fn exit(handle: &Handle, id: &ReplicaId) -> Option<Exit> {
-    let listed = handle.call("list", handle.runner.list()).await.ok()?;
+    let listed = tokio::time::timeout(EXIT_WITHIN, handle.call("list", handle.runner.list())).await;
+    let listed = listed.ok()?.ok()?;
     listed.into_iter().find(|seen| seen.id == *id).and_then(|seen| match seen.state {
         ObservedState::Exited(exit) => Some(exit),
         ObservedState::Created | ObservedState::Running | ObservedState::Frozen => None,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock,
-    fleet::{Replica, Service},
+    fleet::{Replica, Service, admission::SlotKey},
     request::Refusal,
     router::RouteTable,
     telemetry,
@@ -28,15 +28,21 @@ pub(super) fn member(service: &Arc<Service>, member: &mut Member) {
     match member.phase {
         Phase::Ready => {
             let Some(replica) = connect(service, member) else { return };
-            service.set_slots(member.slot, &replica, capacity(service));
+            let capacity = if member.suspected { 0 } else { capacity(service) };
+            service.set_slots(member.slot, &replica, capacity);
         }
-        Phase::Draining | Phase::Stopping => {
+        Phase::Draining
+        | Phase::Freezing
+        | Phase::Frozen
+        | Phase::Thawing
+        | Phase::Stopping
+        | Phase::Lost => {
             if let Some(replica) = &member.replica {
                 service.set_slots(member.slot, replica, 0);
             }
         }
         Phase::Starting => {}
-        Phase::Failed(_) | Phase::Gone => {
+        Phase::Stopped | Phase::Failed(_) | Phase::Gone => {
             service.remove_slots(member.slot);
             member.replica = None;
         }
@@ -68,15 +74,26 @@ fn capacity(service: &Service) -> u32 {
 
 /// Gives ready replicas their slots again after a change of the limit.
 pub(super) fn slots(state: &State) {
-    for member in state.members.values().filter(|member| member.phase == Phase::Ready) {
+    let serving = |member: &&Member| member.phase == Phase::Ready && !member.suspected;
+    for member in state.members.values().filter(serving) {
         if let Some(replica) = &member.replica {
             state.fleet.set_slots(member.slot, replica, capacity(&state.fleet));
         }
     }
 }
 
+/// Tells the gate which replicas are of a version that is being tried, and its share of the requests.
+fn share(state: &State) {
+    let trial = state.mix.trial.as_ref().filter(|(_, share)| *share < 100);
+    let Some((version, share)) = trial else { return state.fleet.share(&[], 100) };
+    let of_it = state.members.values().filter(|member| member.revision == version.revision);
+    let slots: Vec<SlotKey> = of_it.map(|member| member.slot).collect();
+    state.fleet.share(&slots, *share);
+}
+
 /// Opens or closes the gate.
 pub(super) fn gate(state: &State, decision: &Decision) {
+    share(state);
     state.fleet.metrics.desired.set(f64::from(decision.want));
     match &decision.refuse {
         Some(refuse) => state.fleet.close(refusal(refuse)),
@@ -122,7 +139,9 @@ impl Control {
 }
 
 /// Phases that `tidegate_replicas` counts.
-const PHASES: [&str; 5] = ["starting", "ready", "draining", "stopping", "failed"];
+const PHASES: [&str; 10] = [
+    "starting", "ready", "draining", "freezing", "frozen", "thawing", "stopping", "stopped", "lost", "failed",
+];
 
 fn replicas(service: &ServiceName, phase: &str) -> metrics::Gauge {
     gauge!(telemetry::REPLICAS, &[("service", service.to_string()), ("phase", phase.to_owned())])
@@ -153,6 +172,7 @@ impl State {
         self.reason = decision.reason.to_string();
         self.refused = decision.refuse.as_ref().map(|refuse| refuse.cause.clone());
         self.again_at = decision.again_at;
+        self.mix = decision.mix.clone();
         if decision.want != self.want {
             let labels =
                 [("service", self.fleet.name.to_string()), ("reason", decision.reason.label().to_owned())];
@@ -162,6 +182,13 @@ impl State {
         self.want = decision.want;
         let what = What::Want { replicas: decision.want, because: decision.reason.label().into() };
         self.history.note(what, self.reason.clone());
+    }
+
+    /// Whether all that serve are of the good version.
+    fn runs_the_good_version(&self) -> bool {
+        let Some(good) = &self.mix.main else { return false };
+        let mut serving = self.members.values().filter(|member| member.phase == Phase::Ready);
+        serving.all(|member| member.revision == good.revision)
     }
 
     /// Answers those whose wish has come true, or cannot.
@@ -180,10 +207,12 @@ impl State {
         for waiter in std::mem::take(&mut self.waiters) {
             let answer = match waiter.goal {
                 Goal::Ready if ready(None) => Some(Ok(())),
-                Goal::Cold if members.is_empty() => Some(Ok(())),
+                Goal::Cold if members.values().all(|member| member.phase.is_asleep()) => Some(Ok(())),
                 Goal::RestartedSince(since) if ready(Some(since)) => Some(Ok(())),
-                Goal::Ready | Goal::RestartedSince(_) if failing => Some(Err(cause())),
-                Goal::Ready | Goal::Cold | Goal::RestartedSince(_) => None,
+                Goal::Runs if members.values().all(|member| member.phase.is_asleep()) => Some(Ok(())),
+                Goal::Runs if ready(None) && self.runs_the_good_version() => Some(Ok(())),
+                Goal::Ready | Goal::RestartedSince(_) | Goal::Runs if failing => Some(Err(cause())),
+                Goal::Ready | Goal::Cold | Goal::RestartedSince(_) | Goal::Runs => None,
             };
             match answer {
                 // Whoever asked may have gone.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tidegate_config::{
     Change,
     model::{Model, Service},
-    name::ServiceName,
+    name::{HostName, ServiceName},
 };
 
-use super::{Control, publish, state::State};
+use super::{Control, event::Purpose, publish, state::State};
 use crate::fleet;
 
 impl Control {
@@ -36,6 +36,7 @@ impl Control {
         }
         let names: Vec<ServiceName> = self.states.keys().cloned().collect();
         for name in names {
+            self.look_again(&name, Purpose::TakeUp);
             self.evaluate(&name, false);
         }
         changes
@@ -57,7 +58,11 @@ impl Control {
         );
         let shared = Arc::new(shared);
         self.fleet.insert(Arc::clone(&shared));
-        self.states.insert(service.name.clone(), State::new(shared));
+        let mut state = State::new(shared);
+        if let Some(kept) = self.kept.services.remove(&service.name) {
+            state.restore(kept);
+        }
+        self.states.insert(service.name.clone(), state);
     }
 
     fn update(&mut self, service: &Arc<Service>, launch: bool) {
@@ -68,6 +73,14 @@ impl Control {
         if launch {
             state.epoch += 1;
             state.images.clear();
+        }
+        let elsewhere = |host: &HostName| {
+            let labels = self.engines.iter().find(|engine| engine.name() == host).map(super::Engine::labels);
+            labels.is_some_and(|labels| !service.constraints.iter().all(|(k, v)| labels.get(k) == Some(v)))
+        };
+        // Whoever asks for other hosts than the one with the data has moved it.
+        if state.pinned.as_ref().is_some_and(|host| !service.launch.has_own_data() || elsewhere(host)) {
+            (state.pinned, self.unsaved) = (None, true);
         }
         // Replicas of an earlier revision are probed as they were started: a new probe may ask what only new ones have.
         let current = state.members.values_mut().filter(|member| member.settings.launch == service.launch);

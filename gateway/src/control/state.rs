@@ -1,12 +1,19 @@
 //! What the control loop knows of one service between two looks.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use tidegate_autoscaler::{
-    Memory,
-    snapshot::{Asked, Image},
+    Memory, Mix,
+    snapshot::{Asked, Image, Tally},
 };
-use tidegate_config::name::{HostName, ReplicaId};
+use tidegate_config::{
+    name::{HostName, ReplicaId},
+    spec::{Digest, Revision},
+};
 use tidegate_runner::PullProgress;
 use tokio::sync::oneshot;
 
@@ -25,6 +32,22 @@ pub(crate) struct State {
     /// Counted up when the launch settings change, so that late answers about the old ones are known as such.
     pub(crate) epoch: u64,
     pub(crate) asked: Asked,
+    /// Versions other than the one that the settings name: whether a host has them; `None` while it is being asked.
+    pub(crate) found: BTreeMap<(HostName, Revision), Option<bool>>,
+    /// What replicas of each revision have answered.
+    pub(crate) tallies: BTreeMap<Revision, Tally>,
+    /// The only host that it may run on: its data is there.
+    pub(crate) pinned: Option<HostName>,
+    /// The hosts have, for the settings' image, another content than the one in use.
+    pub(crate) newer: Option<Digest>,
+    /// Replicas that an earlier run of the gateway had stopped and kept.
+    pub(crate) kept_stopped: BTreeSet<ReplicaId>,
+    /// Hosts that are being asked what the image is by now, before a restart.
+    pub(crate) restarting: BTreeSet<HostName>,
+    /// One of them had another content.
+    pub(crate) changed_meanwhile: bool,
+    /// The last decision's versions.
+    pub(crate) mix: Mix,
     pub(crate) history: History,
     /// The last decision.
     pub(crate) want: u32,
@@ -53,6 +76,14 @@ impl State {
             images: BTreeMap::new(),
             epoch: 0,
             asked: Asked::default(),
+            found: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            pinned: None,
+            newer: None,
+            kept_stopped: BTreeSet::new(),
+            restarting: BTreeSet::new(),
+            changed_meanwhile: false,
+            mix: Mix::default(),
             history: History::default(),
             want: 0,
             reason: String::new(),
@@ -69,6 +100,12 @@ impl State {
     /// The image on a host, as decisions see it.
     pub(crate) fn image(&self, host: &HostName) -> Image {
         self.images.get(host).map_or(Image::Unknown, |image| image.image.clone())
+    }
+
+    /// Which other versions a host has, as far as it has been asked. While it is being asked it counts as not having them.
+    pub(crate) fn has(&self, host: &HostName) -> BTreeMap<Revision, bool> {
+        let here = self.found.iter().filter(|((at, _), _)| at == host);
+        here.map(|((_, revision), has)| (revision.clone(), has.unwrap_or_default())).collect()
     }
 
     /// Whether every host knows what there is to know about the image.
@@ -126,4 +163,6 @@ pub(crate) enum Goal {
     Cold,
     /// All that are ready were started after that moment, and one is.
     RestartedSince(Instant),
+    /// All that are ready are of this revision, and one is; or none is needed.
+    Runs,
 }

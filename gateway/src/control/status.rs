@@ -1,5 +1,7 @@
 //! What the admin API tells of services: plain serde values, the same for `--json` and for tables.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::history::Entry;
@@ -17,6 +19,15 @@ pub struct ServiceStatus {
     pub digest: Option<String>,
     /// The revision that new replicas get.
     pub revision: Option<String>,
+    /// A change of version that is under way or was taken back, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// The digest that the image has by now, if it is not the one in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer: Option<String>,
+    /// The earlier revisions that `tidegate rollback` can go back to, latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// Replicas that the last decision wants.
     pub want: u32,
     /// Requests that run.
@@ -50,6 +61,33 @@ pub struct ReplicaStatus {
     pub in_flight: u32,
     /// Seconds since the engine made it.
     pub age: u64,
+}
+
+/// One host, for `tidegate host list`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its name.
+    pub host: String,
+    /// `up`, `silent` or `lost`.
+    pub state: String,
+    /// Seconds for which it has been silent; 0 if it is up.
+    pub silent: u64,
+    /// `open`, `cordoned` or `draining`.
+    pub order: String,
+    /// The engine and its version, once it has told.
+    pub engine: Option<String>,
+    /// Labels that constraints look at.
+    pub labels: BTreeMap<String, String>,
+    /// Cores that may be reserved; 0: not known, no limit.
+    pub cpu: f64,
+    /// Cores that are reserved.
+    pub cpu_reserved: f64,
+    /// Bytes of memory that may be reserved; 0: not known, no limit.
+    pub memory: u64,
+    /// Bytes of memory that are reserved.
+    pub memory_reserved: u64,
+    /// Replicas there, by phase.
+    pub replicas: BTreeMap<String, u32>,
 }
 
 /// Why a service is as it is, for `tidegate explain`.

@@ -83,6 +83,8 @@ pub struct Gate<R, W> {
     next_ticket: u64,
     next_early: u64,
     closed: bool,
+    /// The share of requests, in percent, that replicas on trial get; 100 while none is.
+    share: u8,
     chance: u64,
     meter: Meter,
 }
@@ -105,6 +107,7 @@ impl<R: Clone, W> Gate<R, W> {
             next_ticket: FIRST_TICKET,
             next_early: FIRST_TICKET,
             closed: false,
+            share: 100,
             chance: seed,
             meter: Meter::new(now),
         }
@@ -169,12 +172,20 @@ impl<R: Clone, W> Gate<R, W> {
         match self.slots.iter_mut().find(|slot| slot.key == key) {
             Some(slot) => slot.seen.capacity = capacity,
             None => {
-                let seen = Candidate { capacity, in_flight: 0, suspended_until: None };
+                let seen = Candidate { capacity, in_flight: 0, suspended_until: None, trial: false };
                 let at = self.slots.partition_point(|slot| slot.key < key);
                 self.slots.insert(at, Slot { key, replica: replica.clone(), seen, failures: 0 });
             }
         }
         self.settle(now)
+    }
+
+    /// Marks these replicas as being on trial, and no others: they get `percent` of the requests.
+    pub fn share(&mut self, trial: &[SlotKey], percent: u8) {
+        self.share = percent.min(100);
+        for slot in &mut self.slots {
+            slot.seen.trial = trial.contains(&slot.key);
+        }
     }
 
     /// Forgets a replica. Requests that it still runs give back to nobody, but count until they do.
@@ -277,7 +288,11 @@ impl<R: Clone, W> Gate<R, W> {
 
     fn take_slot(&mut self, now: Instant) -> Option<Grant<R>> {
         self.chance = next_chance(self.chance);
-        let index = balancer::pick(self.slots.iter().map(|slot| &slot.seen), now, self.chance)?;
+        let slots = self.slots.iter().map(|slot| &slot.seen);
+        let index = match self.share {
+            100 => balancer::pick(slots, now, self.chance),
+            share => balancer::pick_by_share(slots, now, self.chance, share),
+        }?;
         let slot = &mut self.slots[index];
         slot.seen.in_flight += 1;
         self.in_flight += 1;

@@ -16,6 +16,8 @@ pub(crate) struct Candidate {
     pub(crate) in_flight: u32,
     /// Gets nothing before then: a connect failed.
     pub(crate) suspended_until: Option<Instant>,
+    /// It is of a version that is being tried.
+    pub(crate) trial: bool,
 }
 
 impl Candidate {
@@ -42,6 +44,24 @@ pub(crate) fn pick<'s>(
     }
 }
 
+/// As [`pick`], first drawing whether the request goes to a replica on trial, which `percent` of a hundred do. Where those
+/// that were drawn have no room the others take it: a request never waits for the sake of the share.
+pub(crate) fn pick_by_share<'s>(
+    slots: impl Iterator<Item = &'s Candidate> + Clone,
+    now: Instant,
+    chance: u64,
+    percent: u8,
+) -> Option<usize> {
+    // Bits that `two_choices` does not weigh first, so that the two draws hang together little.
+    let trial = (chance >> 11) % 100 < u64::from(percent);
+    let of = |trial: bool| slots.clone().enumerate().filter(move |(_, slot)| slot.trial == trial);
+    let among = |trial: bool| {
+        let at = pick(of(trial).map(|(_, slot)| slot), now, chance)?;
+        of(trial).nth(at).map(|(index, _)| index)
+    };
+    among(trial).or_else(|| among(!trial))
+}
+
 fn two_choices<'s>(free: impl Iterator<Item = (usize, &'s Candidate)> + Clone, chance: u64) -> Option<usize> {
     let count = free.clone().count();
     let draw = |bits: u64, among: usize| usize::try_from(bits % among.max(1) as u64).unwrap_or(0);
@@ -57,10 +77,14 @@ fn two_choices<'s>(free: impl Iterator<Item = (usize, &'s Candidate)> + Clone, c
 mod tests {
     use super::*;
 
+    fn candidate(capacity: u32, in_flight: u32, suspended_until: Option<Instant>) -> Candidate {
+        Candidate { capacity, in_flight, suspended_until, trial: false }
+    }
+
     fn check(capacity: u32, in_flight: &[u32], want: Option<usize>) {
         let slots: Vec<_> = in_flight
             .iter()
-            .map(|&in_flight| Candidate { capacity, in_flight, suspended_until: None })
+            .map(|&in_flight| candidate(capacity, in_flight, None))
             .collect();
         assert_eq!(
             pick(slots.iter(), crate::clock::now(), 7),
@@ -89,7 +113,7 @@ mod tests {
         check(u32::MAX, &[5], Some(0));
         check(u32::MAX, &[5, 1], Some(1));
         let slots =
-            [9, 0, 0, 0].map(|in_flight| Candidate { capacity: u32::MAX, in_flight, suspended_until: None });
+            [9, 0, 0, 0].map(|in_flight| candidate(u32::MAX, in_flight, None));
         let now = crate::clock::now();
         let mut seen = std::collections::BTreeSet::new();
         for chance in 0..64_u64 {
@@ -101,10 +125,28 @@ mod tests {
     }
 
     #[test]
+    fn those_on_trial_get_their_share_and_nobody_waits_for_it() {
+        let (now, mut chance) = (crate::clock::now(), 88_172_645_463_325_252_u64);
+        let mut slots = [candidate(u32::MAX, 0, None), candidate(u32::MAX, 0, None), candidate(1, 0, None)];
+        slots[2].trial = true;
+        let mut trials = 0;
+        for _ in 0..10_000 {
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            trials += u32::from(pick_by_share(slots.iter(), now, chance, 10) == Some(2));
+        }
+        assert!((800..1200).contains(&trials), "{trials} of 10000 for a share of 10 %");
+        slots[2].in_flight = 1;
+        assert!(pick_by_share(slots.iter(), now, 0, 100).is_some(), "its one slot is taken: others help out");
+        assert_eq!(pick_by_share(slots[2..].iter(), now, 0, 0), None);
+    }
+
+    #[test]
     fn suspended_replicas_are_passed_over_until_their_time() {
         let now = crate::clock::now();
         let later = now + std::time::Duration::from_millis(1);
-        let slot = |suspended_until| Candidate { capacity: 1, in_flight: 0, suspended_until };
+        let slot = |suspended_until| candidate(1, 0, suspended_until);
         let slots = [slot(Some(later)), slot(None)];
         assert_eq!(pick(slots.iter(), now, 0), Some(1));
         assert_eq!(pick(slots.iter(), later, 0), Some(0));

@@ -3,9 +3,11 @@
 
 use std::{
     net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use tidegate_autoscaler::snapshot::Tally;
 use tidegate_config::{name::ReplicaId, spec::Protocol};
 
 use crate::request::upstream::Pool;
@@ -19,6 +21,8 @@ pub struct Replica {
     start: Option<(Instant, Instant)>,
     /// Its connections.
     pub(crate) pool: Pool,
+    requests: AtomicU64,
+    errors: AtomicU64,
 }
 
 impl Replica {
@@ -30,7 +34,24 @@ impl Replica {
         address: SocketAddr,
         protocol: Protocol,
     ) -> Self {
-        Self { id, start, pool: Pool::new(address, protocol) }
+        let (requests, errors) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { id, start, pool: Pool::new(address, protocol), requests, errors }
+    }
+
+    /// Counts an answer, or that there was none.
+    pub(crate) fn count(&self, failed: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What it has answered so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        // Errors first: read the other way round there could be more of them than requests.
+        let errors = self.errors.load(Ordering::Relaxed);
+        Tally { requests: self.requests.load(Ordering::Relaxed), errors }
     }
 
     /// How long this replica's start took, if a request that arrived at `arrived` waited for it.

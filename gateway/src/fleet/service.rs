@@ -148,6 +148,11 @@ impl Service {
         self.deliver(grants);
     }
 
+    /// The replicas in `trial` get `percent` of the requests together, as long as both they and others have room.
+    pub fn share(&self, trial: &[SlotKey], percent: u8) {
+        self.gate.lock().share(trial, percent);
+    }
+
     /// Forgets a replica.
     pub fn remove_slots(&self, key: SlotKey) {
         self.gate.lock().remove(key);

@@ -89,6 +89,7 @@ async fn attempts(
         let replica = hold.replica();
         let failed = match replica.pool.send(request, &settings.upstream, begun).await {
             Ok((response, returning)) => {
+                replica.count(response.status().is_server_error());
                 if retried && let Some(lease) = hold.take() {
                     service.answered(&lease);
                     hold.put(lease);
@@ -105,6 +106,9 @@ async fn attempts(
         let lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
+        if failure == Failure::Reset {
+            replica.count(true);
+        }
         resets += u32::from(failure == Failure::Reset);
         let budget = resets <= retry::RESETS && service.retries.lock().retry(clock::now());
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");

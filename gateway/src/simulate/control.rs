@@ -332,11 +332,24 @@ fn publish(front: &mut Front, member: &mut Member, now: Instant, notes: &mut Vec
             member.published = true;
             front.set_slots(now, member.slot, &member.id, capacity(front), notes)
         }
-        Phase::Draining | Phase::Stopping if member.published => {
+        Phase::Draining
+        | Phase::Freezing
+        | Phase::Frozen
+        | Phase::Thawing
+        | Phase::Stopping
+        | Phase::Lost
+            if member.published =>
+        {
             front.set_slots(now, member.slot, &member.id, 0, notes)
         }
-        Phase::Draining | Phase::Stopping | Phase::Starting => Vec::new(),
-        Phase::Failed(_) | Phase::Gone => {
+        Phase::Draining
+        | Phase::Freezing
+        | Phase::Frozen
+        | Phase::Thawing
+        | Phase::Stopping
+        | Phase::Lost
+        | Phase::Starting => Vec::new(),
+        Phase::Stopped | Phase::Failed(_) | Phase::Gone => {
             if std::mem::take(&mut member.published) {
                 front.remove_slots(member.slot, &member.id, notes);
             }

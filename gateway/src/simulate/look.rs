@@ -11,7 +11,7 @@ use tidegate_autoscaler::{
 };
 use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
-    spec::{StartSpec, Target},
+    spec::{Capabilities, StartSpec, Target},
 };
 use tidegate_runner::{self as runner, Kind};
 
@@ -72,6 +72,8 @@ impl Control {
             replicas: state.members.values().map(Member::seen).collect(),
             hosts: self.hosts.iter().map(host).collect(),
             asked: state.asked,
+            tallies: BTreeMap::new(),
+            pinned: None,
             generation: self.generation,
             next_number: self.next_number,
         })
@@ -114,6 +116,8 @@ impl Control {
                 self.advance(&id, replica::Event::Stop, now);
                 self.end(&id, Call::Stop(id.clone()));
             }
+            // Engines of the simulation have no tiers and no other versions.
+            Step::Find { .. } | Step::Thaw(_) | Step::Restart(_) | Step::Freeze(_) => {}
             Step::Remove(id) => self.end(&id, Call::Remove(id.clone())),
         }
     }
@@ -185,7 +189,10 @@ fn seen_host(host: &Host, state: &State, reserved: &BTreeMap<HostName, Room>) ->
     let set = &host.settings.capacity;
     let name = host.settings.name.clone();
     snapshot::Host {
-        up: host.up,
+        state: if host.up { snapshot::HostState::Up } else { snapshot::HostState::Silent },
+        order: snapshot::HostOrder::Open,
+        can: Capabilities::default(),
+        has: BTreeMap::new(),
         labels: host.settings.labels.clone(),
         capacity: Room {
             cpu: set.cpu.unwrap_or_default(),
