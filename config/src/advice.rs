@@ -18,6 +18,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("ports", "port"),
     ("pull_policy", "pull"),
     ("replicas", "scaling.min and scaling.max"),
+    ("strategy", "update"),
+    ("update_config", "rollout"),
     ("working_directory", "working_dir"),
     ("workdir", "working_dir"),
 ];
@@ -29,6 +31,8 @@ const OF_A_SERVICE: &[(&str, &[&str])] = &[
     (".scaling", raw::Scaling::KEYS),
     (".health", raw::Health::KEYS),
     (".upstream", raw::Upstream::KEYS),
+    (".rollout", raw::Rollout::KEYS),
+    (".sleep", raw::Sleep::KEYS),
 ];
 
 /// What may have been meant by `unknown` in the table `parent`.
@@ -79,6 +83,7 @@ mod tests {
                 raw::Scaling::KEYS,
                 Some("`memory` belongs in [services.api.resources]"),
             ),
+            ("services.api", "steps", raw::Service::KEYS, Some("`steps` belongs in [services.api.rollout]")),
             ("services.api", "xyzzy", raw::Service::KEYS, None),
             ("", "listen", raw::File::KEYS, Some("`listen` belongs in [gateway]")),
             ("gateway", "lisen", raw::Gateway::KEYS, Some("did you mean `listen`?")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::{
     model::{Gateway, Model, Service},
     name::ServiceName,
+    revision::same_revision,
 };
 
 /// One difference.
@@ -46,7 +47,7 @@ pub fn diff(old: &Model, new: &Model) -> Vec<Change> {
 
 fn update(old: &Model, service: &Arc<Service>) -> Option<Change> {
     let before = old.services.get(&service.name).filter(|before| *before != service)?;
-    Some(Change::Update { service: service.clone(), launch: before.launch != service.launch })
+    Some(Change::Update { service: service.clone(), launch: !same_revision(&before.launch, &service.launch) })
 }
 
 fn live(old: &Gateway, new: &Gateway) -> bool {
@@ -64,6 +65,8 @@ fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
         ("gateway.metrics", a.metrics != b.metrics),
         ("gateway.state", a.state != b.state),
         ("gateway.subnet", a.subnet != b.subnet),
+        ("gateway.internal_names", a.internal_names != b.internal_names),
+        ("gateway.internal_address", a.internal_address != b.internal_address),
         ("gateway.limits", a.limits != b.limits),
         ("hosts", old.hosts != new.hosts),
     ]
@@ -100,6 +103,14 @@ mod tests {
         );
         check(two, &format!("{two}\nservices.b.scaling.max = 3"), &["update b launch=false"]);
         check(two, &format!("{two}\nservices.b.env.A = '1'"), &["update b launch=true"]);
+        for live in ["update = 'recreate'", "rollout.keep = 3", "sleep.frozen = '10m'"] {
+            check(two, &format!("{two}\nservices.b.{live}"), &["update b launch=false"]);
+        }
+        let volume = |shared: &str| {
+            format!("[services.a]\nimage = 'a'\nvolumes = [{{ source = 'a', target = '/a'{shared} }}]")
+        };
+        check(&volume(""), &volume(", shared = true"), &["update a launch=false"]);
+        check(&volume(""), &volume(", read_only = true"), &["update a launch=true"]);
         check(two, &format!("{two}\nservices.b.routes = [{{ path = '/' }}]"), &["update b launch=false"]);
     }
 
@@ -109,6 +120,11 @@ mod tests {
             "",
             "[gateway]\nlisten = '127.0.0.1:1'\nsubnet = '10.1.0.0/16'",
             &["restart for gateway.listen", "restart for gateway.subnet"],
+        );
+        check(
+            "",
+            "gateway = { internal_names = false, internal_address = '10.0.0.1' }",
+            &["restart for gateway.internal_names", "restart for gateway.internal_address"],
         );
         check(
             "",

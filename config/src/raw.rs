@@ -10,7 +10,7 @@ use crate::{
         leaf::{Loose, OneOrMany, Port, Size, Span, Text},
         mismatch, section,
     },
-    model::{self, Engine, Idle, Placement},
+    model::{self, Engine, Idle, Placement, Reach, Update},
     problem::Draft,
     spec::{self, Profile, Protocol, Pull},
     tree::{Kind, Node},
@@ -55,6 +55,11 @@ section! {
         /// Folders of the host that services may mount, with everything below them. Others are refused; some, such
         /// as /etc and the Docker socket, always.
         allow_mounts: Vec<At<Text>> = Vec::<String>::new(),
+        /// Whether containers reach services by name, at `http://NAME`, through the gateway, which wakes those that sleep.
+        internal_names: bool = d.internal_names,
+        /// An address of this machine where the containers of remote hosts reach the gateway for that: ports 53 and 80,
+        /// as in `10.0.0.1`. Without it, names do not resolve on remote hosts.
+        internal_address: Text,
         /// What clients may ask of the gateway.
         limits: Limits,
     }
@@ -83,15 +88,41 @@ section! {
         name: Text,
         /// What starts containers there. `auto` is Docker until Tidegate has an engine of its own.
         engine: Engine = "auto",
-        /// Where the engine answers, as in `unix:///run/docker.sock` or `tcp://10.0.0.2:2375`. Default:
-        /// `DOCKER_HOST`, else Docker's socket.
+        /// Where the engine answers: `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` (with `tls`) or
+        /// `ssh://root@10.0.0.2`. Default: `DOCKER_HOST`, else Docker's socket.
         endpoint: Text,
+        /// How a `tcp` endpoint is spoken to. Required for one that is not on loopback.
+        tls: Tls,
+        /// The host's own address, where the ports of replicas are published and reached. Required for `ssh`, and for
+        /// `tcp` that is not on loopback.
+        address: Text,
+        /// Whether `address` may be a public one: requests then cross the internet as plain text.
+        allow_plaintext: bool = false,
+        /// How replicas are reached: at their own addresses, or through ports that are published on the host. `auto`:
+        /// at their own addresses where they answer there, else `published`.
+        reach: Reach = "auto",
         /// Labels that services can ask for with `constraints`.
         labels: Named<Loose> = d.labels,
         /// What fits on the host, instead of what the engine reports.
         capacity: Capacity,
         /// Starts that may be under way at once.
         parallel_starts: u32 = d.parallel_starts,
+        /// What replicas that are awake may reserve together before the idlest service is put to sleep. Default: no budget.
+        memory_budget: Size,
+        /// How long the host may be silent before its replicas are started elsewhere.
+        lost_after: Span = duration(d.lost_after),
+    }
+}
+
+section! {
+    /// How a `tcp` endpoint is spoken to: both sides show a certificate. Paths are relative to this file's folder.
+    Tls => {
+        /// A PEM file: who signs the engine's certificate.
+        ca: Text,
+        /// A PEM file: the gateway's certificate.
+        cert: Text,
+        /// A PEM file: the key of `cert`.
+        key: Text,
     }
 }
 
@@ -144,6 +175,10 @@ section! {
         constraints: Named<Loose> = serde_json::Map::new(),
         /// How replicas are laid over hosts: wide or tight.
         placement: Placement = "spread",
+        /// How one version follows another: `rolling` starts the new one beside the old one; `recreate` ends the old one
+        /// first, and requests wait meanwhile. Default: `recreate` with a volume that is written to and not `shared`, else
+        /// `rolling`.
+        update: Update,
         /// What is sent to this service. Default: the host `NAME.localhost`, and everything if it is the only service.
         routes: Vec<At<Route>>,
         /// What a replica may use.
@@ -154,6 +189,10 @@ section! {
         health: Health,
         /// How requests are sent to replicas.
         upstream: Upstream,
+        /// How a new version is tried, and how many old ones are kept.
+        rollout: Rollout,
+        /// What becomes of replicas that are not needed.
+        sleep: Sleep,
     }
 }
 
@@ -178,6 +217,8 @@ section! {
         target: Text,
         /// Whether the container may only read it.
         read_only: bool = false,
+        /// Whether several replicas may write to it at once. If not, the service has one replica at most.
+        shared: bool = false,
     }
 }
 
@@ -292,6 +333,38 @@ section! {
         /// Whether paths with encoded slashes or backslashes are passed on instead of refused.
         allow_encoded_slashes: bool = d.allow_encoded_slashes,
     }
+}
+
+section! {
+    /// How a new version is tried, and how many old ones are kept.
+    Rollout, d = model::Rollout::default() => {
+        /// The percentages of requests that the new version gets, one after the other, as in `[10, 50, 100]`. The last is
+        /// 100.
+        steps: Vec<At<u32>> = percentages(&d.steps),
+        /// How long each step lasts.
+        every: Span = duration(d.every),
+        /// How much larger the new version's share of failed requests may be than the old one's before it is taken back.
+        margin: Percent = d.margin.fraction(),
+        /// Failed replicas of the new version that take it back.
+        failures: u32 = d.failures,
+        /// Old versions that are kept for `tidegate rollback`.
+        keep: u32 = d.keep,
+    }
+}
+
+section! {
+    /// What becomes of replicas that are not needed: first frozen, then stopped, then removed. Default: removed at once.
+    Sleep => {
+        /// How long a replica is kept with its processes stopped in place and its memory kept. It wakes in milliseconds.
+        frozen: Span,
+        /// How long a replica is kept with its processes gone and its container kept. It wakes faster than a new one.
+        stopped: Span,
+    }
+}
+
+/// Shares as the file would say them.
+fn percentages(shares: &[Percent]) -> Vec<u32> {
+    shares.iter().map(|share| share.whole()).collect()
 }
 
 /// A duration as the file would say it.

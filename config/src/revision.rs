@@ -10,7 +10,7 @@ use crate::spec::{Digest, Launch, Revision};
 /// revision after a restart, which is how running replicas are recognised.
 #[must_use]
 pub fn revision(launch: &Launch, digest: &Digest) -> Revision {
-    let settings = serde_json::to_vec(launch).expect("launch settings are plain values");
+    let settings = serde_json::to_vec(&without_rules(launch)).expect("launch settings are plain values");
     let mut hash = Sha256::new();
     hash.update(&settings);
     hash.update([0]);
@@ -22,9 +22,23 @@ pub fn revision(launch: &Launch, digest: &Digest) -> Revision {
     Revision(text)
 }
 
+/// Whether two launch settings start the same thing from the same content.
+#[must_use]
+pub fn same_revision(a: &Launch, b: &Launch) -> bool {
+    a == b || without_rules(a) == without_rules(b)
+}
+
+/// Without what is about the service and not about one replica of it.
+fn without_rules(launch: &Launch) -> Launch {
+    let mut launch = launch.clone();
+    launch.volumes.iter_mut().for_each(|volume| volume.shared = false);
+    launch
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Volume;
 
     #[test]
     fn a_revision_follows_settings_and_content() {
@@ -34,5 +48,17 @@ mod tests {
         assert_eq!((first.0.len(), first.0.chars().all(|c| c.is_ascii_hexdigit())), (12, true));
         assert_ne!(first, revision(&Launch::of("a:1"), &digest("sha256:2")));
         assert_ne!(first, revision(&Launch { port: Some(1), ..Launch::of("a:1") }, &digest("sha256:1")));
+    }
+
+    #[test]
+    fn sharing_a_volume_restarts_nothing() {
+        let launch = |shared, read_only| {
+            let volume = Volume { source: "data".into(), target: "/data".into(), read_only, shared };
+            Launch { volumes: vec![volume], ..Launch::of("a:1") }
+        };
+        let digest = Digest("sha256:1".to_owned());
+        assert_eq!(revision(&launch(true, false), &digest), revision(&launch(false, false), &digest));
+        assert!(same_revision(&launch(true, false), &launch(false, false)));
+        assert!(!same_revision(&launch(false, true), &launch(false, false)));
     }
 }

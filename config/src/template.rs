@@ -20,7 +20,7 @@ image = "IMAGE"                    # as in "nginx:1.27", or "docker-archive:imag
 # port = 8080                      # where the service listens; default: the port that the image exposes
 # env = { LOG_LEVEL = "info" }
 # secrets = { TOKEN = "token.txt" } # the variable's value is read from the file at start
-# volumes = ["data:/var/lib/app"]
+# volumes = [{ source = "data", target = "/var/lib/app", shared = true }] # without `shared`: one replica at most
 # routes = [{ host = "api.example.org" }, { path = "/api", strip = true }]
 
 # [services.hello.resources]

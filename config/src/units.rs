@@ -16,6 +16,12 @@ impl Percent {
         if value >= 1 && value <= 100 { Some(Self(value)) } else { None }
     }
 
+    /// The share in percent.
+    #[must_use]
+    pub fn whole(self) -> u32 {
+        u32::from(self.0)
+    }
+
     /// The share as a fraction in (0, 1].
     #[must_use]
     pub fn fraction(self) -> f64 {

@@ -4,9 +4,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use tidegate_config::{Format, Place, json_schema, load, model::Idle, name::Authority, parse};
+use tidegate_config::{
+    Format, Place, json_schema, load,
+    model::{Idle, Reach, Update},
+    name::Authority,
+    parse,
+    units::Bytes,
+};
 
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -184,4 +191,63 @@ fn a_link_does_not_lead_out_of_what_may_be_mounted() {
     parse(&text(&allowed.join("real")), Format::Toml).expect("below the allowed folder");
     let problems = parse(&text(&allowed.join("link/ssl")), Format::Toml).expect_err("a link to /etc");
     assert!(problems.to_string().contains("never mounted"), "{problems}");
+}
+
+#[test]
+fn what_is_valid_may_still_be_worth_a_note() {
+    const REMOTE: &str = "[[hosts]]\nname = 'here'\n[[hosts]]\nname = 'there'\nendpoint = 'ssh://root@10.0.0.2'\n\
+        address = '10.0.0.2'\nlabels = { disk = 'ssd' }\n";
+    const FOLDER: &str =
+        "gateway.allow_mounts = ['/srv']\nservices.a.image = 'a'\nservices.a.volumes = ['/srv/a:/a:ro']\n";
+    let rows: &[(&str, &[&str])] = &[
+        ("", &[]),
+        (FOLDER, &[]),
+        (REMOTE, &["do not resolve in containers on there: set gateway.internal_address"]),
+        (&format!("gateway.internal_names = false\n{REMOTE}"), &[]),
+        (&format!("gateway.internal_address = '10.0.0.1'\n{REMOTE}"), &[]),
+        (
+            &format!("gateway.internal_address = '10.0.0.1'\n{FOLDER}{REMOTE}"),
+            &["services.a mounts the folder /srv/a, which must exist on there"],
+        ),
+        (&format!("{FOLDER}{REMOTE}"), &["gateway.internal_address", "/srv/a"]),
+        (&format!("{FOLDER}services.a.constraints.disk = 'ssd'\n{REMOTE}"), &["internal_address", "/srv/a"]),
+        (&format!("{FOLDER}services.a.constraints.disk = 'hdd'\n{REMOTE}"), &["internal_address"]),
+    ];
+    for (text, parts) in rows {
+        let notes = tidegate_config::notes(&parse(text, Format::Toml).expect("a good text"));
+        assert_eq!(notes.len(), parts.len(), "{text}: {notes:?}");
+        for (note, part) in notes.iter().zip(*parts) {
+            assert!(note.contains(part), "{text}: {note}");
+        }
+    }
+}
+
+#[test]
+fn a_volume_that_is_written_to_allows_one_replica() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("remote.toml"), []).expect("a good file");
+    let service = |name: &str| model.services[&name.parse().expect("a name")].clone();
+    let shape = |name: &str| (service(name).update, service(name).scaling.max);
+    assert_eq!(shape("db"), (Update::Recreate, 1));
+    assert_eq!(shape("files"), (Update::Rolling, 3));
+    assert_eq!(shape("site"), (Update::Recreate, 10));
+    let steps: Vec<_> = service("files").rollout.steps.iter().map(|step| step.whole()).collect();
+    assert_eq!(steps, [1, 10, 50, 100]);
+    assert_eq!(service("files").sleep.stopped, Some(Duration::from_secs(24 * 3600)));
+    assert_eq!(service("db").rollout, tidegate_config::model::Rollout::default());
+}
+
+#[test]
+fn hosts_know_whether_they_are_elsewhere() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("remote.toml"), []).expect("a good file");
+    let remote: Vec<_> =
+        model.hosts.iter().filter(|host| host.is_remote()).map(|host| host.name.as_str()).collect();
+    assert_eq!(remote, ["tls", "login", "public"]);
+    let tls = model.hosts[2].tls.clone().expect("certificates");
+    assert_eq!((tls.ca, tls.key), (folder.join("tls/ca.pem"), PathBuf::from("/srv/key.pem")));
+    assert_eq!((model.hosts[0].reach, model.hosts[3].reach), (Reach::Published, Reach::Address));
+    assert_eq!(model.hosts[3].address, Some("fd00::7".parse().expect("an address")));
+    assert_eq!(model.hosts[2].lost_after, Duration::from_secs(2));
+    assert_eq!(model.hosts[0].memory_budget, Some(Bytes::mib(2048)));
 }

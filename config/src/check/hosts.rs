@@ -1,15 +1,26 @@
 //! The machines that replicas may run on.
 
-use super::{labels, value};
+use std::{net::IpAddr, time::Duration};
+
+use super::{World, address, labels, value};
 use crate::{
-    decode::{At, leaf::Text},
-    model::{Capacity, Engine, Host},
+    decode::{
+        At,
+        leaf::{Span, Text},
+    },
+    endpoint::Endpoint,
+    model::{Capacity, Engine, Host, Reach, Tls},
+    name::HostName,
     problem::Draft,
     raw,
     units::Bytes,
 };
 
-pub(super) fn check(raw: Option<At<Vec<At<raw::Host>>>>, problems: &mut Vec<Draft>) -> Vec<Host> {
+pub(super) fn check(
+    raw: Option<At<Vec<At<raw::Host>>>>,
+    world: &World<'_>,
+    problems: &mut Vec<Draft>,
+) -> Vec<Host> {
     let Some(raw) = raw else { return vec![Host::local()] };
     if raw.value.is_empty() {
         let draft = raw.problem("no host to run anything on").allowed("one host or more");
@@ -20,51 +31,123 @@ pub(super) fn check(raw: Option<At<Vec<At<raw::Host>>>>, problems: &mut Vec<Draf
     let endpoints: Vec<_> = raw.value.iter().map(|host| host.value.endpoint.clone()).collect();
     twice(endpoints.iter().flatten(), "another host is the same engine", problems);
     one_default(&raw.value, problems);
-    raw.value.into_iter().filter_map(|entry| host(entry, problems)).collect()
+    raw.value.into_iter().filter_map(|entry| host(entry, world, problems)).collect()
 }
 
-fn host(entry: At<raw::Host>, problems: &mut Vec<Draft>) -> Option<Host> {
+fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<Host> {
     let default = Host::local();
-    let name = match &entry.value.name {
-        Some(name) => value::parsed(name, problems),
-        None => {
-            if !entry.value.refused.contains(&"name") {
-                let draft = Draft::new(&entry.key, &entry.at, "has no name");
-                problems.push(draft.allowed("name = \"...\", one per host"));
-            }
-            None
-        }
-    };
+    let name = name(&entry, problems);
     let raw = entry.value;
-    if let Some(endpoint) = &raw.endpoint {
-        check_endpoint(endpoint, problems);
-    }
-    let capacity = value::of(raw.capacity, raw::Capacity::default());
-    let capacity = Capacity {
-        cpu: value::cores(&capacity.cpu, 0.01, problems),
-        memory: capacity.memory.map(|memory| value::size(Some(memory), Bytes::mib(6), Bytes(0), problems)),
-        replicas: capacity.replicas.map(|replicas| value::positive(Some(replicas), 1, problems)),
-    };
+    let endpoint = raw.endpoint.as_ref().and_then(|endpoint| check_endpoint(endpoint, problems));
+    let tls = tls(&raw, endpoint, world, problems);
+    let address = own_address(&raw, endpoint, problems);
+    let smallest = |size| value::size(Some(size), Bytes::mib(6), Bytes(0), problems);
+    let memory_budget = raw.memory_budget.map(smallest);
+    let capacity = capacity(value::of(raw.capacity, raw::Capacity::default()), problems);
     Some(Host {
         name: name?,
         engine: value::of(raw.engine, Engine::Auto),
         endpoint: raw.endpoint.map(|endpoint| endpoint.value),
+        tls,
+        address,
+        reach: value::of(raw.reach, Reach::Auto),
         labels: labels(raw.labels),
         capacity,
         parallel_starts: value::positive(raw.parallel_starts, default.parallel_starts, problems),
-        ..default
+        memory_budget,
+        lost_after: lost_after(raw.lost_after, default.lost_after, problems),
     })
 }
 
-fn check_endpoint(endpoint: &At<Text>, problems: &mut Vec<Draft>) {
-    let known = ["unix:///", "tcp://", "http://"];
-    if !known.iter().any(|scheme| endpoint.value.len() > scheme.len() && endpoint.value.starts_with(scheme)) {
-        let help =
-            endpoint.value.starts_with('/').then(|| format!("did you mean \"unix://{}\"?", endpoint.value));
-        let draft = endpoint.problem("not an engine's address");
-        problems
-            .push(draft.allowed("as in \"unix:///run/docker.sock\" or \"tcp://10.0.0.2:2375\"").help(help));
+fn name(entry: &At<raw::Host>, problems: &mut Vec<Draft>) -> Option<HostName> {
+    if let Some(name) = &entry.value.name {
+        return value::parsed(name, problems);
     }
+    if !entry.value.refused.contains(&"name") {
+        let draft = Draft::new(&entry.key, &entry.at, "has no name");
+        problems.push(draft.allowed("name = \"...\", one per host"));
+    }
+    None
+}
+
+fn capacity(raw: raw::Capacity, problems: &mut Vec<Draft>) -> Capacity {
+    Capacity {
+        cpu: value::cores(&raw.cpu, 0.01, problems),
+        memory: raw.memory.map(|memory| value::size(Some(memory), Bytes::mib(6), Bytes(0), problems)),
+        replicas: raw.replicas.map(|replicas| value::positive(Some(replicas), 1, problems)),
+    }
+}
+
+fn check_endpoint<'e>(endpoint: &'e At<Text>, problems: &mut Vec<Draft>) -> Option<Endpoint<'e>> {
+    const ALLOWED: &str =
+        "as in \"unix:///run/docker.sock\", \"tcp://10.0.0.2:2376\" or \"ssh://root@10.0.0.2\"";
+    let read = Endpoint::read(&endpoint.value);
+    if read.is_none() {
+        let text = &endpoint.value;
+        let meant = [
+            text.starts_with('/').then(|| format!("unix://{text}")),
+            Some(format!("{text}:2376")).filter(|text| Endpoint::read(text).is_some()),
+        ];
+        let help = meant.into_iter().flatten().next().map(|meant| format!("did you mean {meant:?}?"));
+        problems.push(endpoint.problem("not an engine's address").allowed(ALLOWED).help(help));
+    }
+    read
+}
+
+/// Whoever speaks to an engine is root on its machine: elsewhere only with certificates.
+fn tls(
+    raw: &raw::Host,
+    endpoint: Option<Endpoint<'_>>,
+    world: &World<'_>,
+    problems: &mut Vec<Draft>,
+) -> Option<Tls> {
+    const ALLOWED: &str = "tls = { ca = \"ca.pem\", cert = \"cert.pem\", key = \"key.pem\" }";
+    let Some(given) = &raw.tls else {
+        let exposed = endpoint.filter(|endpoint| endpoint.is_remote() && *endpoint != Endpoint::Ssh);
+        if let Some(at) = raw.endpoint.as_ref().filter(|_| exposed.is_some() && !raw.refused.contains(&"tls"))
+        {
+            let draft = at.problem("without TLS, whoever reaches this port is root there");
+            let help = "or \"ssh://USER@HOST\", which needs no certificates".to_owned();
+            problems.push(draft.allowed(ALLOWED).help(help));
+        }
+        return None;
+    };
+    if raw.endpoint.is_none() || matches!(endpoint, Some(Endpoint::Unix | Endpoint::Ssh)) {
+        let draft = given.problem("nothing is spoken to over TLS here");
+        problems.push(draft.allowed("tls only with an endpoint as in \"tcp://10.0.0.2:2376\""));
+    }
+    let file = |file: &Option<At<Text>>| {
+        file.as_ref().filter(|file| !file.value.is_empty()).map(|file| world.path(&file.value))
+    };
+    let [ca, cert, key] = [&given.value.ca, &given.value.cert, &given.value.key].map(file);
+    let whole = ca.zip(cert).zip(key).map(|((ca, cert), key)| Tls { ca, cert, key });
+    if whole.is_none() && given.value.refused.is_empty() {
+        problems.push(given.problem("needs all of ca, cert and key").allowed(ALLOWED));
+    }
+    whole
+}
+
+/// Where replicas are reached. On this machine, loopback will do.
+fn own_address(raw: &raw::Host, endpoint: Option<Endpoint<'_>>, problems: &mut Vec<Draft>) -> Option<IpAddr> {
+    let plaintext = value::of(raw.allow_plaintext.clone(), false);
+    if let Some(text) = &raw.address {
+        return address::host(text, plaintext, problems);
+    }
+    let remote = endpoint.is_some_and(Endpoint::is_remote) && !raw.refused.contains(&"address");
+    if let Some(at) = raw.endpoint.as_ref().filter(|_| remote) {
+        let draft = at.problem("nothing says where replicas of this host are reached");
+        problems.push(draft.allowed("address = \"...\": the host's own, as in \"10.0.0.2\""));
+    }
+    None
+}
+
+/// Shorter, and one slow answer would move every replica; longer, and nobody would call it noticing.
+fn lost_after(raw: Option<At<Span>>, default: Duration, problems: &mut Vec<Draft>) -> Duration {
+    let fits = Duration::from_secs(1)..=Duration::from_secs(300);
+    if let Some(raw) = raw.as_ref().filter(|raw| !fits.contains(&raw.value.0)) {
+        problems.push(raw.problem("out of range").allowed("1s to 5m"));
+    }
+    value::span(raw, default)
 }
 
 /// Two hosts without an endpoint would both be this machine's engine.

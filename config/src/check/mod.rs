@@ -18,12 +18,14 @@ use crate::{
     raw,
 };
 
+mod address;
 mod environment;
 mod gateway;
 mod health;
 mod hosts;
 mod image;
 mod launch;
+mod release;
 mod routes;
 mod scaling;
 mod value;
@@ -59,7 +61,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let raw_gateway = value::of(file.gateway, raw::Gateway::default());
     let allowed = volumes::Allowed::new(raw_gateway.allow_mounts.as_ref(), world, problems);
     let gateway = gateway::check(raw_gateway, world, problems);
-    let hosts = hosts::check(file.hosts, problems);
+    let hosts = hosts::check(file.hosts, world, problems);
     let raw_services = value::of(file.services, Named::default()).0;
     let only = raw_services.len() == 1;
     let mut routes = routes::Seen::new(gateway.metrics);
@@ -67,20 +69,24 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     for (name, service) in raw_services {
         let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };
         let launch = launch::check(&name, &service.value, world, &allowed, problems);
-        let raw::Service { routes: raw_routes, scaling, health, upstream, constraints, placement, .. } =
-            service.value;
+        let writer = release::writer(service.value.volumes.as_ref());
+        let update = release::update(service.value.update.as_ref(), writer, problems);
+        let scaling = scaling::check(service.value.scaling, writer, problems);
+        let raw::Service {
+            routes: raw_routes, health, upstream, constraints, placement, rollout, sleep, ..
+        } = service.value;
         let service = Service {
             name: checked.clone(),
             launch,
             routes: routes.check(&name, raw_routes, only, problems),
-            scaling: scaling::check(scaling, problems),
+            scaling,
             health: health::check(health, problems),
             upstream: health::upstream(upstream, problems),
             constraints: labels(constraints),
             placement: value::of(placement, crate::model::Placement::default()),
-            update: crate::model::Update::default(),
-            rollout: crate::model::Rollout::default(),
-            sleep: crate::model::Sleep::default(),
+            update,
+            rollout: release::rollout(rollout, update, problems),
+            sleep: release::sleep(sleep, problems),
         };
         services.insert(checked, Arc::new(service));
     }

@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
-use super::value;
+use super::{release::share, value};
 use crate::{
     decode::At,
     model::{Idle, ScalingPolicy},
     problem::Draft,
-    raw,
+    raw::{self, Mount},
     units::Concurrency,
 };
 
-pub(super) fn check(raw: Option<At<raw::Scaling>>, problems: &mut Vec<Draft>) -> ScalingPolicy {
+/// `writer` is a volume that only one replica may write to.
+pub(super) fn check(
+    raw: Option<At<raw::Scaling>>,
+    writer: Option<&At<Mount>>,
+    problems: &mut Vec<Draft>,
+) -> ScalingPolicy {
     let default = ScalingPolicy::default();
+    let default = ScalingPolicy { max: if writer.is_some() { 1 } else { default.max }, ..default };
     let Some(At { value: raw, .. }) = raw else { return default };
-    check_counts(&raw, &default, problems);
+    check_counts(&raw, &default, writer, problems);
     if let Some(Idle::After(Duration::ZERO)) = raw.idle.as_ref().map(|idle| idle.value) {
         problems.extend(
             raw.idle.as_ref().map(|idle| idle.problem("too short").allowed("more than 0s, or \"kpa\"")),
@@ -50,8 +56,19 @@ fn concurrency(limit: &At<u32>, problems: &mut Vec<Draft>) -> Option<Concurrency
 }
 
 /// min <= max, 1 <= initial <= max; the default of `initial` always fits.
-fn check_counts(raw: &raw::Scaling, default: &ScalingPolicy, problems: &mut Vec<Draft>) {
+fn check_counts(
+    raw: &raw::Scaling,
+    default: &ScalingPolicy,
+    writer: Option<&At<Mount>>,
+    problems: &mut Vec<Draft>,
+) {
     const MOST: u32 = 10_000;
+    if let Some((max, volume)) = raw.max.as_ref().filter(|max| max.value > 1).zip(writer) {
+        let draft =
+            max.problem("two replicas would write to a volume at once").also(&volume.at, "the volume");
+        problems.push(draft.allowed("1, or a volume that is shared or read-only").help(share(volume)));
+        return;
+    }
     if let Some(max) = raw.max.as_ref().filter(|max| max.value == 0 || max.value > MOST) {
         problems.push(max.problem("not a number of replicas").allowed(format!("1 to {MOST}")));
         return;
@@ -61,16 +78,18 @@ fn check_counts(raw: &raw::Scaling, default: &ScalingPolicy, problems: &mut Vec<
     }
     let most = raw.max.as_ref().map_or(default.max, |max| max.value);
     let origin = if raw.max.is_some() { "max" } else { "the default of max" };
-    let beside = |draft: Draft| match &raw.max {
-        Some(max) => draft.also(&max.at, "max"),
-        None => draft,
+    let beside = |draft: Draft| match (&raw.max, writer) {
+        (Some(max), _) => draft.also(&max.at, "max"),
+        (None, Some(volume)) => draft.also(&volume.at, "max is 1 because of this volume").help(share(volume)),
+        (None, None) => draft,
     };
     if let Some(min) = raw.min.as_ref().filter(|min| min.value > most) {
         problems.push(beside(min.problem("more than max").allowed(format!("0 to {most} ({origin})"))));
     }
     if let Some(initial) = raw.initial.as_ref().filter(|initial| initial.value == 0 || initial.value > most) {
         let message = if initial.value == 0 { "a wake must start a replica" } else { "more than max" };
-        problems.push(beside(initial.problem(message).allowed(format!("1 to {most} ({origin})"))));
+        let range = if most == 1 { "1".to_owned() } else { format!("1 to {most}") };
+        problems.push(beside(initial.problem(message).allowed(format!("{range} ({origin})"))));
     }
 }
 

@@ -99,7 +99,12 @@ fn parts(mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
     if !matches!(mode, "ro" | "rw") {
         problems.push(mount.problem(format!("{mode:?} is not a mode")).allowed(ALLOWED));
     }
-    Some(Volume { source: source.to_owned(), target: target.to_owned(), read_only: mode == "ro", shared: false })
+    Some(Volume {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only: mode == "ro",
+        shared: false,
+    })
 }
 
 fn from_table(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
@@ -108,7 +113,8 @@ fn from_table(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) 
         return None;
     };
     let read_only = value::of(table.read_only.clone(), false);
-    Some(Volume { source: source.value.clone(), target: target.value.clone(), read_only, shared: false })
+    let shared = value::of(table.shared.clone(), false);
+    Some(Volume { source: source.value.clone(), target: target.value.clone(), read_only, shared })
 }
 
 fn check_target(volume: Volume, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Volume {

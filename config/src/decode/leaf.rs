@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Engine, Idle, Placement},
+    model::{Engine, Idle, Placement, Reach, Update},
     problem::Draft,
     spec::{Profile, Protocol, Pull},
     tree::{Kind, Node, Origin, quoted},
@@ -265,6 +265,8 @@ words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "nev
 words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c });
 words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker });
+words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
+words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
 /// One address or a list of them.

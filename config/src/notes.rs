@@ -1,0 +1,52 @@
+//! What is valid, but may not be what was meant: said by `tidegate check` next to its ok. A pure look at a checked model.
+
+use crate::model::{Host, Model, Service};
+
+/// Everything worth a second look, in whole sentences.
+#[must_use]
+pub fn notes(model: &Model) -> Vec<String> {
+    let remote: Vec<&Host> = model.hosts.iter().filter(|host| host.is_remote()).collect();
+    let mut notes = Vec::new();
+    notes.extend(names(model, &remote));
+    for service in model.services.values() {
+        notes.extend(folders(service, &remote));
+    }
+    notes
+}
+
+fn names(model: &Model, remote: &[&Host]) -> Option<String> {
+    if !model.gateway.internal_names || model.gateway.internal_address.is_some() || remote.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "names of services do not resolve in containers on {}: set gateway.internal_address to an address of this \
+         machine that these hosts reach, or gateway.internal_names to false",
+        list(remote)
+    ))
+}
+
+fn folders(service: &Service, remote: &[&Host]) -> Option<String> {
+    let folder = service.launch.volumes.iter().find(|volume| volume.source.starts_with('/'))?;
+    let there: Vec<&Host> = remote.iter().copied().filter(|host| may_run(service, host)).collect();
+    if there.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "services.{} mounts the folder {}, which must exist on {} too, with what the service needs in it; \
+         `constraints` keep the service to hosts that have it",
+        service.name,
+        folder.source,
+        list(&there)
+    ))
+}
+
+/// Whether no label of the file rules the host out; the engine's own labels are not known here.
+fn may_run(service: &Service, host: &Host) -> bool {
+    let contradicts =
+        |(key, value): (&String, &String)| host.labels.get(key).is_some_and(|label| label != value);
+    !service.constraints.iter().any(contradicts)
+}
+
+fn list(hosts: &[&Host]) -> String {
+    hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ")
+}
