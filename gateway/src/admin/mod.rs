@@ -1,6 +1,7 @@
 //! The admin API: everything that changes or shows logs and causes is on a Unix socket (mode 0600); TCP on loopback
 //! serves metrics and probes alone, and checks `Host` against DNS rebinding.
 
+mod hosts;
 pub mod logs;
 mod socket;
 mod tcp;

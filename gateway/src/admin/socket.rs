@@ -2,15 +2,16 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use serde::Deserialize;
 use serde_json::json;
-use tidegate_config::name::ServiceName;
+use tidegate_config::{name::ServiceName, spec::Revision};
 
-use super::{Admin, logs, tcp};
+use super::{Admin, hosts, logs, tcp};
 use crate::control::{self, Ended};
 
 pub(super) fn routes(admin: Admin) -> Router {
@@ -21,6 +22,9 @@ pub(super) fn routes(admin: Admin) -> Router {
         .route("/v1/services/{name}/wake", post(wake))
         .route("/v1/services/{name}/sleep", post(sleep))
         .route("/v1/services/{name}/restart", post(restart))
+        .route("/v1/services/{name}/rollback", post(roll_back))
+        .route("/v1/hosts", get(hosts::list))
+        .route("/v1/hosts/{name}/{order}", post(hosts::order))
         .merge(tcp::probes())
         .with_state(admin)
 }
@@ -70,6 +74,21 @@ async fn sleep(State(admin): State<Admin>, Path(name): Path<String>) -> Result<R
 
 async fn restart(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
     asked(&admin, &name, |control, name| async move { control.restart(name).await }).await
+}
+
+/// Which revision to go back to.
+#[derive(Deserialize)]
+struct To {
+    to: Option<String>,
+}
+
+async fn roll_back(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Query(To { to }): Query<To>,
+) -> Result<Response, Failure> {
+    let to = to.map(Revision);
+    asked(&admin, &name, |control, name| async move { control.roll_back(name, to).await }).await
 }
 
 async fn asked<F>(

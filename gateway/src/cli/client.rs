@@ -59,6 +59,16 @@ impl Client {
         prompt(self.json(Method::GET, "/v1/services")).await
     }
 
+    /// Every host.
+    pub(super) async fn hosts<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        prompt(self.json(Method::GET, "/v1/hosts")).await
+    }
+
+    /// Tells a host what to do and waits until it has.
+    pub(super) async fn order(&self, host: &str, order: &str) -> anyhow::Result<Value> {
+        self.json(Method::POST, &format!("/v1/hosts/{host}/{order}")).await
+    }
+
     /// One service, in full.
     pub(super) async fn service<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<T> {
         prompt(async { self.open(Method::GET, name, "").await?.json().await }).await

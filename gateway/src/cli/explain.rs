@@ -66,6 +66,15 @@ fn summary(status: &ServiceStatus, no_fit: Option<&str>) -> String {
         ("image", Some(status.image.clone())),
         ("digest", Some(status.digest.clone().unwrap_or_else(absent))),
         ("revision", Some(status.revision.clone().unwrap_or_else(absent))),
+        ("rollout", status.rollout.clone()),
+        (
+            "newer image",
+            status
+                .newer
+                .as_ref()
+                .map(|digest| format!("{digest}; `tidegate restart {}` takes it", status.service)),
+        ),
+        ("earlier", (!status.earlier.is_empty()).then(|| status.earlier.join(", "))),
         ("routes", Some(if status.routes.is_empty() { "none".into() } else { status.routes.join(", ") })),
     ];
     let rows = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?]));
@@ -131,6 +140,9 @@ mod tests {
                 image: "api:1".into(),
                 digest: Some("sha256:4f06".into()),
                 revision: None,
+                rollout: None,
+                newer: None,
+                earlier: Vec::new(),
                 want: 1,
                 in_flight: 0,
                 queued: 3,

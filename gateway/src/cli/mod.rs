@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod config_file;
 mod explain;
+mod host;
 mod init;
 mod load;
 mod logging;
@@ -14,6 +15,7 @@ mod logs;
 mod output;
 mod ps;
 mod replicas;
+mod rollback;
 mod schema;
 mod up;
 mod welcome;
@@ -57,6 +59,10 @@ enum Command {
     Sleep(ask::Ask),
     /// Replace a service's replicas and wait for the new ones
     Restart(ask::Ask),
+    /// Go back to an earlier version of a service and wait until it serves
+    Rollback(rollback::Rollback),
+    /// List hosts, and tell them to take no more replicas or to give up those that they have
+    Host(host::Host),
     /// Send HTTP requests at a fixed rate and measure the answers
     Load(load::Load),
 }
@@ -130,6 +136,8 @@ impl Cli {
             Command::Wake(args) => client::block_on(ask::run(ask::Wish::Wake, args)),
             Command::Sleep(args) => client::block_on(ask::run(ask::Wish::Sleep, args)),
             Command::Restart(args) => client::block_on(ask::run(ask::Wish::Restart, args)),
+            Command::Rollback(args) => client::block_on(rollback::run(args)),
+            Command::Host(args) => client::block_on(host::run(args)),
             Command::Load(args) => load::run(args),
         }
     }
@@ -173,6 +181,12 @@ mod tests {
             "wake api",
             "sleep api --json --timeout 10s",
             "restart api",
+            "rollback api",
+            "rollback api 0123abcd4567 --timeout 1m",
+            "host list --json",
+            "host drain a --timeout 1m",
+            "host cordon a",
+            "host uncordon a",
             "load http://a/ --rate 200 --duration 30s",
             "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",

@@ -124,8 +124,15 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         service.queued.to_string(),
         service.image.clone(),
         service.digest.as_deref().map_or_else(|| "-".into(), short),
-        service.reason.clone(),
+        words(service),
     ]
+}
+
+/// The reason, and what else one should know.
+fn words(service: &ServiceStatus) -> String {
+    let newer = service.newer.as_ref().map(|digest| format!("a newer image is present: {}", short(digest)));
+    let all = [Some(service.reason.clone()), service.rollout.clone(), newer];
+    all.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// As much of a digest as tells images apart.
@@ -154,6 +161,9 @@ mod tests {
             image: "shop/api:1.2".into(),
             digest: Some(format!("sha256:{}", "0123456789abcdef".repeat(4))),
             revision: None,
+            rollout: None,
+            newer: None,
+            earlier: Vec::new(),
             want: 2,
             in_flight: 7,
             queued: 0,

@@ -11,12 +11,7 @@ use tidegate_config::{
 };
 use tidegate_runner::{Error, Kind, LogOptions, Runner};
 
-use super::{
-    Control,
-    engine::Handle,
-    event::Event,
-    member::Member,
-};
+use super::{Control, engine::Handle, event::Event, member::Member};
 use crate::{clock, fleet::admission::SlotKey};
 
 /// Lines of a failed replica that are kept for `explain`.

@@ -12,13 +12,7 @@ use tidegate_config::name::{HostName, ReplicaId};
 use tokio::sync::oneshot;
 
 use super::{
-    Control,
-    apply::send,
-    engine::Handle,
-    event::Event,
-    member::Member,
-    observe,
-    status::HostStatus,
+    Control, apply::send, engine::Handle, event::Event, member::Member, observe, status::HostStatus,
 };
 use crate::clock;
 
@@ -176,8 +170,7 @@ impl Control {
     pub(super) fn host_status(&self) -> Vec<HostStatus> {
         let reserved = observe::reserved(&self.states);
         let status = |engine: &super::Engine| {
-            let (has, taken) =
-                (engine.capacity(), reserved.get(engine.name()).copied().unwrap_or_default());
+            let (has, taken) = (engine.capacity(), reserved.get(engine.name()).copied().unwrap_or_default());
             let mut replicas = std::collections::BTreeMap::new();
             let members = self.states.values().flat_map(|state| state.members.values());
             for member in members.filter(|member| member.host == *engine.name()) {

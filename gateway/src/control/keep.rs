@@ -106,7 +106,8 @@ impl Control {
     /// Hosts are told again what they were told before this start.
     pub(super) fn restore_orders(&mut self) {
         for engine in &mut self.engines {
-            engine.order = self.kept.hosts.get(engine.name()).map_or(HostOrder::Open, |order| (*order).into());
+            engine.order =
+                self.kept.hosts.get(engine.name()).map_or(HostOrder::Open, |order| (*order).into());
         }
     }
 

@@ -82,10 +82,7 @@ mod tests {
     }
 
     fn check(capacity: u32, in_flight: &[u32], want: Option<usize>) {
-        let slots: Vec<_> = in_flight
-            .iter()
-            .map(|&in_flight| candidate(capacity, in_flight, None))
-            .collect();
+        let slots: Vec<_> = in_flight.iter().map(|&in_flight| candidate(capacity, in_flight, None)).collect();
         assert_eq!(
             pick(slots.iter(), crate::clock::now(), 7),
             want,
@@ -112,8 +109,7 @@ mod tests {
     fn without_a_limit_the_better_of_two() {
         check(u32::MAX, &[5], Some(0));
         check(u32::MAX, &[5, 1], Some(1));
-        let slots =
-            [9, 0, 0, 0].map(|in_flight| candidate(u32::MAX, in_flight, None));
+        let slots = [9, 0, 0, 0].map(|in_flight| candidate(u32::MAX, in_flight, None));
         let now = crate::clock::now();
         let mut seen = std::collections::BTreeSet::new();
         for chance in 0..64_u64 {
