@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
     pin::Pin,
     sync::{
@@ -24,6 +24,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use ipnet::IpNet;
 use pingora::{
     server::{
         ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
@@ -34,15 +35,16 @@ use pingora::{
 use tidegate_config::model::Limits;
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceBuilder;
 
 use crate::{
+    fleet::Fleet,
     panics::CatchPanic,
-    request::{self, Door, Peer, body::Body},
+    request::{self, Door, Entrance, Peer, body::Body},
 };
 
 /// A listen address that cannot be had.
@@ -87,7 +89,7 @@ impl Sockets {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -112,7 +114,10 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Front {
     stop: watch::Sender<bool>,
     connections: Arc<Semaphore>,
+    inside: Arc<Semaphore>,
     limit: u32,
+    app: Arc<App>,
+    doors: mpsc::Sender<SideDoor>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -134,15 +139,36 @@ impl Front {
             full: AtomicBool::new(false),
             patience: limits.header_timeout,
             tasks: TaskTracker::new(),
+            entrance: Entrance::Routes,
         };
         let app = Arc::new(app);
+        let (doors, opened) = mpsc::channel(SIDE_DOORS);
+        let listening =
+            Listening { sockets: sockets.0, app: Arc::clone(&app), stopping, opened: Some(opened) };
         let thread = thread::Builder::new().name("front".into()).spawn(move || {
             let conf = ServerConf { threads, ..ServerConf::default() };
             let mut server = Server::new_with_opt_and_conf(None, conf);
-            server.add_service(Listening { sockets: sockets.0, app, stopping });
+            server.add_service(listening);
             server.run(RunArgs { shutdown_signal: Box::new(Ending(tokio::sync::Mutex::new(Some(ending)))) });
         })?;
-        Ok(Self { stop, connections, limit: limits.connections, end: Some(end), thread: Some(thread) })
+        let (limit, inside) = (limits.connections, Arc::new(Semaphore::new(limits.connections as usize)));
+        Ok(Self { stop, connections, inside, limit, app, doors, end: Some(end), thread: Some(thread) })
+    }
+
+    /// What opens listeners for calls by name. Their connections have a limit of their own: containers that hold too
+    /// many do not keep clients out.
+    #[must_use]
+    pub fn inside(&self, fleet: Arc<Fleet>) -> Inside {
+        let app = App {
+            http: self.app.http.clone(),
+            door: Arc::clone(&self.app.door),
+            connections: Arc::clone(&self.inside),
+            full: AtomicBool::new(false),
+            patience: self.app.patience,
+            tasks: TaskTracker::new(),
+            entrance: Entrance::Names(fleet),
+        };
+        Inside { app: Arc::new(app), doors: self.doors.clone() }
     }
 
     /// Closes the listening sockets, and each connection after the request that it is in.
@@ -152,7 +178,9 @@ impl Front {
 
     /// Waits until every connection has ended, `within` at most. True if they have.
     pub async fn drained(&self, within: Duration) -> bool {
-        let all = self.connections.acquire_many(self.limit);
+        let all = async {
+            tokio::join!(self.connections.acquire_many(self.limit), self.inside.acquire_many(self.limit))
+        };
         tokio::time::timeout(within, all).await.is_ok()
     }
 
@@ -170,6 +198,46 @@ impl Front {
 impl Drop for Front {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Listeners that wait to be served; there is one per host at most.
+const SIDE_DOORS: usize = 64;
+
+/// Opens listeners for calls by name on the running server.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    app: Arc<App>,
+    doors: mpsc::Sender<SideDoor>,
+}
+
+impl Inside {
+    /// Serves the peers in `allowed` on a bound socket until `until`. False if the server has ended.
+    pub async fn open(&self, socket: TcpListener, allowed: Vec<IpNet>, until: CancellationToken) -> bool {
+        self.doors.send(SideDoor { socket, allowed, until, app: Arc::clone(&self.app) }).await.is_ok()
+    }
+}
+
+/// A listener that was opened later.
+#[derive(Debug)]
+struct SideDoor {
+    socket: TcpListener,
+    allowed: Vec<IpNet>,
+    until: CancellationToken,
+    app: Arc<App>,
+}
+
+impl SideDoor {
+    async fn serve(self, stopping: watch::Receiver<bool>) {
+        let Self { socket, allowed, until, app } = self;
+        match tokio::net::TcpListener::from_std(socket) {
+            // Cancel-safe: a connection is accepted and handed to a task of its own in one step.
+            Ok(listener) => tokio::select! {
+                () = app.accept(listener, Some(allowed), stopping) => {}
+                () = until.cancelled() => {}
+            },
+            Err(error) => tracing::error!(%error, "cannot accept calls by name"),
+        }
     }
 }
 
@@ -193,6 +261,7 @@ struct Listening {
     sockets: Vec<(SocketAddr, TcpListener)>,
     app: Arc<App>,
     stopping: watch::Receiver<bool>,
+    opened: Option<mpsc::Receiver<SideDoor>>,
 }
 
 #[async_trait]
@@ -202,9 +271,20 @@ impl PingoraService for Listening {
         for (address, socket) in std::mem::take(&mut self.sockets) {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    loops.spawn(Arc::clone(&self.app).accept(listener, self.stopping.clone()));
+                    loops.spawn(Arc::clone(&self.app).accept(listener, None, self.stopping.clone()));
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot accept"),
+            }
+        }
+        let Some(mut opened) = self.opened.take() else { return };
+        let mut stop = self.stopping.clone();
+        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        loop {
+            // Cancel-safe: a side door that is not taken stays queued.
+            tokio::select! {
+                Some(door) = opened.recv() => drop(loops.spawn(door.serve(self.stopping.clone()))),
+                Some(_) = loops.join_next() => {}
+                _ = stopped.as_mut() => break,
             }
         }
         loops.join_all().await;
@@ -215,7 +295,7 @@ impl PingoraService for Listening {
     }
 }
 
-/// What every connection needs.
+/// What every connection of one kind needs.
 struct App {
     http: auto::Builder<TokioExecutor>,
     door: Arc<Door>,
@@ -226,14 +306,31 @@ struct App {
     patience: Duration,
     /// Owns the connections' tasks; they end with their connections, or with the server.
     tasks: TaskTracker,
+    entrance: Entrance,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("connections", &self.connections).finish_non_exhaustive()
+    }
 }
 
 /// After a failed accept (mostly: out of file descriptors) nothing is accepted for this long, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl App {
-    /// Accepts until `stopping`.
-    async fn accept(self: Arc<Self>, listener: tokio::net::TcpListener, stopping: watch::Receiver<bool>) {
+    /// Accepts until `stopping`, from anybody or from `allowed` peers.
+    async fn accept(
+        self: Arc<Self>,
+        listener: tokio::net::TcpListener,
+        allowed: Option<Vec<IpNet>>,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let stranger = |peer: SocketAddr| {
+            allowed
+                .as_ref()
+                .is_some_and(|nets| !nets.iter().any(|net| net.contains(&peer.ip().to_canonical())))
+        };
         let mut stop = stopping.clone();
         let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
         loop {
@@ -242,6 +339,7 @@ impl App {
                 _ = stopped.as_mut() => return,
             };
             match accepted {
+                Ok((_, peer)) if stranger(peer) => tracing::debug!(%peer, "a stranger here; closed"),
                 Ok((stream, peer)) => self.open(stream, peer, stopping.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -274,7 +372,7 @@ impl App {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
         let heard = Arc::new(AtomicBool::new(false));
-        let service = TowerToHyperService::new(stack(Arc::clone(&self.door), peer, &heard));
+        let service = TowerToHyperService::new(self.stack(peer, &heard));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -290,6 +388,13 @@ impl App {
             tracing::debug!(%peer, %error, "client connection ended");
         }
     }
+
+    /// The layers around every request. What a route switches on will stand here.
+    fn stack(&self, peer: SocketAddr, heard: &Arc<AtomicBool>) -> CatchPanic<Entry> {
+        let peer = Peer::new(peer, self.entrance.clone());
+        let entry = Entry { door: Arc::clone(&self.door), peer, heard: Arc::clone(heard) };
+        ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
+    }
 }
 
 /// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
@@ -299,12 +404,6 @@ async fn silence(heard: &AtomicBool, patience: Duration) {
     if heard.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
-}
-
-/// The layers around every request. What a route switches on will stand here.
-fn stack(door: Arc<Door>, peer: SocketAddr, heard: &Arc<AtomicBool>) -> CatchPanic<Entry> {
-    let entry = Entry { door, peer: Peer::new(peer), heard: Arc::clone(heard) };
-    ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
 }
 
 /// The innermost service: the request path.

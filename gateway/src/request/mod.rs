@@ -27,7 +27,12 @@ use tokio_util::task::TaskTracker;
 
 pub use refusal::Refusal;
 
-use crate::{clock, fleet::Service, router::RouteTable, telemetry};
+use crate::{
+    clock,
+    fleet::{Fleet, Service},
+    router::{Found, RouteTable},
+    telemetry,
+};
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
 #[derive(Debug)]
@@ -40,20 +45,30 @@ pub struct Door {
     pub tasks: TaskTracker,
 }
 
+/// What a connection came in by, which tells what the `Host` of its requests means.
+#[derive(Debug, Clone)]
+pub enum Entrance {
+    /// The file's routes.
+    Routes,
+    /// A container of ours: the bare name of a service. Nobody there is a trusted proxy.
+    Names(Arc<Fleet>),
+}
+
 /// A connection's other end.
 #[derive(Debug, Clone)]
 pub struct Peer {
     address: SocketAddr,
     /// The address as forwarding fields carry it; made once per connection.
     text: HeaderValue,
+    entrance: Entrance,
 }
 
 impl Peer {
-    /// The client at `address`.
+    /// The client at `address`, which came in by `entrance`.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: SocketAddr, entrance: Entrance) -> Self {
         let text = HeaderValue::try_from(address.ip().to_canonical().to_string());
-        Self { address, text: text.expect("an address is text") }
+        Self { address, text: text.expect("an address is text"), entrance }
     }
 
     /// Where it is.
@@ -102,14 +117,17 @@ async fn serve(
     let upgrade = headers::upgrade(request.headers()).map(|to| (hyper::upgrade::on(&mut request), to));
     let (mut head, body) = request.into_parts();
     let host = identify(&head)?;
-    let (service, target) = route(door, &head.uri, &host_name(&host))?;
+    let (service, target) = route(door, &peer.entrance, &head.uri, &host_name(&host))?;
     if let Some(target) = target {
         head.uri = target;
     }
     let from = headers::From {
         peer: peer.address.ip().to_canonical(),
         text: &peer.text,
-        trusted: &settings.trusted_proxies,
+        trusted: match peer.entrance {
+            Entrance::Routes => &settings.trusted_proxies,
+            Entrance::Names(_) => &[],
+        },
     };
     prepare(&mut head, &host, &from);
     let exchange = exchange::Exchange {
@@ -162,16 +180,29 @@ fn host_name(host: &HeaderValue) -> Cow<'_, str> {
 
 /// The service, and the target as it is forwarded if it is not the one that came: one normalised path, matched and
 /// passed on.
-fn route(door: &Door, uri: &Uri, host: &str) -> Result<(Arc<Service>, Option<Uri>), Refusal> {
+fn route(
+    door: &Door,
+    entrance: &Entrance,
+    uri: &Uri,
+    host: &str,
+) -> Result<(Arc<Service>, Option<Uri>), Refusal> {
     let table = door.routes.load();
+    let named = match entrance {
+        Entrance::Routes => None,
+        Entrance::Names(fleet) => Some(named(fleet, host).ok_or(Refusal::NoRoute)?),
+    };
+    let find = |path| match &named {
+        Some(service) => Ok(Found { service, strip: None }),
+        None => table.find(host, path).ok_or(Refusal::NoRoute),
+    };
     if uri.path() == "*" {
         // OPTIONS * asks about the server as a whole; it goes to whoever has the host's root.
-        let found = table.find(host, "/").ok_or(Refusal::NoRoute)?;
+        let found = find("/")?;
         return Ok((Arc::clone(found.service), Some(Uri::from_static("*"))));
     }
     let path =
         path::normalise(uri.path()).map_err(|_| Refusal::BadRequest("a path that cannot be passed on"))?;
-    let found = table.find(host, &path).ok_or(Refusal::NoRoute)?;
+    let found = find(&path)?;
     if path::hides_a_slash(uri.path()) && !found.service.settings().upstream.allow_encoded_slashes {
         return Err(Refusal::BadRequest("a path with an encoded slash or backslash"));
     }
@@ -185,6 +216,11 @@ fn route(door: &Door, uri: &Uri, host: &str) -> Result<(Arc<Service>, Option<Uri
     };
     let target = target.ok_or(Refusal::BadRequest("a path that cannot be passed on"))?;
     Ok((Arc::clone(found.service), Some(Uri::from(target))))
+}
+
+/// The service that is called by its bare name.
+fn named(fleet: &Fleet, host: &str) -> Option<Arc<Service>> {
+    fleet.get(&host.parse().ok()?)
 }
 
 fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
