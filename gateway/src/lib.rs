@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod fleet;
+pub mod handover;
 pub mod listener;
 mod panics;
 pub mod reload;

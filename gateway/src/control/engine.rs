@@ -8,6 +8,7 @@ use tidegate_autoscaler::snapshot::{HostOrder, HostState, Room};
 use tidegate_config::{model, name::HostName};
 use tidegate_runner::{Inventory, Kind, Result, Runner};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::{clock, telemetry};
 
@@ -33,6 +34,8 @@ pub(crate) struct Engine {
 pub(crate) struct Handle {
     pub(crate) host: HostName,
     pub(crate) runner: Arc<dyn Runner>,
+    /// Counts the calls that are under way.
+    pub(crate) busy: TaskTracker,
     /// Starts that may be under way at once.
     pub(crate) starts: Arc<Semaphore>,
 }
@@ -44,6 +47,7 @@ impl Handle {
         call: &'static str,
         made: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let _under_way = self.busy.token();
         let begun = clock::now();
         let outcome = made.await;
         let word = match &outcome {
@@ -66,7 +70,7 @@ impl Handle {
 impl Engine {
     pub(crate) fn new(settings: model::Host, runner: Arc<dyn Runner>, now: Instant) -> Self {
         let starts = Arc::new(Semaphore::new(settings.parallel_starts.max(1) as usize));
-        let handle = Handle { host: settings.name.clone(), runner, starts };
+        let handle = Handle { host: settings.name.clone(), runner, busy: TaskTracker::new(), starts };
         Self {
             settings,
             handle,

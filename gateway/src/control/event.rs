@@ -46,6 +46,8 @@ pub(crate) enum Event {
     Started(ReplicaId, runner::Result<()>),
     /// A replica was probed.
     Probed(ReplicaId, Probed),
+    /// Another gateway says something.
+    Peer(super::peers::Said),
     /// A call that ends a replica has ended; with what it had printed last.
     Ended(ReplicaId, runner::Result<()>, Vec<String>),
     /// Somebody asks for something by hand.

@@ -58,6 +58,8 @@ pub(crate) struct Member {
     pub(crate) kept: bool,
     /// It did not take a connection and is being probed: no requests meanwhile.
     pub(crate) suspected: bool,
+    /// Slots of it that other gateways have, where it has a hard limit.
+    pub(crate) lent: u32,
     /// What it had answered when it was last looked at.
     counted: Tally,
 }
@@ -125,6 +127,7 @@ impl Member {
             ending: false,
             kept: false,
             suspected: false,
+            lent: 0,
             counted: Tally::default(),
         }
     }

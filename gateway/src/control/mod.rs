@@ -14,6 +14,7 @@ mod images;
 pub mod keep;
 mod member;
 mod observe;
+pub(crate) mod peers;
 mod prober;
 mod publish;
 mod reconcile;
@@ -49,6 +50,7 @@ use self::{
     history::What,
     keep::{Keeper, Kept},
     observe::{Around, observe},
+    peers::Peers,
     state::State,
 };
 use crate::{
@@ -118,6 +120,7 @@ pub(crate) struct Control {
     keep: watch::Sender<Kept>,
     /// Services that were kept and are not in the file (yet).
     kept: Kept,
+    peers: Peers,
 }
 
 /// How others reach the loop.
@@ -131,6 +134,8 @@ pub struct Loop {
     control: Control,
     inbox: mpsc::Receiver<Event>,
     writer: (watch::Receiver<Kept>, keep::Save),
+    /// Engines are being listened to.
+    watching: bool,
 }
 
 /// Builds the loop; nothing happens before [`Loop::run`].
@@ -164,6 +169,7 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         unsaved: false,
         keep,
         kept: keeper.kept,
+        peers: Peers::default(),
         model: Arc::clone(&model),
     };
     control.restore_orders();
@@ -171,15 +177,17 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         control.add(service);
     }
     control.publish_routes();
-    (Loop { control, inbox, writer: (values, keeper.save) }, handle)
+    (Loop { control, inbox, writer: (values, keeper.save), watching: false }, handle)
 }
 
 impl Loop {
-    /// Runs until `stop`; calls that are under way are then left to their engines.
-    pub async fn run(mut self, stop: CancellationToken) {
-        self.control.watch_engines();
+    /// Runs until `stop`; can be run again. Dropped, calls that are under way are left to their engines.
+    pub async fn run(mut self, stop: CancellationToken) -> Self {
+        if !std::mem::replace(&mut self.watching, true) {
+            self.control.watch_engines();
+        }
         let mut writer = JoinSet::new();
-        writer.spawn(keep::write(self.writer.0, self.writer.1));
+        writer.spawn(keep::write(self.writer.0.clone(), Arc::clone(&self.writer.1)));
         let bell = self.control.bell.clone();
         loop {
             let wake_at = self.control.next_wake();
@@ -192,10 +200,13 @@ impl Loop {
                 Some(ended) = self.control.tasks.join_next() => report(ended),
             }
             self.control.save();
+            self.control.tell_peers();
         }
         // The writer ends with the sender, after the last value.
-        drop(self.control);
+        let (keep, values) = watch::channel(self.control.keep.borrow().clone());
+        (self.control.keep, self.writer.0) = (keep, values);
         writer.join_all().await;
+        self
     }
 }
 
@@ -259,6 +270,7 @@ impl Control {
             Event::Started(id, outcome) => self.start_answered(&id, outcome),
             Event::Probed(id, found) => self.probed(&id, found),
             Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
+            Event::Peer(said) => self.peer_said(said),
             Event::Command(command) => self.command(command),
         }
     }
@@ -288,6 +300,7 @@ impl Control {
                 planned.no_fit.is_some_and(|no_fit| no_fit.hosts.iter().any(|(_, misfit)| misfit.is_image()));
             state.note(&decision);
             publish::gate(state, &decision);
+            state.elsewhere.note(&decision);
             let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
             let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Prepare { .. });
             for step in planned.steps {

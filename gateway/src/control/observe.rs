@@ -26,21 +26,23 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
     let sample = state.fleet.sample(around.now);
     for member in state.members.values_mut() {
         let slot = sample.per_slot.iter().find(|(key, _)| *key == member.slot);
-        member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight);
+        member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight) + state.elsewhere.in_flight_of(member);
         member.count_into(&mut state.tallies);
     }
+    let elsewhere = state.elsewhere.demand(sample.seconds.len());
+    let here = Demand {
+        in_flight: sample.in_flight,
+        queued: sample.queued,
+        idle_since: sample.idle_since,
+        samples: sample.seconds,
+    };
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {
         now: around.now,
         tick: around.tick,
         gateway_started: around.gateway_started,
         service: state.fleet.settings(),
-        demand: vec![Demand {
-            in_flight: sample.in_flight,
-            queued: sample.queued,
-            idle_since: sample.idle_since,
-            samples: sample.seconds,
-        }],
+        demand: std::iter::once(here).chain(elsewhere).collect(),
         replicas: present.map(super::member::Member::seen).collect(),
         hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),
         asked: state.asked,

@@ -25,10 +25,15 @@ use crate::{
 
 /// Gives a replica's slots to the gate, or takes them back, as its phase demands.
 pub(super) fn member(service: &Arc<Service>, member: &mut Member) {
+    if matches!(member.phase, Phase::Stopping | Phase::Stopped | Phase::Failed(_) | Phase::Gone)
+        && let Some(replica) = &member.replica
+    {
+        replica.cut.cancel();
+    }
     match member.phase {
         Phase::Ready => {
             let Some(replica) = connect(service, member) else { return };
-            let capacity = if member.suspected { 0 } else { capacity(service) };
+            let capacity = if member.suspected { 0 } else { capacity(service).saturating_sub(member.lent) };
             service.set_slots(member.slot, &replica, capacity);
         }
         Phase::Draining
@@ -68,7 +73,7 @@ fn connect(service: &Service, member: &mut Member) -> Option<Arc<Replica>> {
 }
 
 /// How many requests a replica may run at once.
-fn capacity(service: &Service) -> u32 {
+pub(super) fn capacity(service: &Service) -> u32 {
     service.settings().scaling.concurrency.map_or(u32::MAX, |limit| limit.get().min(u32::MAX - 1))
 }
 
@@ -77,7 +82,8 @@ pub(super) fn slots(state: &State) {
     let serving = |member: &&Member| member.phase == Phase::Ready && !member.suspected;
     for member in state.members.values().filter(serving) {
         if let Some(replica) = &member.replica {
-            state.fleet.set_slots(member.slot, replica, capacity(&state.fleet));
+            let own = capacity(&state.fleet).saturating_sub(member.lent);
+            state.fleet.set_slots(member.slot, replica, own);
         }
     }
 }

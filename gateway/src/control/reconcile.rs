@@ -194,6 +194,8 @@ impl Control {
                     self.probe_start(&seen.id);
                 }
             }
+            // Another gateway finishes requests there; the next list finds it again.
+            _ if self.is_busy_elsewhere(&seen.id) => {}
             _ => {
                 tracing::info!(replica = %seen.id, %host, state = ?seen.state, "left over; removing it");
                 self.remove_stray(host, &seen.id);

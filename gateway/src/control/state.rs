@@ -17,7 +17,7 @@ use tidegate_config::{
 use tidegate_runner::PullProgress;
 use tokio::sync::oneshot;
 
-use super::{history::History, member::Member};
+use super::{history::History, member::Member, peers::Elsewhere};
 use crate::fleet::Service;
 
 /// What the control loop knows of one service.
@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) image_on_its_way: bool,
     pub(crate) last_failure: Option<LastFailure>,
     pub(crate) waiters: Vec<Waiter>,
+    /// What other gateways do with it.
+    pub(super) elsewhere: Elsewhere,
     /// Taken out of the file: it goes when its last replica has gone.
     pub(crate) leaving: bool,
 }
@@ -93,6 +95,7 @@ impl State {
             image_on_its_way: false,
             last_failure: None,
             waiters: Vec::new(),
+            elsewhere: Elsewhere::default(),
             leaving: false,
         }
     }

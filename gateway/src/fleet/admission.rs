@@ -188,6 +188,11 @@ impl<R: Clone, W> Gate<R, W> {
         }
     }
 
+    /// The replicas that it knows, oldest first.
+    pub fn slots(&self) -> impl Iterator<Item = (SlotKey, &R)> {
+        self.slots.iter().map(|slot| (slot.key, &slot.replica))
+    }
+
     /// Forgets a replica. Requests that it still runs give back to nobody, but count until they do.
     pub fn remove(&mut self, key: SlotKey) {
         self.slots.retain(|slot| slot.key != key);

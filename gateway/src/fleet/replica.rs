@@ -9,6 +9,7 @@ use std::{
 
 use tidegate_autoscaler::snapshot::Tally;
 use tidegate_config::{name::ReplicaId, spec::Protocol};
+use tokio_util::sync::CancellationToken;
 
 use crate::request::upstream::Pool;
 
@@ -21,6 +22,8 @@ pub struct Replica {
     start: Option<(Instant, Instant)>,
     /// Its connections.
     pub(crate) pool: Pool,
+    /// Cancelled when it is about to be stopped: what still runs there takes its leave in good order.
+    pub(crate) cut: CancellationToken,
     requests: AtomicU64,
     errors: AtomicU64,
 }
@@ -35,7 +38,7 @@ impl Replica {
         protocol: Protocol,
     ) -> Self {
         let (requests, errors) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { id, start, pool: Pool::new(address, protocol), requests, errors }
+        Self { id, start, pool: Pool::new(address, protocol), cut: CancellationToken::new(), requests, errors }
     }
 
     /// Counts an answer, or that there was none.

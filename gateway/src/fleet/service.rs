@@ -153,6 +153,11 @@ impl Service {
         self.gate.lock().share(trial, percent);
     }
 
+    /// The replicas that the gate knows, oldest first.
+    pub fn slots(&self) -> Vec<(SlotKey, Arc<Replica>)> {
+        self.gate.lock().slots().map(|(key, replica)| (key, Arc::clone(replica))).collect()
+    }
+
     /// Forgets a replica.
     pub fn remove_slots(&self, key: SlotKey) {
         self.gate.lock().remove(key);

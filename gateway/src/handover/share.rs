@@ -43,7 +43,8 @@ pub(crate) fn wanted(limit: u32, in_flight: u32, waiting: &mut u32) -> u32 {
 
 /// This gateway's own slots beside what the followers want or still hold.
 pub(crate) fn own(limit: u32, wanted_and_loans: &[(u32, Loan)]) -> u32 {
-    let out = wanted_and_loans.iter().map(|(wanted, loan)| loan.held.max(*wanted)).fold(0, u32::saturating_add);
+    let out =
+        wanted_and_loans.iter().map(|(wanted, loan)| loan.held.max(*wanted)).fold(0, u32::saturating_add);
     limit.saturating_sub(out)
 }
 
