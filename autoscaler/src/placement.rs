@@ -1,17 +1,18 @@
 //! On which host the next replica runs. Asked by [`plan`](crate::plan), and by [`refuse`](crate::refuse) whether any
-//! takes it. Holds: a host is chosen only if it is up, permitted, has this revision's image, and has room for the
-//! service's reserve. A capacity of zero means that nobody knows it: it does not limit.
+//! takes it. Holds: a host is chosen only if it is up and open, permitted, has the version, and has room for its
+//! reserve. A capacity of zero means that nobody knows it: it does not limit.
 //! Absent: real use of hosts; what is counted is what services reserve.
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use tidegate_config::{
     model::{Placement, Service},
     name::HostName,
+    spec::{Reserve, Version},
     units::{Bytes, Count},
 };
 
-use crate::snapshot::{Host, HostState, Image, Replica, revision_of};
+use crate::snapshot::{Host, HostOrder, HostState, Image, Replica, Snapshot};
 
 /// No host takes another replica.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,17 @@ pub struct NoFit {
 pub enum Misfit {
     /// Its engine does not answer.
     Down,
+    /// Its engine has not answered for so long that it counts as lost.
+    Lost,
+    /// The operator wants no new replicas there.
+    Cordoned,
+    /// The operator wants no replicas there.
+    Draining,
+    /// The service's data is on another host.
+    Pinned {
+        /// On that one.
+        host: HostName,
+    },
     /// It lacks a label that the service asks for.
     Label {
         /// The label.
@@ -38,7 +50,7 @@ pub enum Misfit {
     ImageFailed(String),
     /// The image is not there yet.
     ImageMissing,
-    /// The image there is another one than on the first host that has it.
+    /// It has other versions of the image, but not this one.
     OtherRevision,
     /// Memory is short.
     Memory {
@@ -65,28 +77,51 @@ pub enum Misfit {
     },
 }
 
-/// The host for the service's next replica; `own` are the service's replicas.
+/// The host for the service's next replica of a version (`None`: nobody knows one); `own` are the service's replicas.
 ///
 /// # Errors
 /// [`NoFit`] if there is none, with each host's reason.
-pub fn place(service: &Service, own: &[Replica], hosts: &[Host]) -> Result<HostName, NoFit> {
+pub fn place(
+    seen: &Snapshot,
+    version: Option<&Version>,
+    own: &[Replica],
+    hosts: &[Host],
+) -> Result<HostName, NoFit> {
     let mut misfits = Vec::new();
     let mut best: Option<&Host> = None;
     for host in hosts {
-        match misfit(service, host, hosts) {
+        match misfit(seen, version, host) {
             Some(why) => misfits.push((host.name.clone(), why)),
             // Strictly better only: ties go to the host that stands first in the file.
-            None if best.is_none_or(|b| prefer(service.placement, own, host, b).is_lt()) => best = Some(host),
+            None if best.is_none_or(|b| prefer(seen.service.placement, own, host, b).is_lt()) => {
+                best = Some(host);
+            }
             None => {}
         }
     }
     best.map(|host| host.name.clone()).ok_or(NoFit { hosts: misfits })
 }
 
-/// Whether the service's constraints permit this host.
+/// Whether the service's constraints and its data permit this host.
 #[must_use]
-pub fn permitted(service: &Service, host: &Host) -> bool {
-    label_misfit(service, host).is_none()
+pub fn permitted(seen: &Snapshot, host: &Host) -> bool {
+    pin_misfit(seen, host).is_none() && label_misfit(&seen.service, host).is_none()
+}
+
+/// Whether a host takes anything new: it is up and open.
+#[must_use]
+pub fn is_open(host: &Host) -> bool {
+    state_misfit(host).is_none()
+}
+
+/// Whether a stopped replica that reserves this much can be started again where it is.
+pub(crate) fn takes_back(host: &Host, reserve: Reserve) -> bool {
+    is_open(host) && room_misfit(reserve, host).is_none()
+}
+
+/// Whether somebody has to look if this host has the version.
+pub(crate) fn is_unasked(version: &Version, host: &Host) -> bool {
+    !is_present(version, host) && !host.has.contains_key(&version.revision)
 }
 
 /// `Less` if `a` is the better choice.
@@ -99,11 +134,29 @@ fn prefer(placement: Placement, own: &[Replica], a: &Host, b: &Host) -> Ordering
     }
 }
 
-fn misfit(service: &Service, host: &Host, hosts: &[Host]) -> Option<Misfit> {
-    if host.state != HostState::Up {
-        return Some(Misfit::Down);
+fn misfit(seen: &Snapshot, version: Option<&Version>, host: &Host) -> Option<Misfit> {
+    let reserve = version.map_or(&seen.service.launch, |version| &version.launch).resources.reserve;
+    pin_misfit(seen, host)
+        .or_else(|| state_misfit(host))
+        .or_else(|| label_misfit(&seen.service, host))
+        .or_else(|| image_misfit(version, host))
+        .or_else(|| room_misfit(reserve, host))
+}
+
+fn pin_misfit(seen: &Snapshot, host: &Host) -> Option<Misfit> {
+    let pinned = seen.pinned.as_ref().filter(|pinned| **pinned != host.name)?;
+    Some(Misfit::Pinned { host: pinned.clone() })
+}
+
+/// Why a host takes nothing new at all.
+pub(crate) fn state_misfit(host: &Host) -> Option<Misfit> {
+    match (host.state, host.order) {
+        (HostState::Silent, _) => Some(Misfit::Down),
+        (HostState::Lost, _) => Some(Misfit::Lost),
+        (HostState::Up, HostOrder::Cordoned) => Some(Misfit::Cordoned),
+        (HostState::Up, HostOrder::Draining) => Some(Misfit::Draining),
+        (HostState::Up, HostOrder::Open) => None,
     }
-    label_misfit(service, host).or_else(|| image_misfit(host, hosts)).or_else(|| room_misfit(service, host))
 }
 
 fn label_misfit(service: &Service, host: &Host) -> Option<Misfit> {
@@ -112,19 +165,25 @@ fn label_misfit(service: &Service, host: &Host) -> Option<Misfit> {
     Some(Misfit::Label { key: key.clone(), wanted: wanted.clone(), found: host.labels.get(key).cloned() })
 }
 
-fn image_misfit(host: &Host, hosts: &[Host]) -> Option<Misfit> {
-    match &host.image {
-        Image::Unknown | Image::Pulling => Some(Misfit::ImageMissing),
-        Image::Failed { message, .. } => Some(Misfit::ImageFailed(message.clone())),
-        // A replica of another revision would be drained as soon as it is ready, again and again.
-        Image::Present { revision, .. } => {
-            (Some(revision) != revision_of(hosts)).then_some(Misfit::OtherRevision)
-        }
+fn is_present(version: &Version, host: &Host) -> bool {
+    matches!(&host.image, Image::Present { revision, .. } if *revision == version.revision)
+}
+
+fn image_misfit(version: Option<&Version>, host: &Host) -> Option<Misfit> {
+    let has = version.and_then(|version| host.has.get(&version.revision)).copied();
+    if has == Some(true) || version.is_some_and(|version| is_present(version, host)) {
+        return None;
+    }
+    match (&host.image, has) {
+        (Image::Unknown | Image::Pulling, _) => Some(Misfit::ImageMissing),
+        // Looked for by the plan of this same evaluation.
+        _ if version.is_some_and(|version| is_unasked(version, host)) => Some(Misfit::ImageMissing),
+        (Image::Failed { message, .. }, _) => Some(Misfit::ImageFailed(message.clone())),
+        (Image::Present { .. }, _) => Some(Misfit::OtherRevision),
     }
 }
 
-fn room_misfit(service: &Service, Host { capacity, reserved, .. }: &Host) -> Option<Misfit> {
-    let needed = service.launch.resources.reserve;
+fn room_misfit(needed: Reserve, Host { capacity, reserved, .. }: &Host) -> Option<Misfit> {
     let free = Bytes(capacity.memory.0.saturating_sub(reserved.memory.0));
     if capacity.memory.0 > 0 && free < needed.memory {
         return Some(Misfit::Memory { free, of: capacity.memory, needed: needed.memory });
@@ -167,19 +226,35 @@ impl NoFit {
     pub fn is_room(&self) -> bool {
         self.hosts.iter().any(|(_, misfit)| misfit.is_room())
     }
+
+    /// Where memory is what is missing, and how much.
+    #[must_use]
+    pub fn lacks_memory(&self) -> BTreeMap<HostName, Bytes> {
+        let lack = |(host, misfit): &(HostName, Misfit)| match misfit {
+            Misfit::Memory { free, needed, .. } => {
+                Some((host.clone(), Bytes(needed.0.saturating_sub(free.0))))
+            }
+            _ => None,
+        };
+        self.hosts.iter().filter_map(lack).collect()
+    }
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down => f.write_str("its engine does not answer"),
+            Self::Lost => f.write_str("it is lost"),
+            Self::Cordoned => f.write_str("it is cordoned"),
+            Self::Draining => f.write_str("it is being drained"),
+            Self::Pinned { host } => write!(f, "its data is on {host}"),
             Self::Label { key, wanted, found: None } => write!(f, "label {key} is missing, {wanted} needed"),
             Self::Label { key, wanted, found: Some(found) } => {
                 write!(f, "label {key} is {found}, {wanted} needed")
             }
             Self::ImageFailed(message) => write!(f, "image: {message}"),
             Self::ImageMissing => f.write_str("the image is not there yet"),
-            Self::OtherRevision => f.write_str("has another version of the image than the first host"),
+            Self::OtherRevision => f.write_str("has other versions of the image, not this one"),
             Self::Memory { free, of, needed } => write!(f, "memory {free} free of {of}, {needed} needed"),
             Self::Cpu { free, of, needed } => write!(f, "cpu {free:.2} free of {of:.2}, {needed:.2} needed"),
             Self::Replicas { of } => write!(f, "full with {of} replicas"),
@@ -202,11 +277,14 @@ impl fmt::Display for NoFit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::{
         fixture::{self, host_name},
         replica::Phase,
         snapshot::Room,
     };
+    use tidegate_config::model::ScalingPolicy;
 
     /// A host with memory for so many MiB, some of it reserved.
     fn host(name: &str, of: u64, reserved: u64) -> Host {
@@ -218,7 +296,20 @@ mod tests {
     }
 
     fn check(service: &Service, own: &[Replica], hosts: &[Host], expected: Result<&str, &str>) {
-        let found = place(service, own, hosts).map_err(|no_fit| no_fit.to_string());
+        check_pinned(service, None, own, hosts, expected);
+    }
+
+    fn check_pinned(
+        service: &Service,
+        pinned: Option<&str>,
+        own: &[Replica],
+        hosts: &[Host],
+        expected: Result<&str, &str>,
+    ) {
+        let mut seen = fixture::snapshot(ScalingPolicy::default());
+        (seen.service, seen.pinned) = (Arc::new(service.clone()), pinned.map(host_name));
+        let version = Version { launch: service.launch.clone(), ..fixture::version("r1") };
+        let found = place(&seen, Some(&version), own, hosts).map_err(|no_fit| no_fit.to_string());
         assert_eq!(found, expected.map(host_name).map_err(str::to_owned));
     }
 
@@ -276,12 +367,24 @@ mod tests {
         );
         check(&service, &[], &one(&|h| h.reserved.cpu = 3.5), Ok("local"));
         check(&service, &[], &one(&|h| h.reserved.replicas = 10), Err("local: full with 10 replicas"));
-        check(&service, &[], &one(&|h| h.state = HostState::Silent), Err("local: its engine does not answer"));
+        check(
+            &service,
+            &[],
+            &one(&|h| h.state = HostState::Silent),
+            Err("local: its engine does not answer"),
+        );
+        check(&service, &[], &one(&|h| h.state = HostState::Lost), Err("local: it is lost"));
+        check(&service, &[], &one(&|h| h.order = HostOrder::Cordoned), Err("local: it is cordoned"));
+        check(&service, &[], &one(&|h| h.order = HostOrder::Draining), Err("local: it is being drained"));
+        check_pinned(&service, Some("b"), &[], &one(&|_| ()), Err("local: its data is on b"));
         check(&service, &[], &one(&|h| h.image = Image::Pulling), Err("local: the image is not there yet"));
         check(
             &service,
             &[],
-            &one(&|h| h.image = Image::Failed { message: "no such image".into(), retry_at: None }),
+            &one(&|h| {
+                h.image = Image::Failed { message: "no such image".into(), retry_at: None };
+                h.has.insert(fixture::version("r1").revision, false);
+            }),
             Err("local: image: no such image"),
         );
         // Nobody knows its capacity.
@@ -300,16 +403,38 @@ mod tests {
     }
 
     #[test]
-    fn hosts_with_another_revision_are_left_out() {
-        let mut other = host("b", 512, 0);
-        other.image = fixture::present("r2");
-        check(
-            &service(),
-            &[],
-            &[host("a", 512, 512), other],
-            Err(
-                "a: memory 0B free of 512MiB, 64MiB needed; b: has another version of the image than the first host",
-            ),
-        );
+    fn a_version_is_where_it_was_pulled_or_found() {
+        let with = |image: Image, has: Option<bool>| {
+            let mut host = host("a", 512, 0);
+            (host.image, host.has) =
+                (image, has.map(|has| (fixture::version("r1").revision, has)).into_iter().collect());
+            [host]
+        };
+        let failed = || Image::Failed { message: "no such image".into(), retry_at: None };
+        let missing = Err("a: the image is not there yet");
+        let rows = [
+            (fixture::present("r1"), Some(false), Ok("a")),
+            (fixture::present("r2"), Some(true), Ok("a")),
+            (failed(), Some(true), Ok("a")),
+            (Image::Pulling, Some(true), Ok("a")),
+            (Image::Pulling, Some(false), missing),
+            // Somebody is about to look.
+            (fixture::present("r2"), None, missing),
+            (failed(), None, missing),
+            (fixture::present("r2"), Some(false), Err("a: has other versions of the image, not this one")),
+            (failed(), Some(false), Err("a: image: no such image")),
+        ];
+        for (image, has, expected) in rows {
+            check(&service(), &[], &with(image, has), expected);
+        }
+    }
+
+    #[test]
+    fn what_memory_lacks() {
+        let hosts = vec![
+            (host_name("a"), Misfit::Memory { free: Bytes(10), of: Bytes(100), needed: Bytes(64) }),
+            (host_name("b"), Misfit::Down),
+        ];
+        assert_eq!(NoFit { hosts }.lacks_memory(), BTreeMap::from([(host_name("a"), Bytes(54))]));
     }
 }

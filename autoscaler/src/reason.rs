@@ -62,6 +62,8 @@ pub enum Reason {
     },
     /// Somebody asked for sleep.
     AskedSleep,
+    /// Its host is short of memory, and it was the idlest service there.
+    Squeezed,
     /// Requests run or wait: the last replica stays.
     Busy {
         /// Running requests.
@@ -140,7 +142,7 @@ pub struct Figures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 20] = [
+    pub const LABELS: [&'static str; 21] = [
         "demand",
         "surge",
         "surge_held",
@@ -151,6 +153,7 @@ impl Reason {
         "waking",
         "asked_wake",
         "asked_sleep",
+        "squeezed",
         "busy",
         "kept_warm",
         "grace",
@@ -177,6 +180,7 @@ impl Reason {
             Self::Waking { .. } => "waking",
             Self::AskedWake { .. } => "asked_wake",
             Self::AskedSleep => "asked_sleep",
+            Self::Squeezed => "squeezed",
             Self::Busy { .. } => "busy",
             Self::KeptWarm { .. } => "kept_warm",
             Self::Grace { .. } => "grace",
@@ -211,6 +215,7 @@ impl fmt::Display for Reason {
             }
             Self::AskedWake { left } => write!(f, "asked to wake ({} s left)", secs(*left)),
             Self::AskedSleep => f.write_str("asked to sleep"),
+            Self::Squeezed => f.write_str("put to sleep: its host is short of memory"),
             Self::Busy { in_flight, queued } => write!(f, "{in_flight} in flight and {queued} waiting"),
             Self::KeptWarm { idle, left } => {
                 write!(f, "kept warm until idle {} s passes ({} s left)", secs(*idle), secs(*left))
@@ -294,6 +299,7 @@ mod tests {
             (Reason::Waking { initial: 3 }, "a wake starts 3 replicas, not all are ready yet"),
             (Reason::AskedWake { left: s(9) }, "asked to wake (9 s left)"),
             (Reason::AskedSleep, "asked to sleep"),
+            (Reason::Squeezed, "put to sleep: its host is short of memory"),
             (Reason::Busy { in_flight: 1, queued: 0 }, "1 in flight and 0 waiting"),
             (
                 Reason::KeptWarm { idle: s(60), left: Duration::from_millis(41_001) },

@@ -1,19 +1,14 @@
-//! Which versions of a service run: the good one, and a newer one that is being tried.
-//! Asked by [`decide`](crate::decide).
+//! Which versions a service has had: the good one, earlier ones, and the one that was taken back. Moved on by
+//! [`decide`](crate::decide) through [`rollout`](crate::rollout); kept over restarts of the gateway.
+//! Absent: the trial itself, which begins again after a restart.
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::spec::{Revision, Version};
 
 use crate::snapshot::{Image, Snapshot};
 
-/// Which versions run, and how requests are shared between them.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Mix {
-    /// The good version, which new replicas are of; `None` while nobody knows what the image is.
-    pub main: Option<Version>,
-    /// A newer one, and the percentage of requests that it gets (100: all, once enough of it is ready).
-    pub trial: Option<(Version, u8)>,
-}
+/// Why a version was taken back that somebody went back from.
+pub(crate) const BY_HAND: &str = "rolled back by hand";
 
 /// What is known of a service's versions; small, and kept over restarts of the gateway.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,7 +17,7 @@ pub struct Release {
     pub good: Option<Version>,
     /// Earlier good ones, latest first.
     pub kept: Vec<Version>,
-    /// The version that was taken back, and why. It is not tried again until the settings or the image change.
+    /// The version of the settings, if it was taken back, and why. It is not tried again until they or the image change.
     pub rejected: Option<Rejected>,
 }
 
@@ -41,7 +36,8 @@ pub struct Rejected {
 pub struct NoEarlier;
 
 impl Release {
-    /// Goes back to the last kept version, or to a named one; the one that is left is not tried again by itself.
+    /// Goes back to the last kept version, or to a named one, while none is being tried (see
+    /// [`Memory::roll_back`](crate::Memory::roll_back)); the settings' version is not tried again by itself.
     ///
     /// # Errors
     /// When nothing is kept, or not that one.
@@ -53,9 +49,16 @@ impl Release {
         let version = self.kept.remove(at.ok_or(NoEarlier)?);
         let revision = version.revision.clone();
         let left = self.good.replace(version);
+        match &self.rejected {
+            // Back to the version of the settings.
+            Some(rejected) if rejected.revision == revision => self.rejected = None,
+            // The version of the settings stays the one that is not to be tried.
+            Some(_) => {}
+            None => {
+                self.rejected = left.as_ref().map(|left| Rejected::by_hand(left.revision.clone()));
+            }
+        }
         if let Some(left) = left {
-            let why = "rolled back by hand".to_owned();
-            self.rejected = Some(Rejected { revision: left.revision.clone(), why });
             self.kept.insert(0, left);
         }
         Ok(revision)
@@ -64,6 +67,21 @@ impl Release {
     /// Tries a version again that was taken back.
     pub fn forgive(&mut self) {
         self.rejected = None;
+    }
+
+    /// A version has proven itself.
+    pub(crate) fn promote(&mut self, version: Version) {
+        self.kept.retain(|kept| kept.revision != version.revision);
+        if let Some(before) = self.good.replace(version) {
+            self.kept.insert(0, before);
+        }
+        self.rejected = None;
+    }
+}
+
+impl Rejected {
+    pub(crate) fn by_hand(revision: Revision) -> Self {
+        Self { revision, why: BY_HAND.to_owned() }
     }
 }
 
@@ -79,4 +97,54 @@ pub fn wanted(seen: &Snapshot) -> Option<Version> {
         }),
         Image::Unknown | Image::Pulling | Image::Failed { .. } => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::version;
+
+    /// The good version, the kept ones, and the rejected one.
+    fn release(good: &str, kept: &[&str], rejected: Option<&str>) -> Release {
+        Release {
+            good: Some(version(good)),
+            kept: kept.iter().copied().map(version).collect(),
+            rejected: rejected.map(|revision| Rejected::by_hand(Revision(revision.into()))),
+        }
+    }
+
+    #[test]
+    fn going_back() {
+        // Before; where to; after. The file names r3 all the time.
+        type Row<'a> = (Release, Option<&'a str>, Option<Release>);
+        let rows: [Row<'_>; 7] = [
+            (release("r3", &["r2", "r1"], None), None, Some(release("r2", &["r3", "r1"], Some("r3")))),
+            (release("r3", &["r2", "r1"], None), Some("r1"), Some(release("r1", &["r3", "r2"], Some("r3")))),
+            // Further back: the file's version stays the one that is not tried.
+            (
+                release("r2", &["r3", "r1"], Some("r3")),
+                Some("r1"),
+                Some(release("r1", &["r2", "r3"], Some("r3"))),
+            ),
+            // Forward to the file's version again.
+            (release("r2", &["r3", "r1"], Some("r3")), Some("r3"), Some(release("r3", &["r2", "r1"], None))),
+            (release("r3", &[], None), None, None),
+            (release("r3", &["r2"], None), Some("r9"), None),
+            (Release::default(), None, None),
+        ];
+        for (n, (before, to, expected)) in rows.into_iter().enumerate() {
+            let mut after = before.clone();
+            let to = to.map(|to| Revision(to.into()));
+            let answer = after.roll_back(to.as_ref());
+            assert_eq!(answer.is_ok(), expected.is_some(), "row {n}");
+            assert_eq!(after, expected.unwrap_or(before), "row {n}");
+        }
+    }
+
+    #[test]
+    fn what_is_promoted_is_not_kept_as_well() {
+        let mut found = release("r2", &["r3", "r1"], None);
+        found.promote(version("r3"));
+        assert_eq!(found, release("r3", &["r2", "r1"], None));
+    }
 }

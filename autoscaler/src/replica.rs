@@ -125,7 +125,9 @@ pub enum Event {
 pub fn next(phase: &Phase, event: Event) -> Option<Phase> {
     match (phase, event) {
         (Phase::Gone, _) => None,
-        (Phase::Starting | Phase::Ready | Phase::Thawing, Event::Removed) => Some(Phase::Failed(Cause::Vanished)),
+        (Phase::Starting | Phase::Ready | Phase::Thawing, Event::Removed) => {
+            Some(Phase::Failed(Cause::Vanished))
+        }
         (_, Event::Removed) => Some(Phase::Gone),
         (Phase::Failed(_), _) => None,
         // A replica that was told to stop ends; how is of no interest, only that it is gone.
@@ -202,10 +204,11 @@ impl Phase {
         matches!(self, Self::Frozen | Self::Stopped)
     }
 
-    /// Whether it takes up room on its host.
+    /// Whether it takes up room on its host: a frozen one keeps its memory, a stopped one keeps nothing but its files, and
+    /// one on a lost host may still run there.
     #[must_use]
     pub fn holds_room(&self) -> bool {
-        !matches!(self, Self::Gone)
+        !matches!(self, Self::Stopped | Self::Gone)
     }
 }
 
@@ -227,10 +230,22 @@ mod tests {
 
     fn events() -> [Event; 13] {
         use Event::{
-            Broke, Drain, Freeze, Frozen, Lost, Passed, Removed, Restart, Stop, Stopped, Thaw, Thawed, Undrain,
+            Broke, Drain, Freeze, Frozen, Lost, Passed, Removed, Restart, Stop, Stopped, Thaw, Thawed,
+            Undrain,
         };
         [
-            Passed, Broke(cause()), Drain, Undrain, Freeze, Frozen, Thaw, Thawed, Stop, Stopped, Restart, Lost,
+            Passed,
+            Broke(cause()),
+            Drain,
+            Undrain,
+            Freeze,
+            Frozen,
+            Thaw,
+            Thawed,
+            Stop,
+            Stopped,
+            Restart,
+            Lost,
             Removed,
         ]
     }

@@ -59,35 +59,6 @@ impl Snapshot {
         let times: Option<Vec<Instant>> = self.demand.iter().map(|d| d.idle_since).collect();
         times?.into_iter().max()
     }
-
-    /// The revision that new replicas get, once some host knows the image.
-    #[must_use]
-    pub fn revision(&self) -> Option<&Revision> {
-        revision_of(&self.hosts)
-    }
-
-    /// Whether a replica is one of those that are wanted now: of the current revision (any, while nobody knows which
-    /// one that is) and started since the last asked restart.
-    #[must_use]
-    pub fn is_current(&self, replica: &Replica) -> bool {
-        self.revision().is_none_or(|revision| *revision == replica.revision)
-            && self.asked.restart.is_none_or(|at| replica.started >= at)
-    }
-
-    /// Whether a draining replica may get its requests back.
-    #[must_use]
-    pub fn can_return(&self, replica: &Replica) -> bool {
-        replica.phase == Phase::Draining && self.is_current(replica)
-    }
-}
-
-/// The revision that the first host which knows the image has.
-#[must_use]
-pub fn revision_of(hosts: &[Host]) -> Option<&Revision> {
-    hosts.iter().find_map(|host| match &host.image {
-        Image::Present { revision, .. } => Some(revision),
-        Image::Unknown | Image::Pulling | Image::Failed { .. } => None,
-    })
 }
 
 /// What replicas have answered since they were first heard of.
@@ -225,4 +196,6 @@ pub struct Asked {
     pub restart: Option<Instant>,
     /// Its host ran short of memory and this was the idlest service there: as `sleep`, without the tiers that keep memory.
     pub squeeze: Option<Instant>,
+    /// Other services are put to sleep since then to make room for this one: what waits is not refused for want of it yet.
+    pub relief: Option<Instant>,
 }
