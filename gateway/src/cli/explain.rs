@@ -108,6 +108,7 @@ fn what(what: &What) -> String {
         What::Want { replicas, because } => format!("want {replicas} ({because})"),
         What::Phase { replica, to } => format!("{replica} {to}"),
         What::Image => "image".into(),
+        What::Rollout => "version".into(),
         What::Asked => "by hand".into(),
     }
 }

@@ -79,7 +79,8 @@ impl Control {
             state.images.retain(|_, image| !matches!(image.image, Image::Failed { .. }));
         }
         // A restart of what sleeps is done.
-        let nothing_to_do = matches!(goal, Goal::RestartedSince(_)) && state.members.is_empty();
+        let nothing_to_do = matches!(goal, Goal::RestartedSince(_))
+            && state.members.values().all(|member| member.phase.is_asleep());
         state.waiters.push(Waiter { goal: if nothing_to_do { Goal::Cold } else { goal }, reply });
         if matches!(goal, Goal::RestartedSince(_)) {
             self.unsaved = true;
@@ -98,7 +99,7 @@ impl Control {
             drop(reply.send(Err(format!("no service is called {name}"))));
             return;
         };
-        match state.memory.release_mut().roll_back(to) {
+        match state.memory.roll_back(to) {
             Ok(revision) => {
                 tracing::info!(service = %name, %revision, "rolled back by hand");
                 self.unsaved = true;
@@ -144,17 +145,14 @@ impl State {
     fn status(&self) -> ServiceStatus {
         let settings = self.fleet.settings();
         let (queued, in_flight) = self.fleet.counts();
-        let present = self.images.values().find_map(|image| match &image.image {
-            Image::Present { digest, revision, .. } => Some((digest.clone(), revision.clone())),
-            Image::Unknown | Image::Pulling | Image::Failed { .. } => None,
-        });
+        let main = self.mix.main.as_ref();
         ServiceStatus {
             service: self.fleet.name.to_string(),
             state: self.state_word().into(),
-            image: settings.launch.image.clone(),
-            digest: present.as_ref().map(|(digest, _)| digest.0.clone()),
-            revision: present.map(|(_, revision)| revision.0),
-            rollout: None,
+            image: main.map_or_else(|| settings.launch.image.clone(), |version| version.launch.image.clone()),
+            digest: main.map(|version| version.digest.0.clone()),
+            revision: main.map(|version| version.revision.0.clone()),
+            rollout: self.rollout.clone(),
             newer: self.newer.as_ref().map(|digest| digest.0.clone()),
             earlier: self.memory.release().kept.iter().map(|version| version.revision.0.clone()).collect(),
             want: self.want,

@@ -39,6 +39,8 @@ pub enum What {
         /// Its new phase.
         to: String,
     },
+    /// A version is tried, is good, or was taken back.
+    Rollout,
     /// Something about the image.
     Image,
     /// Somebody asked by hand.

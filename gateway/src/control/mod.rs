@@ -20,6 +20,7 @@ mod publish;
 mod reconcile;
 mod reload;
 mod sleep;
+mod squeeze;
 mod state;
 pub mod status;
 
@@ -29,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate_autoscaler::{Cause, Phase, Step, decide::decide, plan::plan, replica};
+use tidegate_autoscaler::{Cause, Phase, Step, decide::decide, placement::NoFit, plan::plan, replica};
 use tidegate_config::{
     model::{Host, Model},
     name::{HostName, ReplicaId, ServiceName},
@@ -231,6 +232,7 @@ impl Control {
         if tick {
             self.next_tick = now + TICK;
             self.list_stale_engines(now);
+            self.squeeze();
             self.reap_connections(now);
         }
         let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
@@ -296,6 +298,7 @@ impl Control {
             state.memory = memory;
             let planned = plan(&decision, &seen);
             state.no_fit = planned.no_fit.as_ref().map(ToString::to_string);
+            state.lacks_memory = planned.no_fit.as_ref().map(NoFit::lacks_memory).unwrap_or_default();
             state.image_on_its_way =
                 planned.no_fit.is_some_and(|no_fit| no_fit.hosts.iter().any(|(_, misfit)| misfit.is_image()));
             state.note(&decision);

@@ -179,6 +179,11 @@ impl State {
         self.refused = decision.refuse.as_ref().map(|refuse| refuse.cause.clone());
         self.again_at = decision.again_at;
         self.mix = decision.mix.clone();
+        self.rollout.clone_from(&decision.note);
+        if let Some(moved) = &decision.moved {
+            tracing::info!(service = %self.fleet.name, "{moved}");
+            self.history.note(What::Rollout, moved.to_string());
+        }
         if decision.want != self.want {
             let labels =
                 [("service", self.fleet.name.to_string()), ("reason", decision.reason.label().to_owned())];

@@ -13,6 +13,7 @@ use tidegate_autoscaler::{
 use tidegate_config::{
     name::{HostName, ReplicaId},
     spec::{Digest, Revision},
+    units::Bytes,
 };
 use tidegate_runner::PullProgress;
 use tokio::sync::oneshot;
@@ -61,6 +62,10 @@ pub(crate) struct State {
     pub(crate) no_fit: Option<String>,
     /// Whether that is only for want of an image that is being looked for.
     pub(crate) image_on_its_way: bool,
+    /// Hosts where it does not fit for want of memory, and how much is missing.
+    pub(crate) lacks_memory: BTreeMap<HostName, Bytes>,
+    /// What a change of version is doing, in words.
+    pub(crate) rollout: Option<String>,
     pub(crate) last_failure: Option<LastFailure>,
     pub(crate) waiters: Vec<Waiter>,
     /// What other gateways do with it.
@@ -93,6 +98,8 @@ impl State {
             again_at: None,
             no_fit: None,
             image_on_its_way: false,
+            lacks_memory: BTreeMap::new(),
+            rollout: None,
             last_failure: None,
             waiters: Vec::new(),
             elsewhere: Elsewhere::default(),

@@ -263,6 +263,11 @@ impl<R: Clone, W> Gate<R, W> {
         (self.waiting, self.in_flight)
     }
 
+    /// Since when nothing runs or waits; `None` while something does.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.meter.idle_since()
+    }
+
     /// What the control loop wants to know; seconds are handed out once.
     pub fn sample(&mut self, now: Instant) -> Sample {
         Sample {

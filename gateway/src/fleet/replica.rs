@@ -38,7 +38,14 @@ impl Replica {
         protocol: Protocol,
     ) -> Self {
         let (requests, errors) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { id, start, pool: Pool::new(address, protocol), cut: CancellationToken::new(), requests, errors }
+        Self {
+            id,
+            start,
+            pool: Pool::new(address, protocol),
+            cut: CancellationToken::new(),
+            requests,
+            errors,
+        }
     }
 
     /// Counts an answer, or that there was none.

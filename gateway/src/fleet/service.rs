@@ -158,6 +158,12 @@ impl Service {
         self.gate.lock().slots().map(|(key, replica)| (key, Arc::clone(replica))).collect()
     }
 
+    /// Since when nothing runs or waits; `None` while something does.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.gate.lock().idle_since()
+    }
+
     /// Forgets a replica.
     pub fn remove_slots(&self, key: SlotKey) {
         self.gate.lock().remove(key);
