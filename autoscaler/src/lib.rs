@@ -23,6 +23,8 @@ pub mod window;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod properties;
 
 pub use decide::Decision;
 pub use memory::Memory;
@@ -34,5 +36,3 @@ pub use release::Release;
 pub use replica::{Cause, Phase};
 pub use rollout::Moved;
 pub use snapshot::Snapshot;
-#[cfg(any())]
-mod properties;

@@ -94,7 +94,9 @@ pub fn judge(backoff: &Backoff, seen: &Snapshot, mix: &Mix, wants: Wants) -> Ver
 /// Whether a frozen replica can be had back at once.
 fn wakes(seen: &Snapshot, mix: &Mix, wants: Wants, replica: &Replica) -> bool {
     let host = seen.hosts.iter().find(|host| host.name == replica.host);
+    let blocked = single::is_single(seen) && single::in_the_way(seen, Some(replica)).is_some();
     matches!(replica.phase, Phase::Frozen | Phase::Freezing)
+        && !blocked
         && wants.of(mix.role(seen, replica)) > 0
         && host.is_some_and(|host| host.state == HostState::Up)
 }

@@ -48,7 +48,7 @@ impl Draft<'_> {
 
     /// Takes what is not wanted any more out of traffic as what is wanted becomes ready.
     pub(super) fn retire(&mut self) {
-        let (want, ready) = (self.decision.want as usize, self.fleet.ready());
+        let (want, ready) = (self.decision.want as usize, self.fleet.ready() - self.drained());
         let stale = self.fleet.stale.ready.clone();
         let mut still_needed = want.saturating_sub(ready);
         if self.gives_way() {
@@ -67,7 +67,13 @@ impl Draft<'_> {
     /// Old and new do not fit side by side: the old ones make room one by one while another serves.
     fn makes_room(&self) -> bool {
         let serving = self.fleet.ready() + self.fleet.stale.ready.len();
-        self.plan.no_fit.as_ref().is_some_and(NoFit::is_room) && !self.fleet.is_draining() && serving > 1
+        let leaving = self.fleet.is_draining() || self.drained() > 0;
+        self.plan.no_fit.as_ref().is_some_and(NoFit::is_room) && !leaving && serving > 1
+    }
+
+    /// How many this plan has taken out of traffic so far.
+    fn drained(&self) -> usize {
+        self.plan.steps.iter().filter(|step| matches!(step, Step::Drain(_))).count()
     }
 
     /// Old and new must not be there at once: the old one goes first, if the new one can follow.
