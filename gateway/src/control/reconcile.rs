@@ -176,6 +176,8 @@ impl Control {
     /// adopted; everything else goes.
     fn adopt(&mut self, host: &HostName, seen: &Observed) {
         let generation = self.generation;
+        // Another gateway finishes requests there; the next list finds it again.
+        let busy_elsewhere = self.is_busy_elsewhere(&seen.id);
         let service = self.states.get_mut(seen.id.service()).filter(|state| !state.leaving);
         let of_use = |state: &super::State| match seen.state {
             ObservedState::Running => seen.address.is_some(),
@@ -194,8 +196,7 @@ impl Control {
                     self.probe_start(&seen.id);
                 }
             }
-            // Another gateway finishes requests there; the next list finds it again.
-            _ if self.is_busy_elsewhere(&seen.id) => {}
+            _ if busy_elsewhere => {}
             _ => {
                 tracing::info!(replica = %seen.id, %host, state = ?seen.state, "left over; removing it");
                 self.remove_stray(host, &seen.id);
