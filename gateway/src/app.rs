@@ -1,5 +1,7 @@
 //! The composition root: builds the parts in order, starts them, stops them in the reverse order, and owns every task.
-//! `tidegate up` calls it with real runners, the e2e suites with scripted ones.
+//! `tidegate up` calls it with real runners, the e2e suites with scripted ones. [`handing`] is what changes hands.
+
+mod handing;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,14 +17,19 @@ use crate::{
     clock,
     control::{self, keep::Keeper},
     fleet::{Bell, Fleet},
+    handover,
     listener::{Front, Sockets},
     reload,
     request::Door,
     router::RouteTable,
+    sockets::Socket,
 };
 
 /// How long the gateway waits for its replicas to stop, where it takes them with it.
 const STOP_REPLICAS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long tunnels may take to say goodbye once the drain deadline has passed.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the gateway is built from. Everything that can fail has been done: sockets are bound, the state is locked.
 pub struct Parts {
@@ -34,6 +41,8 @@ pub struct Parts {
     pub sockets: Sockets,
     /// Where operators ask.
     pub admin: admin::Listeners,
+    /// Where other gateways ask, if any may.
+    pub handover: Option<handover::Server>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Which start on its state directory this is.
@@ -52,9 +61,29 @@ pub struct App {
     control: control::Handle,
     ready: Arc<Ready>,
     door: Arc<Door>,
+    fleet: Arc<Fleet>,
+    bell: Bell,
+    /// The control loop, while it runs.
+    running: JoinSet<control::Loop>,
+    /// Ends it.
+    halt: CancellationToken,
+    /// The control loop, while it stands still.
+    standing: Option<control::Loop>,
+    /// What talks to people and to other gateways.
     tasks: JoinSet<()>,
+    /// Ends those.
     stop: CancellationToken,
+    /// What serves with another gateway's word.
+    following: JoinSet<()>,
+    /// Ends that.
+    unfollow: CancellationToken,
     reload: mpsc::Sender<()>,
+    asked: mpsc::Receiver<handover::Request>,
+    passing: Vec<Socket>,
+    file: Option<(PathBuf, reload::Loader)>,
+    exporter: PrometheusHandle,
+    generation: u64,
+    fingerprint: String,
     addresses: Vec<SocketAddr>,
     metrics: Option<SocketAddr>,
 }
@@ -65,35 +94,89 @@ impl App {
     /// # Errors
     /// When the server's thread cannot be made.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let app = Self::build(parts)?;
+        app.open();
+        Ok(app)
+    }
+
+    /// Starts everything but accepting.
+    ///
+    /// # Errors
+    /// When the server's thread cannot be made, or there are no file descriptors left.
+    pub fn build(parts: Parts) -> std::io::Result<Self> {
         let (fleet, bell) = (Arc::new(Fleet::default()), Bell::default());
         let door = Arc::new(Door {
             routes: ArcSwap::from_pointee(RouteTable::new([])),
             settings: ArcSwap::from_pointee(parts.model.gateway.clone()),
             tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
         });
         let (control_loop, control) = control::build(control::Setup {
             model: parts.model,
             runners: parts.runners,
-            fleet,
+            fleet: Arc::clone(&fleet),
             door: Arc::clone(&door),
-            bell,
+            bell: bell.clone(),
             generation: parts.generation,
             keeper: parts.keeper,
         });
-        let ready = Arc::new(Ready::default());
-        let stop = CancellationToken::new();
-        let (again, asked) = mpsc::channel(1);
-        let (addresses, metrics) = (parts.sockets.addresses(), parts.admin.tcp_address());
+        let (reload, _) = mpsc::channel(1);
+        let (_, asked) = mpsc::channel(1);
+        let mut app = Self {
+            addresses: parts.sockets.addresses(),
+            metrics: parts.admin.tcp_address(),
+            passing: parts.sockets.duplicates()?,
+            front: Front::start(parts.sockets, Arc::clone(&door), parts.threads)?,
+            control,
+            ready: Arc::default(),
+            door,
+            fleet,
+            bell,
+            running: JoinSet::new(),
+            halt: CancellationToken::new(),
+            standing: Some(control_loop),
+            tasks: JoinSet::new(),
+            stop: CancellationToken::new(),
+            following: JoinSet::new(),
+            unfollow: CancellationToken::new(),
+            reload,
+            asked,
+            file: parts.file,
+            exporter: parts.metrics,
+            generation: parts.generation,
+            fingerprint: String::new(),
+        };
+        app.run(Some(parts.admin), parts.handover);
+        Ok(app)
+    }
 
-        let mut tasks = JoinSet::new();
-        tasks.spawn(control_loop.run(stop.clone()));
-        let served = Admin { control: control.clone(), metrics: parts.metrics, ready: Arc::clone(&ready) };
-        tasks.spawn(parts.admin.serve(served, stop.clone()));
-        if let Some((file, load)) = parts.file {
-            tasks.spawn(reload::run(file, load, asked, control.clone(), stop.clone()));
+    /// Starts the control loop and all that talks to it.
+    fn run(&mut self, admin: Option<admin::Listeners>, others: Option<handover::Server>) {
+        (self.stop, self.halt) = (CancellationToken::new(), CancellationToken::new());
+        if let Some(control_loop) = self.standing.take() {
+            self.fingerprint = control_loop.fingerprint();
+            self.running.spawn(control_loop.run(self.halt.clone()));
         }
-        let front = Front::start(parts.sockets, Arc::clone(&door), parts.threads)?;
-        Ok(Self { front, control, ready, door, tasks, stop, reload: again, addresses, metrics })
+        let (control, stop) = (self.control.clone(), self.stop.clone());
+        if let Some(admin) = admin {
+            let (metrics, ready) = (self.exporter.clone(), Arc::clone(&self.ready));
+            self.tasks.spawn(admin.serve(Admin { control: control.clone(), metrics, ready }, stop.clone()));
+        }
+        let (again, asked) = mpsc::channel(1);
+        self.reload = again;
+        if let Some((file, load)) = self.file.clone() {
+            self.tasks.spawn(reload::run(file, load, asked, control.clone(), stop.clone()));
+        }
+        let (ask, asked) = mpsc::channel(1);
+        self.asked = asked;
+        if let Some(others) = others {
+            self.tasks.spawn(handover::serve(others, control, ask, stop));
+        }
+    }
+
+    /// Accepts requests from here on.
+    pub fn open(&self) {
+        self.front.open();
     }
 
     /// Where requests are answered.
@@ -136,21 +219,42 @@ impl App {
 
     /// Stops: no new connections, what runs may finish within the drain deadline, then everything ends. Replicas stay
     /// for the next start unless the file says otherwise. True if nothing was cut off.
-    pub async fn stop(self) -> bool {
+    pub async fn stop(mut self) -> bool {
         self.ready.set(false);
+        // A second handle would keep the sockets open.
+        self.passing.clear();
         let settings = self.door.settings.load_full();
-        let deadline = clock::now() + settings.drain;
         self.front.stop_accepting();
-        let connections = self.front.drained(settings.drain).await;
-        self.door.tasks.close();
-        let left = deadline.saturating_duration_since(clock::now());
-        let tunnels = tokio::time::timeout(left, self.door.tasks.wait()).await.is_ok();
-        if settings.stop_replicas_on_exit {
+        let clean = self.finish(clock::now() + settings.drain).await;
+        if settings.stop_replicas_on_exit && !self.running.is_empty() {
             // A loop that has ended has no replicas to stop, and an engine that hangs must not keep us.
             let _ = tokio::time::timeout(STOP_REPLICAS_WITHIN, self.control.stop_all()).await;
         }
-        self.stop.cancel();
-        self.tasks.join_all().await;
+        self.end().await;
+        clean
+    }
+
+    /// Lets connections and tunnels end by themselves until `deadline`; then tunnels take their leave. True if nothing
+    /// was cut off.
+    async fn finish(&self, deadline: std::time::Instant) -> bool {
+        let left = || deadline.saturating_duration_since(clock::now());
+        let connections = self.front.drained(left()).await;
+        self.door.tasks.close();
+        let tunnels = tokio::time::timeout(left(), self.door.tasks.wait()).await.is_ok();
+        if !tunnels {
+            self.door.cut.cancel();
+            // Each has a bound of its own.
+            let _ = tokio::time::timeout(FAREWELL_WITHIN, self.door.tasks.wait()).await;
+        }
         connections && tunnels
+    }
+
+    async fn end(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.halt.cancel();
+        while self.running.join_next().await.is_some() {}
+        self.unfollow.cancel();
+        while self.following.join_next().await.is_some() {}
     }
 }

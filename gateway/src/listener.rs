@@ -2,6 +2,8 @@
 //! pingora's server, which accepts on its runtime; each connection is served by hyper, through tower's layers.
 //! Started and stopped by [`app`](crate::app). Absent: routing, and anything about services.
 
+mod inside;
+
 use std::{
     convert::Infallible,
     fmt, io,
@@ -9,15 +11,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
     thread,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -38,98 +41,55 @@ use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 
+pub use self::inside::Inside;
+use self::inside::{Claim, SIDE_DOORS, SideDoor};
 use crate::{
     fleet::Fleet,
     panics::CatchPanic,
     request::{self, Door, Entrance, Peer, body::Body},
 };
 
-/// A listen address that cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{hint}")]
-pub struct BindError {
-    address: SocketAddr,
-    hint: &'static str,
-    source: io::Error,
-}
+pub(crate) use crate::sockets::listen;
+pub use crate::sockets::{BindError, Sockets};
 
-/// Sockets that are bound and queue connections, but are not served yet.
-#[derive(Debug)]
-pub struct Sockets(Vec<(SocketAddr, TcpListener)>);
-
-/// Connections that wait for `accept`; the kernel caps it at net.core.somaxconn.
-const BACKLOG: i32 = 65_535;
-
-impl Sockets {
-    /// Binds all addresses or none.
-    ///
-    /// # Errors
-    /// The first address that cannot be had, with what to do.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let bound = addresses.iter().map(|address| {
-            let listener = listen(*address).map_err(|source| BindError {
-                address: *address,
-                hint: hint(&source),
-                source,
-            })?;
-            let actual =
-                listener.local_addr().map_err(|source| BindError { address: *address, hint: "", source })?;
-            Ok((actual, listener))
-        });
-        bound.collect::<Result<_, _>>().map(Self)
-    }
-
-    /// The addresses, with the ports that 0 turned into.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|(address, _)| *address).collect()
-    }
-}
-
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another program has this port: stop it, or set another one with gateway.listen or TIDEGATE_GATEWAY__LISTEN"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has this address",
-        _ => "",
-    }
+/// How far the server is: each stage follows the one before it, and none comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Connections wait in the sockets' queues.
+    Waiting,
+    /// They are accepted.
+    Open,
+    /// None is accepted any more; those that are there end with their next answer.
+    Leaving,
+    /// They end with the request that they are in, or now.
+    Closing,
 }
 
 /// The running server.
 #[derive(Debug)]
 pub struct Front {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     connections: Arc<Semaphore>,
     inside: Arc<Semaphore>,
     limit: u32,
     app: Arc<App>,
+    addresses: Arc<[SocketAddr]>,
     doors: mpsc::Sender<SideDoor>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Front {
-    /// Serves `door` on `sockets` with `threads` worker threads.
+    /// A server for `door` on `sockets` with `threads` worker threads. It accepts nothing before [`Front::open`].
     ///
     /// # Errors
     /// When the server's thread cannot be made.
     pub fn start(sockets: Sockets, door: Arc<Door>, threads: usize) -> io::Result<Self> {
         let limits = door.settings.load().limits;
-        let (stop, stopping) = watch::channel(false);
+        let (stage, stages) = watch::channel(Stage::Waiting);
         let (end, ending) = tokio::sync::oneshot::channel();
         let connections = Arc::new(Semaphore::new(limits.connections as usize));
         let app = App {
@@ -140,11 +100,18 @@ impl Front {
             patience: limits.header_timeout,
             tasks: TaskTracker::new(),
             entrance: Entrance::Routes,
+            leaving: Arc::default(),
+            claims: ArcSwap::default(),
         };
         let app = Arc::new(app);
+        let addresses = sockets.addresses().into();
         let (doors, opened) = mpsc::channel(SIDE_DOORS);
-        let listening =
-            Listening { sockets: sockets.0, app: Arc::clone(&app), stopping, opened: Some(opened) };
+        let listening = Listening {
+            sockets: sockets.into_iter().collect(),
+            app: Arc::clone(&app),
+            stages,
+            opened: Some(opened),
+        };
         let thread = thread::Builder::new().name("front".into()).spawn(move || {
             let conf = ServerConf { threads, ..ServerConf::default() };
             let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -152,7 +119,8 @@ impl Front {
             server.run(RunArgs { shutdown_signal: Box::new(Ending(tokio::sync::Mutex::new(Some(ending)))) });
         })?;
         let (limit, inside) = (limits.connections, Arc::new(Semaphore::new(limits.connections as usize)));
-        Ok(Self { stop, connections, inside, limit, app, doors, end: Some(end), thread: Some(thread) })
+        let (end, thread) = (Some(end), Some(thread));
+        Ok(Self { stage, connections, inside, limit, app, addresses, doors, end, thread })
     }
 
     /// What opens listeners for calls by name. Their connections have a limit of their own: containers that hold too
@@ -167,13 +135,36 @@ impl Front {
             patience: self.app.patience,
             tasks: TaskTracker::new(),
             entrance: Entrance::Names(fleet),
+            leaving: Arc::clone(&self.app.leaving),
+            claims: ArcSwap::default(),
         };
-        Inside { app: Arc::new(app), doors: self.doors.clone() }
+        let (front, listening) = (Arc::clone(&self.app), Arc::clone(&self.addresses));
+        Inside { app: Arc::new(app), front, listening, doors: self.doors.clone() }
+    }
+
+    /// Accepts from here on.
+    pub fn open(&self) {
+        self.advance(Stage::Open);
+    }
+
+    /// Closes its handles on the listening sockets, which somebody else has too. A connection over HTTP/1 ends with its
+    /// next answer, so that no client meets a closed one in the moment in which it sends a request; HTTP/2 says GOAWAY.
+    pub fn leave(&self) {
+        self.app.leaving.store(true, Ordering::Relaxed);
+        self.advance(Stage::Leaving);
     }
 
     /// Closes the listening sockets, and each connection after the request that it is in.
     pub fn stop_accepting(&self) {
-        self.stop.send_replace(true);
+        self.advance(Stage::Closing);
+    }
+
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let later = *stage < to;
+            *stage = to.max(*stage);
+            later
+        });
     }
 
     /// Waits until every connection has ended, `within` at most. True if they have.
@@ -201,46 +192,6 @@ impl Drop for Front {
     }
 }
 
-/// Listeners that wait to be served; there is one per host at most.
-const SIDE_DOORS: usize = 64;
-
-/// Opens listeners for calls by name on the running server.
-#[derive(Debug, Clone)]
-pub struct Inside {
-    app: Arc<App>,
-    doors: mpsc::Sender<SideDoor>,
-}
-
-impl Inside {
-    /// Serves the peers in `allowed` on a bound socket until `until`. False if the server has ended.
-    pub async fn open(&self, socket: TcpListener, allowed: Vec<IpNet>, until: CancellationToken) -> bool {
-        self.doors.send(SideDoor { socket, allowed, until, app: Arc::clone(&self.app) }).await.is_ok()
-    }
-}
-
-/// A listener that was opened later.
-#[derive(Debug)]
-struct SideDoor {
-    socket: TcpListener,
-    allowed: Vec<IpNet>,
-    until: CancellationToken,
-    app: Arc<App>,
-}
-
-impl SideDoor {
-    async fn serve(self, stopping: watch::Receiver<bool>) {
-        let Self { socket, allowed, until, app } = self;
-        match tokio::net::TcpListener::from_std(socket) {
-            // Cancel-safe: a connection is accepted and handed to a task of its own in one step.
-            Ok(listener) => tokio::select! {
-                () = app.accept(listener, Some(allowed), stopping) => {}
-                () = until.cancelled() => {}
-            },
-            Err(error) => tracing::error!(%error, "cannot accept calls by name"),
-        }
-    }
-}
-
 /// Tells pingora to end when its sender is dropped; signals are the composition root's.
 struct Ending(tokio::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>);
 
@@ -260,7 +211,7 @@ impl ShutdownSignalWatch for Ending {
 struct Listening {
     sockets: Vec<(SocketAddr, TcpListener)>,
     app: Arc<App>,
-    stopping: watch::Receiver<bool>,
+    stages: watch::Receiver<Stage>,
     opened: Option<mpsc::Receiver<SideDoor>>,
 }
 
@@ -271,18 +222,18 @@ impl PingoraService for Listening {
         for (address, socket) in std::mem::take(&mut self.sockets) {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    loops.spawn(Arc::clone(&self.app).accept(listener, None, self.stopping.clone()));
+                    loops.spawn(Arc::clone(&self.app).accept(listener, None, self.stages.clone()));
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot accept"),
             }
         }
         let Some(mut opened) = self.opened.take() else { return };
-        let mut stop = self.stopping.clone();
-        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        let mut stages = self.stages.clone();
+        let mut stopped = std::pin::pin!(stages.wait_for(|stage| *stage >= Stage::Leaving));
         loop {
             // Cancel-safe: a side door that is not taken stays queued.
             tokio::select! {
-                Some(door) = opened.recv() => drop(loops.spawn(door.serve(self.stopping.clone()))),
+                Some(door) = opened.recv() => drop(loops.spawn(door.serve(self.stages.clone()))),
                 Some(_) = loops.join_next() => {}
                 _ = stopped.as_mut() => break,
             }
@@ -307,6 +258,10 @@ struct App {
     /// Owns the connections' tasks; they end with their connections, or with the server.
     tasks: TaskTracker,
     entrance: Entrance,
+    /// Whether answers over HTTP/1 are the last ones of their connections.
+    leaving: Arc<AtomicBool>,
+    /// Who comes in here, but by another entrance.
+    claims: ArcSwap<Vec<Claim>>,
 }
 
 impl fmt::Debug for App {
@@ -319,20 +274,19 @@ impl fmt::Debug for App {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl App {
-    /// Accepts until `stopping`, from anybody or from `allowed` peers.
+    /// Accepts while the server is open, from anybody or from `allowed` peers.
     async fn accept(
         self: Arc<Self>,
         listener: tokio::net::TcpListener,
         allowed: Option<Vec<IpNet>>,
-        stopping: watch::Receiver<bool>,
+        stages: watch::Receiver<Stage>,
     ) {
-        let stranger = |peer: SocketAddr| {
-            allowed
-                .as_ref()
-                .is_some_and(|nets| !nets.iter().any(|net| net.contains(&peer.ip().to_canonical())))
-        };
-        let mut stop = stopping.clone();
-        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        let stranger =
+            |peer: SocketAddr| allowed.as_ref().is_some_and(|allowed| !inside::contains(allowed, peer.ip()));
+        let mut stage = stages.clone();
+        // An error means that the server has gone.
+        drop(stage.wait_for(|stage| *stage >= Stage::Open).await);
+        let mut stopped = std::pin::pin!(stage.wait_for(|stage| *stage >= Stage::Leaving));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -340,7 +294,7 @@ impl App {
             };
             match accepted {
                 Ok((_, peer)) if stranger(peer) => tracing::debug!(%peer, "a stranger here; closed"),
-                Ok((stream, peer)) => self.open(stream, peer, stopping.clone()),
+                Ok((stream, peer)) => self.entered(&stream, peer).open(stream, peer, stages.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -349,7 +303,7 @@ impl App {
         }
     }
 
-    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, stopping: watch::Receiver<bool>) {
+    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, stages: watch::Receiver<Stage>) {
         // Over the limit: closed at once; a client that is told to come back would only hold one more socket.
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             if !self.full.swap(true, Ordering::Relaxed) {
@@ -365,13 +319,13 @@ impl App {
         }
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
-            app.serve(stream, peer, stopping).await;
+            app.serve(stream, peer, stages).await;
             drop(permit);
         });
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
-        let heard = Arc::new(AtomicBool::new(false));
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, stages: watch::Receiver<Stage>) {
+        let heard = Arc::new(AtomicU8::new(NOTHING));
         let service = TowerToHyperService::new(self.stack(peer, &heard));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
@@ -379,7 +333,7 @@ impl App {
             biased;
             ended = connection.as_mut() => ended,
             () = silence(&heard, self.patience) => return tracing::debug!(%peer, "no request came; closed"),
-            () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
+            () = farewell(stages, &heard) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -390,29 +344,45 @@ impl App {
     }
 
     /// The layers around every request. What a route switches on will stand here.
-    fn stack(&self, peer: SocketAddr, heard: &Arc<AtomicBool>) -> CatchPanic<Entry> {
+    fn stack(&self, peer: SocketAddr, heard: &Arc<AtomicU8>) -> CatchPanic<Entry> {
         let peer = Peer::new(peer, self.entrance.clone());
-        let entry = Entry { door: Arc::clone(&self.door), peer, heard: Arc::clone(heard) };
+        let (door, leaving) = (Arc::clone(&self.door), Arc::clone(&self.leaving));
+        let entry = Entry { door, peer, heard: Arc::clone(heard), leaving };
         ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
     }
 }
 
 /// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
 /// so a client that sends nothing, or half of HTTP/2's preface, would keep its place for ever.
-async fn silence(heard: &AtomicBool, patience: Duration) {
+async fn silence(heard: &AtomicU8, patience: Duration) {
     tokio::time::sleep(patience).await;
-    if heard.load(Ordering::Relaxed) {
+    if heard.load(Ordering::Relaxed) != NOTHING {
         std::future::pending::<()>().await;
     }
 }
+
+/// Ends when a connection is to end as soon as it can.
+async fn farewell(mut stages: watch::Receiver<Stage>, heard: &AtomicU8) {
+    // Errors mean that the server has gone.
+    drop(stages.wait_for(|stage| *stage >= Stage::Leaving).await);
+    if heard.load(Ordering::Relaxed) != HTTP2 {
+        drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
+    }
+}
+
+/// What has been heard on a connection.
+const NOTHING: u8 = 0;
+const HTTP1: u8 = 1;
+const HTTP2: u8 = 2;
 
 /// The innermost service: the request path.
 #[derive(Clone)]
 struct Entry {
     door: Arc<Door>,
     peer: Peer,
-    /// Whether a request has come on this connection.
-    heard: Arc<AtomicBool>,
+    /// In what a request has come on this connection.
+    heard: Arc<AtomicU8>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl tower::Service<Request<Incoming>> for Entry {
@@ -426,9 +396,18 @@ impl tower::Service<Request<Incoming>> for Entry {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        self.heard.store(true, Ordering::Relaxed);
+        let version = if request.version() == Version::HTTP_2 { HTTP2 } else { HTTP1 };
+        self.heard.store(version, Ordering::Relaxed);
         let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
-        Box::pin(async move { Ok(request::handle(&door, request, &peer).await) })
+        let leaving = Arc::clone(&self.leaving);
+        Box::pin(async move {
+            let mut response = request::handle(&door, request, &peer).await;
+            let last = version == HTTP1 && leaving.load(Ordering::Relaxed);
+            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }
 

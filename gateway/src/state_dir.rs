@@ -20,7 +20,7 @@ const KEPT: &str = "kept.json";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another gateway holds it.
-    #[error("the state directory {path} is held by another gateway (process {pid}); stop it, or use another directory with --state", path = .path.display())]
+    #[error("the state directory {path} is held by another gateway (process {pid}); stop it, replace it without a gap with `tidegate up --take-over`, or use another directory with --state", path = .path.display())]
     Held {
         /// Which.
         path: PathBuf,

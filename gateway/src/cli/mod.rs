@@ -79,6 +79,10 @@ pub struct Up {
     /// Do not wait for the services' images before saying ready
     #[arg(long)]
     pub no_prepull: bool,
+    /// Take over from the gateway that runs on the state directory, without a gap: it passes its listening sockets and
+    /// finishes its requests beside the new one
+    #[arg(long)]
+    pub take_over: bool,
     /// How to write the log, which goes to standard error; TIDEGATE_LOG says how much (error, warn, info, debug)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -169,7 +173,7 @@ mod tests {
             "init",
             "init other.toml --force",
             "up",
-            "up -c a.toml --state /tmp/s --no-prepull --log-format json",
+            "up -c a.toml --state /tmp/s --no-prepull --take-over --log-format json",
             "check",
             "check a.yaml --json",
             "schema",

@@ -1,6 +1,13 @@
 //! `tidegate up`: everything that can fail, in the order in which people want to hear of it; then runs until told to stop.
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -9,22 +16,33 @@ use tidegate_config::{
     name::HostName,
 };
 use tidegate_runner::{Runner, docker};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 
 use super::Up;
 use crate::{
     admin,
     app::{App, Parts},
     control,
+    handover::{self, Outcome, systemd},
     listener::Sockets,
     reload::Loader,
-    state_dir::StateDir,
+    state_dir::{self, StateDir},
     telemetry,
 };
 
 /// Bounds of the histograms, in seconds: from a proxied request to a slow start.
 const BUCKETS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// How often, and how many times, the lock is tried that another gateway has just let go.
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
+const LOCK_TRIES: u32 = 100;
+
+/// What tells a new process to take over.
+const TAKE_OVER: &str = "--take-over";
 
 /// How often old samples are folded into the histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -58,18 +76,41 @@ fn load(file: &Path) -> Result<Model, tidegate_config::Problems> {
 async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<ExitCode> {
     // First of all: from here on a signal is never lost, and SIGHUP never ends us.
     let mut signals = Signals::register()?;
-    let state = take_state(args, &model)?;
-    let sockets = Sockets::bind(&model.gateway.listen)?;
+    let program = Program::remember()?;
+    let (app, state, metrics) = start(args, file, &model).await?;
+    systemd::notify(systemd::State::Ready);
+    tokio::select! {
+        settled = settle(&app, args, &model) => settled?,
+        () = signals.stop() => return stop(app, signals).await,
+    }
+    attend(app, state, &metrics, signals, &program).await
+}
+
+/// Builds the gateway, or takes it over from the one that runs, and serves.
+async fn start(
+    args: &Up,
+    file: &Path,
+    model: &Arc<Model>,
+) -> anyhow::Result<(App, StateDir, PrometheusHandle)> {
+    let path = args.state.clone().or(model.gateway.state.clone()).unwrap_or_else(super::default_state);
+    let mut passed = systemd::passed()?;
+    let mut taken = take_over(args, &path, model).await?;
+    let state = take_state(&path, taken.is_some()).await?;
+    passed.extend(taken.iter_mut().flat_map(handover::Taken::sockets));
+    let sockets = Sockets::gather(&model.gateway.listen, passed)?;
     let admin = admin::Listeners::bind(&state.socket(), model.gateway.metrics).await?;
-    let runners = runners(&model, &state).await?;
+    let others =
+        handover::Server::bind(&handover::socket(&path)).context("cannot listen for other gateways")?;
+    let runners = runners(model, &state).await?;
     let metrics = install_metrics()?;
     let reloaded = file.to_owned();
     let loader: Loader = Arc::new(move || load(&reloaded));
-    let app = App::start(Parts {
-        model: Arc::clone(&model),
+    let app = App::build(Parts {
+        model: Arc::clone(model),
         runners,
         sockets,
         admin,
+        handover: Some(others),
         metrics: metrics.clone(),
         generation: state.generation,
         keeper: state.keeper()?,
@@ -77,28 +118,82 @@ async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<Exit
         threads: threads(),
     })
     .context("cannot start serving")?;
-    tokio::select! {
-        settled = settle(&app, args, &model) => settled?,
-        () = signals.stop() => return stop(app, signals).await,
+    match taken {
+        Some(taken) => taken.serve(&app).await?,
+        None => app.open(),
     }
-    let mut upkeep = tokio::time::interval(UPKEEP);
+    Ok((app, state, metrics))
+}
+
+/// Asks the running gateway for everything, if that is wanted and one runs.
+async fn take_over(args: &Up, path: &Path, model: &Model) -> anyhow::Result<Option<handover::Taken>> {
+    if !args.take_over {
+        return Ok(None);
+    }
+    let taken = handover::take_over(&handover::socket(path), handover::fingerprint(model)).await?;
+    match &taken {
+        Some(_) => tracing::info!("taking over from the running gateway"),
+        None => tracing::info!(state = %path.display(), "no gateway to take over from; starting as usual"),
+    }
+    Ok(taken)
+}
+
+/// Takes the state directory; after a handover its lock may be free a moment later.
+async fn take_state(path: &Path, handed: bool) -> anyhow::Result<StateDir> {
+    let mut tries = tokio::time::interval(LOCK_AGAIN);
+    for left in (0..if handed { LOCK_TRIES } else { 1 }).rev() {
+        tries.tick().await;
+        match StateDir::take(path) {
+            Err(state_dir::Error::Held { .. }) if left > 0 => {}
+            taken => {
+                let state = taken?;
+                tracing::info!(state = %path.display(), instance = %state.instance, generation = state.generation, "state");
+                return Ok(state);
+            }
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+/// Serves until told to stop, or until another process has taken over and everything here is finished.
+async fn attend(
+    mut app: App,
+    mut state: StateDir,
+    metrics: &PrometheusHandle,
+    mut signals: Signals,
+    program: &Program,
+) -> anyhow::Result<ExitCode> {
+    let (mut upkeep, mut successors) = (tokio::time::interval(UPKEEP), JoinSet::new());
     loop {
-        // Cancel-safe: a signal that is not taken stays pending, a tick that is due stays due.
+        // Cancel-safe: a signal or a request that is not taken stays pending, a tick that is due stays due.
         tokio::select! {
             _ = upkeep.tick() => metrics.run_upkeep(),
             asked = signals.next() => match asked {
-                Asked::Reload => app.reload(),
+                Asked::Reload => {
+                    systemd::notify(systemd::State::Reloading);
+                    app.reload();
+                    systemd::notify(systemd::State::Ready);
+                }
                 Asked::Stop => return stop(app, signals).await,
+                Asked::Upgrade => program.start_successor(&mut successors),
             },
+            request = app.asked_for() => {
+                let pid = request.pid;
+                let handed = tokio::select! {
+                    handed = handover::hand_over(&mut app, state, request) => handed?,
+                    () = signals.stop() => return stop(app, signals).await,
+                };
+                match handed {
+                    Outcome::TakenBack(again) => state = again,
+                    Outcome::Given => {
+                        systemd::notify(systemd::State::MainPid(pid));
+                        return retire(app, signals).await;
+                    }
+                }
+            }
+            Some(_) = successors.join_next() => {}
         }
     }
-}
-
-fn take_state(args: &Up, model: &Model) -> anyhow::Result<StateDir> {
-    let path = args.state.clone().or(model.gateway.state.clone()).unwrap_or_else(super::default_state);
-    let state = StateDir::take(&path)?;
-    tracing::info!(state = %state.path().display(), instance = %state.instance, generation = state.generation, "state");
-    Ok(state)
 }
 
 /// A worker thread for each core.
@@ -139,13 +234,13 @@ async fn runners(model: &Model, state: &StateDir) -> anyhow::Result<BTreeMap<Hos
     let mut runners: BTreeMap<HostName, Arc<dyn Runner>> = BTreeMap::new();
     for host in &model.hosts {
         remember_engine(host, state)?;
-        let options = docker::Options {
-            endpoint: host.endpoint.clone(),
-            instance: state.instance.clone(),
-            subnet: model.gateway.subnet,
-            host: host.name.clone(),
-        };
-        let docker = docker::Docker::connect(options).await.with_context(|| format!("host {}", host.name))?;
+        let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
+        let at = || format!("host {}", host.name);
+        let docker = docker::Docker::connect(options).await.with_context(at)?;
+        if *host == Host::local() {
+            // Nobody said that there is an engine, so that one that does not answer is none, and no lost host.
+            docker.answers().await.with_context(at)?;
+        }
         runners.insert(host.name.clone(), Arc::new(docker));
     }
     Ok(runners)
@@ -179,6 +274,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    quit: Signal,
 }
 
 impl Signals {
@@ -187,6 +283,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
             hangup: signal(SignalKind::hangup()).context("SIGHUP")?,
+            quit: signal(SignalKind::quit()).context("SIGQUIT")?,
         })
     }
 
@@ -195,6 +292,7 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.quit.recv() => Asked::Upgrade,
         }
     }
 
@@ -208,11 +306,13 @@ impl Signals {
 enum Asked {
     Stop,
     Reload,
+    Upgrade,
 }
 
 /// Finishes what runs, or stops at once on a second signal.
 async fn stop(app: App, mut signals: Signals) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping: no new connections, what runs may finish");
+    systemd::notify(systemd::State::Stopping);
     tokio::select! {
         clean = app.stop() => {
             if !clean {
@@ -222,4 +322,56 @@ async fn stop(app: App, mut signals: Signals) -> anyhow::Result<ExitCode> {
         () = signals.stop() => tracing::warn!("stopping at once"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Finishes what runs after another process has taken over.
+async fn retire(app: App, mut signals: Signals) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        clean = app.retire() => {
+            if !clean {
+                tracing::warn!("the drain deadline passed; connections that were still open are cut off");
+            }
+        }
+        () = signals.stop() => tracing::warn!("stopping at once; the new gateway serves on"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How this process was started, to be started again. Looked at early: a program that was replaced on disk meanwhile is
+/// then found under its own name.
+struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Program {
+    fn remember() -> anyhow::Result<Self> {
+        let path = std::env::current_exe().context("cannot tell which program this is")?;
+        let mut args: Vec<OsString> = std::env::args_os().skip(1).filter(|arg| arg != TAKE_OVER).collect();
+        args.push(TAKE_OVER.into());
+        Ok(Self { path, args })
+    }
+
+    /// Starts it again, beside this one. It asks for everything by itself; if it ends instead, that is told here.
+    fn start_successor(&self, successors: &mut JoinSet<()>) {
+        let mut command = tokio::process::Command::new(&self.path);
+        command.args(&self.args);
+        for name in systemd::VARIABLES {
+            command.env_remove(name);
+        }
+        match command.spawn() {
+            Ok(mut child) => {
+                tracing::info!(program = %self.path.display(), pid = child.id(), "starting the new gateway");
+                successors.spawn(async move {
+                    match child.wait().await {
+                        Ok(status) => tracing::error!(%status, "the new gateway has ended"),
+                        Err(error) => tracing::error!(%error, "the new gateway"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::error!(program = %self.path.display(), %error, "cannot start the new gateway; this one goes on");
+            }
+        }
+    }
 }

@@ -394,9 +394,16 @@ impl Loop {
         }
     }
 
+    /// What file it serves, as one word.
+    pub(crate) fn fingerprint(&self) -> String {
+        crate::handover::fingerprint(&self.control.model)
+    }
+
     /// Makes the loop ready to run again after it stood still: as a later start, which adopts what happened meanwhile
     /// and scales nothing down before it has seen one stable window.
     pub(crate) fn resume(&mut self, generation: u64) {
+        // Shares may have been set by others, or taken away.
+        self.control.states.values().for_each(publish::slots);
         (self.control.generation, self.control.started) = (generation, clock::now());
         let hosts: Vec<_> = self.control.engines.iter().map(|engine| engine.name().clone()).collect();
         for host in hosts {

@@ -9,9 +9,9 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tidegate_config::{model, spec::Protocol};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_util::task::TaskTracker;
 
 use super::{
+    Door,
     accounting::Account,
     body::{Body, Hold, Outbound},
     headers,
@@ -42,8 +42,8 @@ pub(crate) struct Exchange {
     pub(crate) timing_headers: bool,
 }
 
-/// Runs one exchange. Tunnels go on in `tasks`.
-pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<Response<Body>, Refusal> {
+/// Runs one exchange. Tunnels go on in the tasks of `door`.
+pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<Body>, Refusal> {
     let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived));
     let client = exchange.upgrade.take();
     let answer = attempts(exchange, &hold, client.as_ref().map(|(_, to)| to)).await;
@@ -55,7 +55,7 @@ pub(crate) async fn run(mut exchange: Exchange, tasks: &TaskTracker) -> Result<R
         }
         Ok((response, returning, timing)) => {
             hold.account.answered(response.status());
-            Ok(finish(response, returning, hold, client, timing, tasks))
+            Ok(finish(response, returning, hold, client, timing, door))
         }
         Err(refusal) => {
             hold.account.answered(refusal.status());
@@ -193,13 +193,13 @@ fn finish(
     hold: Arc<Hold>,
     client: Option<(OnUpgrade, http::HeaderValue)>,
     timing: Option<Timing>,
-    tasks: &TaskTracker,
+    door: &Door,
 ) -> Response<Body> {
     if upstream.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some((client, to)) = client
     {
         let replica = hyper::upgrade::on(&mut upstream);
-        tasks.spawn(upgrade::tunnel(client, replica, hold));
+        door.tasks.spawn(upgrade::tunnel(client, replica, to.clone(), door.cut.clone(), hold));
         let (mut head, _) = upstream.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));

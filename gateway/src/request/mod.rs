@@ -4,6 +4,7 @@
 mod accounting;
 pub mod body;
 mod exchange;
+mod frames;
 mod headers;
 mod path;
 mod refusal;
@@ -23,7 +24,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use tidegate_config::model;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use refusal::Refusal;
 
@@ -43,6 +44,8 @@ pub struct Door {
     pub settings: ArcSwap<model::Gateway>,
     /// Owns the tunnels.
     pub tasks: TaskTracker,
+    /// Cancelled when the drain deadline has passed: tunnels take their leave.
+    pub cut: CancellationToken,
 }
 
 /// What a connection came in by, which tells what the `Host` of its requests means.
@@ -139,7 +142,7 @@ async fn serve(
         arrived,
         timing_headers: settings.timing_headers,
     };
-    exchange::run(exchange, &door.tasks).await
+    exchange::run(exchange, door).await
 }
 
 /// The host that the request names, as it wrote it; empty for HTTP/1.0 without one.

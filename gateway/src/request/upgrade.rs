@@ -1,21 +1,138 @@
-//! Tunnels: after a `101` both ends talk bytes. The lease is held until both directions have closed.
+//! Tunnels: after a `101` both ends talk bytes. The lease is held until both directions have closed. When the gateway or
+//! the replica goes, a WebSocket is told so with a close frame (1001) in either direction, between two frames.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio_util::sync::CancellationToken;
 
-use super::body::Hold;
+use super::{
+    body::Hold,
+    frames::{self, Frames},
+};
 
-/// Carries bytes both ways until both ends have closed, or one breaks.
-pub(crate) async fn tunnel(client: OnUpgrade, replica: OnUpgrade, hold: Arc<Hold>) {
-    let (client, replica) = match tokio::try_join!(client, replica) {
+/// After a tunnel was told to end: to finish the frame that is under way, and for the other end's farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Read at once, as [`tokio::io::copy_bidirectional`] does.
+const BUFFER: usize = 8 * 1024;
+
+/// Carries bytes both ways until both ends have closed, one breaks, or the gateway (`cut`) or the replica goes.
+pub(crate) async fn tunnel(
+    client: OnUpgrade,
+    replica: OnUpgrade,
+    to: HeaderValue,
+    cut: CancellationToken,
+    hold: Arc<Hold>,
+) {
+    let (client, server) = match tokio::try_join!(client, replica) {
         Ok(ends) => ends,
         Err(error) => return tracing::debug!(%error, "upgrade failed"),
     };
-    let (mut client, mut replica) = (TokioIo::new(client), TokioIo::new(replica));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut replica).await {
+    let gone = hold.replica().cut.clone();
+    let is_websocket = to.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let told = async {
+        tokio::select! {
+            () = cut.cancelled() => {}
+            () = gone.cancelled() => {}
+        }
+    };
+    let ended = match is_websocket {
+        true => websocket(TokioIo::new(client), TokioIo::new(server), told).await,
+        false => plain(TokioIo::new(client), TokioIo::new(server), told).await,
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "tunnel broke");
     }
     drop(hold);
+}
+
+/// Bytes of which we know nothing: cut where they are.
+async fn plain<A, B>(mut client: A, mut replica: B, told: impl Future<Output = ()>) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        ended = tokio::io::copy_bidirectional(&mut client, &mut replica) => ended.map(drop),
+        () = told => Ok(()),
+    }
+}
+
+async fn websocket<A, B>(client: A, replica: B, told: impl Future<Output = ()>) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let end = CancellationToken::new();
+    let ((client_reads, client_writes), (replica_reads, replica_writes)) = (split(client), split(replica));
+    let (goodbye_client, goodbye_replica) = (frames::close_from_server(), frames::close_from_client());
+    let down = Direction::new(replica_reads, client_writes, &end).run(&goodbye_client);
+    let up = Direction::new(client_reads, replica_writes, &end).run(&goodbye_replica);
+    let both = async { tokio::try_join!(down, up).map(drop) };
+    let late = async {
+        told.await;
+        end.cancel();
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        ended = both => ended,
+        // Whoever neither finishes its frame nor says goodbye is left.
+        () = late => Ok(()),
+    }
+}
+
+/// One direction of a WebSocket.
+struct Direction<R, W> {
+    from: ReadHalf<R>,
+    to: WriteHalf<W>,
+    end: CancellationToken,
+    frames: Frames,
+}
+
+impl<R: AsyncRead, W: AsyncWrite> Direction<R, W> {
+    fn new(from: ReadHalf<R>, to: WriteHalf<W>, end: &CancellationToken) -> Self {
+        Self { from, to, end: end.clone(), frames: Frames::default() }
+    }
+
+    /// Passes bytes on to their end; once told, puts `close` behind the current frame and then only listens.
+    async fn run(mut self, close: &[u8]) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let may_close = self.frames.at_boundary() && !self.frames.is_closed();
+            let read = tokio::select! {
+                // Reading is cancel-safe: what was not read stays where it is.
+                read = self.from.read(&mut buffer) => read,
+                () = self.end.cancelled(), if may_close => return self.say(close, &mut buffer).await,
+            };
+            match read {
+                Ok(0) if may_close && self.end.is_cancelled() => return self.say(close, &mut buffer).await,
+                Ok(0) => return self.to.shutdown().await,
+                Ok(length) => {
+                    self.frames.pass(&buffer[..length]);
+                    self.to.write_all(&buffer[..length]).await?;
+                    self.to.flush().await?;
+                }
+                // The replica may go before it has said so.
+                Err(_) if may_close && self.end.is_cancelled() => return self.say(close, &mut buffer).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn say(mut self, close: &[u8], buffer: &mut [u8]) -> io::Result<()> {
+        self.to.write_all(close).await?;
+        self.to.flush().await?;
+        // The answer to the close frame that the other direction has sent; nobody is there any more to read it.
+        while !self.frames.is_closed() {
+            match self.from.read(buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => self.frames.pass(&buffer[..length]),
+            }
+        }
+        self.to.shutdown().await
+    }
 }
