@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use tidegate_config::{
     name::{ReplicaId, ServiceName},
-    spec::{Launch, ObservedState, Pull, Revision, StartSpec, Target},
+    spec::{Launch, Observed, ObservedState, Pull, Revision, StartSpec, Target},
 };
 use tokio::time::timeout;
 
-use crate::{Event, Kind, Prepared, Runner};
+use crate::{Event, Kind, Prepared, Reached, Runner};
 
 /// Longer than any engine takes for one step.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,11 +31,14 @@ pub struct World {
 pub async fn check(runner: Arc<dyn Runner>, world: World) {
     let image = &world.launch.image;
     let prepared = runner.prepare(image, Pull::Missing, Arc::new(|_| ())).await.expect("the image is there");
+    runner.ping().await.expect("it answers");
     absent_is_no_error(&*runner, &world).await;
     starts_once(&*runner, &world, &prepared).await;
     tells_exits(&*runner, &world, &prepared).await;
     keeps_and_restarts(&*runner, &world, &prepared).await;
     freezes_and_thaws(&*runner, &world, &prepared).await;
+    changes_of_ours_are_not_told(&*runner, &world, &prepared).await;
+    sleeps_in_both_ways(&*runner, &world, &prepared).await;
     is_adopted(&*runner, &world, &prepared).await;
     assert_eq!(runner.list().await.expect("it lists"), [], "the check leaves nothing behind");
 }
@@ -45,7 +48,7 @@ async fn absent_is_no_error(runner: &dyn Runner, _world: &World) {
     let id = replica(1);
     runner.remove(&id).await.expect("removing what is gone");
     runner.stop(&id, Duration::ZERO, false).await.expect("stopping what is gone");
-    for outcome in [runner.freeze(&id).await, runner.restart(&id).await] {
+    for outcome in [runner.freeze(&id).await, runner.thaw(&id).await, runner.restart(&id).await] {
         assert_eq!(outcome.expect_err("it does not exist").kind, Kind::Gone);
     }
 }
@@ -60,7 +63,8 @@ async fn starts_once(runner: &dyn Runner, world: &World, prepared: &Prepared) {
         _ => None,
     })
     .await;
-    assert!(told.address.is_some_and(|a| a.port() == spec.port), "{told:?}");
+    let own = |port| runner.reach() == Reached::Published || port == spec.port;
+    assert!(told.address.is_some_and(|a| own(a.port())), "{told:?}");
     runner.start(&spec).await.expect("starting what runs");
     let listed = runner.list().await.expect("it lists");
     assert_eq!(listed.len(), 1, "{listed:?}");
@@ -99,14 +103,21 @@ async fn keeps_and_restarts(runner: &dyn Runner, world: &World, prepared: &Prepa
     let spec = spec(world, prepared, 4);
     runner.start(&spec).await.expect("it starts");
     runner.stop(&spec.id, Duration::ZERO, true).await.expect("it stops");
-    assert!(matches!(state(runner, &spec.id).await, Some(ObservedState::Exited(_))));
-    let mut events = runner.events();
-    runner.restart(&spec.id).await.expect("it starts again");
-    until(&mut events, |event| match event {
-        Event::Running(observed) if observed.id == spec.id => observed.address,
-        _ => None,
-    })
-    .await;
+    let listed = only(runner).await;
+    assert!(matches!(listed.state, ObservedState::Exited(_)) && listed.address.is_none(), "{listed:?}");
+    runner.stop(&spec.id, Duration::ZERO, true).await.expect("stopping what is stopped");
+    runner.freeze(&spec.id).await.expect_err("what is stopped cannot be frozen");
+    for _ in 0..2 {
+        let mut events = runner.events();
+        runner.restart(&spec.id).await.expect("it starts again; restarting what runs is no error");
+        let told = until(&mut events, |event| match event {
+            Event::Running(observed) if observed.id == spec.id => observed.address,
+            _ => None,
+        })
+        .await;
+        let listed = only(runner).await;
+        assert_eq!((listed.state, listed.address), (ObservedState::Running, Some(told)));
+    }
     runner.stop(&spec.id, Duration::ZERO, false).await.expect("it stops");
     assert_eq!(state(runner, &spec.id).await, None);
 }
@@ -127,6 +138,54 @@ async fn freezes_and_thaws(runner: &dyn Runner, world: &World, prepared: &Prepar
     }
     runner.freeze(&spec.id).await.expect("it freezes");
     runner.stop(&spec.id, Duration::ZERO, false).await.expect("a frozen one stops");
+    assert_eq!(state(runner, &spec.id).await, None);
+}
+
+/// What we do to a replica's sleep is told by the call that does it, and by no event.
+async fn changes_of_ours_are_not_told(runner: &dyn Runner, world: &World, prepared: &Prepared) {
+    if !runner.capabilities().freeze {
+        return;
+    }
+    let spec = spec(world, prepared, 7);
+    let mut events = runner.events();
+    runner.start(&spec).await.expect("it starts");
+    until(&mut events, |event| matches!(event, Event::Running(_)).then_some(())).await;
+    runner.freeze(&spec.id).await.expect("it freezes");
+    runner.thaw(&spec.id).await.expect("it thaws");
+    runner.remove(&spec.id).await.expect("it goes");
+    let mut between = Vec::new();
+    loop {
+        let next = timeout(PATIENCE, events.next()).await.expect("the event is told");
+        match next.expect("events end only with the runner") {
+            Event::Gone(id) if id == spec.id => break,
+            other => between.push(other),
+        }
+    }
+    // An engine may tell the end of what is removed by force.
+    between.retain(|event| !matches!(event, Event::Exited { .. }));
+    assert_eq!(between, []);
+}
+
+/// A frozen replica keeps its address, and can be stopped and kept: then it starts like any other.
+async fn sleeps_in_both_ways(runner: &dyn Runner, world: &World, prepared: &Prepared) {
+    let can = runner.capabilities();
+    if !can.freeze || !can.keep_stopped {
+        return;
+    }
+    let spec = spec(world, prepared, 8);
+    runner.start(&spec).await.expect("it starts");
+    let before = only(runner).await.address;
+    runner.freeze(&spec.id).await.expect("it freezes");
+    let frozen = only(runner).await;
+    assert_eq!((frozen.state, frozen.address), (ObservedState::Frozen, before));
+    runner.stop(&spec.id, Duration::ZERO, true).await.expect("a frozen one stops");
+    assert!(matches!(only(runner).await.state, ObservedState::Exited(_)));
+    runner.restart(&spec.id).await.expect("it starts again");
+    runner.freeze(&spec.id).await.expect("it freezes");
+    runner.restart(&spec.id).await.expect("what is frozen is thawed");
+    assert_eq!(only(runner).await.state, ObservedState::Running);
+    runner.freeze(&spec.id).await.expect("it freezes");
+    runner.remove(&spec.id).await.expect("a frozen one goes");
     assert_eq!(state(runner, &spec.id).await, None);
 }
 
@@ -155,6 +214,11 @@ fn spec(world: &World, prepared: &Prepared, number: u64) -> StartSpec {
         port: 8080,
         target: world.target.clone(),
     }
+}
+
+async fn only(runner: &dyn Runner) -> Observed {
+    let listed = runner.list().await.expect("it lists");
+    <[Observed; 1]>::try_from(listed).map(|[one]| one).expect("there is one")
 }
 
 async fn state(runner: &dyn Runner, id: &ReplicaId) -> Option<ObservedState> {

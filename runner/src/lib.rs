@@ -84,8 +84,26 @@ pub trait Runner: Send + Sync + 'static {
     /// What the host offers.
     async fn inventory(&self) -> Result<Inventory>;
 
+    /// How this engine's replicas are reached: what a connect to one proves depends on it. Known once `prepare` or `list`
+    /// has answered; before that, the most likely.
+    fn reach(&self) -> Reached {
+        Reached::Address
+    }
+
     /// What the engine can do.
     fn capabilities(&self) -> Capabilities;
+}
+
+/// How an engine's replicas are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reached {
+    /// At their own addresses: a connection that is taken was taken by the replica.
+    #[default]
+    Address,
+    /// Through ports that the engine publishes: it takes connections before the replica does, so that only an answer
+    /// proves anything ([`probe::Check::AnyAnswer`]).
+    Published,
 }
 
 /// Told as a download advances.

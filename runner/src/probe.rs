@@ -30,6 +30,12 @@ pub struct Target {
 pub enum Check {
     /// Nothing more.
     Tcp,
+    /// A `GET /` that must answer, whatever the status: for a published port, which takes connections on behalf of a
+    /// replica that does not listen yet.
+    AnyAnswer {
+        /// HTTP as the replica speaks it.
+        protocol: Protocol,
+    },
     /// A GET that must answer 2xx or 3xx.
     Http {
         /// Where; usually the target's address.
@@ -160,9 +166,8 @@ pub fn backoff(elapsed: Duration) -> Duration {
 /// A command is dear: once the replica accepts connections it is not asked as densely as a connect.
 fn pause(check: &Check, last: &Failure, elapsed: Duration) -> Duration {
     match (check, last) {
-        (Check::Exec { .. }, Failure::Connect { .. }) | (Check::Tcp | Check::Http { .. }, _) => {
-            backoff(elapsed)
-        }
+        (Check::Exec { .. }, Failure::Connect { .. })
+        | (Check::Tcp | Check::AnyAnswer { .. } | Check::Http { .. }, _) => backoff(elapsed),
         (Check::Exec { .. }, _) => Duration::from_millis(100).max(elapsed / 10).min(Duration::from_secs(1)),
     }
 }
@@ -172,9 +177,12 @@ async fn ask(target: &Target, limit: Duration) -> Result<(), Failure> {
     let stream = dial(target.address).await?;
     match &target.check {
         Check::Tcp => Ok(()),
+        Check::AnyAnswer { protocol } => get(stream, target.address, "/", *protocol).await.map(drop),
         Check::Http { address, path, protocol } => {
             let stream = if *address == target.address { stream } else { dial(*address).await? };
-            get(stream, *address, path, *protocol).await
+            let status = get(stream, *address, path, *protocol).await?;
+            let well = status.is_success() || status.is_redirection();
+            if well { Ok(()) } else { Err(Failure::Status { path: path.clone(), status }) }
         }
         Check::Exec { runner, id, command } => {
             drop(stream);
@@ -195,7 +203,12 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
     TcpStream::connect(address).await.map_err(refused)
 }
 
-async fn get(stream: TcpStream, address: SocketAddr, path: &str, protocol: Protocol) -> Result<(), Failure> {
+async fn get(
+    stream: TcpStream,
+    address: SocketAddr,
+    path: &str,
+    protocol: Protocol,
+) -> Result<StatusCode, Failure> {
     let broke = |why: &dyn std::fmt::Display| Failure::Http { path: path.into(), why: why.to_string() };
     let version = match protocol {
         Protocol::Http1 => Version::HTTP_11,
@@ -224,9 +237,7 @@ async fn get(stream: TcpStream, address: SocketAddr, path: &str, protocol: Proto
             exchange(sender.send_request(request), connection).await
         }
     };
-    let status = answered.map_err(|e| broke(&e))?;
-    let well = status.is_success() || status.is_redirection();
-    if well { Ok(()) } else { Err(Failure::Status { path: path.into(), status }) }
+    answered.map_err(|e| broke(&e))
 }
 
 /// Drives a connection until its one request is answered.
@@ -314,6 +325,49 @@ mod tests {
             let outcome = once(&target, LIMIT).await.err().map(|f| f.to_string());
             assert_eq!(outcome.as_deref(), words, "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn any_answer_is_one_and_a_connection_alone_is_none() {
+        for (status, well) in [("200 OK", true), ("404 Not Found", true), ("503 Service Unavailable", true)] {
+            let mut tasks = JoinSet::new();
+            let address = server(&mut tasks, vec![status]).await;
+            let target = Target { address, check: Check::AnyAnswer { protocol: Protocol::Http1 } };
+            assert_eq!(once(&target, LIMIT).await.is_ok(), well, "{status}");
+        }
+        // As a published port does before its container listens: it takes the connection and closes it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream);
+            }
+        });
+        once(&Target { address, check: Check::Tcp }, LIMIT).await.expect("the connection is taken");
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            let target = Target { address, check: Check::AnyAnswer { protocol } };
+            let failed = once(&target, LIMIT).await.expect_err("nobody answers");
+            assert!(matches!(failed, Failure::Http { .. }), "{failed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn any_answer_over_http2_is_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let answer = hyper::service::service_fn(|_| async {
+                let response = http::Response::builder().status(404).body(Empty::<Bytes>::new());
+                Ok::<_, std::convert::Infallible>(response.expect("a response"))
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+        });
+        let target = Target { address, check: Check::AnyAnswer { protocol: Protocol::H2c } };
+        once(&target, LIMIT).await.expect("any status is an answer");
     }
 
     #[tokio::test]

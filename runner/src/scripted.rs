@@ -1,10 +1,13 @@
 //! A [`Runner`] in memory, for tests: replicas are entries, their addresses come from the test, faults are scripted.
 //! Delays are tokio's time, so that a paused clock works. Holds the same contract as an engine ([`crate::contract`]).
 
+mod mood;
+mod script;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
-    net::SocketAddr,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,69 +29,19 @@ use tokio::{
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 use crate::{
-    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, PullProgress, Result,
-    Runner, Stats,
+    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, PullProgress, Reached,
+    Result, Runner, Stats,
 };
+use mood::Mood;
+
+pub use script::{Call, EventFault, Fault, Targets};
 
 /// After this, a call that was scripted to hang ends as an engine's would.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Where replicas are reached: real servers of the test's, or made-up addresses.
-pub trait Targets: Send + Sync + 'static {
-    /// A replica was started; this is where it is reached.
-    fn open(&self, spec: &StartSpec) -> SocketAddr;
-    /// It ended.
-    fn close(&self, _id: &ReplicaId) {}
-}
-
-impl<F: Fn(&StartSpec) -> SocketAddr + Send + Sync + 'static> Targets for F {
-    fn open(&self, spec: &StartSpec) -> SocketAddr {
-        self(spec)
-    }
-}
-
-/// A call that was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// [`Runner::prepare`], with the image.
-    Prepare(String),
-    /// [`Runner::start`].
-    Start(ReplicaId),
-    /// [`Runner::freeze`].
-    Freeze(ReplicaId),
-    /// [`Runner::thaw`].
-    Thaw(ReplicaId),
-    /// [`Runner::stop`], and whether to keep.
-    Stop(ReplicaId, bool),
-    /// [`Runner::restart`].
-    Restart(ReplicaId),
-    /// [`Runner::remove`].
-    Remove(ReplicaId),
-    /// [`Runner::list`].
-    List,
-    /// [`Runner::exec`], with the command.
-    Exec(ReplicaId, Vec<String>),
-}
-
-/// What becomes of a start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails with this kind and these words.
-    Fail(Kind, String),
-    /// The engine does not answer until the call's deadline.
-    Hang,
-    /// It starts and ends at once.
-    Exit(Exit),
-}
-
-/// What becomes of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventFault {
-    /// Nobody hears of it.
-    Drop,
-    /// It is told twice.
-    Duplicate,
-}
+/// The same, for a call that only reads.
+pub const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// The same, for [`Runner::ping`].
+pub const PING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A runner in memory.
 #[derive(Clone)]
@@ -100,6 +53,7 @@ struct Shared {
     targets: Box<dyn Targets>,
     events: broadcast::Sender<Event>,
     holding: watch::Sender<bool>,
+    mood: Mood,
     state: Mutex<State>,
 }
 
@@ -114,6 +68,9 @@ struct State {
     list_failures: usize,
     images: BTreeMap<String, std::result::Result<Prepared, (Kind, String)>>,
     exec: VecDeque<Executed>,
+    reached: Reached,
+    resolver: Option<IpAddr>,
+    inventory: Option<Inventory>,
 }
 
 struct Replica {
@@ -129,8 +86,8 @@ impl Scripted {
     pub fn new(targets: impl Targets) -> Self {
         let (events, _) = broadcast::channel(1024);
         let (holding, _) = watch::channel(false);
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { targets: Box::new(targets), events, holding, state }) }
+        let (mood, state) = (Mood::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { targets: Box::new(targets), events, holding, mood, state }) }
     }
 
     /// How long each start takes from now on.
@@ -176,6 +133,35 @@ impl Scripted {
     /// What the next commands in a replica end with; later ones end with 0.
     pub fn next_exec(&self, ends: impl IntoIterator<Item = Executed>) {
         self.shared.state.lock().exec.extend(ends);
+    }
+
+    /// While this is on, every call fails at once with `Kind::Retryable`, and nothing is told. Replicas go on.
+    pub fn down(&self, on: bool) {
+        let changed = self.shared.mood.down(on);
+        self.shared.back(changed);
+    }
+
+    /// While this is on, every call waits, until its deadline or until this is off again, when it goes on. Nothing is
+    /// told. Replicas go on.
+    pub fn hang(&self, on: bool) {
+        let changed = self.shared.mood.hang(on);
+        self.shared.back(changed);
+    }
+
+    /// How replicas are said to be reached from now on; [`Reached::Address`] before that.
+    pub fn reached_by(&self, reached: Reached) {
+        self.shared.state.lock().reached = reached;
+    }
+
+    /// What the host is said to offer from now on.
+    pub fn offers(&self, inventory: Inventory) {
+        self.shared.state.lock().inventory = Some(inventory);
+    }
+
+    /// What [`Runner::resolve_at`] was last told.
+    #[must_use]
+    pub fn resolver(&self) -> Option<IpAddr> {
+        self.shared.state.lock().resolver
     }
 
     /// Ends a replica's process.
@@ -227,7 +213,17 @@ impl Scripted {
 }
 
 impl Shared {
+    /// An engine that is heard of again may have been missed.
+    fn back(&self, changed: bool) {
+        if changed && !self.mood.is_silent() {
+            let _ = self.events.send(Event::Resync);
+        }
+    }
+
     fn tell(&self, event: Event) {
+        if self.mood.is_silent() {
+            return;
+        }
         let times = match self.state.lock().event_faults.pop_front() {
             Some(EventFault::Drop) => 0,
             Some(EventFault::Duplicate) => 2,
@@ -276,9 +272,24 @@ impl Shared {
         self.tell(Event::Running(running));
     }
 
-    fn set(&self, id: &ReplicaId, to: ObservedState) -> Result<()> {
+    fn freeze(&self, id: &ReplicaId) -> Result<()> {
         let mut state = self.state.lock();
-        state.replicas.get_mut(id).ok_or_else(|| gone(id))?.observed.state = to;
+        let observed = &mut state.replicas.get_mut(id).ok_or_else(|| gone(id))?.observed;
+        match observed.state {
+            ObservedState::Running | ObservedState::Frozen => observed.state = ObservedState::Frozen,
+            ObservedState::Created | ObservedState::Exited(_) => {
+                return Err(Error::new(Kind::Retryable, format!("freeze {id}: it does not run")));
+            }
+        }
+        Ok(())
+    }
+
+    fn thaw(&self, id: &ReplicaId) -> Result<()> {
+        let mut state = self.state.lock();
+        let observed = &mut state.replicas.get_mut(id).ok_or_else(|| gone(id))?.observed;
+        if observed.state == ObservedState::Frozen {
+            observed.state = ObservedState::Running;
+        }
         Ok(())
     }
 }
@@ -291,6 +302,7 @@ fn gone(id: &ReplicaId) -> Error {
 impl Runner for Scripted {
     async fn prepare(&self, image: &str, _pull: Pull, progress: Progress) -> Result<Prepared> {
         self.note(Call::Prepare(image.into()));
+        self.shared.mood.pass(CALL_DEADLINE).await?;
         progress(PullProgress { done: Bytes(0), total: Bytes(1) });
         let mut holding = self.shared.holding.subscribe();
         // The sender lives as long as `self`.
@@ -307,9 +319,10 @@ impl Runner for Scripted {
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<()> {
+        self.note(Call::Start(spec.id.clone()));
+        self.shared.mood.pass(CALL_DEADLINE).await?;
         let (fault, delay) = {
             let mut state = self.shared.state.lock();
-            state.calls.push(Call::Start(spec.id.clone()));
             if state.replicas.contains_key(&spec.id) {
                 return Ok(());
             }
@@ -348,16 +361,19 @@ impl Runner for Scripted {
 
     async fn freeze(&self, id: &ReplicaId) -> Result<()> {
         self.note(Call::Freeze(id.clone()));
-        self.shared.set(id, ObservedState::Frozen)
+        self.shared.mood.pass(CALL_DEADLINE).await?;
+        self.shared.freeze(id)
     }
 
     async fn thaw(&self, id: &ReplicaId) -> Result<()> {
         self.note(Call::Thaw(id.clone()));
-        self.shared.set(id, ObservedState::Running)
+        self.shared.mood.pass(CALL_DEADLINE).await?;
+        self.shared.thaw(id)
     }
 
-    async fn stop(&self, id: &ReplicaId, _grace: Duration, keep: bool) -> Result<()> {
+    async fn stop(&self, id: &ReplicaId, grace: Duration, keep: bool) -> Result<()> {
         self.note(Call::Stop(id.clone(), keep));
+        self.shared.mood.pass(grace + CALL_DEADLINE).await?;
         self.shared.exit(id, Exit { code: 143, out_of_memory: false, message: None });
         if !keep {
             self.shared.remove(id);
@@ -367,6 +383,7 @@ impl Runner for Scripted {
 
     async fn restart(&self, id: &ReplicaId) -> Result<()> {
         self.note(Call::Restart(id.clone()));
+        self.shared.mood.pass(CALL_DEADLINE).await?;
         let spec = self.shared.state.lock().replicas.get(id).map(|r| r.spec.clone());
         self.shared.run(&spec.ok_or_else(|| gone(id))?);
         Ok(())
@@ -374,13 +391,15 @@ impl Runner for Scripted {
 
     async fn remove(&self, id: &ReplicaId) -> Result<()> {
         self.note(Call::Remove(id.clone()));
+        self.shared.mood.pass(CALL_DEADLINE).await?;
         self.shared.remove(id);
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {
+        self.note(Call::List);
+        self.shared.mood.pass(READ_DEADLINE).await?;
         let mut state = self.shared.state.lock();
-        state.calls.push(Call::List);
         if state.list_failures > 0 {
             state.list_failures -= 1;
             return Err(Error::new(Kind::Retryable, "the engine did not answer"));
@@ -394,6 +413,7 @@ impl Runner for Scripted {
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
+        self.shared.mood.pass(READ_DEADLINE).await?;
         let state = self.shared.state.lock();
         let replica = state.replicas.get(id).ok_or_else(|| gone(id))?;
         let skip = options.tail.map_or(0, |n| replica.logs.len().saturating_sub(n));
@@ -405,25 +425,37 @@ impl Runner for Scripted {
         Ok(past.chain(next.filter_map(|line| std::future::ready(line.ok().map(Ok)))).boxed())
     }
 
-    async fn exec(&self, id: &ReplicaId, command: &[String], _timeout: Duration) -> Result<Executed> {
+    async fn exec(&self, id: &ReplicaId, command: &[String], timeout: Duration) -> Result<Executed> {
         self.note(Call::Exec(id.clone(), command.to_vec()));
+        self.shared.mood.pass(timeout).await?;
         let mut state = self.shared.state.lock();
         state.replicas.get(id).ok_or_else(|| gone(id))?;
         Ok(state.exec.pop_front().unwrap_or(Executed { code: 0, output: String::new() }))
     }
 
     async fn stats(&self, id: &ReplicaId) -> Result<Stats> {
+        self.shared.mood.pass(READ_DEADLINE).await?;
         self.shared.state.lock().replicas.get(id).ok_or_else(|| gone(id))?;
         Ok(Stats { cpu: Duration::from_millis(1), memory: Bytes::mib(1) })
     }
 
     async fn ping(&self) -> Result<()> {
-        Ok(())
+        self.shared.mood.pass(PING_DEADLINE).await
     }
 
-    fn resolve_at(&self, _: Option<std::net::IpAddr>) {}
+    fn resolve_at(&self, resolver: Option<IpAddr>) {
+        self.shared.state.lock().resolver = resolver;
+    }
+
+    fn reach(&self) -> Reached {
+        self.shared.state.lock().reached
+    }
 
     async fn inventory(&self) -> Result<Inventory> {
+        self.shared.mood.pass(READ_DEADLINE).await?;
+        if let Some(told) = self.shared.state.lock().inventory.clone() {
+            return Ok(told);
+        }
         let engine = "scripted".into();
         Ok(Inventory { engine, cpu: 4.0, memory: Bytes(16 << 30), labels: BTreeMap::new(), bridge: None })
     }

@@ -131,7 +131,8 @@ async fn exits_are_told_with_their_cause() {
 #[tokio::test]
 async fn a_failed_start_leaves_nothing() {
     let world = World::new().await;
-    let absent = Volume { source: "/no/such/folder".into(), target: "/data".into(), read_only: true, shared: false };
+    let absent =
+        Volume { source: "/no/such/folder".into(), target: "/data".into(), read_only: true, shared: false };
     let rows: [fn(&mut StartSpec, Volume); 3] = [
         // Refused at start, when the container exists already.
         |spec, _| spec.launch.user = Some("nobody-here".into()),

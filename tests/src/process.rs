@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tidegate::control::status::{Explanation, ServiceStatus};
+use tidegate_config::model::Host;
 use tidegate_runner::docker::{Docker, Options};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -175,8 +176,7 @@ impl Gateway {
     /// When Docker does not answer.
     pub async fn engine(&self) -> anyhow::Result<Docker> {
         let instance = std::fs::read_to_string(self.state.path().join("instance"))?.trim().parse()?;
-        let host = "local".parse()?;
-        Ok(Docker::connect(Options { endpoint: None, instance, subnet: None, host }).await?)
+        Ok(Docker::connect(Options::of(&Host::local(), instance, None)).await?)
     }
 }
 

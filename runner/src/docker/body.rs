@@ -1,12 +1,13 @@
 //! A [`StartSpec`] as the engine's API wants it, with the security profile applied.
-//! Holds: no published ports, no privileges beyond the profile's, restarts left to the gateway. Absent: secret files
-//! (their values come in as an argument), the engine.
+//! Holds: no published port but the replica's own, on one address alone, and that only where [`Place`] says so; no
+//! privileges beyond the profile's, restarts left to the gateway. Absent: secret files (their values come in as an
+//! argument), the engine.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use tidegate_config::{
     spec::{Profile, Resources, StartSpec, Volume},
@@ -24,12 +25,22 @@ const OPEN_FILES: i64 = 16_384;
 const STRICT_PIDS: u32 = 256;
 const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
 
+/// What the host has to do with it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// The port is published on this address; `None`: not at all.
+    pub publish: Option<IpAddr>,
+    /// Whom the container asks for names; none: as the engine has it.
+    pub resolvers: Vec<IpAddr>,
+}
+
 /// The body of the create call. `image_user` is whom the image says it runs as.
 pub(super) fn create(
     instance: &InstanceId,
     spec: &StartSpec,
     image_user: &str,
     secrets: &[(String, String)],
+    place: &Place,
 ) -> Result<ContainerCreateBody> {
     let launch = &spec.launch;
     let user = launch.user.as_deref().unwrap_or(image_user);
@@ -53,12 +64,23 @@ pub(super) fn create(
         labels: Some(labels::stamp(instance, spec)),
         // The gateway probes; the engine's own checks would only cost CPU.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..HealthConfig::default() }),
-        host_config: Some(host(instance, spec)),
+        exposed_ports: place.publish.map(|_| vec![port(spec)]),
+        host_config: Some(host(instance, spec, place)),
         ..ContainerCreateBody::default()
     })
 }
 
-fn host(instance: &InstanceId, spec: &StartSpec) -> HostConfig {
+/// As the API names the replica's port.
+fn port(spec: &StartSpec) -> String {
+    format!("{}/tcp", spec.port)
+}
+
+/// One port of the engine's choice on one address.
+fn binding(address: IpAddr) -> PortBinding {
+    PortBinding { host_ip: Some(address.to_string()), host_port: Some(String::new()) }
+}
+
+fn host(instance: &InstanceId, spec: &StartSpec, place: &Place) -> HostConfig {
     let launch = &spec.launch;
     let strict = launch.profile == Profile::Strict;
     let Resources { memory: Bytes(memory), cpu, pids, .. } = launch.resources;
@@ -91,6 +113,10 @@ fn host(instance: &InstanceId, spec: &StartSpec) -> HostConfig {
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         privileged: Some(false),
         publish_all_ports: Some(false),
+        port_bindings: place.publish.map(|at| HashMap::from([(port(spec), Some(vec![binding(at)]))])),
+        dns: (!place.resolvers.is_empty()).then(|| place.resolvers.iter().map(IpAddr::to_string).collect()),
+        // Bare names are whole names.
+        dns_search: (!place.resolvers.is_empty()).then(|| vec![".".into()]),
         readonly_rootfs: Some(strict),
         tmpfs: strict.then(|| HashMap::from([("/tmp".into(), STRICT_TMP.into())])),
         mounts: Some(launch.volumes.iter().map(mount).collect()),
@@ -146,7 +172,8 @@ mod tests {
     }
 
     fn made(spec: &StartSpec) -> (ContainerCreateBody, HostConfig) {
-        let body = create(&InstanceId::from_bits(7), spec, "1000", &[]).expect("it can be made");
+        let body =
+            create(&InstanceId::from_bits(7), spec, "1000", &[], &Place::default()).expect("it can be made");
         let host = body.host_config.clone().expect("always set");
         (body, host)
     }
@@ -175,6 +202,29 @@ mod tests {
     }
 
     #[test]
+    fn a_port_is_published_on_one_address_and_only_if_asked_for() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        for (publish, resolvers) in [
+            (None, vec![]),
+            (Some(ip("10.0.0.2")), vec![ip("10.0.0.1"), ip("10.0.0.53")]),
+            (Some(ip("fd00::2")), vec![ip("fd00::1")]),
+        ] {
+            let place = Place { publish, resolvers: resolvers.clone() };
+            let body =
+                create(&InstanceId::from_bits(7), &spec(Profile::Default), "", &[], &place).expect("made");
+            let host = body.host_config.expect("always set");
+            let bound: Vec<_> = host.port_bindings.into_iter().flatten().collect();
+            let expected = publish.map(|at| ("9000/tcp".to_owned(), Some(vec![binding(at)])));
+            assert_eq!(bound, Vec::from_iter(expected), "{publish:?}");
+            assert_eq!(body.exposed_ports, publish.map(|_| vec!["9000/tcp".to_owned()]));
+            assert_eq!(host.publish_all_ports, Some(false));
+            let asked = host.dns.unwrap_or_default();
+            assert_eq!(asked, resolvers.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+            assert_eq!(host.dns_search.is_some(), !resolvers.is_empty());
+        }
+    }
+
+    #[test]
     fn strict_refuses_root() {
         for (user, image_user, allowed) in [
             (None, "", false),
@@ -186,7 +236,7 @@ mod tests {
         ] {
             let mut spec = spec(Profile::Strict);
             spec.launch.user = user.map(String::from);
-            let made = create(&InstanceId::from_bits(7), &spec, image_user, &[]);
+            let made = create(&InstanceId::from_bits(7), &spec, image_user, &[], &Place::default());
             assert_eq!(made.is_ok(), allowed, "{user:?} {image_user:?}");
             if let Err(error) = made {
                 assert_eq!(error.kind, Kind::Permanent);

@@ -1,18 +1,122 @@
 //! One call of the engine's API: its deadline, its debug line and what its failure means.
-//! Every call in this folder goes through [`within`], because bollard's own timeout ends with the response's headers.
+//! Every call in this folder goes through [`Api`], because bollard's own timeout ends with the response's headers.
+//! Holds: an engine that hangs has a bounded number of calls waiting on it; the question whether it answers waits for
+//! none of them; after a failure to answer, no pooled connection of before carries a call.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, ops::Deref, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, timeout},
+};
 
+use super::line::Line;
 use crate::{Error, Kind};
 
 /// For the question whether the engine is there.
-pub(super) const PING: Duration = Duration::from_secs(1);
+const PING: Duration = Duration::from_secs(1);
+/// The same over ssh, where making a connection alone takes about as long.
+const SLOW_PING: Duration = Duration::from_secs(3);
+/// The same for one who is in no hurry.
+pub(super) const PATIENT: Duration = Duration::from_secs(5);
 /// For calls that only read.
 pub(super) const READ: Duration = Duration::from_secs(10);
 /// For calls that make, start or remove something.
 pub(super) const WRITE: Duration = Duration::from_secs(30);
+
+/// For tidying up after a call that failed.
+pub(super) const UNDO: Duration = Duration::from_secs(5);
+/// Calls of one engine under way at once.
+const CALLS: usize = 64;
+/// Stops of one engine under way at once; each takes as long as its process does.
+const STOPS: usize = 128;
+
+/// What bollard gives.
+type Answer<T> = Result<T, bollard::errors::Error>;
+
+/// One engine's API.
+#[derive(Clone)]
+pub(super) struct Api {
+    docker: bollard::Docker,
+    line: Arc<Line>,
+    calls: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
+    unheard: Arc<Notify>,
+}
+
+impl Api {
+    pub(super) fn new(docker: bollard::Docker, line: Arc<Line>) -> Self {
+        let (calls, stops) = (Arc::new(Semaphore::new(CALLS)), Arc::new(Semaphore::new(STOPS)));
+        Self { docker, line, calls, stops, unheard: Arc::default() }
+    }
+
+    /// Runs one call, at most for `limit`, its wait for others included.
+    pub(super) fn call<'a, T: 'a>(
+        &'a self,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Answer<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Failed>> + Send + 'a {
+        // Boxed, because bollard's futures are big and each caller would hold them several times over.
+        self.queued(&self.calls, name, limit, call.boxed())
+    }
+
+    /// The same, for a stop.
+    pub(super) fn stop<'a, T: 'a>(
+        &'a self,
+        limit: Duration,
+        call: impl Future<Output = Answer<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Failed>> + Send + 'a {
+        self.queued(&self.stops, "stop", limit, call.boxed())
+    }
+
+    /// Whether the engine answers; waits for no other call.
+    pub(super) async fn ping(&self) -> Result<(), Failed> {
+        self.ask(if self.line.is_slow_to_open() { SLOW_PING } else { PING }).await
+    }
+
+    /// The same, within a limit of the caller's.
+    pub(super) async fn ask(&self, limit: Duration) -> Result<(), Failed> {
+        self.judged(within("ping", limit, self.docker.ping().boxed()).await).map(drop)
+    }
+
+    /// Ends when a call from now on is not answered.
+    pub(super) fn unheard(&self) -> impl Future<Output = ()> + use<'_> {
+        self.unheard.notified()
+    }
+
+    async fn queued<T>(
+        &self,
+        queue: &Semaphore,
+        name: &'static str,
+        limit: Duration,
+        call: BoxFuture<'_, Answer<T>>,
+    ) -> Result<T, Failed> {
+        let turn = async {
+            // Nobody closes it.
+            let _turn = queue.acquire().await;
+            call.await
+        };
+        self.judged(within(name, limit, turn).await)
+    }
+
+    fn judged<T>(&self, outcome: Result<T, Failed>) -> Result<T, Failed> {
+        if let Err(Failed { status: None, .. }) = &outcome {
+            self.line.renew();
+            self.unheard.notify_waiters();
+        }
+        outcome
+    }
+}
+
+impl Deref for Api {
+    type Target = bollard::Docker;
+
+    fn deref(&self) -> &bollard::Docker {
+        &self.docker
+    }
+}
 
 /// A call that the engine refused, or did not answer.
 #[derive(Debug)]
@@ -49,10 +153,10 @@ impl Failed {
 }
 
 /// Runs one call, at most for `limit`.
-pub(super) async fn within<T>(
+async fn within<T>(
     name: &'static str,
     limit: Duration,
-    call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    call: impl Future<Output = Answer<T>>,
 ) -> Result<T, Failed> {
     let started = Instant::now();
     let outcome = timeout(limit, call).await;

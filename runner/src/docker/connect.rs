@@ -1,90 +1,69 @@
-//! Finding an engine and making sure that it answers.
+//! From [`Options`] to a [`Docker`], and whether its engine answers.
+//! Holds: connecting dials nothing and fails only for what no waiting cures; an engine that is down is a lost host.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bollard::API_DEFAULT_VERSION;
 use http::HeaderValue;
-use ipnet::Ipv4Net;
-use tidegate_config::name::HostName;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use super::{
-    Docker,
-    call::{READ, failed, within},
+    Docker, Options,
+    call::{Api, PATIENT, failed},
+    endpoint::Endpoint,
     events,
     inner::Inner,
+    line::Line,
     network::Network,
+    reach::Reaching,
 };
-use crate::{Error, InstanceId, Kind, Result};
+use crate::{Error, Kind, Result};
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
-/// bollard's own timeout ends with the headers of an answer; ours ([`within`]) come first, except for streams.
+/// bollard's own timeout ends with the headers of an answer; ours (in `call`) come first, except for streams.
 const NEVER: u64 = 24 * 60 * 60;
-/// For the question whether there is an engine at all.
-const ANSWERS: Duration = Duration::from_secs(3);
-
-/// How an engine is reached and for whom.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// As in `unix:///run/docker.sock`; `None`: `DOCKER_HOST`, else Docker's socket.
-    pub endpoint: Option<String>,
-    /// Whose containers are ours.
-    pub instance: InstanceId,
-    /// The subnet of the containers' network; `None`: a free private one.
-    pub subnet: Option<Ipv4Net>,
-    /// What the file calls the engine's host.
-    pub host: HostName,
-}
 
 impl Docker {
-    /// Connects to an engine that answers.
+    /// Makes ready to speak to an engine, and follows it from now on, whether or not it answers yet.
     ///
     /// # Errors
-    /// When nothing answers there, or the endpoint is not one that may be used.
+    /// `Kind::Permanent`, for what no waiting cures: an endpoint that is none, plain TCP to another machine, PEM files
+    /// that cannot be used, no `ssh` program, no address for published ports.
     pub async fn connect(options: Options) -> Result<Self> {
-        let endpoint = endpoint(options.endpoint.as_deref());
-        let api = client(&endpoint)?;
-        within("ping", READ, api.ping()).await.map_err(|f| silent(&endpoint, &f.words))?;
+        let endpoint = Endpoint::parse(&place(options.endpoint.as_deref()))?;
+        let line = Line::to(&endpoint, options.tls.as_ref())?;
+        let reaching = Reaching::new(&options, &endpoint)?;
+        let api = Api::new(client(&line)?, line);
         let network = Network::new(options.instance.clone(), options.subnet);
-        let inner = Inner::new(api, options.host, options.instance, network);
+        let inner = Inner::new(api, options.host, options.instance, network, reaching);
         let mut tasks = JoinSet::new();
         tasks.spawn(events::follow(Arc::clone(&inner)));
-        Ok(Self { inner, _events: tasks })
+        Ok(Self { inner, endpoint, _events: tasks })
+    }
+
+    /// Whether the engine answers, more patiently than [`Runner::ping`](crate::Runner::ping), and in words that say what
+    /// to do if it does not.
+    ///
+    /// # Errors
+    /// `Kind::Retryable`: nothing answered within a few seconds.
+    pub async fn answers(&self) -> Result<()> {
+        self.inner.api.ask(PATIENT).await.map_err(|f| silent(&self.endpoint, &f.words))
     }
 }
 
-/// Whether a Docker engine answers at an endpoint; `None` as in [`Options::endpoint`].
-pub async fn answers(at: Option<&str>) -> bool {
-    let Ok(api) = client(&endpoint(at)) else { return false };
-    matches!(timeout(ANSWERS, api.ping()).await, Ok(Ok(_)))
-}
-
-fn endpoint(given: Option<&str>) -> String {
+fn place(given: Option<&str>) -> String {
     let environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     given.map(String::from).or_else(environment).unwrap_or_else(|| SOCKET.into())
 }
 
-fn client(endpoint: &str) -> Result<bollard::Docker> {
-    let made = if endpoint.starts_with("unix://") || endpoint.starts_with('/') {
-        bollard::Docker::connect_with_unix(endpoint, NEVER, API_DEFAULT_VERSION)
-    } else if let Some(rest) = endpoint.strip_prefix("tcp://").or_else(|| endpoint.strip_prefix("http://")) {
-        if !is_loopback(rest) {
-            return Err(Error::new(
-                Kind::Permanent,
-                format!(
-                    "refusing {endpoint}: whoever reaches an engine over plain TCP owns its host; \
-                     use a Unix socket, such as one forwarded by ssh"
-                ),
-            ));
-        }
-        bollard::Docker::connect_with_http(endpoint, NEVER, API_DEFAULT_VERSION)
-    } else {
-        return Err(Error::new(
-            Kind::Permanent,
-            format!("{endpoint} is not an engine's address: expected unix:///PATH or tcp://127.0.0.1:PORT"),
-        ));
-    };
-    let api = made.map_err(|e| silent(endpoint, &failed(e).words))?;
+fn client(line: &Arc<Line>) -> Result<bollard::Docker> {
+    let made = bollard::Docker::connect_with_custom_transport(
+        line.carry(),
+        Some("http://engine"),
+        NEVER,
+        API_DEFAULT_VERSION,
+    );
+    let api = made.map_err(|e| failed(e).permanent("make a client of the engine"))?;
     Ok(api.with_request_modifier(|mut request| {
         // bollard writes the credentials in base64's other alphabet, which the engine refuses to read.
         for name in ["x-registry-auth", "x-registry-config"] {
@@ -103,18 +82,17 @@ fn url_safe(value: &HeaderValue) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn is_loopback(authority: &str) -> bool {
-    let authority = authority.split('/').next().unwrap_or_default();
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn silent(endpoint: &str, words: &str) -> Error {
-    let hint = if words.to_ascii_lowercase().contains("permission denied") {
-        "may this user reach it? Being in the group `docker` is the usual way"
-    } else {
-        "is dockerd running? `systemctl start docker` starts it where systemd is"
+fn silent(endpoint: &Endpoint, words: &str) -> Error {
+    let hint = match endpoint {
+        _ if words.to_ascii_lowercase().contains("permission denied (") => {
+            "`ssh` must get in without a question: is our key there?"
+        }
+        Endpoint::Unix(_) if words.to_ascii_lowercase().contains("permission denied") => {
+            "may this user reach it? Being in the group `docker` is the usual way"
+        }
+        Endpoint::Unix(_) => "is dockerd running? `systemctl start docker` starts it where systemd is",
+        Endpoint::Tcp { .. } => "is dockerd running there, and does it listen on that port?",
+        Endpoint::Ssh { .. } => "does `ssh` to it work, and does `docker system dial-stdio` there?",
     };
     Error::new(Kind::Retryable, format!("Docker did not answer at {endpoint}: {words}; {hint}"))
 }
@@ -122,27 +100,39 @@ fn silent(endpoint: &str, words: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InstanceId;
+    use tidegate_config::model::{Host, Tls};
+
+    fn options(endpoint: &str) -> Options {
+        let host = Host { endpoint: Some(endpoint.into()), ..Host::local() };
+        Options::of(&host, InstanceId::from_bits(7), None)
+    }
 
     #[tokio::test]
-    async fn silence_is_said_in_words() {
-        let options = |endpoint: &str| Options {
-            endpoint: Some(endpoint.into()),
-            instance: InstanceId::from_bits(7),
-            subnet: None,
-            host: "local".parse().expect("valid"),
-        };
-        for (endpoint, kind, words) in [
-            ("unix:///nowhere/docker.sock", Kind::Retryable, "is dockerd running?"),
-            ("tcp://127.0.0.1:1", Kind::Retryable, "Docker did not answer at tcp://127.0.0.1:1"),
-            ("tcp://192.0.2.1:2375", Kind::Permanent, "over plain TCP"),
-            ("ftp://x", Kind::Permanent, "expected unix:///PATH"),
+    async fn silence_is_said_in_words_and_is_no_failure_to_connect() {
+        for (endpoint, words) in [
+            ("unix:///nowhere/docker.sock", "is dockerd running?"),
+            ("tcp://127.0.0.1:1", "Docker did not answer at tcp://127.0.0.1:1"),
         ] {
-            let Err(error) = Docker::connect(options(endpoint)).await else {
-                panic!("nothing is there: {endpoint}")
-            };
-            assert_eq!(error.kind, kind, "{error}");
+            let docker = Docker::connect(options(endpoint)).await.expect(endpoint);
+            let error = docker.answers().await.expect_err("nothing is there");
+            assert_eq!(error.kind, Kind::Retryable, "{error}");
             assert!(error.message.contains(words), "{error}");
-            assert!(!answers(Some(endpoint)).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_waiting_cures_is_permanent() {
+        let nowhere = || Tls { ca: "/nowhere/ca.pem".into(), cert: "/x".into(), key: "/y".into() };
+        let remote = "tcp://192.0.2.1:2376";
+        for (given, words) in [
+            (options("tcp://192.0.2.1:2375"), "over plain TCP"),
+            (options("ftp://x"), "expected unix:///PATH"),
+            (Options { tls: Some(nowhere()), ..options(remote) }, "/nowhere/ca.pem"),
+        ] {
+            let Err(error) = Docker::connect(given).await else { panic!("accepted: {words}") };
+            assert_eq!(error.kind, Kind::Permanent, "{error}");
+            assert!(error.message.contains(words), "{error}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! The engine's event stream as our events: reconnected for ever, read again from where it stopped, filtered here
-//! (Docker and Podman differ in words). A stream that is silent for long is opened anew, because it may be dead.
-//! Absent: starts of our own doing, which [`super::Docker`] tells of itself, without waiting for the engine's word.
+//! (Docker and Podman differ in words). A stream on which nothing comes may be dead: the engine is asked beside it
+//! whether it answers, and is followed anew after any call that it has not answered.
+//! Holds: an engine that goes silent is one line in the log, and one when it is back, when everyone is told to list again.
+//! Absent: starts, freezes and thaws of our own doing, of which the engine's word is not needed.
 
 use std::{
     sync::Arc,
@@ -9,20 +11,24 @@ use std::{
 
 use bollard::{models::EventMessage, models::EventMessageTypeEnum, query_parameters::EventsOptions};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Inner,
-    call::{READ, failed, within},
+    call::{PATIENT, failed},
     labels,
 };
 use crate::Event;
 use tidegate_config::{name::ReplicaId, spec::Exit};
 
-/// A stream without a word for this long is opened anew.
+/// A stream without a word for this long is opened anew, also if the engine answers beside it.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Between two questions whether the engine answers.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// A stream that lasted this long was well.
+const WELL: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Look-ups under way at once; the order of events is kept.
 const LOOKUPS: usize = 16;
 
@@ -47,15 +53,46 @@ pub(super) async fn follow(inner: Arc<Inner>) {
     let mut since = stamp(SystemTime::now());
     let mut pause = FIRST_PAUSE;
     loop {
-        let ended = stream_once(&inner, &mut since).await;
-        tracing::debug!(why = ended, "the engine's event stream ended; opening it again");
-        while let Err(error) = within("ping", READ, inner.api.ping()).await {
-            tracing::warn!(error = error.words, ?pause, "the engine does not answer");
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        pause = FIRST_PAUSE;
+        let opened = Instant::now();
+        // Noted from here on, so that no failure is missed while the stream is opened.
+        let unheard = inner.api.unheard();
+        let why = tokio::select! {
+            why = stream_once(&inner, &mut since) => why,
+            () = unheard => "a call without an answer".into(),
+            never = ask_for_ever(&inner) => match never {},
+        };
+        // An engine that ends streams at once must not make this a busy loop.
+        pause = if opened.elapsed() < WELL { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+        tracing::debug!(why, "the engine's event stream ended; opening it again");
+        sleep(pause).await;
+        until_answered(&inner).await;
         inner.tell(Event::Resync);
+    }
+}
+
+/// Asks the engine now and then whether it answers. What comes of it is `unheard`'s business.
+async fn ask_for_ever(inner: &Inner) -> std::convert::Infallible {
+    loop {
+        sleep(ASK_EVERY).await;
+        let _ = inner.api.ping().await;
+    }
+}
+
+/// Ends once the engine answers.
+async fn until_answered(inner: &Inner) {
+    let mut pause = FIRST_PAUSE;
+    let mut told = false;
+    // Patiently, because a connection may have to be made first.
+    while let Err(failed) = inner.api.ask(PATIENT).await {
+        if !told {
+            tracing::warn!(host = %inner.host, error = failed.words, "the engine does not answer");
+            told = true;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    if told {
+        tracing::info!(host = %inner.host, "the engine answers again");
     }
 }
 
@@ -67,15 +104,8 @@ async fn stream_once(inner: &Arc<Inner>, since: &mut String) -> String {
     loop {
         match timeout(SILENCE, found.next()).await {
             Err(_) => return "silence".into(),
-            Ok(None) => {
-                // An engine that ends streams at once must not make this a busy loop.
-                sleep(FIRST_PAUSE).await;
-                return "its end".into();
-            }
-            Ok(Some((_, Found::Ended(words)))) => {
-                sleep(FIRST_PAUSE).await;
-                return words;
-            }
+            Ok(None) => return "its end".into(),
+            Ok(Some((_, Found::Ended(words)))) => return words,
             Ok(Some((at, found))) => {
                 if let Some(at) = at {
                     *since = nanos(at);
@@ -118,6 +148,7 @@ async fn translate(inner: &Inner, message: &EventMessage) -> Found {
             inner.forget(&happened.id, &happened.container);
             Found::Event(Event::Gone(happened.id))
         }
+        What::Changed if inner.changed_here(&happened.container) => Found::Nothing,
         What::Changed => Found::Event(Event::Resync),
         What::Started => look(inner, happened, None).await,
         What::Ended { code } => look(inner, happened, Some(code)).await,

@@ -17,7 +17,7 @@ use tidegate_config::{
 use tokio::time::timeout;
 
 use super::{
-    call::{Failed, READ, failed, within},
+    call::{Api, Failed, READ, failed},
     credentials,
 };
 use crate::{Error, Kind, Prepared, Progress, PullProgress, Result};
@@ -35,12 +35,12 @@ pub(super) struct Facts {
 
 /// The engine's images.
 pub(super) struct Images {
-    api: bollard::Docker,
+    api: Api,
     facts: Mutex<HashMap<Digest, Facts>>,
 }
 
 impl Images {
-    pub(super) fn new(api: bollard::Docker) -> Self {
+    pub(super) fn new(api: Api) -> Self {
         Self { api, facts: Mutex::default() }
     }
 
@@ -55,6 +55,8 @@ impl Images {
         match (pull, found) {
             (Pull::Missing | Pull::Never, Some(found)) => self.remember(image, &found),
             (Pull::Never, None) => Err(absent(image, "pull = never")),
+            (_, None) if is_id(image) => Err(absent(image, "what has no name cannot be downloaded")),
+            (_, Some(found)) if is_id(image) => self.remember(image, &found),
             (Pull::Missing, None) | (Pull::Always, _) => {
                 self.pull(image, progress).await?;
                 let found =
@@ -84,7 +86,7 @@ impl Images {
     }
 
     async fn inspect(&self, image: &str) -> Result<Option<ImageInspect>> {
-        match within("image inspect", READ, self.api.inspect_image(image)).await {
+        match self.api.call("image inspect", READ, self.api.inspect_image(image)).await {
             Ok(found) => Ok(Some(found)),
             Err(failed) if failed.is(404) => Ok(None),
             Err(failed) => Err(failed.during(format!("look for the image {image}"))),
@@ -138,6 +140,11 @@ async fn next<T>(
         Ok(message) => message.transpose().map_err(failed),
         Err(_) => Err(Failed { status: None, words: format!("nothing came for {} s", SILENCE.as_secs()) }),
     }
+}
+
+/// Whether an image is named by its content, and not by where it comes from.
+fn is_id(image: &str) -> bool {
+    image.starts_with("sha256:")
 }
 
 fn absent(image: &str, why: &str) -> Error {

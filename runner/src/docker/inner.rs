@@ -1,6 +1,11 @@
 //! What the runner and its event task share: the connection, what was made here, and looking a container up.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::{
     models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary},
@@ -11,32 +16,39 @@ use tidegate_config::{
     name::{HostName, ReplicaId},
     spec::{Observed, ObservedState},
 };
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{
-    call::{Failed, READ, WRITE, within},
+    body::Place,
+    call::{Api, Failed, READ, WRITE},
     images::Images,
     labels::{self, Labels},
     network::Network,
-    removal,
+    reach::{self, Reaching},
+    removal, resolver,
 };
 use crate::{Event, InstanceId, Result};
 
 /// Events that a slow listener may be behind before it is told to list again.
 const BACKLOG: usize = 1024;
+/// How long after a freeze or thaw of ours the engine's word of it may come.
+const ECHO: Duration = Duration::from_secs(10);
 
 /// One connection to one engine.
 pub(super) struct Inner {
-    pub api: bollard::Docker,
+    pub api: Api,
     pub host: HostName,
     pub instance: InstanceId,
     pub images: Images,
     pub network: Network,
+    pub reaching: Reaching,
     pub events: broadcast::Sender<Event>,
     /// Engine ids of the containers that this process made: their starts are told without the engine's event.
     made: Mutex<HashSet<String>>,
-    /// Who new containers ask for names.
-    resolver: Mutex<Option<IpAddr>>,
+    /// Until when the engine's word of a freeze or thaw is only the echo of ours, by its id of the container.
+    changed: Mutex<HashMap<String, Instant>>,
+    /// Whom new containers ask for names.
+    resolvers: Mutex<Vec<IpAddr>>,
 }
 
 /// A container that is ours.
@@ -49,14 +61,43 @@ pub(super) struct Container {
 
 impl Inner {
     pub(super) fn new(
-        api: bollard::Docker,
+        api: Api,
         host: HostName,
         instance: InstanceId,
         network: Network,
+        reaching: Reaching,
     ) -> Arc<Self> {
         let (events, _) = broadcast::channel(BACKLOG);
         let images = Images::new(api.clone());
-        Arc::new(Self { api, host, instance, images, network, events, made: Mutex::default(), resolver: Mutex::default() })
+        let (made, changed, resolvers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { api, host, instance, images, network, reaching, events, made, changed, resolvers })
+    }
+
+    /// Sees to it that the network is there, and that it is decided how replicas are reached.
+    pub(super) async fn ready(&self) -> Result<()> {
+        self.network.ensure(&self.api).await?;
+        self.settle().await
+    }
+
+    /// Decides how replicas are reached, once there is a network to decide it by.
+    pub(super) async fn settle(&self) -> Result<()> {
+        if !self.reaching.is_decided()
+            && let Some(bridge) = self.network.bridge(&self.api).await?
+        {
+            self.reaching.decide(&bridge, &reach::ours());
+        }
+        Ok(())
+    }
+
+    /// This machine's address on the containers' network.
+    pub(super) async fn bridge(&self) -> Result<Option<IpAddr>> {
+        let bridge = self.network.bridge(&self.api).await?;
+        Ok(bridge.filter(|bridge| self.reaching.is_ours(bridge, &reach::ours())).map(|bridge| bridge.address))
+    }
+
+    /// What a new container has to do with the host.
+    pub(super) fn place(&self) -> Place {
+        Place { publish: self.reaching.publish_at(), resolvers: self.resolvers.lock().clone() }
     }
 
     /// Tells everyone who listens; nobody may.
@@ -65,14 +106,10 @@ impl Inner {
         let _ = self.events.send(event);
     }
 
-    /// Sets who containers that are made from now on ask for names.
+    /// Sets whom containers that are made from now on ask for names.
     pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
-        *self.resolver.lock() = resolver;
-    }
-
-    /// Who a new container asks for names, if not whom the engine says.
-    pub(super) fn resolver(&self) -> Option<IpAddr> {
-        *self.resolver.lock()
+        let servers = resolver.map(|ip| resolver::servers(ip, self.reaching.local));
+        *self.resolvers.lock() = servers.unwrap_or_default();
     }
 
     /// Notes that this process made a container.
@@ -85,10 +122,24 @@ impl Inner {
         self.made.lock().contains(container)
     }
 
+    /// Notes that we are about to freeze or thaw a container.
+    pub(super) fn changing(&self, container: &str) {
+        let now = Instant::now();
+        let mut changed = self.changed.lock();
+        changed.retain(|_, until| *until > now);
+        changed.insert(container.to_owned(), now + ECHO);
+    }
+
+    /// Whether the engine's word of a freeze or thaw says only what we did.
+    pub(super) fn changed_here(&self, container: &str) -> bool {
+        self.changed.lock().get(container).is_some_and(|until| *until > Instant::now())
+    }
+
     /// Notes that a container is gone.
     pub(super) fn forget(&self, id: &ReplicaId, container: &str) {
         tracing::debug!(%id, container, "container is gone");
         self.made.lock().remove(container);
+        self.changed.lock().remove(container);
     }
 
     /// The container of a replica, if there is one and it is ours.
@@ -103,6 +154,7 @@ impl Inner {
 
     /// What is to be told of a container as it is now; `None` if it is gone or not ours.
     pub(super) async fn inspect_event(&self, container: &str) -> Result<Option<Event>> {
+        self.settle().await?;
         let found =
             self.inspect(container).await.map_err(|f| f.during(format!("inspect container {container}")))?;
         let Some(found) = found else { return Ok(None) };
@@ -136,9 +188,12 @@ impl Inner {
             (None, _) => return Ok(None),
         };
         let networks = summary.network_settings.as_ref().and_then(|n| n.networks.as_ref());
+        let own = reach::own(&self.network.name, networks, stamp.port);
+        let published = |at| reach::listed(summary.ports.as_ref(), stamp.port, at);
+        let address = self.address(&state, own, published);
         let facts = self.images.facts(&stamp.digest).await?.unwrap_or_default();
         Ok(Some(Observed {
-            address: labels::address(&self.network.name, networks, stamp.port),
+            address,
             created: labels::created(None, summary.created),
             healthcheck: facts.healthcheck,
             id: stamp.id,
@@ -150,7 +205,7 @@ impl Inner {
 
     /// Removes a container of ours, and tells so.
     pub(super) async fn remove(&self, id: &ReplicaId, container: &str) -> Result<()> {
-        match within("remove", WRITE, self.api.remove_container(container, Some(removal()))).await {
+        match self.api.call("remove", WRITE, self.api.remove_container(container, Some(removal()))).await {
             // 404: gone already. 409: being removed already.
             Err(failed) if !failed.is(404) && !failed.is(409) => Err(failed.during(format!("remove {id}"))),
             _ => {
@@ -166,11 +221,21 @@ impl Inner {
         container: &str,
     ) -> std::result::Result<Option<ContainerInspectResponse>, Failed> {
         let call = self.api.inspect_container(container, None::<InspectContainerOptions>);
-        match within("inspect", READ, call).await {
+        match self.api.call("inspect", READ, call).await {
             Ok(found) => Ok(Some(found)),
             Err(failed) if failed.is(404) => Ok(None),
             Err(failed) => Err(failed),
         }
+    }
+
+    fn address(
+        &self,
+        state: &ObservedState,
+        own: Option<SocketAddr>,
+        published: impl Fn(IpAddr) -> Option<u16>,
+    ) -> Option<SocketAddr> {
+        let alive = matches!(state, ObservedState::Running | ObservedState::Frozen);
+        self.reaching.address(own, published).filter(|_| alive)
     }
 
     fn stamp(&self, found: &ContainerInspectResponse) -> Option<labels::Stamp> {
@@ -181,10 +246,13 @@ impl Inner {
     async fn observed(&self, found: &ContainerInspectResponse) -> Result<Option<Observed>> {
         let state = found.state.as_ref().and_then(labels::state);
         let (Some(stamp), Some(state)) = (self.stamp(found), state) else { return Ok(None) };
-        let networks = found.network_settings.as_ref().and_then(|n| n.networks.as_ref());
+        let settings = found.network_settings.as_ref();
+        let own = reach::own(&self.network.name, settings.and_then(|n| n.networks.as_ref()), stamp.port);
+        let published = |at| reach::inspected(settings.and_then(|n| n.ports.as_ref()), stamp.port, at);
+        let address = self.address(&state, own, published);
         let facts = self.images.facts(&stamp.digest).await?.unwrap_or_default();
         Ok(Some(Observed {
-            address: labels::address(&self.network.name, networks, stamp.port),
+            address,
             created: labels::created(found.created.as_deref(), None),
             healthcheck: facts.healthcheck,
             id: stamp.id,

@@ -3,11 +3,10 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
-use bollard::models::{ContainerState, ContainerStateStatusEnum as State, EndpointSettings};
+use bollard::models::{ContainerState, ContainerStateStatusEnum as State};
 use tidegate_config::{
     name::ReplicaId,
     spec::{Digest, Exit, ObservedState, Revision, StartSpec},
@@ -73,20 +72,6 @@ pub(super) fn read(instance: &InstanceId, name: &str, labels: &Labels) -> Option
         port: get(PORT)?.parse().ok()?,
         id,
     })
-}
-
-/// Where a container is reached: on our network and nowhere else, and never at an address that means ourselves.
-pub(super) fn address(
-    network: &str,
-    networks: Option<&HashMap<String, EndpointSettings>>,
-    port: u16,
-) -> Option<SocketAddr> {
-    let ip: IpAddr = networks?.get(network)?.ip_address.as_deref()?.parse().ok()?;
-    let refused = match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified(),
-    };
-    (!refused).then(|| SocketAddr::new(ip, port))
 }
 
 /// What a container is doing. `None`: it is being removed, or is in a state that we never put it in.
@@ -165,23 +150,6 @@ mod tests {
         ] {
             assert_eq!(read(&instance(), name, labels).is_some(), expected, "{name} {labels:?}");
         }
-    }
-
-    #[test]
-    fn addresses_come_from_our_network_only() {
-        let at = |ip: &str| EndpointSettings { ip_address: Some(ip.into()), ..EndpointSettings::default() };
-        for (network, ip, expected) in [
-            ("tg-1", "10.64.0.2", Some("10.64.0.2:80")),
-            ("bridge", "10.64.0.2", None),
-            ("tg-1", "", None),
-            ("tg-1", "127.0.0.1", None),
-            ("tg-1", "169.254.169.254", None),
-        ] {
-            let networks = HashMap::from([(network.to_owned(), at(ip))]);
-            let expected = expected.map(|a| a.parse().expect("an address"));
-            assert_eq!(address("tg-1", Some(&networks), 80), expected, "{network} {ip}");
-        }
-        assert_eq!(address("tg-1", None, 80), None);
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! [`Runner`] on the Docker Engine API, Podman's included.
 //! A start is one create, one start and one inspect, and nothing else: it is the cold-start path. Where a replica is
 //! reached is told at once, without waiting for the engine's own event.
-//! Holds: only what `labels::read` calls ours is seen or touched; every call has a deadline (`call::within`).
+//! Holds: only what `labels::read` calls ours is seen or touched; every call has a deadline (`call::Api`); an engine that
+//! does not answer is no reason to give up this value, which finds it again by itself.
 
 mod body;
 mod call;
 mod connect;
 mod credentials;
+mod endpoint;
 mod events;
 mod images;
 mod inner;
 mod labels;
+mod line;
 mod logs;
 mod network;
+mod options;
+mod reach;
+mod resolver;
 mod secrets;
 mod start;
 
@@ -35,12 +41,14 @@ use tidegate_config::{
 use tokio::{task::JoinSet, time::timeout};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
-pub use connect::{Options, answers};
+pub use options::Options;
 
 use crate::{
-    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Result, Runner, Stats,
+    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Reached, Result,
+    Runner, Stats,
 };
-use call::{READ, WRITE, within};
+use call::{READ, WRITE};
+use endpoint::Endpoint;
 use inner::Inner;
 
 /// How much of a command's output is kept.
@@ -51,6 +59,7 @@ const LOOKUPS: usize = 8;
 /// A Docker engine.
 pub struct Docker {
     inner: Arc<Inner>,
+    endpoint: Endpoint,
     /// The task that follows the engine's events; ends with this value.
     _events: JoinSet<()>,
 }
@@ -80,7 +89,7 @@ impl Docker {
 impl Runner for Docker {
     async fn prepare(&self, image: &str, pull: Pull, progress: Progress) -> Result<Prepared> {
         // Made here so that the first start does not have to.
-        self.inner.network.ensure(&self.inner.api).await?;
+        self.inner.ready().await?;
         self.inner.images.prepare(image, pull, &progress).await
     }
 
@@ -93,8 +102,9 @@ impl Runner for Docker {
         if found.state == Some(ObservedState::Frozen) {
             return Ok(());
         }
+        self.inner.changing(&found.container);
         let call = self.inner.api.pause_container(&found.container);
-        within("pause", WRITE, call).await.map_err(|f| f.during(format!("freeze {id}")))
+        self.inner.api.call("pause", WRITE, call).await.map_err(|f| f.during(format!("freeze {id}")))
     }
 
     async fn thaw(&self, id: &ReplicaId) -> Result<()> {
@@ -102,22 +112,20 @@ impl Runner for Docker {
         if found.state != Some(ObservedState::Frozen) {
             return Ok(());
         }
-        let call = self.inner.api.unpause_container(&found.container);
-        within("unpause", WRITE, call).await.map_err(|f| f.during(format!("thaw {id}")))
+        self.unpause(id, &found.container).await
     }
 
     async fn stop(&self, id: &ReplicaId, grace: Duration, keep: bool) -> Result<()> {
         let Some(found) = self.inner.find(id).await? else { return Ok(()) };
         if found.state == Some(ObservedState::Frozen) {
             // A frozen process cannot hear SIGTERM.
-            let call = self.inner.api.unpause_container(&found.container);
-            within("unpause", WRITE, call).await.map_err(|f| f.during(format!("thaw {id}")))?;
+            self.unpause(id, &found.container).await?;
         }
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let t = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
         let options = StopContainerOptions { t, ..StopContainerOptions::default() };
         let call = self.inner.api.stop_container(&found.container, Some(options));
-        match within("stop", grace + WRITE, call).await {
+        match self.inner.api.stop(grace + WRITE, call).await {
             // 304: it is stopped already.
             Err(failed) if !failed.is(304) && !failed.is(404) => {
                 return Err(failed.during(format!("stop {id}")));
@@ -129,8 +137,19 @@ impl Runner for Docker {
 
     async fn restart(&self, id: &ReplicaId) -> Result<()> {
         let found = self.ours(id).await?;
+        if found.state == Some(ObservedState::Frozen) {
+            self.unpause(id, &found.container).await?;
+        }
+        // Told below, so the engine's own word of it is not needed, whoever made the container.
+        self.inner.made(&found.container);
         let call = self.inner.api.start_container(&found.container, None::<StartContainerOptions>);
-        match within("start", WRITE, call).await {
+        match self.inner.api.call("start", WRITE, call).await {
+            Err(failed) if start::network_gone(&failed) => {
+                // It can never start again.
+                self.inner.network.forget();
+                self.inner.remove(id, &found.container).await?;
+                return Err(Error::new(Kind::Gone, format!("restart {id}: {}", failed.words)));
+            }
             Err(failed) if !failed.is(304) => return Err(start::refused(&self.inner, id, failed)),
             _ => {}
         }
@@ -147,6 +166,7 @@ impl Runner for Docker {
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {
+        self.inner.settle().await?;
         let label = format!("{}={}", labels::INSTANCE, self.inner.instance);
         let options = ListContainersOptions {
             all: true,
@@ -154,7 +174,8 @@ impl Runner for Docker {
             ..ListContainersOptions::default()
         };
         let call = self.inner.api.list_containers(Some(options));
-        let found = within("list", READ, call).await.map_err(|f| f.during("list the containers"))?;
+        let found =
+            self.inner.api.call("list", READ, call).await.map_err(|f| f.during("list the containers"))?;
         let observed = futures_util::stream::iter(found)
             .map(|summary| self.inner.observe(summary))
             .buffered(LOOKUPS)
@@ -188,7 +209,8 @@ impl Runner for Docker {
         let options = StatsOptions { stream: false, one_shot: true };
         let mut answers = std::pin::pin!(self.inner.api.stats(&found.container, Some(options)));
         let call = async { answers.next().await.transpose() };
-        let seen = within("stats", READ, call).await.map_err(|f| f.during(format!("measure {id}")))?;
+        let seen =
+            self.inner.api.call("stats", READ, call).await.map_err(|f| f.during(format!("measure {id}")))?;
         let seen = seen.ok_or_else(|| Error::new(Kind::Gone, format!("{id} does not run")))?;
         let cpu = seen.cpu_stats.and_then(|c| c.cpu_usage?.total_usage).unwrap_or(0);
         let memory = seen.memory_stats.map_or(0, |m| {
@@ -200,8 +222,7 @@ impl Runner for Docker {
     }
 
     async fn ping(&self) -> Result<()> {
-        let call = self.inner.api.ping();
-        within("ping", call::PING, call).await.map(drop).map_err(|f| f.during("ask whether it is there"))
+        self.inner.api.ping().await.map_err(|f| f.during("ask whether it is there"))
     }
 
     fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
@@ -210,7 +231,12 @@ impl Runner for Docker {
 
     async fn inventory(&self) -> Result<Inventory> {
         let call = self.inner.api.info();
-        let info = within("info", READ, call).await.map_err(|f| f.during("ask what the host offers"))?;
+        let info = self
+            .inner
+            .api
+            .call("info", READ, call)
+            .await
+            .map_err(|f| f.during("ask what the host offers"))?;
         let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
         let labels = info.labels.unwrap_or_default();
         let pair = |label: String| match label.split_once('=') {
@@ -222,8 +248,12 @@ impl Runner for Docker {
             cpu: f64::from(u32::try_from(positive(info.ncpu)).unwrap_or(u32::MAX)),
             memory: Bytes(positive(info.mem_total)),
             labels: labels.into_iter().map(pair).collect(),
-            bridge: None,
+            bridge: self.inner.bridge().await?,
         })
+    }
+
+    fn reach(&self) -> Reached {
+        self.inner.reaching.reached()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -232,6 +262,16 @@ impl Runner for Docker {
 }
 
 impl Docker {
+    async fn unpause(&self, id: &ReplicaId, container: &str) -> Result<()> {
+        self.inner.changing(container);
+        let call = self.inner.api.unpause_container(container);
+        match self.inner.api.call("unpause", WRITE, call).await {
+            // Somebody else was faster.
+            Err(failed) if !failed.words.contains("not paused") => Err(failed.during(format!("thaw {id}"))),
+            _ => Ok(()),
+        }
+    }
+
     async fn run(&self, container: &str, command: &[String]) -> Result<Executed> {
         let what = || format!("run `{}`", command.join(" "));
         let options = CreateExecOptions {
@@ -241,10 +281,10 @@ impl Docker {
             ..CreateExecOptions::default()
         };
         let call = self.inner.api.create_exec(container, options);
-        let exec = within("exec create", READ, call).await.map_err(|f| f.during(what()))?;
+        let exec = self.inner.api.call("exec create", READ, call).await.map_err(|f| f.during(what()))?;
         let call = self.inner.api.start_exec(&exec.id, None);
         let mut output = Vec::new();
-        match within("exec start", READ, call).await.map_err(|f| f.during(what()))? {
+        match self.inner.api.call("exec start", READ, call).await.map_err(|f| f.during(what()))? {
             StartExecResults::Attached { output: mut frames, .. } => {
                 // Read to the end, or the command would block on a full pipe.
                 while let Some(frame) = frames.next().await {
@@ -255,7 +295,7 @@ impl Docker {
             StartExecResults::Detached => {}
         }
         let call = self.inner.api.inspect_exec(&exec.id);
-        let ended = within("exec inspect", READ, call).await.map_err(|f| f.during(what()))?;
+        let ended = self.inner.api.call("exec inspect", READ, call).await.map_err(|f| f.during(what()))?;
         let code = ended.exit_code.ok_or_else(|| {
             Error::new(Kind::Retryable, format!("{}: the engine gave no exit code", what()))
         })?;

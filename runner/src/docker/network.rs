@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -12,10 +12,12 @@ use bollard::{
     query_parameters::InspectNetworkOptions,
 };
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 
 use super::{
-    call::{READ, WRITE, within},
+    call::{Api, READ, WRITE},
     labels,
+    reach::Bridge,
 };
 use crate::{Error, InstanceId, Kind, Result};
 
@@ -31,16 +33,19 @@ pub(super) struct Network {
     wanted: Option<Ipv4Net>,
     ready: AtomicBool,
     making: tokio::sync::Mutex<()>,
+    bridge: Mutex<Option<Bridge>>,
 }
 
 impl Network {
     pub(super) fn new(instance: InstanceId, wanted: Option<Ipv4Net>) -> Self {
         let name = labels::network(&instance);
-        Self { name, instance, wanted, ready: AtomicBool::new(false), making: tokio::sync::Mutex::default() }
+        let (ready, making, bridge) =
+            (AtomicBool::new(false), tokio::sync::Mutex::default(), Mutex::default());
+        Self { name, instance, wanted, ready, making, bridge }
     }
 
     /// Sees to it that the network is there; costs nothing once it is.
-    pub(super) async fn ensure(&self, api: &bollard::Docker) -> Result<()> {
+    pub(super) async fn ensure(&self, api: &Api) -> Result<()> {
         if self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -50,40 +55,62 @@ impl Network {
                 Some(found) => self.adopt(&found)?,
                 None => self.make(api).await?,
             }
+            self.look(api).await?;
             self.ready.store(true, Ordering::Release);
         }
         Ok(())
     }
 
+    /// What the network's gateway is, if there is such a network by now; makes none.
+    pub(super) async fn bridge(&self, api: &Api) -> Result<Option<Bridge>> {
+        let known = self.bridge.lock().clone();
+        match known {
+            Some(bridge) => Ok(Some(bridge)),
+            None => self.look(api).await,
+        }
+    }
+
+    async fn look(&self, api: &Api) -> Result<Option<Bridge>> {
+        let found =
+            self.inspect(api).await?.filter(|found| self.is_ours(found)).and_then(|found| bridge(&found));
+        self.bridge.lock().clone_from(&found);
+        Ok(found)
+    }
+
     /// Looks again next time, because the engine said that the network is gone.
     pub(super) fn forget(&self) {
         self.ready.store(false, Ordering::Release);
+        *self.bridge.lock() = None;
     }
 
     /// Removes the network; not an error if there is none.
-    pub(super) async fn remove(&self, api: &bollard::Docker) -> Result<()> {
+    pub(super) async fn remove(&self, api: &Api) -> Result<()> {
         self.forget();
         let Some(found) = self.inspect(api).await? else { return Ok(()) };
         self.adopt(&found)?;
         let id = found.id.unwrap_or_default();
-        match within("network remove", WRITE, api.remove_network(&id)).await {
+        match api.call("network remove", WRITE, api.remove_network(&id)).await {
             Err(failed) if !failed.is(404) => Err(failed.during(format!("remove network {}", self.name))),
             _ => Ok(()),
         }
     }
 
-    async fn inspect(&self, api: &bollard::Docker) -> Result<Option<NetworkInspect>> {
+    async fn inspect(&self, api: &Api) -> Result<Option<NetworkInspect>> {
         let call = api.inspect_network(&self.name, None::<InspectNetworkOptions>);
-        match within("network inspect", READ, call).await {
+        match api.call("network inspect", READ, call).await {
             Ok(found) => Ok(Some(found)),
             Err(failed) if failed.is(404) => Ok(None),
             Err(failed) => Err(failed.during(format!("look for network {}", self.name))),
         }
     }
 
-    fn adopt(&self, found: &NetworkInspect) -> Result<()> {
+    fn is_ours(&self, found: &NetworkInspect) -> bool {
         let label = found.labels.as_ref().and_then(|l| l.get(labels::INSTANCE));
-        if label.map(String::as_str) != Some(self.instance.as_str()) {
+        label.map(String::as_str) == Some(self.instance.as_str())
+    }
+
+    fn adopt(&self, found: &NetworkInspect) -> Result<()> {
+        if !self.is_ours(found) {
             return Err(Error::new(
                 Kind::Permanent,
                 format!(
@@ -106,11 +133,11 @@ impl Network {
         Ok(())
     }
 
-    async fn make(&self, api: &bollard::Docker) -> Result<()> {
+    async fn make(&self, api: &Api) -> Result<()> {
         let mut refusal = String::new();
         for subnet in candidates(&self.instance, self.wanted) {
             let call = api.create_network(request(&self.name, &self.instance, subnet));
-            match within("network create", WRITE, call).await {
+            match api.call("network create", WRITE, call).await {
                 Ok(_) => {
                     tracing::info!(network = self.name, %subnet, "made the network of this instance");
                     return Ok(());
@@ -129,6 +156,17 @@ impl Network {
             ),
         ))
     }
+}
+
+/// The gateway of a network. Engines that say no address give the first one of the subnet.
+fn bridge(found: &NetworkInspect) -> Option<Bridge> {
+    let config = found.ipam.as_ref()?.config.as_ref()?.first()?;
+    let told = config.gateway.as_deref().and_then(|ip| ip.split('/').next()?.parse().ok());
+    let first = || config.subnet.as_deref()?.parse::<Ipv4Net>().ok()?.hosts().next().map(IpAddr::V4);
+    let named = found.options.as_ref().and_then(|o| o.get("com.docker.network.bridge.name").cloned());
+    let id = found.id.as_deref().unwrap_or_default();
+    let interface = named.unwrap_or_else(|| format!("br-{}", id.get(..12).unwrap_or(id)));
+    Some(Bridge { address: told.or_else(first)?, interface })
 }
 
 /// The error for a network that has no room left, if that is what the engine's words mean.
@@ -165,7 +203,8 @@ fn overlaps(words: &str) -> bool {
 }
 
 fn request(name: &str, instance: &InstanceId, subnet: Ipv4Net) -> NetworkCreateRequest {
-    let config = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
+    let gateway = subnet.hosts().next().map(|ip| ip.to_string());
+    let config = IpamConfig { subnet: Some(subnet.to_string()), gateway, ..IpamConfig::default() };
     NetworkCreateRequest {
         name: name.to_owned(),
         driver: Some("bridge".into()),
@@ -193,6 +232,29 @@ mod tests {
         }
         let wanted = "192.168.9.0/24".parse().expect("a subnet");
         assert_eq!(candidates(&InstanceId::from_bits(0), Some(wanted)), [wanted]);
+    }
+
+    #[test]
+    fn gateways_are_told_or_the_first_address() {
+        for (subnet, gateway, expected) in [
+            (Some("10.64.4.0/22"), Some("10.64.4.9"), Some("10.64.4.9")),
+            (Some("10.64.4.0/22"), Some("10.64.4.9/22"), Some("10.64.4.9")),
+            (Some("10.64.4.0/22"), None, Some("10.64.4.1")),
+            (None, None, None),
+        ] {
+            let text = |t: Option<&str>| t.map(String::from);
+            let config = IpamConfig { subnet: text(subnet), gateway: text(gateway), ..IpamConfig::default() };
+            let found = NetworkInspect {
+                id: Some("0123456789abcdef".into()),
+                ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+                ..NetworkInspect::default()
+            };
+            let expected = expected.map(|ip| Bridge {
+                address: ip.parse().expect("an address"),
+                interface: "br-0123456789ab".into(),
+            });
+            assert_eq!(bridge(&found), expected, "{subnet:?} {gateway:?}");
+        }
     }
 
     #[test]

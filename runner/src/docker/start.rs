@@ -1,5 +1,6 @@
 //! Starting a replica: create, start, inspect.
-//! Holds: a start that fails leaves no container behind; what exists already is a state, not an error.
+//! Holds: a start that fails leaves no container behind, as far as the engine answers at all; what it makes after we gave
+//! up on it is `created`, and a list says so. What exists already is a state, not an error.
 
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use tidegate_config::{
     name::ReplicaId,
     spec::{ObservedState, StartSpec, Target},
 };
+use tokio::time::timeout;
 
 use super::{
     body,
-    call::{Failed, WRITE, within},
+    call::{Failed, UNDO, WRITE},
     inner::Inner,
     labels, network, removal, secrets,
 };
@@ -51,6 +53,7 @@ pub(super) fn refused(inner: &Inner, id: &ReplicaId, failed: Failed) -> Error {
         "invalid mount config",
         "unable to find user",
         "no matching entries in passwd file",
+        "cannot assign requested address",
     ];
     let what = format!("start {id}");
     let lasting = permanent.iter().any(|p| words.contains(p)) || failed.is(400);
@@ -81,19 +84,26 @@ impl From<Error> for Trouble {
 }
 
 async fn attempt(inner: &Arc<Inner>, spec: &StartSpec) -> std::result::Result<(), Trouble> {
-    inner.network.ensure(&inner.api).await?;
+    inner.ready().await?;
     let facts = inner.images.facts(&spec.digest).await?.ok_or_else(|| no_image(spec))?;
     let secrets = secrets::read(&spec.launch.secrets).await?;
-    let body = body::create(&inner.instance, spec, &facts.user, &secrets)?;
+    let body = body::create(&inner.instance, spec, &facts.user, &secrets, &inner.place())?;
     let name = labels::container(&inner.instance, &spec.id);
     let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
-    let container = match within("create", WRITE, inner.api.create_container(Some(options), body)).await {
-        Ok(made) => made.id,
-        Err(failed) if failed.is(409) => return existing(inner, spec, failed).await,
-        Err(failed) if network_gone(&failed) => return Err(Trouble::NetworkGone),
-        Err(failed) if failed.is(404) => return Err(no_image(spec).into()),
-        Err(failed) => return Err(refused(inner, &spec.id, failed).into()),
-    };
+    let container =
+        match inner.api.call("create", WRITE, inner.api.create_container(Some(options), body)).await {
+            Ok(made) => made.id,
+            Err(failed) if failed.is(409) => return existing(inner, spec, failed).await,
+            Err(failed) if network_gone(&failed) => return Err(Trouble::NetworkGone),
+            Err(failed) if failed.is(404) => return Err(no_image(spec).into()),
+            Err(failed) => {
+                if failed.status.is_none() {
+                    // It may have been made all the same.
+                    undo(inner, &spec.id).await;
+                }
+                return Err(refused(inner, &spec.id, failed).into());
+            }
+        };
     inner.made(&container);
     launch(inner, &spec.id, &container).await
 }
@@ -101,20 +111,13 @@ async fn attempt(inner: &Arc<Inner>, spec: &StartSpec) -> std::result::Result<()
 /// Starts a container that is there, and tells where it is reached or how it ended.
 async fn launch(inner: &Arc<Inner>, id: &ReplicaId, container: &str) -> std::result::Result<(), Trouble> {
     let call = inner.api.start_container(container, None::<StartContainerOptions>);
-    match within("start", WRITE, call).await {
-        Err(failed) if !failed.is(304) => {
-            // Without this, it would stay `created` for ever.
-            let removed =
-                within("remove", WRITE, inner.api.remove_container(container, Some(removal()))).await;
-            if let Err(left) = removed
-                && !left.is(404)
-            {
-                tracing::warn!(%id, error = left.words, "a start failed and its container could not be removed");
-            }
-            let gone = network_gone(&failed);
-            return Err(if gone { Trouble::NetworkGone } else { refused(inner, id, failed).into() });
-        }
-        _ => {}
+    if let Err(failed) = inner.api.call("start", WRITE, call).await
+        && !failed.is(304)
+    {
+        // Without this, it would stay `created` for ever.
+        discard(inner, id, container).await;
+        let gone = network_gone(&failed);
+        return Err(if gone { Trouble::NetworkGone } else { refused(inner, id, failed).into() });
     }
     match inner.inspect_event(container).await? {
         Some(event) => inner.tell(event),
@@ -137,7 +140,27 @@ async fn existing(inner: &Arc<Inner>, spec: &StartSpec, failed: Failed) -> std::
     Ok(())
 }
 
-fn network_gone(failed: &Failed) -> bool {
+/// Removes what a failed start may have left, if the engine lets us.
+async fn undo(inner: &Inner, id: &ReplicaId) {
+    match timeout(UNDO, inner.find(id)).await {
+        Ok(Ok(Some(found))) => discard(inner, id, &found.container).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(_)) | Err(_) => {
+            tracing::debug!(%id, "a start failed and the engine does not say whether it left a container");
+        }
+    }
+}
+
+async fn discard(inner: &Inner, id: &ReplicaId, container: &str) {
+    let call = inner.api.remove_container(container, Some(removal()));
+    if let Err(left) = inner.api.call("remove", UNDO, call).await
+        && !left.is(404)
+    {
+        tracing::warn!(%id, error = left.words, "a start failed and its container could not be removed");
+    }
+}
+
+pub(super) fn network_gone(failed: &Failed) -> bool {
     failed.is(404) && failed.words.to_ascii_lowercase().contains("network")
 }
 

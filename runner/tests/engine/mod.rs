@@ -1,13 +1,16 @@
 //! A real engine with a busybox image, one instance per test, and its removal at the end.
 
+#![allow(dead_code, reason = "each suite uses its part of this")]
+
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use bollard::query_parameters::{ImportImageOptions, RemoveContainerOptions};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tidegate_config::{
+    model::Host,
     name::ReplicaId,
-    spec::{Exit, Launch, Pull, Revision, StartSpec, Target},
+    spec::{Exit, Launch, Observed, Pull, Revision, StartSpec, Target},
 };
 use tidegate_runner::{Event, InstanceId, Runner, docker};
 use tokio::sync::OnceCell;
@@ -96,6 +99,20 @@ impl World {
         self.first(found).await
     }
 
+    pub(crate) async fn running(
+        &self,
+        events: &mut BoxStream<'static, Event>,
+        wanted: &ReplicaId,
+    ) -> Observed {
+        let found = events.filter_map(|event| {
+            std::future::ready(match event {
+                Event::Running(observed) if observed.id == *wanted => Some(observed),
+                _ => None,
+            })
+        });
+        self.first(found).await
+    }
+
     pub(crate) async fn told(&self, events: &mut BoxStream<'static, Event>, wanted: &Event) {
         self.first(events.filter(|event| std::future::ready(event == wanted))).await;
     }
@@ -150,12 +167,7 @@ async fn remove(api: &bollard::Docker, runner: &docker::Docker, foreign: &Mutex<
 }
 
 fn options(instance: &InstanceId) -> docker::Options {
-    docker::Options {
-        endpoint: None,
-        instance: instance.clone(),
-        subnet: None,
-        host: "local".parse().expect("valid"),
-    }
+    docker::Options::of(&Host::local(), instance.clone(), None)
 }
 
 /// Loads the image once per process: loading it again is harmless but slow.
