@@ -30,7 +30,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate_autoscaler::{Cause, Phase, Step, decide::decide, placement::NoFit, plan::plan, replica};
+use tidegate_autoscaler::{
+    Cause, Phase, Snapshot, Step,
+    decide::decide,
+    placement::{NoFit, permitted},
+    plan::plan,
+    replica, snapshot,
+};
 use tidegate_config::{
     model::{Host, Model},
     name::{HostName, ReplicaId, ServiceName},
@@ -65,6 +71,9 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// Engines are asked for all that they run at least this often, whatever their events say.
 const RELIST: Duration = Duration::from_secs(30);
+
+/// How long a gateway that has just begun waits for the word of every host before it starts what nobody waits for.
+const LOOK_AROUND: Duration = Duration::from_secs(3);
 
 /// Looks in a row that one event may cause: drain, stop, and what follows from it.
 const ROUNDS: usize = 4;
@@ -305,9 +314,11 @@ impl Control {
             publish::gate(state, &decision);
             state.elsewhere.note(&decision);
             let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
+            let calm = self.looks_around(&seen);
             let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Prepare { .. });
             for step in planned.steps {
-                if !self.stopping || !starts(&step) {
+                let held = calm && matches!(step, Step::Start(_));
+                if !held && (!self.stopping || !starts(&step)) {
                     self.apply(name, step);
                 }
             }
@@ -316,6 +327,20 @@ impl Control {
             }
         }
         self.settle(name);
+    }
+
+    /// A gateway that has just begun, and is not waited for, first looks at all its hosts: whoever answers first would get
+    /// everything.
+    fn looks_around(&self, seen: &Snapshot) -> bool {
+        let looked = |host: &snapshot::Host| match host.image {
+            _ if host.state == snapshot::HostState::Lost => true,
+            snapshot::Image::Unknown | snapshot::Image::Pulling => false,
+            snapshot::Image::Present { .. } | snapshot::Image::Failed { .. } => true,
+        };
+        let permitted = |host: &&snapshot::Host| permitted(seen, host);
+        seen.now < self.started + LOOK_AROUND
+            && seen.queued() == 0
+            && !seen.hosts.iter().filter(permitted).all(looked)
     }
 
     /// Moves a replica to its next phase and tells the data plane. False if the event changes nothing.
