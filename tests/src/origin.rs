@@ -71,6 +71,9 @@ pub(crate) async fn answer(
             targets.released().await;
             text("held")
         }
+        "/fails-in-2" if spec.launch.env.get("VERSION").is_some_and(|version| version == "2") => {
+            with_status(StatusCode::INTERNAL_SERVER_ERROR)
+        }
         "/duplex" => duplex(request.into_body()),
         "/endless" => endless(&targets),
         "/break" => broken(false),

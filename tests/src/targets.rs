@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::origin;
+use crate::{eventually::found, origin};
 
 /// What a raw server does with a connection.
 pub type Talk = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -75,6 +75,8 @@ struct Inner {
 struct State {
     behaviours: BTreeMap<String, Behaviour>,
     servers: BTreeMap<ReplicaId, Server>,
+    /// Where each replica was reached, also when it is not any more.
+    places: BTreeMap<ReplicaId, (StartSpec, SocketAddr)>,
     /// The address of the next server.
     next: Option<SocketAddr>,
     seen: Vec<Seen>,
@@ -112,6 +114,17 @@ impl Targets {
         if let Some(server) = self.0.state.lock().servers.remove(id) {
             server.all.cancel();
         }
+    }
+
+    /// A replica that was made deaf takes connections again, where it did before.
+    ///
+    /// # Panics
+    /// When it was never reached, or somebody else has its address by now.
+    pub async fn listen_again(&self, id: &ReplicaId) {
+        let (spec, at) = self.0.state.lock().places.get(id).cloned().expect("a replica of this world");
+        // Its former listener may take a moment to go.
+        let listener = found("the address", async || StdListener::bind(at).map_err(|e| e.to_string())).await;
+        self.listen(&spec, listener, Behaviour::Origin);
     }
 
     /// The replica takes no more connections and keeps those that it has, also when its process ends.
@@ -163,6 +176,18 @@ impl Targets {
         self.0.state.lock().seen.push(seen);
     }
 
+    fn listen(&self, spec: &StartSpec, listener: StdListener, behaviour: Behaviour) {
+        listener.set_nonblocking(true).expect("a socket option");
+        let all = CancellationToken::new();
+        let server = Server { listener: all.child_token(), all };
+        self.0.state.lock().servers.insert(spec.id.clone(), server.clone());
+        let (targets, spec) = (self.clone(), Arc::new(spec.clone()));
+        let entered = self.0.runtime.enter();
+        let listener = TcpListener::from_std(listener).expect("a socket for this runtime");
+        drop(entered);
+        self.spawn(targets.serve(listener, spec, behaviour, server));
+    }
+
     async fn serve(self, listener: TcpListener, spec: Arc<StartSpec>, behaviour: Behaviour, server: Server) {
         loop {
             let accepted = tokio::select! {
@@ -202,18 +227,10 @@ impl scripted::Targets for Targets {
         let at = at.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
         let listener = StdListener::bind(at).expect("an address of loopback");
         let address = listener.local_addr().expect("a bound socket's address");
-        if matches!(behaviour, Behaviour::Deaf) {
-            return address;
+        self.0.state.lock().places.insert(spec.id.clone(), (spec.clone(), address));
+        if !matches!(behaviour, Behaviour::Deaf) {
+            self.listen(spec, listener, behaviour);
         }
-        listener.set_nonblocking(true).expect("a socket option");
-        let all = CancellationToken::new();
-        let server = Server { listener: all.child_token(), all };
-        self.0.state.lock().servers.insert(spec.id.clone(), server.clone());
-        let (targets, spec) = (self.clone(), Arc::new(spec.clone()));
-        let entered = self.0.runtime.enter();
-        let listener = TcpListener::from_std(listener).expect("a socket for this runtime");
-        drop(entered);
-        self.spawn(targets.serve(listener, spec, behaviour, server));
         address
     }
 

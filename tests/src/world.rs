@@ -17,10 +17,13 @@ use tidegate::{
     app::{App, Parts},
     control::{
         self,
+        keep::Keeper,
         status::{Explanation, ServiceStatus},
     },
+    handover::{self, Outcome},
     listener::Sockets,
     reload::Loader,
+    state_dir::StateDir,
 };
 use tidegate_config::{
     Format,
@@ -28,21 +31,24 @@ use tidegate_config::{
     name::{ReplicaId, ServiceName},
     spec::Exit,
 };
+pub use tidegate::control::status::ServiceStatus as Status;
 use tidegate_runner::{Runner, scripted::Scripted};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Answer, Body, Session, Wire, empty},
-    eventually::found,
+    eventually::{found, soon},
     targets::{Seen, Targets},
 };
 
 /// A world before its gateway starts: engine and servers can be told how to behave.
 pub struct Setup {
-    /// The engine.
+    /// The engine of the first host.
     pub runner: Scripted,
     /// Where its replicas are.
     pub targets: Targets,
+    /// The engines of other hosts, by name.
+    engines: BTreeMap<String, Scripted>,
     folder: TempDir,
     text: String,
     generation: u64,
@@ -60,7 +66,8 @@ impl Setup {
         let targets = Targets::new();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runner = Scripted::new(targets.clone());
-        Self { runner, targets, folder, text: text.into(), generation: 1, file: false, settle: true }
+        let engines = BTreeMap::new();
+        Self { runner, targets, engines, folder, text: text.into(), generation: 1, file: false, settle: true }
     }
 
     /// The gateway has a real file, which it watches.
@@ -84,40 +91,67 @@ impl Setup {
         self
     }
 
+    /// The engine of a host other than the first one.
+    pub fn engine(&mut self, host: &str) -> Scripted {
+        let targets = self.targets.clone();
+        self.engines.entry(host.into()).or_insert_with(|| Scripted::new(targets)).clone()
+    }
+
     /// Starts the gateway.
     ///
     /// # Panics
     /// When it does not start.
     pub async fn start(self) -> World {
+        let (sockets, settle) = (Sockets::bind(&[LOOPBACK]).expect("a free port"), self.settle);
+        let world = self.build(sockets).await;
+        world.app.open();
+        world.app.settle(settle).await.expect("a control loop");
+        world
+    }
+
+    /// Starts everything but accepting.
+    async fn build(mut self, sockets: Sockets) -> World {
         let file = self.folder.path().join("tidegate.toml");
         std::fs::write(&file, &self.text).expect("a temporary file");
         let model = Arc::new(load(&file).expect("a valid file"));
-        let runner: Arc<dyn Runner> = Arc::new(self.runner.clone());
-        let runners: BTreeMap<_, _> =
-            model.hosts.iter().map(|host| (host.name.clone(), Arc::clone(&runner))).collect();
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let sockets = Sockets::bind(&[loopback]).expect("a free port");
+        let mut runners: BTreeMap<_, Arc<dyn Runner>> = BTreeMap::new();
+        for (at, host) in model.hosts.iter().enumerate() {
+            let runner = if at == 0 { self.runner.clone() } else { self.engine(host.name.as_str()) };
+            runners.insert(host.name.clone(), Arc::new(runner));
+        }
         let socket = self.folder.path().join("admin.sock");
-        let admin = admin::Listeners::bind(&socket, Some(loopback)).await.expect("admin sockets");
+        let admin = admin::Listeners::bind(&socket, Some(LOOPBACK)).await.expect("admin sockets");
+        let others = handover::Server::bind(&handover::socket(self.folder.path())).expect("a socket");
         let reloaded = file.clone();
         let loader: Loader = Arc::new(move || load(&reloaded));
-        let app = App::start(Parts {
+        let app = App::build(Parts {
             model,
             runners,
             sockets,
             admin,
+            handover: Some(others),
             metrics: metrics().clone(),
             generation: self.generation,
-            keeper: control::keep::Keeper::none(),
+            keeper: keeper(self.folder.path()),
             file: self.file.then(|| (file.clone(), loader)),
             threads: 1,
         })
         .expect("a gateway");
-        app.settle(self.settle).await.expect("a control loop");
         let address = app.addresses()[0];
-        let Self { runner, targets, folder, generation, text, .. } = self;
-        World { runner, targets, app, address, file, folder, generation, text }
+        let Self { runner, targets, engines, folder, generation, text, .. } = self;
+        World { runner, targets, engines, app, address, file, folder, generation, text }
     }
+}
+
+/// Any port of this machine's own.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What the control loop keeps is a file beside the configuration.
+fn keeper(folder: &std::path::Path) -> Keeper {
+    let file = folder.join("kept.json");
+    let kept = std::fs::read_to_string(&file).ok();
+    let kept = kept.map(|text| serde_json::from_str(&text).expect("what the loop wrote"));
+    Keeper { kept: kept.unwrap_or_default(), save: Arc::new(move |text| std::fs::write(&file, text)) }
 }
 
 fn load(file: &std::path::Path) -> Result<Model, tidegate_config::Problems> {
@@ -132,10 +166,12 @@ fn metrics() -> &'static PrometheusHandle {
 
 /// A running gateway, its engine and its replicas.
 pub struct World {
-    /// The engine.
+    /// The engine of the first host.
     pub runner: Scripted,
     /// Where its replicas are.
     pub targets: Targets,
+    /// The engines of other hosts, by name.
+    pub engines: BTreeMap<String, Scripted>,
     /// The gateway.
     pub app: App,
     /// Where it answers.
@@ -143,7 +179,6 @@ pub struct World {
     file: PathBuf,
     folder: TempDir,
     generation: u64,
-    text: String,
 }
 
 impl World {
@@ -171,11 +206,48 @@ impl World {
 
     /// The gateway ends as in a crash; the engine and the replicas go on, and another gateway starts on them.
     pub async fn crash_and_start(self) -> Self {
-        let Self { runner, targets, app, folder, generation, text, .. } = self;
+        let (app, setup) = self.apart();
         drop(app);
-        let setup =
-            Setup { runner, targets, folder, text, generation: generation + 1, file: false, settle: true };
         setup.start().await
+    }
+
+    /// Another gateway takes over from this one, which is given back; it may still have requests to finish.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn upgrade(self) -> (Self, App) {
+        let (mut old, setup) = self.apart();
+        let folder = setup.folder.path().to_owned();
+        let state = StateDir::take(&folder).expect("a free state directory");
+        let hand = async {
+            let request = old.asked_for().await;
+            handover::hand_over(&mut old, state, request).await
+        };
+        let take = async {
+            let taken = handover::take_over(&handover::socket(&folder), String::new()).await;
+            let mut taken = taken.expect("an answer").expect("a gateway");
+            let sockets = Sockets::gather(&[LOOPBACK], taken.sockets()).expect("the same sockets");
+            let world = setup.build(sockets).await;
+            taken.serve(&world.app).await.expect("a gateway that yields");
+            world.app.settle(true).await.expect("a control loop");
+            world
+        };
+        let (handed, world) = soon("a handover", async { tokio::join!(hand, take) }).await;
+        assert!(matches!(handed, Ok(Outcome::Given)), "{handed:?}");
+        (world, old)
+    }
+
+    /// The gateway and what the next one starts with.
+    fn apart(self) -> (App, Setup) {
+        let Self { runner, targets, engines, app, folder, generation, text, .. } = self;
+        let generation = generation + 1;
+        (app, Setup { runner, targets, engines, folder, text, generation, file: false, settle: true })
+    }
+
+    /// The gateway's folder, which is its state directory.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Stops the gateway in order; true if nothing was cut off. The engine and the replicas go on.

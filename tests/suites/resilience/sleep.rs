@@ -1,0 +1,83 @@
+//! Replicas that nobody needs are frozen, then stopped, then removed; requests wake them from wherever they are.
+
+use e2e::world::{Setup, World, name};
+use tidegate_runner::scripted::Call;
+
+fn sleeper(tiers: &str) -> String {
+    format!("services.api = {{ image = 'api:1', sleep = {{ {tiers} }}, scaling = {{ idle = '1s' }} }}")
+}
+
+async fn phase(world: &World, phase: &str) {
+    world.until("api", |status| status.replicas.iter().all(|replica| replica.phase == phase)).await;
+}
+
+async fn put_to_sleep(world: &World) {
+    world.control().sleep(name("api")).await.expect("a control loop").expect("it sleeps");
+}
+
+#[tokio::test]
+async fn a_frozen_replica_is_thawed_by_the_next_request() {
+    let world = World::new(&sleeper("frozen = '1h'")).await;
+    assert_eq!(world.get("api", "/").await.status, 200);
+    let before = world.until_ready("api", 1).await;
+    put_to_sleep(&world).await;
+    phase(&world, "frozen").await;
+    assert_eq!(world.get("api", "/").await.status, 200);
+    assert_eq!(world.until_ready("api", 1).await, before);
+    assert!(world.runner.calls().contains(&Call::Thaw(before[0].clone())));
+    assert_eq!(world.runner.starts(), 1);
+}
+
+#[tokio::test]
+async fn a_stopped_replica_is_started_again() {
+    let world = World::new(&sleeper("stopped = '1h'")).await;
+    world.get("api", "/").await;
+    let before = world.until_ready("api", 1).await;
+    put_to_sleep(&world).await;
+    phase(&world, "stopped").await;
+    assert_eq!(world.get("api", "/").await.status, 200);
+    assert_eq!(world.until_ready("api", 1).await, before);
+    assert!(world.runner.calls().contains(&Call::Restart(before[0].clone())));
+    assert_eq!(world.runner.starts(), 1);
+}
+
+#[tokio::test]
+async fn each_sleep_ends_in_the_next_deeper_one() {
+    let world = World::new(&sleeper("frozen = '200ms', stopped = '200ms'")).await;
+    world.get("api", "/").await;
+    put_to_sleep(&world).await;
+    world.until("api", |status| status.replicas.is_empty()).await;
+    let calls = world.runner.calls();
+    let at = |wanted: &dyn Fn(&Call) -> bool| calls.iter().position(wanted).expect("it was called");
+    let (frozen, kept) = (at(&|c| matches!(c, Call::Freeze(_))), at(&|c| matches!(c, Call::Stop(_, true))));
+    let removed = at(&|c| matches!(c, Call::Stop(_, false) | Call::Remove(_)));
+    assert!(frozen < kept && kept < removed, "{calls:?}");
+    assert_eq!(world.get("api", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn sleepers_survive_the_gateway() {
+    for (tiers, asleep) in [("frozen = '1h'", "frozen"), ("stopped = '1h'", "stopped")] {
+        let world = Setup::new(&sleeper(tiers)).start().await;
+        world.get("api", "/").await;
+        let before = world.until_ready("api", 1).await;
+        put_to_sleep(&world).await;
+        phase(&world, asleep).await;
+        let world = world.crash_and_start().await;
+        phase(&world, asleep).await;
+        assert_eq!(world.get("api", "/").await.status, 200);
+        assert_eq!(world.until_ready("api", 1).await, before, "{asleep}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_be_thawed_is_replaced_while_requests_wait() {
+    let world = World::new(&sleeper("frozen = '1h'")).await;
+    world.get("api", "/").await;
+    let before = world.until_ready("api", 1).await;
+    put_to_sleep(&world).await;
+    phase(&world, "frozen").await;
+    world.runner.lose(&before[0]);
+    assert_eq!(world.get("api", "/").await.status, 200);
+    assert_ne!(world.until_ready("api", 1).await, before);
+}
