@@ -18,7 +18,8 @@ use crate::{
     control::{self, keep::Keeper},
     fleet::{Bell, Fleet},
     handover,
-    listener::{Front, Sockets},
+    listener::{Front, Inside, Sockets},
+    names::{self, Names},
     reload,
     request::Door,
     router::RouteTable,
@@ -62,6 +63,7 @@ pub struct App {
     ready: Arc<Ready>,
     door: Arc<Door>,
     fleet: Arc<Fleet>,
+    names: Names,
     bell: Bell,
     /// The control loop, while it runs.
     running: JoinSet<control::Loop>,
@@ -111,6 +113,15 @@ impl App {
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         });
+        let (addresses, passing) = (parts.sockets.addresses(), parts.sockets.duplicates()?);
+        let front = Front::start(parts.sockets, Arc::clone(&door), parts.threads)?;
+        let names = Names::start(names::Setup {
+            inside: front.inside(Arc::clone(&fleet)),
+            fleet: Arc::clone(&fleet),
+            model: Arc::clone(&parts.model),
+            ports: names::Ports::default(),
+            upstreams: names::Upstreams::file("/etc/resolv.conf"),
+        });
         let (control_loop, control) = control::build(control::Setup {
             model: parts.model,
             runners: parts.runners,
@@ -123,10 +134,11 @@ impl App {
         let (reload, _) = mpsc::channel(1);
         let (_, asked) = mpsc::channel(1);
         let mut app = Self {
-            addresses: parts.sockets.addresses(),
+            addresses,
             metrics: parts.admin.tcp_address(),
-            passing: parts.sockets.duplicates()?,
-            front: Front::start(parts.sockets, Arc::clone(&door), parts.threads)?,
+            passing,
+            front,
+            names,
             control,
             ready: Arc::default(),
             door,
@@ -158,6 +170,7 @@ impl App {
             self.running.spawn(control_loop.run(self.halt.clone()));
         }
         let (control, stop) = (self.control.clone(), self.stop.clone());
+        self.tasks.spawn(self.names.clone().serve(stop.clone()));
         if let Some(admin) = admin {
             let (metrics, ready) = (self.exporter.clone(), Arc::clone(&self.ready));
             self.tasks.spawn(admin.serve(Admin { control: control.clone(), metrics, ready }, stop.clone()));
@@ -195,6 +208,24 @@ impl App {
     #[must_use]
     pub fn control(&self) -> &control::Handle {
         &self.control
+    }
+
+    /// What tells containers where services are.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What opens listeners for calls by name.
+    #[must_use]
+    pub fn inside(&self) -> Inside {
+        self.front.inside(Arc::clone(&self.fleet))
+    }
+
+    /// What both planes share.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
     }
 
     /// Asks for a reload, as SIGHUP does.

@@ -68,6 +68,7 @@ struct Inner {
     hosts: Vec<model::Host>,
     places: Mutex<BTreeMap<IpAddr, Place>>,
     orders: mpsc::Sender<Order>,
+    received: tokio::sync::Mutex<mpsc::Receiver<Order>>,
 }
 
 /// An address, bound or to be bound.
@@ -94,21 +95,14 @@ enum Order {
     TryAgain(IpAddr, CancellationToken),
 }
 
-/// Serves what [`Names`] is told of; to be run by whoever owns tasks.
-#[derive(Debug)]
-pub struct Serving {
-    names: Names,
-    orders: mpsc::Receiver<Order>,
-}
-
 impl Names {
-    /// Names as the file has them. With `gateway.internal_address`, sockets are bound before this returns.
+    /// Names as the file has them. Nothing is bound before [`Self::serve`] or [`Self::host`] asks for it.
     #[must_use]
-    pub fn start(setup: Setup) -> (Self, Serving) {
+    pub fn start(setup: Setup) -> Self {
         let (orders, received) = mpsc::channel(WAITING);
         let gateway = &setup.model.gateway;
         if !gateway.internal_names {
-            return (Self(None), Serving { names: Self(None), orders: received });
+            return Self(None);
         }
         let inner = Inner {
             fleet: setup.fleet,
@@ -120,13 +114,9 @@ impl Names {
             hosts: setup.model.hosts.clone(),
             places: Mutex::default(),
             orders,
+            received: tokio::sync::Mutex::new(received),
         };
-        if let Some(address) = inner.internal {
-            let place = inner.open(address);
-            inner.places.lock().insert(address, place);
-        }
-        let names = Self(Some(Arc::new(inner)));
-        (names.clone(), Serving { names, orders: received })
+        Self(Some(Arc::new(inner)))
     }
 
     /// Nothing resolves: for gateways without containers of their own.
@@ -142,6 +132,13 @@ impl Names {
         match &self.0 {
             Some(inner) => engine.resolve_at(inner.host(host, bridge, engine)),
             None => engine.resolve_at(None),
+        }
+    }
+
+    /// Serves until `stop`. Ports are free again afterwards, and calls that run go on; it can be asked to serve again.
+    pub async fn serve(self, stop: CancellationToken) {
+        if let Some(inner) = self.0 {
+            inner.serve_all(stop).await;
         }
     }
 
@@ -173,6 +170,44 @@ impl Inner {
         let place = places.entry(at).or_insert_with(|| self.open(at));
         place.engines.insert(host.clone(), Arc::clone(engine));
         place.bound.map(|_| at)
+    }
+
+    async fn serve_all(self: Arc<Self>, stop: CancellationToken) {
+        let mut orders = self.received.lock().await;
+        let mut tasks = JoinSet::new();
+        self.reopen();
+        loop {
+            // Cancel-safe: an order that is not taken stays queued.
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(order) = orders.recv() => {
+                    let inner = Arc::clone(&self);
+                    drop(match order {
+                        Order::Serve(address, bound, until) => tasks.spawn(inner.serve(address, bound, until)),
+                        Order::TryAgain(address, until) => tasks.spawn(inner.try_again(address, until)),
+                    });
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        self.close();
+        while orders.try_recv().is_ok() {}
+        tasks.shutdown().await;
+    }
+
+    /// Opens the gateway's internal address, and what an earlier [`Self::close`] closed.
+    fn reopen(&self) {
+        let mut places = self.places.lock();
+        if let Some(address) = self.internal {
+            places.entry(address).or_insert_with(|| self.open(address));
+        }
+        for (address, place) in places.iter_mut().filter(|(_, place)| place.until.is_cancelled()) {
+            let engines = std::mem::take(&mut place.engines);
+            *place = Place { engines, ..self.open(*address) };
+            for engine in place.engines.values() {
+                engine.resolve_at(place.bound.map(|_| *address));
+            }
+        }
     }
 
     fn open(&self, address: IpAddr) -> Place {
@@ -250,35 +285,11 @@ impl Inner {
         }
     }
 
-    /// Ends everything that serves.
+    /// Ends everything that serves; who has asked is remembered.
     fn close(&self) {
-        for place in std::mem::take(&mut *self.places.lock()).into_values() {
+        for place in self.places.lock().values_mut() {
             place.until.cancel();
+            place.bound = None;
         }
-    }
-}
-
-impl Serving {
-    /// Serves until `stop`. Ports are free again afterwards; calls that run go on.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let Some(inner) = &self.names.0 else { return };
-        let mut tasks = JoinSet::new();
-        loop {
-            // Cancel-safe: an order that is not taken stays queued.
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(order) = self.orders.recv() => match order {
-                    Order::Serve(address, bound, until) => {
-                        drop(tasks.spawn(Arc::clone(inner).serve(address, bound, until)));
-                    }
-                    Order::TryAgain(address, until) => {
-                        drop(tasks.spawn(Arc::clone(inner).try_again(address, until)));
-                    }
-                },
-                Some(_) = tasks.join_next() => {}
-            }
-        }
-        inner.close();
-        tasks.shutdown().await;
     }
 }
