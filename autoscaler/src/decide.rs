@@ -344,7 +344,7 @@ mod tests {
     use crate::{
         fixture::{self, exited, load, replica, secs, snapshot},
         replica::Cause,
-        snapshot::{HostState, Image},
+        snapshot::{HostOrder, HostState, Image},
     };
 
     /// One service over time: the snapshot as it is now, and what the last decision remembered.
@@ -659,5 +659,100 @@ mod tests {
         assert_eq!(story.decide().again_at, Some(now + secs(7)), "the image");
         story.after(8);
         assert_eq!(story.decide().again_at, Some(now + secs(20)), "what is past does not count");
+    }
+
+    #[test]
+    fn for_want_of_memory_it_sleeps_until_a_request_waits() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Ready);
+        story.load(0, 1).load(0, 0).expect(1, "kept_warm").after(1);
+        story.seen.asked.squeeze = Some(story.seen.now);
+        story.expect(0, "squeezed").become_(&Phase::Draining).expect(0, "squeezed");
+        story.seen.replicas.clear();
+        story.load(1, 0).expect(1, "wake").load(0, 0).expect(0, "asleep");
+        // The latest order counts.
+        story = story.with(1, &Phase::Ready);
+        story.after(1);
+        story.seen.asked.sleep = Some(story.seen.now);
+        story.expect(0, "asked_sleep");
+    }
+
+    #[test]
+    fn others_that_make_room_are_waited_for() {
+        let mut story = Story::new(|_| ());
+        (story.seen.hosts[0].capacity.replicas, story.seen.hosts[0].reserved.replicas) = (4, 4);
+        story.load(1, 0).seen.asked.relief = Some(story.seen.now);
+        let word = |found: Decision| (found.refuse.is_some(), found.late.map(|late| late.why.label()));
+        assert_eq!(word(story.decide()), (false, Some("out_of_resources")));
+        assert_eq!(word(story.after(15).decide()), (true, None));
+    }
+
+    #[test]
+    fn data_on_a_host_that_is_away_is_waited_for() {
+        type Row = (fn(&mut Snapshot), &'static str);
+        let rows: [Row; 4] = [
+            (|s| s.hosts[0].state = HostState::Lost, "is lost"),
+            (|s| s.hosts[0].state = HostState::Silent, "does not answer"),
+            (|s| s.hosts[0].order = HostOrder::Cordoned, "is cordoned"),
+            (|s| s.pinned = Some(fixture::host_name("b")), "is not in the file"),
+        ];
+        for (change, how) in rows {
+            let mut story = Story::new(|_| ());
+            story.seen.pinned = Some(fixture::host_name("local"));
+            story.load(1, 0);
+            change(&mut story.seen);
+            let found = story.decide();
+            let pinned = story.seen.pinned.as_ref().expect("pinned");
+            let cause = format!("waits for host {pinned}, which {how}: its data is there");
+            assert_eq!(found.late.map(|late| late.cause), Some(cause.clone()));
+            assert_eq!(found.reason.to_string(), format!("waits (no_capacity): {cause}"));
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_there_once_waits_for_the_one_before() {
+        let mut story = Story::new(|s| (s.min, s.max) = (2, 5)).with(1, &Phase::Lost);
+        std::sync::Arc::make_mut(&mut story.seen.service).update = tidegate_config::model::Update::Recreate;
+        let found = story.load(1, 0).decide();
+        let cause = "waits until api-2-1 on host local is gone, which is lost: there is never more than one";
+        assert_eq!((found.want, found.late.map(|late| late.cause)), (1, Some(cause.to_owned())));
+    }
+
+    #[test]
+    fn a_bad_version_leaves_the_good_one_alone() {
+        let mut story = Story::new(|_| ()).with(1, &Phase::Ready);
+        story.load(0, 1).expect(1, "busy");
+        story.seen.hosts[0].image = fixture::present("r2");
+        story.seen.hosts[0].has.insert(fixture::version("r1").revision, true);
+        let found = story.decide();
+        assert_eq!(
+            (found.wants, found.moved.map(|moved| moved.label())),
+            (Wants { main: 0, trial: 1 }, Some("tries"))
+        );
+        for number in [2, 3] {
+            story.after(1);
+            let failed = fixture::of("r2", replica(number, Phase::Failed(exited()), story.seen.now));
+            story.seen.replicas.push(failed);
+            let found = story.decide();
+            assert_eq!((found.refuse, found.late, found.start_after), (None, None, None));
+        }
+        let found = story.decide();
+        assert_eq!((found.wants, found.mix.trial), (Wants { main: 1, trial: 0 }, None));
+        let note =
+            "revision r2 was taken back: 2 replicas of it failed, last: its process ended: exit code 1";
+        assert_eq!(found.note.as_deref(), Some(note));
+    }
+
+    #[test]
+    fn asleep_a_bad_version_falls_back_for_those_who_wait() {
+        let mut story = Story::new(|_| ());
+        story.expect(0, "asleep");
+        story.seen.hosts[0].image = fixture::present("r2");
+        story.seen.hosts[0].has.insert(fixture::version("r1").revision, true);
+        story.expect(0, "asleep");
+        assert_eq!(story.load(1, 0).decide().wants, Wants { main: 0, trial: 1 });
+        story.seen.replicas = vec![fixture::of("r2", replica(1, Phase::Failed(exited()), story.seen.now))];
+        // The good one is started beside its second try.
+        let found = story.decide();
+        assert_eq!((found.wants, found.refuse), (Wants { main: 1, trial: 1 }, None));
     }
 }

@@ -27,9 +27,10 @@ impl Draft<'_> {
         let (group, now) = (self.fleet.group(role), self.seen.now);
         let soon = group.freezing.iter().filter(|r| r.since + FREEZING > now && self.is_up(r)).count();
         let late = group.thawing.iter().filter(|r| r.since + THAWING <= now).count();
-        let max = self.seen.service.scaling.max as usize;
-        let besides =
-            if self.seen.queued() > 0 { max.saturating_sub(self.fleet.live()).min(late) } else { 0 };
+        let wants = self.decision.wants;
+        let most = self.fleet.live().max((wants.main + wants.trial) as usize);
+        let spare = (self.seen.service.scaling.max as usize).saturating_sub(most);
+        let besides = if self.seen.queued() > 0 { spare.min(late) } else { 0 };
         let coming = group.live() - besides + soon;
         (self.decision.wants.of(role) as usize).saturating_sub(coming)
     }

@@ -43,7 +43,6 @@ pub struct Plan {
 
 /// One thing to do. Executing it needs no further decision.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a handful per plan, moved once each")]
 pub enum Step {
     /// See to it that the service's image is on this host.
     Prepare {

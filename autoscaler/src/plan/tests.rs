@@ -5,6 +5,7 @@ use crate::{
     Mix, Phase,
     fixture::{self, exited, load, replica, secs, snapshot},
     refuse::{Refuse, RefuseReason},
+    snapshot::HostOrder,
 };
 use tidegate_config::{
     model::ScalingPolicy,
@@ -79,7 +80,7 @@ fn check(decision: &Decision, seen: &Snapshot, expected: &[&str]) {
     assert_eq!(short(&plan(decision, seen).steps), expected);
 }
 
-use crate::Phase::{Draining, Failed, Ready, Starting, Stopping};
+use crate::Phase::{Draining, Failed, Freezing, Frozen, Lost, Ready, Starting, Stopped, Stopping, Thawing};
 
 #[test]
 fn what_is_missing_is_started() {
@@ -226,4 +227,255 @@ fn starts_of_one_plan_know_of_each_other() {
     assert_eq!(short(&found.steps), ["start 100 b"]);
     let no_fit = found.no_fit.expect("two did not fit");
     assert_eq!(no_fit.to_string(), "a: its engine does not answer; b: full with 1 replicas");
+}
+
+/// Replicas 1, 2, ... with their revisions and phases.
+fn versions(of: &[(&str, Phase)]) -> Snapshot {
+    let mut seen = snapshot(ScalingPolicy::default());
+    seen.hosts[0].image = fixture::present("r2");
+    seen.hosts[0].has.insert(Revision("r1".into()), true);
+    for (number, (revision, phase)) in (1..).zip(of) {
+        seen.replicas.push(fixture::of(revision, replica(number, phase.clone(), seen.now)));
+    }
+    seen
+}
+
+#[test]
+fn a_trial_grows_beside_the_good_version() {
+    let started = |decision: &Decision, seen: &Snapshot| {
+        let steps = plan(decision, seen).steps;
+        let of = |step: &Step| match step {
+            Step::Start(spec) => Some(spec.revision.0.clone()),
+            _ => None,
+        };
+        steps.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(started(&trial(4, 10), &versions(&[])), ["r1", "r1", "r1", "r1", "r2"]);
+    assert_eq!(started(&trial(4, 50), &versions(&[])), ["r1", "r1", "r2", "r2"]);
+    assert_eq!(started(&trial(2, 100), &versions(&[])), ["r2", "r2"]);
+    // The good one gives way as the other becomes ready, and not before.
+    let four = [("r1", Ready), ("r1", Ready), ("r1", Ready), ("r1", Ready)];
+    check(&trial(4, 50), &versions(&four), &["start 100 local", "start 101 local"]);
+    let mixed = |first, second| {
+        [("r1", Ready), ("r1", Ready), ("r1", Ready), ("r1", Ready), ("r2", first), ("r2", second)]
+    };
+    check(&trial(4, 50), &versions(&mixed(Starting, Starting)), &[]);
+    check(&trial(4, 50), &versions(&mixed(Ready, Starting)), &["drain 4"]);
+    check(&trial(4, 50), &versions(&mixed(Ready, Ready)), &["drain 4", "drain 3"]);
+    check(&trial(2, 100), &versions(&mixed(Ready, Ready)), &["drain 4", "drain 3", "drain 2", "drain 1"]);
+    // Taken back: what was tried goes as the good one serves.
+    check(&decision(1), &versions(&[("r2", Ready), ("r2", Starting)]), &["start 100 local", "stop 2"]);
+    check(&decision(1), &versions(&[("r2", Ready), ("r1", Ready)]), &["drain 1"]);
+}
+
+#[test]
+fn each_version_is_held_back_by_its_own_failures() {
+    let seen = versions(&[]);
+    let later = Some(seen.now + secs(1));
+    let main_waits = Decision { start_after: later, ..trial(1, 50) };
+    let trial_waits = Decision { trial_after: later, ..trial(1, 50) };
+    for (decision, revision) in [(main_waits, "r2"), (trial_waits, "r1")] {
+        let steps = plan(&decision, &seen).steps;
+        let [Step::Start(spec)] = &*steps else { panic!("{steps:?}") };
+        assert_eq!(spec.revision.0, revision);
+    }
+}
+
+#[test]
+fn other_versions_are_looked_for_before_they_are_needed() {
+    let mut seen = versions(&[]);
+    seen.hosts[0].has.clear();
+    check(&decision(0), &seen, &["find r1 local"]);
+    check(&trial(1, 10), &seen, &["find r1 local", "start 100 local"]);
+    seen.hosts[0].has.insert(Revision("r1".into()), false);
+    check(&decision(0), &seen, &[]);
+}
+
+/// A service that sleeps in tiers of 100 s each (0: not in that tier).
+fn sleeper(frozen: u64, stopped: u64, phases: &[(Phase, u32)]) -> Snapshot {
+    let mut seen = fleet(phases);
+    let age = |seconds| (seconds > 0).then(|| secs(seconds));
+    std::sync::Arc::make_mut(&mut seen.service).sleep =
+        tidegate_config::model::Sleep { frozen: age(frozen), stopped: age(stopped) };
+    seen
+}
+
+#[test]
+fn a_drained_replica_goes_to_its_tier() {
+    for (frozen, stopped, step) in
+        [(100, 100, "freeze 1"), (100, 0, "freeze 1"), (0, 100, "keep 1"), (0, 0, "stop 1")]
+    {
+        check(&decision(0), &sleeper(frozen, stopped, &[(Draining, 0)]), &[step]);
+    }
+    // What the engine cannot do is not asked of it.
+    let mut seen = sleeper(100, 100, &[(Draining, 0)]);
+    seen.hosts[0].can.freeze = false;
+    check(&decision(0), &seen, &["keep 1"]);
+    seen.hosts[0].can.keep_stopped = false;
+    check(&decision(0), &seen, &["stop 1"]);
+    // One that still runs something when its time is over is not frozen with it.
+    let mut seen = sleeper(100, 100, &[(Draining, 1)]);
+    check(&decision(0), &seen, &[]);
+    seen.now += secs(30);
+    check(&decision(0), &seen, &["keep 1"]);
+    // Others do not sleep: versions that are not wanted, for want of memory, on a host that is to be emptied.
+    check(&decision_of("r2", 0), &sleeper(100, 100, &[(Draining, 0)]), &["find r2 local", "stop 1"]);
+    let squeezed = Decision { reason: crate::Reason::Squeezed, ..decision(0) };
+    check(&squeezed, &sleeper(100, 100, &[(Draining, 0)]), &["keep 1"]);
+    let mut seen = sleeper(100, 100, &[(Draining, 0), (Frozen, 0), (Stopped, 0)]);
+    seen.hosts[0].order = HostOrder::Draining;
+    check(&decision(0), &seen, &["stop 2", "stop 3", "stop 1"]);
+    // And never more than the service may have.
+    let mut seen = sleeper(100, 100, &[(Frozen, 0), (Stopped, 0), (Draining, 0)]);
+    std::sync::Arc::make_mut(&mut seen.service).scaling.max = 1;
+    check(&decision(0), &seen, &["stop 2", "stop 3"]);
+    std::sync::Arc::make_mut(&mut seen.service).scaling.max = 0;
+    check(&decision(0), &seen, &["stop 1", "stop 2", "stop 3"]);
+}
+
+#[test]
+fn sleep_gets_deeper_with_age() {
+    let aged = |frozen, stopped, phase: Phase, age| {
+        let mut seen = sleeper(frozen, stopped, &[(phase, 0)]);
+        seen.now += secs(age);
+        seen
+    };
+    check(&decision(0), &aged(100, 200, Frozen, 99), &[]);
+    check(&decision(0), &aged(100, 200, Frozen, 100), &["keep 1"]);
+    check(&decision(0), &aged(100, 0, Frozen, 100), &["stop 1"]);
+    check(&decision(0), &aged(100, 200, Stopped, 199), &[]);
+    check(&decision(0), &aged(100, 200, Stopped, 200), &["stop 1"]);
+    // A tier was switched off.
+    check(&decision(0), &aged(0, 200, Frozen, 1), &["keep 1"]);
+    check(&decision(0), &aged(0, 0, Frozen, 1), &["stop 1"]);
+    check(&decision(0), &aged(100, 0, Stopped, 1), &["stop 1"]);
+    let squeezed = Decision { reason: crate::Reason::Squeezed, ..decision(0) };
+    check(&squeezed, &aged(100, 200, Frozen, 1), &["keep 1"]);
+    check(&squeezed, &aged(100, 0, Frozen, 1), &["stop 1"]);
+    check(&squeezed, &aged(100, 200, Stopped, 1), &[]);
+}
+
+#[test]
+fn the_quickest_way_back_comes_first() {
+    let all = [(Stopped, 0), (Frozen, 0), (Draining, 0), (Frozen, 0)];
+    check(&decision(1), &sleeper(100, 100, &all), &["undrain 3"]);
+    check(&decision(2), &sleeper(100, 100, &all), &["undrain 3", "thaw 2"]);
+    check(&decision(4), &sleeper(100, 100, &all), &["undrain 3", "thaw 2", "thaw 4", "restart 1"]);
+    let more = ["undrain 3", "thaw 2", "thaw 4", "restart 1", "start 100 local"];
+    check(&decision(5), &sleeper(100, 100, &all), &more);
+    // A restart takes up room again; a thaw has kept it.
+    let mut full = sleeper(100, 100, &[(Stopped, 0), (Frozen, 0)]);
+    (full.hosts[0].capacity.replicas, full.hosts[0].reserved.replicas) = (1, 1);
+    check(&decision(2), &full, &["thaw 2"]);
+}
+
+#[test]
+fn what_is_being_frozen_or_thawed_is_waited_for_a_little() {
+    let after = |phase: Phase, millis| {
+        let mut seen = sleeper(100, 100, &[(phase, 0)]);
+        seen.now += Duration::from_millis(millis);
+        load(&mut seen, 1, 0);
+        seen
+    };
+    check(&decision(1), &after(Freezing, 999), &[]);
+    check(&decision(1), &after(Freezing, 1000), &["start 100 local"]);
+    check(&decision(1), &after(Thawing, 1999), &[]);
+    check(&decision(1), &after(Thawing, 2000), &["start 100 local"]);
+    // Within the maximum, and once.
+    let mut seen = after(Thawing, 2000);
+    seen.replicas.push(replica(2, Starting, seen.now));
+    check(&decision(1), &seen, &[]);
+    let mut seen = after(Thawing, 2000);
+    std::sync::Arc::make_mut(&mut seen.service).scaling.max = 2;
+    check(&decision(2), &seen, &["start 100 local"]);
+}
+
+#[test]
+fn nothing_is_asked_of_a_host_that_does_not_answer() {
+    let phases = [(Ready, 0), (Draining, 0), (Frozen, 0), (Stopped, 0), (Starting, 0), (Failed(exited()), 0)];
+    for state in [HostState::Silent, HostState::Lost] {
+        let mut seen = sleeper(1, 1, &phases);
+        seen.now += secs(100);
+        seen.hosts[0].state = state;
+        seen.hosts[0].image = Image::Unknown;
+        check(&decision(0), &seen, &["drain 1"]);
+    }
+}
+
+#[test]
+fn what_is_lost_is_replaced_and_the_surplus_drained_when_it_comes_back() {
+    let mut seen = fleet(&[(Ready, 0), (Lost, 0)]);
+    seen.hosts.push(fixture::host("b"));
+    seen.replicas[1].host = fixture::host_name("b");
+    seen.hosts[1].state = HostState::Lost;
+    check(&decision(2), &seen, &["start 100 local"]);
+    seen.replicas.push(replica(100, Ready, seen.now + secs(1)));
+    seen.now += secs(10);
+    (seen.replicas[1].phase, seen.replicas[1].since) = (Ready, seen.now);
+    seen.hosts[1].state = HostState::Up;
+    check(&decision(2), &seen, &["drain 2"]);
+    // Unless it is the busiest.
+    seen.replicas[1].in_flight = 1;
+    check(&decision(2), &seen, &["drain 100"]);
+}
+
+#[test]
+fn a_host_that_is_drained_is_replaced_first() {
+    let mut seen = fleet(&[(Ready, 0)]);
+    seen.hosts[0].order = HostOrder::Draining;
+    check(&decision(1), &seen, &[]);
+    seen.hosts.push(fixture::host("b"));
+    check(&decision(1), &seen, &["start 100 b"]);
+    let there = Replica { host: fixture::host_name("b"), ..replica(100, Ready, seen.now) };
+    seen.replicas.push(there);
+    check(&decision(1), &seen, &["drain 1"]);
+    // A cordoned one keeps what it has.
+    seen.hosts[0].order = HostOrder::Cordoned;
+    check(&decision(2), &seen, &[]);
+    check(&decision(3), &seen, &["start 100 b"]);
+}
+
+/// A service that may be there once only, with a version that follows the one that runs.
+fn once(of: &[(&str, Phase)]) -> Snapshot {
+    let mut seen = versions(of);
+    std::sync::Arc::make_mut(&mut seen.service).update = tidegate_config::model::Update::Recreate;
+    seen
+}
+
+#[test]
+fn of_some_services_the_old_one_is_gone_before_the_new_one_starts() {
+    check(&trial(1, 100), &once(&[("r1", Ready)]), &["drain 1"]);
+    check(&trial(1, 100), &once(&[("r1", Draining)]), &["stop 1"]);
+    for phase in [Stopping, Lost, Freezing] {
+        check(&trial(1, 100), &once(&[("r1", phase)]), &[]);
+    }
+    check(&trial(1, 100), &once(&[("r1", Failed(exited()))]), &["remove 1"]);
+    check(&trial(1, 100), &once(&[]), &["start 100 local"]);
+    // A stopped one writes nothing.
+    check(&decision(2), &once(&[("r1", Stopped)]), &["restart 1"]);
+    check(&decision(1), &once(&[("r1", Ready), ("r1", Frozen)]), &["stop 2"]);
+    // The old one stays where the new one cannot follow.
+    let mut stuck = once(&[("r1", Ready)]);
+    stuck.hosts[0].image = Image::Pulling;
+    check(&trial(1, 100), &stuck, &["find r2 local"]);
+}
+
+#[test]
+fn data_binds_a_service_to_its_host() {
+    let mut seen = fleet(&[]);
+    seen.hosts = ["a", "b"].map(fixture::host).to_vec();
+    seen.pinned = Some(fixture::host_name("b"));
+    check(&decision(1), &seen, &["start 100 b"]);
+    seen.hosts[1].state = HostState::Lost;
+    let found = plan(&decision(1), &seen);
+    assert_eq!(found.no_fit.expect("no host").to_string(), "a: its data is on b; b: it is lost");
+}
+
+#[test]
+fn a_refused_service_still_says_where_room_is_missing() {
+    let mut seen = fleet(&[]);
+    (seen.hosts[0].capacity.replicas, seen.hosts[0].reserved.replicas) = (1, 1);
+    let refuse = Refuse { why: RefuseReason::OutOfResources, until: None, cause: String::new() };
+    let found = plan(&Decision { refuse: Some(refuse), ..decision(1) }, &seen);
+    assert_eq!(found.no_fit.expect("no room").to_string(), "local: full with 1 replicas");
 }

@@ -43,7 +43,7 @@ fn world(scaling: ScalingPolicy, habits: Habits) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens(
