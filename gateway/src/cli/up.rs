@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -203,15 +204,21 @@ fn threads() -> usize {
 
 async fn settle(app: &App, args: &Up, model: &Model) -> anyhow::Result<()> {
     if !args.no_prepull {
-        println!("tidegate: looking at {} service(s) and their images ...", model.services.len());
+        say(&format!("tidegate: looking at {} service(s) and their images ...\n", model.services.len()));
     }
     tokio::select! {
         settled = app.settle(!args.no_prepull) => settled?,
         ended = tell_pulls(app) => ended?,
     }
     let statuses = app.control().status().await?;
-    print!("{}", super::welcome::text(model, app.addresses(), app.metrics_address(), &statuses));
+    say(&super::welcome::text(model, app.addresses(), app.metrics_address(), &statuses));
     Ok(())
+}
+
+/// Tells people. Whoever started us may have gone, and with it our standard output: a successor inherits that too.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    drop(output.write_all(text.as_bytes()).and_then(|()| output.flush()));
 }
 
 /// Says how far each download is, whenever that has changed.
@@ -223,7 +230,7 @@ async fn tell_pulls(app: &App) -> Result<(), control::Ended> {
         for status in app.control().status().await?.into_iter().filter(|status| status.state == "pulling") {
             let before = told.insert(status.service.clone(), status.reason.clone());
             if before.as_ref() != Some(&status.reason) {
-                println!("  {}: {}", status.service, status.reason);
+                say(&format!("  {}: {}\n", status.service, status.reason));
             }
         }
     }
@@ -254,7 +261,7 @@ fn remember_engine(host: &Host, state: &StateDir) -> anyhow::Result<()> {
             Engine::Auto => "chosen automatically",
             Engine::Docker => "as the file says",
         };
-        println!("tidegate: host {} runs its containers with Docker ({how})", host.name);
+        say(&format!("tidegate: host {} runs its containers with Docker ({how})\n", host.name));
         state.remember(&key, "docker")?;
     }
     Ok(())

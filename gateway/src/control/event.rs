@@ -75,6 +75,8 @@ pub(crate) enum Probed {
     WellAfterAll,
     /// It took no connection, again and again.
     Unreachable(String),
+    /// The same, and neither does its engine.
+    Silent,
 }
 
 /// Why an image is looked at again.

@@ -430,10 +430,8 @@ impl Control {
                 self.probe_life(id);
             }
             Probed::Unhealthy(last) => self.broke(id, Cause::Unhealthy { last }),
-            Probed::Unreachable(last) => {
-                self.suspect_no_more(id);
-                self.unreachable(id, Cause::Unhealthy { last });
-            }
+            Probed::Unreachable(last) => self.unreachable(id, Cause::Unhealthy { last }),
+            Probed::Silent => self.lost(id),
             Probed::WellAfterAll => self.suspect_no_more(id),
         }
     }
@@ -458,9 +456,11 @@ impl Control {
     fn unreachable(&mut self, id: &ReplicaId, cause: Cause) {
         let host = self.member(id).map(|member| member.host.clone());
         let silent = host.and_then(|host| self.engine(&host)).is_some_and(|engine| !engine.is_up());
-        if !silent {
-            self.broke(id, cause);
-        } else if self.advance(id, replica::Event::Lost) {
+        if silent { self.lost(id) } else { self.broke(id, cause) }
+    }
+
+    fn lost(&mut self, id: &ReplicaId) {
+        if self.advance(id, replica::Event::Lost) {
             self.evaluate(id.service(), false);
         }
     }

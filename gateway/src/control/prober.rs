@@ -87,8 +87,9 @@ impl Control {
             }
             // If its process has ended, how it did says more than that nobody answers.
             let event = match exit(&handle, &told).await {
-                Some(exit) => Event::Engine(handle.host, runner::Event::Exited { id: told, exit }),
-                None => Event::Probed(told, Probed::Unreachable(last)),
+                Ok(Some(exit)) => Event::Engine(handle.host, runner::Event::Exited { id: told, exit }),
+                Ok(None) => Event::Probed(told, Probed::Unreachable(last)),
+                Err(Silent) => Event::Probed(told, Probed::Silent),
             };
             send(&events, event).await;
         });
@@ -136,14 +137,18 @@ impl Control {
     }
 }
 
+/// The engine does not answer.
+struct Silent;
+
 /// How a replica's process ended, if the engine says that it did.
-async fn exit(handle: &Handle, id: &ReplicaId) -> Option<Exit> {
+async fn exit(handle: &Handle, id: &ReplicaId) -> Result<Option<Exit>, Silent> {
     let listed = tokio::time::timeout(EXIT_WITHIN, handle.call("list", handle.runner.list())).await;
-    let listed = listed.ok()?.ok()?;
-    listed.into_iter().find(|seen| seen.id == *id).and_then(|seen| match seen.state {
+    let Ok(Ok(listed)) = listed else { return Err(Silent) };
+    let seen = listed.into_iter().find(|seen| seen.id == *id);
+    Ok(seen.and_then(|seen| match seen.state {
         ObservedState::Exited(exit) => Some(exit),
         ObservedState::Created | ObservedState::Running | ObservedState::Frozen => None,
-    })
+    }))
 }
 
 /// Ends with the last failure once enough probes in a row have failed.

@@ -39,7 +39,7 @@ async fn it_waits_for_the_host_that_has_its_data() {
     world.runner.down(true);
     world.targets.deafen(&before[0]);
     let waits = |status: &e2e::world::Status| {
-        status.replicas.iter().all(|r| r.phase == "lost") && status.reason.contains("its data is")
+        status.replicas.iter().all(|r| r.phase == "lost") && status.reason.contains("host a")
     };
     world.until("api", waits).await;
     assert_eq!(world.engines["b"].starts(), 0);
