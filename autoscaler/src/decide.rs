@@ -1,8 +1,9 @@
 //! Decides how many replicas a service should have, and of which versions.
 //! Called by the control loop and the simulator; [`plan`](crate::plan) turns the answer into steps. Moves the
-//! [`rollout`](crate::rollout) on first. Asks the policy on its tick and when requests wait with nothing live, plans on its last answer otherwise, then lets the rules speak in
-//! this order, each able to overrule those before it: the last replica, wakes, adoption, minimum, maximum; an asked
-//! sleep (or want of memory) overrules all. Holds: same inputs, same answer. Absent: which replicas, which host, clock, IO.
+//! [`rollout`] on first. Asks the policy on its tick and when requests wait with nothing live, plans on its last answer
+//! otherwise, then lets the rules speak in this order, each able to overrule those before it: the last replica, wakes,
+//! adoption, minimum, maximum; an asked sleep (or want of memory) overrules all. Holds: same inputs, same answer.
+//! Absent: which replicas, which host, clock, IO.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Moves a service from one version to the next: a trial in steps, each with a share of the requests, until the new version
 //! is the good one or is taken back. Called by [`decide`](crate::decide) before anything else.
 //! Holds: without a good version to compare with the file's is good at once; what was taken back is not tried again until
-//! the file names another one. Absent: which replicas; what is kept over restarts ([`release`](crate::release)).
+//! the file names another one. Absent: which replicas; what is kept over restarts ([`release`]).
 
 use std::{
     collections::BTreeSet,
