@@ -7,6 +7,7 @@
 mod advice;
 mod check;
 mod decode;
+mod describe;
 mod diff;
 mod endpoint;
 mod env;
@@ -25,6 +26,7 @@ mod template;
 mod tree;
 pub mod units;
 
+pub use describe::{Described, Description, HIDDEN, Settings, describe, describe_gateway, describe_service};
 pub use diff::{Change, diff};
 pub use load::{Format, load, parse};
 pub use notes::notes;

@@ -1,0 +1,421 @@
+//! A configuration as flat lists of keys and values, by what a change of each would do: to be sent, shown and compared.
+//! `tidegate plan` compares what runs with what a file says. Holds: no value of an environment variable is in it, only a
+//! fingerprint; every field of the model is (a new one stops the build here). Pure.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    model::{
+        Capacity, Gateway, Health, Host, Idle, Limits, Model, Placement, Probe, Reach, Rollout,
+        ScalingPolicy, Service, Sleep, Update, Upstream,
+    },
+    spec::Launch,
+    units::Bytes,
+};
+
+/// Settings by key, each as text.
+pub type Settings = BTreeMap<String, String>;
+
+/// What starts the text of a value that is not to be shown.
+pub const HIDDEN: &str = "fingerprint:";
+
+/// A whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The gateway's settings that apply at once.
+    pub gateway: Settings,
+    /// The gateway's and the hosts' settings that wait for its next start.
+    pub at_start: Settings,
+    /// The services.
+    pub services: BTreeMap<String, Described>,
+}
+
+/// A service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// A change of these makes a new revision.
+    pub launch: Settings,
+    /// A change of these restarts nothing.
+    pub live: Settings,
+}
+
+/// Describes a model.
+#[must_use]
+pub fn describe(model: &Model) -> Description {
+    let (gateway, mut at_start) = describe_gateway(&model.gateway);
+    for host in &model.hosts {
+        at_start.extend(below(&format!("hosts.{}", host.name), describe_host(host)));
+    }
+    let services = model.services.values();
+    let services = services.map(|service| (service.name.to_string(), describe_service(service))).collect();
+    Description { gateway, at_start, services }
+}
+
+/// Describes the gateway's own settings: those that apply at once, and those that wait for its next start.
+#[must_use]
+pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
+    let Gateway {
+        listen,
+        metrics,
+        state,
+        trusted_proxies,
+        expose_errors,
+        timing_headers,
+        drain,
+        stop_replicas_on_exit,
+        subnet,
+        internal_names,
+        internal_address,
+        limits,
+    } = gateway;
+    let live = settings([
+        ("trusted_proxies", list(trusted_proxies)),
+        ("expose_errors", expose_errors.to_string()),
+        ("timing_headers", timing_headers.to_string()),
+        ("drain", time(*drain)),
+        ("stop_replicas_on_exit", stop_replicas_on_exit.to_string()),
+    ]);
+    let Limits { connections, header_timeout, header_bytes, header_count, h2_streams } = limits;
+    let at_start = settings([
+        ("listen", list(listen)),
+        ("metrics", metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.to_string())),
+        ("state", or_default(state.as_ref().map(|state| state.display()))),
+        ("subnet", or_default(*subnet)),
+        ("internal_names", internal_names.to_string()),
+        ("internal_address", or_none(*internal_address)),
+        ("limits.connections", connections.to_string()),
+        ("limits.header_timeout", time(*header_timeout)),
+        ("limits.header_bytes", header_bytes.to_string()),
+        ("limits.header_count", header_count.to_string()),
+        ("limits.h2_streams", h2_streams.to_string()),
+    ]);
+    (below("gateway", live), below("gateway", at_start))
+}
+
+fn describe_host(host: &Host) -> Settings {
+    let Host {
+        name: _,
+        engine,
+        endpoint,
+        tls,
+        address,
+        reach,
+        labels,
+        capacity: Capacity { cpu, memory, replicas },
+        parallel_starts,
+        memory_budget,
+        lost_after,
+    } = host;
+    let reach = match reach {
+        Reach::Auto => "auto",
+        Reach::Address => "address",
+        Reach::Published => "published",
+    };
+    let mut all = settings([
+        ("engine", format!("{engine:?}").to_ascii_lowercase()),
+        ("endpoint", or_default(endpoint.as_ref())),
+        ("address", or_none(*address)),
+        ("reach", reach.to_owned()),
+        ("capacity.cpu", or_default(*cpu)),
+        ("capacity.memory", or_default(*memory)),
+        ("capacity.replicas", or_default(*replicas)),
+        ("parallel_starts", parallel_starts.to_string()),
+        ("memory_budget", or_none(*memory_budget)),
+        ("lost_after", time(*lost_after)),
+    ]);
+    if let Some(tls) = tls {
+        let files = [("tls.ca", &tls.ca), ("tls.cert", &tls.cert), ("tls.key", &tls.key)];
+        all.extend(settings(files.map(|(key, file)| (key, file.display().to_string()))));
+    }
+    all.extend(below("labels", labels.clone()));
+    all
+}
+
+/// Describes a service.
+#[must_use]
+pub fn describe_service(service: &Service) -> Described {
+    let Service {
+        name: _,
+        launch,
+        routes,
+        scaling,
+        health,
+        upstream,
+        constraints,
+        placement,
+        update,
+        rollout,
+        sleep,
+    } = service;
+    let routes = routes.iter().map(|route| {
+        let strip = if route.strip { " (stripped)" } else { "" };
+        format!("{}{}{strip}", route.host, route.path)
+    });
+    let mut live = settings([
+        ("routes", list(routes)),
+        (
+            "placement",
+            match placement {
+                Placement::Spread => "spread".to_owned(),
+                Placement::Binpack => "binpack".to_owned(),
+            },
+        ),
+        (
+            "update",
+            match update {
+                Update::Rolling => "rolling".to_owned(),
+                Update::Recreate => "recreate".to_owned(),
+            },
+        ),
+    ]);
+    live.extend(below("constraints", constraints.clone()));
+    live.extend(below("scaling", describe_scaling(scaling)));
+    live.extend(below("health", describe_health(health)));
+    live.extend(below("upstream", describe_upstream(upstream)));
+    live.extend(below("rollout", describe_rollout(rollout)));
+    let Sleep { frozen, stopped } = sleep;
+    live.extend(below(
+        "sleep",
+        settings([("frozen", or_none(frozen.map(time))), ("stopped", or_none(stopped.map(time)))]),
+    ));
+    let (launch, shared) = describe_launch(launch);
+    live.extend(shared);
+    Described { launch, live }
+}
+
+fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
+    let ScalingPolicy {
+        min,
+        max,
+        initial,
+        concurrency,
+        target,
+        stable_window,
+        surge_window,
+        surge_threshold,
+        max_up_rate,
+        max_down_rate,
+        scale_down_delay,
+        idle,
+        drain,
+        hold,
+        queue,
+    } = scaling;
+    let idle = match idle {
+        Idle::After(length) => time(*length),
+        Idle::Kpa => "kpa".to_owned(),
+    };
+    settings([
+        ("min", min.to_string()),
+        ("max", max.to_string()),
+        ("initial", initial.to_string()),
+        ("concurrency", or_none(*concurrency)),
+        ("target", target.to_string()),
+        ("stable_window", time(*stable_window)),
+        ("surge_window", surge_window.to_string()),
+        ("surge_threshold", surge_threshold.to_string()),
+        ("max_up_rate", max_up_rate.to_string()),
+        ("max_down_rate", max_down_rate.to_string()),
+        ("scale_down_delay", time(*scale_down_delay)),
+        ("idle", idle),
+        ("drain", time(*drain)),
+        ("hold", time(*hold)),
+        ("queue", queue.to_string()),
+    ])
+}
+
+fn describe_health(health: &Health) -> Settings {
+    let Health { probe, interval, timeout, failures, successes, start_deadline } = health;
+    let probe = match probe {
+        None => "default".to_owned(),
+        Some(Probe::Tcp) => "tcp".to_owned(),
+        Some(Probe::Http { path, port: None }) => format!("http:{path}"),
+        Some(Probe::Http { path, port: Some(port) }) => format!("http:{path} on port {port}"),
+        Some(Probe::Exec { command }) => format!("exec {command:?}"),
+    };
+    settings([
+        ("probe", probe),
+        ("interval", time(*interval)),
+        ("timeout", time(*timeout)),
+        ("failures", failures.to_string()),
+        ("successes", successes.to_string()),
+        ("start_deadline", time(*start_deadline)),
+    ])
+}
+
+fn describe_upstream(upstream: &Upstream) -> Settings {
+    let Upstream { connect_timeout, first_byte_timeout, idle_connection, allow_encoded_slashes } = upstream;
+    settings([
+        ("connect_timeout", time(*connect_timeout)),
+        ("first_byte_timeout", time(*first_byte_timeout)),
+        ("idle_connection", time(*idle_connection)),
+        ("allow_encoded_slashes", allow_encoded_slashes.to_string()),
+    ])
+}
+
+fn describe_rollout(rollout: &Rollout) -> Settings {
+    let Rollout { steps, every, margin, failures, keep } = rollout;
+    settings([
+        ("steps", list(steps)),
+        ("every", time(*every)),
+        ("margin", margin.to_string()),
+        ("failures", failures.to_string()),
+        ("keep", keep.to_string()),
+    ])
+}
+
+/// What is started, from the very value that a revision is named after; and what is about the service only.
+fn describe_launch(launch: &Launch) -> (Settings, Settings) {
+    let mut all = Settings::new();
+    let value = serde_json::to_value(launch).expect("launch settings are plain values");
+    flatten(String::new(), &value, &mut all);
+    let (shared, mut launch): (Settings, Settings) =
+        all.into_iter().partition(|(key, _)| key.starts_with("volumes[") && key.ends_with(".shared"));
+    for (_, value) in launch.iter_mut().filter(|(key, _)| key.starts_with("env.")) {
+        *value = fingerprint(value);
+    }
+    for (_, value) in launch.iter_mut().filter(|(key, _)| key.ends_with(".memory")) {
+        *value = value.parse().map_or_else(|_| value.clone(), |bytes| Bytes(bytes).to_string());
+    }
+    (launch, shared)
+}
+
+fn flatten(key: String, value: &Value, all: &mut Settings) {
+    match value {
+        Value::Object(table) => {
+            for (name, value) in table {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(key, value, all);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(format!("{key}[{index}]"), item, all);
+            }
+        }
+        Value::String(text) => {
+            all.insert(key, text.clone());
+        }
+        Value::Null => {
+            all.insert(key, "default".to_owned());
+        }
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            all.insert(key, value.to_string());
+        }
+    }
+}
+
+/// Tells two values apart without showing either.
+fn fingerprint(value: &str) -> String {
+    let hash = Sha256::digest(value.as_bytes());
+    let digits: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{HIDDEN}{digits}")
+}
+
+fn settings<const N: usize>(all: [(&str, String); N]) -> Settings {
+    all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn below(parent: &str, settings: Settings) -> Settings {
+    settings.into_iter().map(|(key, value)| (format!("{parent}.{key}"), value)).collect()
+}
+
+fn time(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn list(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn or_default(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "default".to_owned(), |value| value.to_string())
+}
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Format, diff, parse};
+
+    fn model(text: &str) -> Model {
+        parse(text, Format::Toml).expect("a good text")
+    }
+
+    /// The keys that differ between two descriptions, with where they stand.
+    fn differing(old: &str, new: &str) -> Vec<String> {
+        let (a, b) = (describe(&model(old)), describe(&model(new)));
+        let keys = |kind: &str, a: &Settings, b: &Settings| {
+            let all = a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>();
+            let changed = all.into_iter().filter(|key| a.get(*key) != b.get(*key));
+            changed.map(|key| format!("{kind} {key}")).collect::<Vec<_>>()
+        };
+        let (x, y) = (&a.services["a"], &b.services["a"]);
+        [
+            keys("live", &x.live, &y.live),
+            keys("launch", &x.launch, &y.launch),
+            keys("at once", &a.gateway, &b.gateway),
+            keys("at start", &a.at_start, &b.at_start),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn each_change_is_where_a_reload_puts_it() {
+        const A: &str = "[services.a]\nimage = 'a:1'\n";
+        for (text, want) in [
+            ("", vec![]),
+            ("env.X = '1'", vec!["launch env.X"]),
+            ("secrets.X = 'x'", vec!["launch secrets.X.file"]),
+            ("port = 1", vec!["launch port"]),
+            ("scaling.max = 3", vec!["live scaling.max"]),
+            ("rollout.steps = [10, 100]", vec!["live rollout.steps"]),
+            ("sleep.frozen = '10m'", vec!["live sleep.frozen"]),
+            ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
+            ("[gateway]\nexpose_errors = true", vec!["at once gateway.expose_errors"]),
+            ("[gateway]\nlisten = '127.0.0.1:1'", vec!["at start gateway.listen"]),
+            ("[[hosts]]\nname = 'local'\nlabels.a = 'b'", vec!["at start hosts.local.labels.a"]),
+        ] {
+            let text = format!("{A}{text}");
+            assert_eq!(differing(A, &text), want, "{text}");
+            // The reload agrees.
+            let changes = diff(&model(A), &model(&text));
+            let launch = changes.iter().any(|change| matches!(change, Change::Update { launch: true, .. }));
+            assert_eq!(launch, want.iter().any(|key| key.starts_with("launch")), "{text}");
+            assert_eq!(changes.is_empty(), want.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_variables_are_told_apart_and_not_told() {
+        let canary = "env.X = 'canary-7'\nsecrets.Y = 'y.txt'";
+        let text = format!("[services.a]\nimage = 'a:1'\n{canary}");
+        let said = serde_json::to_string(&describe(&model(&text))).expect("plain values");
+        assert!(!said.contains("canary") && said.contains("y.txt") && said.contains(HIDDEN), "{said}");
+        assert_eq!(differing(&text, &text.replace("canary-7", "canary-8")), ["launch env.X"]);
+    }
+
+    #[test]
+    fn sizes_are_said_as_people_write_them() {
+        let described = describe(&model("services.a = { image = 'a', resources.memory = '1GiB' }"));
+        assert_eq!(described.services["a"].launch["resources.memory"], "1GiB");
+    }
+
+    #[test]
+    fn sharing_is_about_the_service_and_not_about_a_replica() {
+        let text = |shared| {
+            format!(
+                "[services.a]\nimage = 'a'\nscaling.max = 1\nupdate = 'recreate'\nvolumes = [{{ source = 'd', target = '/d', shared = {shared} }}]"
+            )
+        };
+        assert_eq!(differing(&text(false), &text(true)), ["live volumes[0].shared"]);
+    }
+}
