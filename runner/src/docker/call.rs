@@ -189,6 +189,11 @@ pub(super) fn failed(error: bollard::errors::Error) -> Failed {
         E::DockerResponseServerError { status_code, message } => {
             Failed { status: Some(status_code), words: message.trim().to_owned() }
         }
+        // Its own words only say that it is the client's.
+        E::HyperLegacyError { err } => {
+            let words = std::error::Error::source(&err).map_or_else(|| err.to_string(), chain);
+            Failed { status: None, words }
+        }
         E::DockerStreamError { error } => Failed { status: None, words: error },
         error => Failed { status: None, words: chain(&error) },
     }

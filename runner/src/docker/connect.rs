@@ -117,6 +117,7 @@ mod tests {
             let docker = Docker::connect(options(endpoint)).await.expect(endpoint);
             let error = docker.answers().await.expect_err("nothing is there");
             assert_eq!(error.kind, Kind::Retryable, "{error}");
+            assert!(!error.message.contains("hyper"), "for people: {error}");
             assert!(error.message.contains(words), "{error}");
         }
     }

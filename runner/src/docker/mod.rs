@@ -237,6 +237,8 @@ impl Runner for Docker {
             .call("info", READ, call)
             .await
             .map_err(|f| f.during("ask what the host offers"))?;
+        // There from the beginning, so that the first containers know whom to ask for names.
+        self.inner.network.ensure(&self.inner.api).await?;
         let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
         let labels = info.labels.unwrap_or_default();
         let pair = |label: String| match label.split_once('=') {
