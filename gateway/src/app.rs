@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::{self, Admin, Ready},
+    admin::{self, Admin, Ready, Running},
     clock,
     control::{self, keep::Keeper},
     fleet::{Bell, Fleet},
@@ -64,6 +64,8 @@ pub struct App {
     door: Arc<Door>,
     fleet: Arc<Fleet>,
     names: Names,
+    /// The file as it was at the start.
+    started: Arc<Model>,
     bell: Bell,
     /// The control loop, while it runs.
     running: JoinSet<control::Loop>,
@@ -122,6 +124,7 @@ impl App {
             ports: names::Ports::default(),
             upstreams: names::Upstreams::file("/etc/resolv.conf"),
         });
+        let started = Arc::clone(&parts.model);
         let (control_loop, control) = control::build(control::Setup {
             model: parts.model,
             runners: parts.runners,
@@ -130,6 +133,7 @@ impl App {
             bell: bell.clone(),
             generation: parts.generation,
             keeper: parts.keeper,
+            names: names.clone(),
         });
         let (reload, _) = mpsc::channel(1);
         let (_, asked) = mpsc::channel(1);
@@ -139,6 +143,7 @@ impl App {
             passing,
             front,
             names,
+            started,
             control,
             ready: Arc::default(),
             door,
@@ -173,7 +178,13 @@ impl App {
         self.tasks.spawn(self.names.clone().serve(stop.clone()));
         if let Some(admin) = admin {
             let (metrics, ready) = (self.exporter.clone(), Arc::clone(&self.ready));
-            self.tasks.spawn(admin.serve(Admin { control: control.clone(), metrics, ready }, stop.clone()));
+            let running = Running {
+                started: Arc::clone(&self.started),
+                fleet: Arc::clone(&self.fleet),
+                door: Arc::clone(&self.door),
+            };
+            let admin_of = Admin { control: control.clone(), running, metrics, ready };
+            self.tasks.spawn(admin.serve(admin_of, stop.clone()));
         }
         let (again, asked) = mpsc::channel(1);
         self.reload = again;

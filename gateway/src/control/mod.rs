@@ -63,6 +63,7 @@ use self::{
 use crate::{
     clock,
     fleet::{Bell, Fleet, Rung},
+    names::Names,
     request::Door,
 };
 
@@ -100,6 +101,8 @@ pub struct Setup {
     pub generation: u64,
     /// What outlives the gateway.
     pub keeper: Keeper,
+    /// Serves the names of services to containers.
+    pub names: Names,
 }
 
 /// The control loop's state.
@@ -131,6 +134,7 @@ pub(crate) struct Control {
     /// Services that were kept and are not in the file (yet).
     kept: Kept,
     peers: Peers,
+    names: Names,
 }
 
 /// How others reach the loop.
@@ -153,7 +157,7 @@ pub struct Loop {
 pub fn build(setup: Setup) -> (Loop, Handle) {
     let (events, inbox) = mpsc::channel(EVENTS);
     let now = clock::now();
-    let Setup { model, mut runners, fleet, door, bell, generation, keeper } = setup;
+    let Setup { model, mut runners, fleet, door, bell, generation, keeper, names } = setup;
     let (keep, values) = watch::channel(keeper.kept.clone());
     let engine =
         |host: &Host| runners.remove(&host.name).map(|runner| Engine::new(host.clone(), runner, now));
@@ -180,6 +184,7 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         keep,
         kept: keeper.kept,
         peers: Peers::default(),
+        names,
         model: Arc::clone(&model),
     };
     control.restore_orders();

@@ -91,9 +91,12 @@ impl Control {
     }
 
     pub(super) fn inventory(&mut self, host: &HostName, found: runner::Result<Inventory>) {
+        let names = self.names.clone();
         let Some(engine) = self.engine_mut(host) else { return };
         match found {
             Ok(found) => {
+                // Before anything is started there: containers are told once whom to ask for names.
+                names.host(host, found.bridge, &engine.handle.runner);
                 tracing::info!(%host, engine = %found.engine, cpu = found.cpu, memory = %found.memory, "host");
                 engine.inventory = Some(found);
             }
@@ -101,6 +104,9 @@ impl Control {
                 tracing::warn!(%host, error = super::words(&error), "the host does not tell what it has")
             }
         }
+        // It has told what it runs just now.
+        self.heard(host);
+        self.evaluate_all();
     }
 
     pub(super) fn listed(&mut self, host: &HostName, asked: Instant, listed: runner::Result<Vec<Observed>>) {
@@ -109,7 +115,10 @@ impl Control {
         let lacks_inventory = engine.inventory.is_none();
         match listed {
             Ok(listed) => {
-                self.heard(host);
+                // What it has comes first: it is up once that is known.
+                if !lacks_inventory {
+                    self.heard(host);
+                }
                 self.compare(host, asked, &listed);
                 self.unlisted.remove(host);
                 if lacks_inventory {
