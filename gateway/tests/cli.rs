@@ -105,7 +105,18 @@ fn check_reports_every_problem_as_text_and_json() {
         .expect("writable");
     let good = tidegate(folder.path(), "check --json");
     let json: Value = serde_json::from_str(&good.out).expect("JSON");
-    assert_eq!((good.code, json), (0, json!({ "file": "tidegate.json", "ok": true, "services": ["a"] })));
+    let want = json!({ "file": "tidegate.json", "ok": true, "services": ["a"], "notes": [] });
+    assert_eq!((good.code, json), (0, want));
+
+    let text = "[[hosts]]\nname = \"there\"\nendpoint = \"ssh://root@10.0.0.2\"\naddress = \"10.0.0.2\"\n";
+    std::fs::write(folder.path().join("remote.toml"), text).expect("writable");
+    let noted = tidegate(folder.path(), "check remote.toml");
+    assert_eq!((noted.code, &*noted.err), (0, ""));
+    assert!(
+        noted.out.starts_with("remote.toml: ok, 0 services\nnote: names of services do not resolve"),
+        "{}",
+        noted.out
+    );
 }
 
 #[test]
@@ -155,7 +166,10 @@ fn no_gateway_is_said_with_the_socket_that_was_tried() {
     let folder = folder();
     let state = folder.path().join("state");
     let line = |command: &str| format!("{command} --state {}", state.display());
-    for command in ["ps", "ps --json", "explain api", "logs api", "wake api", "sleep api", "restart api"] {
+    std::fs::write(folder.path().join("tidegate.toml"), FILE).expect("writable");
+    for command in
+        ["ps", "plan", "ps --json", "explain api", "logs api", "wake api", "sleep api", "restart api"]
+    {
         let ran = tidegate(folder.path(), &line(command));
         let want = format!(
             "tidegate: no gateway answers on {}/admin.sock; is \"tidegate up\" running? (--state or --socket names another)\n",
@@ -197,6 +211,40 @@ fn a_service_is_explained() {
     }
     let json: Explanation = serde_json::from_str(&gateway.ask("explain api --json").out).expect("JSON");
     assert_eq!(json, explanation());
+}
+
+#[test]
+fn a_plan_says_what_a_file_would_change() {
+    let gateway = Gateway::new();
+    let plan = |text: &str, options: &str| {
+        std::fs::write(gateway.folder.path().join("new.toml"), text).expect("writable");
+        gateway.ask(&format!("plan new.toml{options}"))
+    };
+    let same = plan(FILE, "");
+    assert_eq!((same.code, &*same.out, &*same.err), (0, "nothing changes\n", ""));
+
+    let text = FILE.replace("canary-1", "canary-2").replace("api:1", "api:2").replace("max = 3", "max = 5");
+    let text =
+        format!("{text}[services.site]\nimage = \"nginx:1.27\"\n[gateway]\nlisten = \"127.0.0.1:1\"\n");
+    let changed = plan(&text, "");
+    let want = "~ api   update: new revision (env.TOKEN changed, image api:1 -> api:2); 1 replica replaced once the new one \
+        is ready\n        no restart: routes [api.localhost/, */] -> [api.localhost/], scaling.max 3 -> 5\n\
+        + site  add: image nginx:1.27\n\
+        gateway, at its next start: gateway.listen [0.0.0.0:8080] -> [127.0.0.1:1]\n";
+    assert_eq!((changed.code, &*changed.out, &*changed.err), (0, want, ""));
+
+    let json: Value = serde_json::from_str(&plan(&text, " --json").out).expect("JSON and nothing else");
+    let api = &json["changes"]["services"][0];
+    assert_eq!((&api["action"], &api["takes_over"]), (&json!("new_revision"), &json!("at_once")));
+    assert_eq!(api["live"][1], json!({ "key": "scaling.max", "from": "3", "to": "5" }));
+    assert!(!json.to_string().contains("canary"), "{json}");
+
+    let gone = plan("", "");
+    assert_eq!((gone.code, &*gone.out), (0, "- api  remove: 1 replica drained\n"));
+
+    let bad = plan("[services.api]\nimage = 5\n", "");
+    assert_eq!((bad.code, &*bad.out), (2, ""));
+    assert!(bad.err.contains("new.toml:2:9: services.api.image"), "{}", bad.err);
 }
 
 #[test]
@@ -278,6 +326,7 @@ impl Gateway {
         let listener =
             runtime.block_on(async { tokio::net::UnixListener::bind(socket(&folder)) }).expect("a socket");
         let routes = Router::new()
+            .route("/v1/configuration", get(|| async { Json(running()) }))
             .route("/v1/services", get(|| async { Json([status()]) }))
             .route(
                 "/v1/services/{name}",
@@ -320,6 +369,14 @@ async fn asked(Segment((name, wish)): Segment<(String, String)>) -> Response {
         "restart" => (StatusCode::CONFLICT, Json(json!({ "error": "exit code 1" }))).into_response(),
         _ => Json(json!({ "done": true })).into_response(),
     })
+}
+
+/// What the made-up gateway runs with.
+const FILE: &str = "[services.api]\nimage = \"api:1\"\nenv.TOKEN = \"canary-1\"\nscaling.max = 3\n";
+
+fn running() -> tidegate_config::Description {
+    let model = tidegate_config::parse(FILE, tidegate_config::Format::Toml).expect("a good file");
+    tidegate_config::describe(&model)
 }
 
 fn status() -> ServiceStatus {

@@ -3,6 +3,7 @@
 
 mod hosts;
 pub mod logs;
+mod running;
 mod socket;
 mod tcp;
 
@@ -20,6 +21,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::running::Running;
 use crate::control;
 
 /// How long answers that are under way may take once the gateway stops.
@@ -30,6 +32,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Admin {
     /// The control loop.
     pub control: control::Handle,
+    /// What is in use.
+    pub running: Running,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// Whether requests are served as they should be.

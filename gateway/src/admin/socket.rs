@@ -16,6 +16,7 @@ use crate::control::{self, Ended};
 
 pub(super) fn routes(admin: Admin) -> Router {
     Router::new()
+        .route("/v1/configuration", get(configuration))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(explain))
         .route("/v1/services/{name}/logs", get(logs::stream))
@@ -51,6 +52,10 @@ pub(super) fn service(name: &str) -> Result<ServiceName, Failure> {
 
 pub(super) fn unknown(name: &str) -> Failure {
     Failure(StatusCode::NOT_FOUND, format!("no service is called {name}"))
+}
+
+async fn configuration(State(admin): State<Admin>) -> Response {
+    Json(admin.running.describe()).into_response()
 }
 
 async fn services(State(admin): State<Admin>) -> Result<Response, Failure> {

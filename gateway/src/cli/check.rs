@@ -29,11 +29,13 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
     match tidegate_config::load(&file, environment()) {
         Ok(model) => {
             let services: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
+            let notes = tidegate_config::notes(&model);
             if args.json {
-                print_json(&json!({ "file": name, "ok": true, "services": services }))?;
+                print_json(&json!({ "file": name, "ok": true, "services": services, "notes": notes }))?;
             } else {
                 let plural = if services.len() == 1 { "" } else { "s" };
-                print(&format!("{name}: ok, {} service{plural}\n", services.len()))?;
+                let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+                print(&format!("{name}: ok, {} service{plural}\n{notes}", services.len()))?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -69,6 +69,11 @@ impl Client {
         self.json(Method::POST, &format!("/v1/hosts/{host}/{order}")).await
     }
 
+    /// What the gateway runs with.
+    pub(super) async fn configuration<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        prompt(self.json(Method::GET, "/v1/configuration")).await
+    }
+
     /// One service, in full.
     pub(super) async fn service<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<T> {
         prompt(async { self.open(Method::GET, name, "").await?.json().await }).await

@@ -13,6 +13,7 @@ mod load;
 mod logging;
 mod logs;
 mod output;
+mod plan;
 mod ps;
 mod replicas;
 mod rollback;
@@ -45,6 +46,8 @@ enum Command {
     Up(Up),
     /// Say everything that is wrong with a configuration file
     Check(check::Check),
+    /// Say what a configuration file would change in the running gateway
+    Plan(plan::Plan),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// List services and their replicas
@@ -133,6 +136,7 @@ impl Cli {
                 up::run(&args)
             }
             Command::Check(args) => check::run(&args),
+            Command::Plan(args) => client::block_on(plan::run(args)),
             Command::Schema => schema::run(),
             Command::Ps(args) => client::block_on(ps::run(args)),
             Command::Explain(args) => client::block_on(explain::run(args)),
@@ -176,6 +180,8 @@ mod tests {
             "up -c a.toml --state /tmp/s --no-prepull --take-over --log-format json",
             "check",
             "check a.yaml --json",
+            "plan",
+            "plan b.toml --json --state /tmp/s",
             "schema",
             "ps",
             "ps --json --state /tmp/s",
