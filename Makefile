@@ -30,4 +30,12 @@ bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
 	@scripts/with-docker scripts/bench-proxy
 
-.PHONY: help demo test install bench-wake bench-stampede bench-proxy
+bench-churn: ## Measure availability while replicas, engines and the gateway are killed at random (root)
+	@scripts/setup chaos
+	@scripts/with-docker scripts/bench-churn
+
+chaos: ## Try every failure mode on real engines in network namespaces (root)
+	@scripts/setup chaos
+	@scripts/with-docker scripts/chaos
+
+.PHONY: help demo test install bench-wake bench-stampede bench-proxy bench-churn chaos

@@ -1,5 +1,6 @@
 //! What the suites, the benches and the demo share.
 
+pub mod chaos;
 pub mod client;
 pub mod eventually;
 pub mod origin;

@@ -2,7 +2,8 @@
 //! milliseconds. Speaks HTTP/1.1 and prior-knowledge HTTP/2 on `$PORT` (8080).
 //!
 //! `START_DELAY_MS` listens later, `FAIL_START=1` never starts, `SERVICE_MS` makes each answer take that long,
-//! `ECHO_NAME` is the name that it calls itself. Paths: see [`routes`]. `SIGTERM` finishes running requests, then ends.
+//! `UNREADY_MS` answers 503 at first, `IDLE_CLOSE_MS` closes idle connections early, `IGNORE_TERM=1` does not end when
+//! told to, `ECHO_NAME` is the name that it calls itself. Paths: see [`routes`]. `SIGTERM` finishes running requests, then ends.
 
 mod body;
 mod routes;

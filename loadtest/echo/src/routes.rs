@@ -8,7 +8,7 @@ use std::{
     hint::black_box,
     mem, process,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::{
@@ -25,6 +25,8 @@ use crate::{body::Answer, server::Tasks, settings::Settings, upgrade};
 pub(crate) struct App {
     hello: Bytes,
     service_time: Duration,
+    /// Until then everything is answered with 503.
+    ready_at: Instant,
     healthy: AtomicBool,
     tasks: Tasks,
     ending: CancellationToken,
@@ -35,6 +37,7 @@ impl App {
         Self {
             hello: format!("{} on {}\n", settings.name, settings.hostname).into(),
             service_time: settings.service_time,
+            ready_at: Instant::now() + settings.unready,
             healthy: AtomicBool::new(true),
             tasks,
             ending,
@@ -43,6 +46,9 @@ impl App {
 
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
+        if Instant::now() < self.ready_at {
+            return Ok(status(StatusCode::SERVICE_UNAVAILABLE, "not ready yet\n"));
+        }
         if !self.service_time.is_zero() && request.uri().path() != "/health" {
             tokio::time::sleep(self.service_time).await;
         }

@@ -4,7 +4,10 @@
 use std::{io, net::Ipv4Addr, net::Ipv6Addr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{rt::Executor, service::service_fn};
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
@@ -30,7 +33,11 @@ where
 pub(crate) async fn run(settings: Settings) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let ignore_term = settings.ignore_term;
     let mut stop = pin!(async {
+        if ignore_term {
+            std::future::pending::<()>().await;
+        }
         tokio::select! { _ = term.recv() => (), _ = int.recv() => () }
     });
     if !settings.start_delay.is_zero() {
@@ -39,14 +46,14 @@ pub(crate) async fn run(settings: Settings) -> io::Result<()> {
             () = &mut stop => return Ok(()),
         }
     }
-    let listener = listen(settings.port).await?;
+    let (listener, idle_close) = (listen(settings.port).await?, settings.idle_close);
     let tasks = Tasks(TaskTracker::new());
     let ending = CancellationToken::new();
     let app = Arc::new(App::new(settings, tasks.clone(), ending.clone()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => tasks.execute(serve(stream, Arc::clone(&app), tasks.clone(), ending.clone())),
+                Ok((stream, _)) => tasks.execute(serve(stream, idle_close, Arc::clone(&app), tasks.clone(), ending.clone())),
                 // Out of file descriptors: give connections time to end instead of spinning.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -68,14 +75,24 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn serve(stream: TcpStream, app: Arc<App>, tasks: Tasks, ending: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    idle_close: Duration,
+    app: Arc<App>,
+    tasks: Tasks,
+    ending: CancellationToken,
+) {
     // Without it small answers wait for the peer's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let app = Arc::clone(&app);
         async move { app.answer(request).await }
     });
-    let builder = auto::Builder::new(tasks);
+    let mut builder = auto::Builder::new(tasks);
+    if !idle_close.is_zero() {
+        // The time for a head starts when the connection falls idle; when it is over, the connection is closed.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(idle_close);
+    }
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     // A client that breaks off is its own business.
     tokio::select! {

@@ -11,6 +11,12 @@ pub(crate) struct Settings {
     pub(crate) start_delay: Duration,
     /// How long each answer takes.
     pub(crate) service_time: Duration,
+    /// How long all answers are 503, from when it listens.
+    pub(crate) unready: Duration,
+    /// How long a connection may be idle before it is closed, without a word; 0: for ever.
+    pub(crate) idle_close: Duration,
+    /// Whether it goes on when it is told to end.
+    pub(crate) ignore_term: bool,
     /// The name in the answer to `/`.
     pub(crate) name: String,
     /// The machine's name: in a container, the container's.
@@ -27,6 +33,9 @@ impl Settings {
             port: number("PORT", 8080)?,
             start_delay: Duration::from_millis(number("START_DELAY_MS", 0)?),
             service_time: Duration::from_millis(number("SERVICE_MS", 0)?),
+            unready: Duration::from_millis(number("UNREADY_MS", 0)?),
+            idle_close: Duration::from_millis(number("IDLE_CLOSE_MS", 0)?),
+            ignore_term: env::var("IGNORE_TERM").is_ok_and(|value| value == "1"),
             name: env::var("ECHO_NAME").unwrap_or_else(|_| "echo".to_owned()),
             hostname: fs::read_to_string("/proc/sys/kernel/hostname")
                 .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned()),
