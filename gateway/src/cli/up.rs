@@ -240,29 +240,36 @@ async fn tell_pulls(app: &App) -> Result<(), control::Ended> {
 async fn runners(model: &Model, state: &StateDir) -> anyhow::Result<BTreeMap<HostName, Arc<dyn Runner>>> {
     let mut runners: BTreeMap<HostName, Arc<dyn Runner>> = BTreeMap::new();
     for host in &model.hosts {
-        remember_engine(host, state)?;
         let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
         let at = || format!("host {}", host.name);
         let docker = docker::Docker::connect(options).await.with_context(at)?;
-        if *host == Host::local() {
-            // Nobody said that there is an engine, so that one that does not answer is none, and no lost host.
+        if *host == Host::local() && !is_known(host, state)? {
+            // Nobody ever said that there is an engine, so one that does not answer is none, and not a lost host.
             docker.answers().await.with_context(at)?;
         }
+        remember_engine(host, state)?;
         runners.insert(host.name.clone(), Arc::new(docker));
     }
     Ok(runners)
 }
 
+fn engine_key(host: &Host) -> String {
+    format!("engine-{}", host.name)
+}
+
+/// Whether the host's engine was chosen by an earlier start.
+fn is_known(host: &Host, state: &StateDir) -> anyhow::Result<bool> {
+    Ok(state.recall(&engine_key(host))?.is_some())
+}
+
 fn remember_engine(host: &Host, state: &StateDir) -> anyhow::Result<()> {
-    let key = format!("engine-{}", host.name);
-    let before = state.recall(&key)?;
-    if before.is_none() {
+    if !is_known(host, state)? {
         let how = match host.engine {
             Engine::Auto => "chosen automatically",
             Engine::Docker => "as the file says",
         };
         say(&format!("tidegate: host {} runs its containers with Docker ({how})\n", host.name));
-        state.remember(&key, "docker")?;
+        state.remember(&engine_key(host), "docker")?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tidegate_config::{
     spec::{Exit, ObservedState, Protocol},
 };
 use tidegate_runner::{
-    self as runner,
+    self as runner, Reached,
     probe::{Check, NotReady, Target, once, until_ready},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -121,17 +121,22 @@ impl Control {
         };
         let images = state.images.get(&member.host).and_then(|image| image.healthcheck.clone());
         let images = images.filter(|_| engine.handle.runner.capabilities().exec && engine.is_up());
+        // Whatever publishes a port takes connections by itself; only an answer comes from the replica.
+        let connect = match engine.handle.runner.reach() {
+            Reached::Address => Check::Tcp,
+            Reached::Published => Check::AnyAnswer { protocol: settings.launch.protocol },
+        };
         let check = match (&settings.health.probe, images) {
             // An engine that does not answer runs no command, which says nothing of its replicas.
-            (Some(Probe::Exec { .. }), _) if !engine.is_up() => Check::Tcp,
+            (Some(Probe::Exec { .. }), _) if !engine.is_up() => connect,
             (Some(Probe::Exec { command }), _) => exec(command.clone()),
             (Some(Probe::Http { path, port }), _) => Check::Http {
                 address: std::net::SocketAddr::new(address.ip(), port.unwrap_or(address.port())),
                 path: path.clone(),
                 protocol: if port.is_some() { Protocol::Http1 } else { settings.launch.protocol },
             },
-            (Some(Probe::Tcp), _) | (None, None) => Check::Tcp,
             (None, Some(command)) => exec(command),
+            (Some(Probe::Tcp) | None, _) => connect,
         };
         Some((Target { address, check }, settings.health.clone()))
     }
