@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_autoscaler::snapshot::Asked;
+use tidegate_autoscaler::{Memory, snapshot::Asked};
 use tidegate_config::name::{HostName, ReplicaId, ServiceName};
 use tidegate_runner::Event as Said;
 
@@ -67,7 +67,9 @@ impl World {
             let crashed = engine.crash(&id);
             engine.containers.remove(&id);
             if let Some((born, exited)) = crashed {
-                self.runs_no_more(&id, born);
+                if let Some(born) = born {
+                    self.runs_no_more(&id, born);
+                }
                 self.say(&host, exited);
             }
             self.say(&host, Said::Gone(id));
@@ -94,6 +96,12 @@ impl World {
         let mut notes = std::mem::take(&mut self.control.notes);
         notes.append(&mut control.notes);
         control.notes = notes;
+        // What is kept of versions is kept in the state directory.
+        for (name, state) in &mut control.states {
+            if let Some(before) = self.control.states.get(name) {
+                state.memory = Memory::restored(before.memory.release().clone());
+            }
+        }
         self.control = control;
     }
 }

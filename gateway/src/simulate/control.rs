@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) memory: Memory,
     pub(super) members: BTreeMap<ReplicaId, Member>,
     pub(super) images: BTreeMap<HostName, (Image, u32)>,
+    /// Which hosts have which other versions; false while they are asked.
+    pub(super) found: BTreeMap<(HostName, Revision), bool>,
     pub(super) epoch: u64,
     pub(super) asked: Asked,
     pub(super) again_at: Option<Instant>,
@@ -77,6 +79,8 @@ pub(super) struct Member {
     /// The prober at work; others have been called off.
     pub(super) prober: Option<u64>,
     pub(super) ending: bool,
+    /// Its restart has been asked for: its last end is no news.
+    pub(super) restarting: bool,
 }
 
 /// One host as the loop keeps it.
@@ -84,6 +88,9 @@ pub(super) struct Member {
 pub(super) struct Host {
     pub(super) settings: model::Host,
     pub(super) up: bool,
+    /// Since when it has not answered.
+    pub(super) silent_since: Option<Instant>,
+    pub(super) lost: bool,
     pub(super) listed: Instant,
     /// Starts under way, and those that wait for one of them to end.
     pub(super) starting: u32,
@@ -100,6 +107,11 @@ pub(super) enum Out {
         host: HostName,
         epoch: u64,
         image: String,
+    },
+    Find {
+        service: ServiceName,
+        host: HostName,
+        revision: Revision,
     },
     Granted(Granted),
     Refused(Vec<RequestId>, &'static str),
@@ -120,7 +132,12 @@ pub(super) enum Told {
         outcome: runner::Result<Digest>,
     },
     Started(ReplicaId, HostName, runner::Result<()>),
-    Ended(ReplicaId, runner::Result<()>),
+    Found(ServiceName, HostName, Revision, runner::Result<()>),
+    Froze(ReplicaId, runner::Result<()>),
+    Thawed(ReplicaId, runner::Result<()>),
+    Restarted(ReplicaId, runner::Result<()>),
+    /// Whether its container was to stay.
+    Ended(ReplicaId, bool, runner::Result<()>),
     Ready(ReplicaId, u64),
     NotReady(ReplicaId, u64, Duration),
     Unhealthy(ReplicaId, u64),
@@ -142,6 +159,8 @@ impl Control {
         let host = |settings: model::Host| Host {
             settings,
             up: false,
+            silent_since: None,
+            lost: false,
             listed: now,
             starting: 0,
             waiting: VecDeque::new(),
@@ -172,6 +191,7 @@ impl Control {
         if tick {
             self.next_tick = now + TICK;
             self.list_stale_engines(now);
+            self.lose_silent_hosts(now);
         }
         let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
         let names: Vec<_> =
@@ -189,7 +209,13 @@ impl Control {
                 self.prepared(&service, &host, epoch, outcome, now)
             }
             Told::Started(id, host, outcome) => self.start_answered(&id, &host, outcome, now),
-            Told::Ended(id, outcome) => self.ended(&id, outcome, now),
+            Told::Found(service, host, revision, outcome) => {
+                self.found(&service, &host, revision, &outcome, now);
+            }
+            Told::Froze(id, outcome) => self.slept(&id, replica::Event::Frozen, outcome, now),
+            Told::Thawed(id, outcome) => self.slept(&id, replica::Event::Thawed, outcome, now),
+            Told::Restarted(id, outcome) => self.restarted(&id, outcome, now),
+            Told::Ended(id, kept, outcome) => self.ended(&id, kept, outcome, now),
             Told::Ready(id, prober) => self.ready(&id, prober, now),
             Told::NotReady(id, prober, waited) => {
                 let cause = Cause::NotReady { waited, last: "connection refused".into() };
@@ -209,7 +235,7 @@ impl Control {
         member.phase = phase;
         member.since = now;
         let granted = publish(&mut state.front, member, now, &mut self.notes);
-        if matches!(member.phase, Phase::Failed(_) | Phase::Gone) {
+        if matches!(member.phase, Phase::Failed(_) | Phase::Gone | Phase::Lost | Phase::Freezing) {
             member.prober = None;
         }
         if member.phase == Phase::Gone {
@@ -223,7 +249,8 @@ impl Control {
         match event {
             runner::Event::Running(seen) => {
                 let Some(member) = self.member(&seen.id) else { return };
-                if member.phase == Phase::Starting && !member.reached {
+                let asks = matches!(member.phase, Phase::Starting | Phase::Lost) && !member.reached;
+                if asks && !member.restarting {
                     member.reached = seen.address.is_some();
                     self.probe_start(&seen.id);
                 }
@@ -274,7 +301,7 @@ impl Control {
     }
 
     /// Begins to watch over a replica; an earlier prober is called off.
-    fn probe_life(&mut self, id: &ReplicaId) {
+    pub(super) fn probe_life(&mut self, id: &ReplicaId) {
         let Some(state) = self.states.get(id.service()) else { return };
         let after = state.front.settings.health.interval;
         let serves = |member: &Member| matches!(member.phase, Phase::Ready | Phase::Draining);
@@ -370,6 +397,7 @@ impl State {
             memory: Memory::default(),
             members: BTreeMap::new(),
             images: BTreeMap::new(),
+            found: BTreeMap::new(),
             epoch: 0,
             asked: Asked::default(),
             again_at: None,
@@ -399,6 +427,7 @@ impl Member {
             in_flight: 0,
             prober: None,
             ending: false,
+            restarting: false,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tidegate_config::{
@@ -17,6 +17,9 @@ use super::{
     chance::Chance,
     scenario::{App, EngineModel},
 };
+
+/// How long a bad image runs.
+const BAD: Duration = Duration::from_millis(200);
 
 /// A simulated host's engine.
 #[derive(Debug)]
@@ -42,8 +45,12 @@ pub(super) struct Container {
 #[derive(Debug, Clone)]
 pub(super) enum Call {
     Start(Box<StartSpec>),
-    Stop(ReplicaId),
+    /// Whether its container stays.
+    Stop(ReplicaId, bool),
     Remove(ReplicaId),
+    Freeze(ReplicaId),
+    Thaw(ReplicaId),
+    Restart(ReplicaId),
 }
 
 /// What a call led to.
@@ -54,6 +61,15 @@ pub(super) struct Effect {
     pub(super) crash_at: Option<Instant>,
     /// A container that ran since then runs no more.
     pub(super) ended: Option<Instant>,
+    /// A container runs now.
+    pub(super) begun: bool,
+}
+
+impl Effect {
+    /// Nothing but an answer.
+    fn none(answer: runner::Result<()>) -> Self {
+        Self { answer, events: Vec::new(), crash_at: None, ended: None, begun: false }
+    }
 }
 
 impl Engine {
@@ -86,13 +102,25 @@ impl Engine {
         Ok(Digest(format!("sha256:{image}")))
     }
 
+    /// Whether a version can be started here; whatever was named once is there.
+    pub(super) fn find(&self, chance: &mut Chance) -> runner::Result<()> {
+        self.may_answer(chance)
+    }
+
     pub(super) fn perform(&mut self, call: &Call, app: &App, now: Instant, chance: &mut Chance) -> Effect {
         if let Err(error) = self.may_answer(chance) {
-            return Effect { answer: Err(error), events: Vec::new(), crash_at: None, ended: None };
+            return Effect::none(Err(error));
         }
         let mut effect = match call {
             Call::Start(spec) => self.start(spec, app, now, chance),
-            Call::Stop(id) | Call::Remove(id) => self.end(id),
+            Call::Stop(id, true) => self.halt(id, &ObservedState::Exited(stopped())),
+            Call::Freeze(id) => self.halt(id, &ObservedState::Frozen),
+            Call::Stop(id, false) | Call::Remove(id) => self.end(id),
+            Call::Thaw(id) => self.run_again(id, None, now),
+            Call::Restart(id) => {
+                let ready_at = now + chance.draw(app.ready);
+                self.run_again(id, Some(ready_at), now)
+            }
         };
         if chance.happens(self.model.answer_lost) {
             effect.answer = Err(Error::new(Kind::Retryable, "no answer in time"));
@@ -100,12 +128,41 @@ impl Engine {
         effect
     }
 
-    /// A container's process ends by itself, if it ran: since when, and what the engine says about it.
-    pub(super) fn crash(&mut self, id: &ReplicaId) -> Option<(Instant, Event)> {
-        let container = self.containers.get_mut(id).filter(|c| c.state == ObservedState::Running)?;
+    /// A container's process ends by itself, if there is one: since when it ran, if it did, and what the engine says.
+    pub(super) fn crash(&mut self, id: &ReplicaId) -> Option<(Option<Instant>, Event)> {
+        let has_process =
+            |c: &&mut Container| matches!(c.state, ObservedState::Running | ObservedState::Frozen);
+        let container = self.containers.get_mut(id).filter(has_process)?;
+        let born = container.ran_since();
         let exit = Exit { code: 1, out_of_memory: false, message: None };
         container.state = ObservedState::Exited(exit.clone());
-        Some((container.born, Event::Exited { id: id.clone(), exit }))
+        Some((born, Event::Exited { id: id.clone(), exit }))
+    }
+
+    /// A container stays, without running.
+    fn halt(&mut self, id: &ReplicaId, state: &ObservedState) -> Effect {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Effect::none(Err(Error::new(Kind::Gone, "no such container")));
+        };
+        let ended = container.ran_since();
+        container.state = state.clone();
+        Effect { ended, ..Effect::none(Ok(())) }
+    }
+
+    /// A container that was kept runs again; `ready_at`: it starts from the beginning.
+    fn run_again(&mut self, id: &ReplicaId, ready_at: Option<Instant>, now: Instant) -> Effect {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Effect::none(Err(Error::new(Kind::Gone, "no such container")));
+        };
+        let expected =
+            if ready_at.is_some() { ObservedState::Exited(stopped()) } else { ObservedState::Frozen };
+        if container.state != expected {
+            return Effect::none(Err(Error::new(Kind::Permanent, "its process has ended")));
+        }
+        (container.state, container.born) = (ObservedState::Running, now);
+        container.ready_at = ready_at.or(container.ready_at);
+        let events = vec![Event::Running(container.seen(id))];
+        Effect { events, begun: true, ..Effect::none(Ok(())) }
     }
 
     fn may_answer(&self, chance: &mut Chance) -> runner::Result<()> {
@@ -119,7 +176,9 @@ impl Engine {
     }
 
     fn start(&mut self, spec: &StartSpec, app: &App, now: Instant, chance: &mut Chance) -> Effect {
-        let never = chance.happens(app.never_ready);
+        // An image whose name has `bad` in it ends soon after its start.
+        let bad = spec.launch.image.contains("bad");
+        let never = bad || chance.happens(app.never_ready);
         let ready_at = now + chance.draw(app.ready);
         let container = Container {
             revision: spec.revision.clone(),
@@ -129,28 +188,36 @@ impl Engine {
             born: now,
         };
         let crash_at = chance.happens(app.crashes).then(|| now + chance.draw(app.crash_after));
+        let crash_at = if bad { Some(now + BAD) } else { crash_at };
         let events = vec![Event::Running(container.seen(&spec.id))];
         self.containers.insert(spec.id.clone(), container);
-        Effect { answer: Ok(()), events, crash_at, ended: None }
+        Effect { answer: Ok(()), events, crash_at, ended: None, begun: true }
     }
 
     fn end(&mut self, id: &ReplicaId) -> Effect {
         let Some(container) = self.containers.remove(id) else {
             // Idempotent: what is gone is gone.
-            return Effect { answer: Ok(()), events: Vec::new(), crash_at: None, ended: None };
+            return Effect::none(Ok(()));
         };
         let mut events = Vec::new();
         if container.state == ObservedState::Running {
-            let exit = Exit { code: 143, out_of_memory: false, message: None };
-            events.push(Event::Exited { id: id.clone(), exit });
+            events.push(Event::Exited { id: id.clone(), exit: stopped() });
         }
         events.push(Event::Gone(id.clone()));
-        let ended = (container.state == ObservedState::Running).then_some(container.born);
-        Effect { answer: Ok(()), events, crash_at: None, ended }
+        Effect { events, ended: container.ran_since(), ..Effect::none(Ok(())) }
     }
 }
 
+/// How a process ends that was told to.
+fn stopped() -> Exit {
+    Exit { code: 143, out_of_memory: false, message: None }
+}
+
 impl Container {
+    fn ran_since(&self) -> Option<Instant> {
+        (self.state == ObservedState::Running).then_some(self.born)
+    }
+
     fn seen(&self, id: &ReplicaId) -> Observed {
         let running = self.state == ObservedState::Running;
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

@@ -112,12 +112,19 @@ impl Control {
             Step::Start(spec) => self.start(spec, now),
             Step::Undrain(id) => drop(self.advance(&id, replica::Event::Undrain, now)),
             Step::Drain(id) => drop(self.advance(&id, replica::Event::Drain, now)),
-            Step::Stop { id, .. } => {
+            Step::Stop { id, keep, .. } => {
                 self.advance(&id, replica::Event::Stop, now);
-                self.end(&id, Call::Stop(id.clone()));
+                self.end(&id, Call::Stop(id.clone(), keep));
             }
-            // Engines of the simulation have no tiers and no other versions.
-            Step::Find { .. } | Step::Thaw(_) | Step::Restart(_) | Step::Freeze(_) => {}
+            Step::Find { host, version } => self.find(service, host, version.revision),
+            Step::Freeze(id) => self.turn(&id, replica::Event::Freeze, Call::Freeze(id.clone()), now),
+            Step::Thaw(id) => self.turn(&id, replica::Event::Thaw, Call::Thaw(id.clone()), now),
+            Step::Restart(id) => {
+                self.turn(&id, replica::Event::Restart, Call::Restart(id.clone()), now);
+                if let Some(member) = self.member(&id) {
+                    (member.started, member.reached, member.restarting) = (now, false, true);
+                }
+            }
             Step::Remove(id) => self.end(&id, Call::Remove(id.clone())),
         }
     }
@@ -164,14 +171,21 @@ impl Control {
         member.ending = true;
         member.prober = None;
         let host = member.host.clone();
-        let what = if matches!(call, Call::Stop(_)) { "stop" } else { "remove" };
+        let what = if matches!(call, Call::Stop(..)) { "stop" } else { "remove" };
         self.notes.push(Note::Called(host.clone(), what, Some(id.clone())));
         self.out.push_back(Out::Call(host, call));
     }
 
     /// A call that ends a replica has ended. If it failed, the next tick tries again.
-    pub(super) fn ended(&mut self, id: &ReplicaId, outcome: runner::Result<()>, now: Instant) {
+    pub(super) fn ended(&mut self, id: &ReplicaId, kept: bool, outcome: runner::Result<()>, now: Instant) {
         match outcome {
+            Ok(()) if kept => {
+                if let Some(member) = self.member(id) {
+                    member.ending = false;
+                }
+                self.advance(id, replica::Event::Stopped, now);
+                self.evaluate(id.service(), now, false);
+            }
             Err(error) if error.kind != Kind::Gone => {
                 if let Some(member) = self.member(id) {
                     member.ending = false;
@@ -189,10 +203,14 @@ fn seen_host(host: &Host, state: &State, reserved: &BTreeMap<HostName, Room>) ->
     let set = &host.settings.capacity;
     let name = host.settings.name.clone();
     snapshot::Host {
-        state: if host.up { snapshot::HostState::Up } else { snapshot::HostState::Silent },
+        state: match (host.up, host.lost) {
+            (true, _) => snapshot::HostState::Up,
+            (false, true) => snapshot::HostState::Lost,
+            (false, false) => snapshot::HostState::Silent,
+        },
         order: snapshot::HostOrder::Open,
-        can: Capabilities::default(),
-        has: BTreeMap::new(),
+        can: Capabilities { freeze: true, keep_stopped: true, ..Capabilities::default() },
+        has: state.has(&name),
         labels: host.settings.labels.clone(),
         capacity: Room {
             cpu: set.cpu.unwrap_or_default(),

@@ -15,6 +15,7 @@ mod probes;
 mod reconcile;
 pub mod record;
 pub mod scenario;
+mod sleep;
 mod timeline;
 mod traffic;
 pub mod workload;

@@ -80,7 +80,11 @@ impl Control {
         let Some(host) = self.host(name) else { return };
         host.up = listed.is_ok();
         if let Ok(listed) = listed {
+            (host.silent_since, host.lost) = (None, false);
+            self.ask_again(name);
             self.compare(name, asked, &listed, now);
+        } else {
+            host.silent_since.get_or_insert(now);
         }
         let names: Vec<_> = self.states.keys().cloned().collect();
         for name in names {
@@ -98,7 +102,7 @@ impl Control {
         let missing = |member: &&Member| {
             member.host == *host
                 && member.since < asked
-                && member.reached
+                && (member.reached || member.phase == Phase::Lost)
                 && !member.ending
                 && !listed.iter().any(|seen| seen.id == member.id)
         };
@@ -112,6 +116,10 @@ impl Control {
     fn confirm(&mut self, host: &HostName, seen: &Observed, now: Instant) {
         match &seen.state {
             ObservedState::Running => self.engine_said(host, runner::Event::Running(seen.clone()), now),
+            ObservedState::Frozen if self.is_lost(&seen.id) => {
+                self.advance(&seen.id, replica::Event::Frozen, now);
+            }
+            ObservedState::Exited(_) if self.member(&seen.id).is_some_and(|member| member.restarting) => {}
             ObservedState::Exited(exit) => {
                 self.advance(&seen.id, replica::Event::Broke(Cause::Exited(exit.clone())), now);
             }
@@ -124,7 +132,16 @@ impl Control {
     fn adopt(&mut self, host: &HostName, seen: &Observed, now: Instant) {
         let running = seen.state == ObservedState::Running && seen.address.is_some();
         let earlier = seen.id.order().0 < self.generation;
+        let frozen = seen.state == ObservedState::Frozen;
         match self.states.get_mut(seen.id.service()) {
+            Some(state) if frozen && earlier => {
+                let slot = SlotKey(self.next_slot);
+                self.next_slot += 1;
+                let mut member = Member::new(seen.id.clone(), seen.revision.clone(), host.clone(), slot, now);
+                (member.reached, member.phase) = (true, Phase::Frozen);
+                state.members.insert(seen.id.clone(), member);
+                self.notes.push(Note::Phase(seen.id.clone(), None, Phase::Frozen));
+            }
             Some(state) if running && earlier => {
                 let slot = SlotKey(self.next_slot);
                 self.next_slot += 1;

@@ -10,7 +10,7 @@ use std::{
 use tidegate_config::{
     model,
     name::{HostName, ReplicaId, ServiceName},
-    spec::ObservedState,
+    spec::{ObservedState, Revision},
 };
 use tidegate_runner::Event as Said;
 
@@ -61,6 +61,7 @@ pub(super) enum Event {
     Bell(u64),
     CallEnds(u64, HostName, Call),
     ListEnds(u64, HostName, Instant),
+    FindEnds(u64, ServiceName, HostName, Revision),
     PrepareEnds { life: u64, service: ServiceName, host: HostName, epoch: u64, image: String },
     Told(u64, Told),
     ProbeStart { life: u64, id: ReplicaId, prober: u64, began: Instant, deadline: Instant },
@@ -221,6 +222,13 @@ impl World {
             Event::Bell(life) => (self.bell(life), "bell").1,
             Event::CallEnds(life, host, call) => (self.call_ends(life, &host, &call), "call ends").1,
             Event::ListEnds(life, host, asked) => (self.list_ends(life, &host, asked), "list ends").1,
+            Event::FindEnds(life, service, host, revision) => {
+                let outcome = self.engine(&host).map(|(engine, chance)| engine.find(chance));
+                if let Some(outcome) = outcome {
+                    self.tell(life, Told::Found(service, host, revision, outcome));
+                }
+                "find ends"
+            }
             Event::PrepareEnds { life, service, host, epoch, image } => {
                 let outcome = self.engine(&host).map(|(engine, chance)| engine.prepare(&image, chance));
                 if let Some(outcome) = outcome {
@@ -257,6 +265,10 @@ impl World {
                     let ends = Event::PrepareEnds { life: self.life, service, host, epoch, image };
                     self.timeline.plan(self.now + after, ends);
                 }
+                Out::Find { service, host, revision } => {
+                    let after = self.call_takes(&host, |model| model.call);
+                    self.timeline.plan(self.now + after, Event::FindEnds(self.life, service, host, revision));
+                }
                 Out::Granted(granted) => self.follow(granted),
                 Out::Refused(refused, word) => {
                     refused.into_iter().for_each(|id| self.finish(id, Outcome::Refused(word)));
@@ -284,8 +296,10 @@ impl World {
                 }
                 self.call_takes(&host, |model| model.start)
             }
-            Call::Stop(_) => self.call_takes(&host, |model| model.stop),
-            Call::Remove(_) => self.call_takes(&host, |model| model.call),
+            Call::Stop(..) => self.call_takes(&host, |model| model.stop),
+            Call::Remove(_) | Call::Freeze(_) | Call::Thaw(_) | Call::Restart(_) => {
+                self.call_takes(&host, |model| model.call)
+            }
         };
         self.timeline.plan(self.now + after, Event::CallEnds(self.life, host, call));
     }
@@ -303,7 +317,7 @@ impl World {
         if let Some(at) = effect.crash_at {
             self.timeline.plan(at, Event::Crash(id.clone()));
         }
-        if let (Call::Start(_), false) = (call, effect.events.is_empty()) {
+        if effect.begun {
             self.control.notes.push(Note::Container(id.clone(), true));
         }
         if let Some(born) = effect.ended {
@@ -314,7 +328,11 @@ impl World {
         }
         match call {
             Call::Start(_) => self.tell(life, Told::Started(id, host.clone(), effect.answer)),
-            Call::Stop(_) | Call::Remove(_) => self.tell(life, Told::Ended(id, effect.answer)),
+            Call::Stop(_, kept) => self.tell(life, Told::Ended(id, *kept, effect.answer)),
+            Call::Remove(_) => self.tell(life, Told::Ended(id, false, effect.answer)),
+            Call::Freeze(_) => self.tell(life, Told::Froze(id, effect.answer)),
+            Call::Thaw(_) => self.tell(life, Told::Thawed(id, effect.answer)),
+            Call::Restart(_) => self.tell(life, Told::Restarted(id, effect.answer)),
         }
     }
 
@@ -387,7 +405,9 @@ impl World {
     pub(super) fn crash(&mut self, id: &ReplicaId) {
         let host = self.engines.iter_mut().find_map(|engine| Some((engine.name.clone(), engine.crash(id)?)));
         if let Some((host, (born, event))) = host {
-            self.runs_no_more(id, born);
+            if let Some(born) = born {
+                self.runs_no_more(id, born);
+            }
             self.say(&host, event);
         }
     }
@@ -415,7 +435,9 @@ impl Call {
     pub(super) fn id(&self) -> &ReplicaId {
         match self {
             Self::Start(spec) => &spec.id,
-            Self::Stop(id) | Self::Remove(id) => id,
+            Self::Stop(id, _) | Self::Remove(id) | Self::Freeze(id) | Self::Thaw(id) | Self::Restart(id) => {
+                id
+            }
         }
     }
 }

@@ -145,7 +145,16 @@ impl Checks {
                     self.failed.insert(id.service().clone(), now);
                 }
             }
-            Phase::Ready | Phase::Starting | Phase::Draining | Phase::Stopping | Phase::Gone => {}
+            Phase::Ready
+            | Phase::Starting
+            | Phase::Draining
+            | Phase::Freezing
+            | Phase::Frozen
+            | Phase::Thawing
+            | Phase::Stopping
+            | Phase::Stopped
+            | Phase::Lost
+            | Phase::Gone => {}
         }
     }
 

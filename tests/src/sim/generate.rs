@@ -9,8 +9,9 @@ use tidegate::simulate::{
     workload::{self, Kind},
 };
 use tidegate_config::{
-    model::{Host, Idle, ScalingPolicy, Service},
+    model::{Host, Idle, ScalingPolicy, Service, Sleep},
     name::{HostName, ServiceName},
+    units::Percent,
 };
 
 /// Until then anything may happen.
@@ -122,6 +123,11 @@ fn service(number: u64, chance: &mut Chance) -> Arc<Service> {
     let mut service = Service::of(name.parse().expect("a valid name"), format!("{name}:1"));
     service.scaling = scaling(chance);
     service.health.start_deadline = secs(5 + chance.below(20));
+    let age = |chance: &mut Chance| chance.happens(0.3).then(|| secs(5 + chance.below(90)));
+    service.sleep = Sleep { frozen: age(chance), stopped: age(chance) };
+    if chance.happens(0.5) {
+        service.rollout.steps = [10, 50, 100].into_iter().filter_map(Percent::new).collect();
+    }
     Arc::new(service)
 }
 

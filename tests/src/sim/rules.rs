@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tidegate::simulate::record::Evaluation;
 use tidegate_autoscaler::{
     Phase, Step,
-    snapshot::{Host, Image, Replica, Snapshot, revision_of},
+    mix::Role,
+    snapshot::{Host, HostOrder, HostState, Image, Replica},
 };
 use tidegate_config::model::{Idle, ScalingPolicy};
 
@@ -22,21 +23,26 @@ pub(super) fn hold(looked: &Evaluation, failed: Option<Instant>) -> Check {
 }
 
 fn is_live(replica: &&Replica) -> bool {
-    matches!(replica.phase, Phase::Starting | Phase::Ready)
+    matches!(replica.phase, Phase::Starting | Phase::Ready | Phase::Thawing)
 }
 
 fn additions(looked: &Evaluation) -> usize {
-    looked.plan.steps.iter().filter(|step| matches!(step, Step::Start(_) | Step::Undrain(_))).count()
+    let adds =
+        |step: &&Step| matches!(step, Step::Start(_) | Step::Undrain(_) | Step::Thaw(_) | Step::Restart(_));
+    looked.plan.steps.iter().filter(adds).count()
 }
 
-/// Live replicas of the current revision never exceed the maximum because of what is added.
+/// Live replicas never exceed the maximum because of what is added; while a version is tried there may be one more.
 fn maximum(looked: &Evaluation) -> Check {
     let Evaluation { seen, decision, .. } = looked;
     let ScalingPolicy { max, .. } = seen.service.scaling;
     ensure(decision.want <= max, || format!("wants {} of at most {max}", decision.want))?;
     let added = additions(looked);
-    let current = seen.replicas.iter().filter(is_live).filter(|r| seen.is_current(r)).count();
-    ensure(added == 0 || current + added <= max as usize, || {
+    let is_wanted = |r: &&Replica| decision.mix.role(seen, r) != Role::Stale;
+    let current = seen.replicas.iter().filter(is_live).filter(is_wanted).count();
+    // Both versions get their shares, and all of it again when the good one takes over from one that struggles.
+    let most = if decision.mix.trial.is_some() { 2 * max } else { max };
+    ensure(added == 0 || current + added <= most as usize, || {
         format!("{current} and {added} more, at most {max}")
     })
 }
@@ -77,7 +83,10 @@ fn steps_are_legal(looked: &Evaluation) -> Check {
     let mut named = Vec::new();
     for step in &plan.steps {
         let (id, legal): (_, fn(&Phase) -> bool) = match step {
-            Step::Prepare { .. } => continue,
+            Step::Prepare { .. } | Step::Find { .. } => continue,
+            Step::Thaw(id) => (id, |phase| *phase == Phase::Frozen),
+            Step::Restart(id) => (id, |phase| *phase == Phase::Stopped),
+            Step::Freeze(id) => (id, |phase| *phase == Phase::Draining),
             Step::Start(spec) => {
                 let fresh = spec.id.order() >= (seen.generation, seen.next_number);
                 ensure(fresh, || format!("{} is not a new name", spec.id))?;
@@ -85,7 +94,9 @@ fn steps_are_legal(looked: &Evaluation) -> Check {
             }
             Step::Undrain(id) => (id, |phase| *phase == Phase::Draining),
             Step::Drain(id) => (id, |phase| *phase == Phase::Ready),
-            Step::Stop { id, .. } => (id, |phase| matches!(phase, Phase::Starting | Phase::Draining)),
+            Step::Stop { id, .. } => (id, |phase| {
+                matches!(phase, Phase::Starting | Phase::Draining | Phase::Frozen | Phase::Stopped)
+            }),
             Step::Remove(id) => (id, |phase| matches!(phase, Phase::Failed(_))),
         };
         ensure(!named.contains(&id), || format!("{id} twice in {:?}", plan.steps))?;
@@ -102,7 +113,11 @@ fn waiters_get_a_start(looked: &Evaluation, failed: Option<Instant>) -> Check {
     if seen.queued() == 0 || seen.service.scaling.max == 0 || seen.replicas.iter().any(|r| is_live(&r)) {
         return Ok(());
     }
-    let possible = seen.hosts.iter().any(|host| takes_one_more(seen, host));
+    // It is frozen in a moment, and woken then.
+    if seen.replicas.iter().any(|r| r.phase == Phase::Freezing) {
+        return Ok(());
+    }
+    let possible = seen.hosts.iter().any(|host| takes_one_more(looked, host));
     let held_back = failed.is_some_and(|at| seen.now < at + BACK_OFF);
     ensure(additions(looked) > 0 || !possible || held_back, || {
         format!(
@@ -113,11 +128,16 @@ fn waiters_get_a_start(looked: &Evaluation, failed: Option<Instant>) -> Check {
     })
 }
 
-fn takes_one_more(seen: &Snapshot, host: &Host) -> bool {
-    let image = match &host.image {
-        Image::Present { revision, .. } => Some(revision) == revision_of(&seen.hosts),
+fn takes_one_more(looked: &Evaluation, host: &Host) -> bool {
+    let Evaluation { decision, .. } = looked;
+    let trial = decision.mix.trial.iter().map(|(version, _)| version);
+    let mut versions = decision.mix.main.iter().chain(trial).map(|version| &version.revision);
+    let has = |wanted| match &host.image {
+        Image::Present { revision, .. } => revision == wanted,
         Image::Unknown | Image::Pulling | Image::Failed { .. } => false,
     };
+    let version = versions.any(|wanted| has(wanted) || host.has.get(wanted) == Some(&true));
     let most = host.capacity.replicas;
-    host.up && image && (most == 0 || host.reserved.replicas < most)
+    let open = host.state == HostState::Up && host.order == HostOrder::Open;
+    open && version && (most == 0 || host.reserved.replicas < most)
 }
