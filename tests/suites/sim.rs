@@ -19,12 +19,15 @@ use e2e::sim::{
 };
 use tidegate::simulate::{
     chance::{Chance, Span},
-    record::Outcome,
+    record::{Note, Outcome},
     scenario::{Act, App, Arrival, EngineModel, Scenario},
     workload::{self, Kind},
     world::World,
 };
-use tidegate_config::model::{Host, Service};
+use tidegate_config::{
+    model::{Host, Idle, Service, Sleep},
+    name::HostName,
+};
 
 /// How many seeds.
 const SEEDS: u64 = 256;
@@ -196,4 +199,94 @@ fn an_adopting_gateway_takes_nothing_away_for_a_stable_window() {
     assert!(before >= 2, "{before} were adopted");
     assert!(ran.iter().all(|now| *now == before), "{before} were adopted, then {ran:?}");
     assert_eq!(world.containers().count(), 0, "asleep in the end");
+}
+
+/// Runs a scenario and keeps what `keep` finds in each note, in order, without repetitions.
+fn noted(scenario: Scenario, until: u64, keep: impl Fn(&Note) -> Option<String>) -> (World, Vec<String>) {
+    let mut found: Vec<String> = Vec::new();
+    let lived = run_with(scenario, secs(until), |_, step| {
+        for text in step.notes.iter().filter_map(&keep) {
+            if found.last() != Some(&text) {
+                found.push(text);
+            }
+        }
+        Ok(())
+    });
+    (lived.unwrap_or_else(|what| panic!("{what}")).0, found)
+}
+
+#[test]
+fn a_host_that_is_lost_is_replaced_and_its_replica_drained_when_it_is_back() {
+    let mut scenario = one(
+        |service| (service.scaling.min, service.scaling.initial) = (2, 2),
+        |kind, chance| workload::poisson(kind, secs(10), secs(200), 20.0, chance),
+    );
+    // One replica each on the first two hosts; the third gets the image when they have started.
+    let (mut host, engine) = scenario.hosts[0].clone();
+    let [away, spare] = ["away", "spare"].map(|name| name.parse::<HostName>().expect("a valid name"));
+    let later = EngineModel { prepare: Span::Fixed(secs(5)), ..engine };
+    scenario.hosts.push((Host { name: spare, ..host.clone() }, later));
+    host.capacity.replicas = Some(1);
+    scenario.hosts[0].0 = host.clone();
+    scenario.hosts.push((Host { name: away.clone(), ..host }, engine));
+    scenario.acts.push((secs(20), Act::Answers(away.clone(), false)));
+    scenario.acts.push((secs(120), Act::Answers(away, true)));
+    let phase = |note: &Note| match note {
+        Note::Phase(_, Some(from), to) => Some(format!("{} {}", from.label(), to.label())),
+        _ => None,
+    };
+    let (world, phases) = noted(scenario, 220, phase);
+    assert_eq!(answered(&world), world.requests().count());
+    assert_eq!((starts(&world), world.containers().count()), (3, 2), "{phases:?}");
+    let lost = phases.iter().position(|p| p == "ready lost").expect("it was lost");
+    let rest: Vec<&str> = phases.iter().skip(lost + 1).map(String::as_str).collect();
+    assert_eq!(
+        rest,
+        ["starting ready", "lost ready", "ready draining", "draining stopping", "stopping gone"]
+    );
+}
+
+#[test]
+fn sleep_gets_deeper_and_a_request_wakes_from_each_depth() {
+    let at = [5, 30, 90];
+    let scenario = one(
+        |service| {
+            service.scaling.idle = Idle::After(secs(10));
+            service.sleep = Sleep { frozen: Some(secs(30)), stopped: Some(secs(60)) };
+        },
+        |kind, chance| at.into_iter().flat_map(|at| workload::burst(kind, secs(at), 1, chance)).collect(),
+    );
+    let called = |note: &Note| match note {
+        Note::Called(_, what, Some(_)) => Some((*what).to_owned()),
+        _ => None,
+    };
+    let (world, calls) = noted(scenario, 300, called);
+    assert_eq!(answered(&world), 3);
+    let expected = ["start", "freeze", "thaw", "freeze", "stop", "restart", "freeze", "stop"];
+    assert_eq!(calls, expected, "and at last it is removed");
+    assert_eq!((starts(&world), world.containers().count()), (1, 0));
+    let waits: Vec<Duration> = world.requests().filter_map(|request| request.waited).collect();
+    let [cold, thawed, restarted] = *waits else { panic!("{waits:?}") };
+    assert!(thawed < Duration::from_millis(50) && restarted < cold, "{waits:?}");
+}
+
+#[test]
+fn a_bad_version_is_taken_back_and_the_next_one_follows_without_an_error() {
+    let mut scenario = one(
+        |service| service.scaling.min = 2,
+        |kind, chance| workload::poisson(kind, secs(10), secs(160), 50.0, chance),
+    );
+    let mut next = (*scenario.services[0].0).clone();
+    for (image, at) in [("api:bad", 40), ("api:3", 80)] {
+        next.launch.image = image.into();
+        scenario.acts.push((secs(at), Act::Settings(Arc::new(next.clone()))));
+    }
+    let moved = |note: &Note| match note {
+        Note::Evaluated(looked) => looked.decision.moved.as_ref().map(|moved| moved.label().to_owned()),
+        _ => None,
+    };
+    let (world, moves) = noted(scenario, 170, moved);
+    assert_eq!(answered(&world), world.requests().count());
+    assert_eq!(moves, ["first", "tries", "taken_back", "tries", "good"]);
+    assert_eq!(world.containers().count(), 2);
 }
