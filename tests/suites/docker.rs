@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
+use bollard::query_parameters::CreateImageOptions;
 use e2e::{eventually::eventually, process::Gateway};
+use futures_util::TryStreamExt;
 use tempfile::TempDir;
 use tidegate::control::status::ServiceStatus;
 use tidegate_loadtest::Options;
@@ -225,6 +227,54 @@ async fn an_image_that_is_not_there_is_said_at_once_and_holds_nobody_else_up() -
         ensure!(get(gateway, "/").await?.0 == 200);
         let none = gateway.explain("none").await?.status;
         ensure!(none.state == "failing" && none.reason.contains("tidegate-no-such-image:1"), "{none:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// An image with nothing but a static busybox (Debian: busybox-static), which serves and calls.
+async fn load_caller() -> anyhow::Result<()> {
+    let packed = Command::new("tar").args(["-C", "/", "-c", "bin/busybox"]).output()?;
+    ensure!(packed.status.success(), "this suite needs /bin/busybox: apt-get install busybox-static");
+    let (repo, tag) = (Some("tidegate.test/caller".to_owned()), Some("1".to_owned()));
+    let options = CreateImageOptions { from_src: Some("-".to_owned()), repo, tag, ..Default::default() };
+    let engine = bollard::Docker::connect_with_unix_defaults()?;
+    let loaded = engine.create_image(Some(options), Some(bollard::body_full(packed.stdout.into())), None);
+    Ok(loaded.try_for_each(|_| std::future::ready(Ok(()))).await?)
+}
+
+const CALLER: &str = r#"
+[services.caller]
+image = "tidegate.test/caller:1"
+pull = "never"
+command = ["/bin/busybox", "sh", "-c", "mkdir -p /tmp/w && echo called >/tmp/w/index.html && exec /bin/busybox httpd -f -p 8080 -h /tmp/w"]
+scaling.min = 1
+"#;
+
+#[tokio::test]
+async fn a_container_calls_a_service_by_its_name_and_wakes_it() -> anyhow::Result<()> {
+    load_caller().await?;
+    with(CALLER, async |gateway, _file| {
+        let ready = async |service: &str| {
+            let status = gateway.explain(service).await?.status;
+            let ready = status.replicas.into_iter().find(|replica| replica.phase == "ready");
+            anyhow::Ok(ready.map(|replica| replica.id))
+        };
+        eventually("the caller is ready", async || Ok(ready("caller").await?.is_some())).await?;
+        let caller = ready("caller").await?.context("the caller")?.parse()?;
+        let engine = gateway.engine().await?;
+        let call = async |url: &str| {
+            let command = ["/bin/busybox", "wget", "-qO-", url].map(str::to_owned);
+            engine.exec(&caller, &command, Duration::from_secs(30)).await
+        };
+        ensure!(ready("echo").await?.is_none(), "nothing runs before the call");
+        let called = call("http://echo").await?;
+        ensure!(called.code == 0 && called.output.contains("echo on"), "{called:?}");
+        ensure!(ready("echo").await?.is_some(), "the call has woken it");
+        let itself = call("http://CALLER:80/").await?;
+        ensure!(itself.code == 0 && itself.output.contains("called"), "{itself:?}");
+        let nobody = call("http://nobody").await?;
+        ensure!(nobody.code != 0, "{nobody:?}");
         Ok(())
     })
     .await
