@@ -85,6 +85,11 @@ impl Control {
                 let retryable = error.kind == Kind::Retryable;
                 self.broke(id, Cause::StartRefused { message: super::words(&error), retryable });
             }
+            // Should it have ended at once, its end was taken for that of its former life.
+            Ok(()) if member.again => {
+                let host = member.host.clone();
+                self.list(&host);
+            }
             Ok(()) => {}
         }
     }

@@ -105,7 +105,7 @@ impl Control {
     /// What the engine of a lost host was doing with replicas will not end; those that serve are judged by probes.
     fn lose_sleepers(&mut self, host: &HostName) {
         let waits = |member: &&Member| {
-            !matches!(member.phase, Phase::Ready | Phase::Draining | Phase::Stopping | Phase::Failed(_))
+            matches!(member.phase, Phase::Starting | Phase::Freezing | Phase::Frozen | Phase::Thawing)
         };
         for id in self.members_on(host, waits) {
             if let Some(member) = self.member(&id).filter(|member| member.accepted.is_none()) {

@@ -58,6 +58,8 @@ pub(crate) struct Member {
     pub(crate) kept: bool,
     /// It did not take a connection and is being probed: no requests meanwhile.
     pub(crate) suspected: bool,
+    /// It had been stopped and kept before this start.
+    pub(crate) again: bool,
     /// Slots of it that other gateways have, where it has a hard limit.
     pub(crate) lent: u32,
     /// What it had answered when it was last looked at.
@@ -127,6 +129,7 @@ impl Member {
             ending: false,
             kept: false,
             suspected: false,
+            again: false,
             lent: 0,
             counted: Tally::default(),
         }
@@ -137,7 +140,7 @@ impl Member {
     pub(crate) fn begin_again(&mut self, slot: SlotKey, now: Instant) {
         (self.slot, self.started) = (slot, now);
         (self.address, self.replica, self.accepted) = (None, None, None);
-        (self.adopted, self.counted) = (false, Tally::default());
+        (self.adopted, self.again, self.counted) = (false, true, Tally::default());
         self.cancel = CancellationToken::new();
     }
 

@@ -32,7 +32,7 @@ use std::{
 };
 
 use tidegate_autoscaler::{
-    Snapshot, Step,
+    Decision, Plan, Snapshot, Step,
     decide::decide,
     placement::{NoFit, permitted},
     plan::plan,
@@ -290,36 +290,22 @@ impl Control {
     /// Looks at a service, decides, plans and executes, until nothing follows any more.
     fn evaluate(&mut self, name: &ServiceName, mut tick: bool) {
         for _ in 0..ROUNDS {
-            let reserved = observe::reserved(&self.states);
+            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick)) else { return };
+            if self.makes_room(name) {
+                continue;
+            }
             let Some(state) = self.states.get_mut(name) else { return };
-            let around = Around {
-                now: clock::now(),
-                tick: std::mem::take(&mut tick),
-                gateway_started: self.started,
-                generation: self.generation,
-                next_number: self.next_number,
-                engines: &self.engines,
-                reserved: &reserved,
-            };
-            let seen = observe(state, &around);
-            let before = state.memory.release().clone();
-            let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
-            self.unsaved |= before != *memory.release();
-            state.memory = memory;
-            let planned = plan(&decision, &seen);
-            state.no_fit = planned.no_fit.as_ref().map(ToString::to_string);
-            state.lacks_memory = planned.no_fit.as_ref().map(NoFit::lacks_memory).unwrap_or_default();
-            state.image_on_its_way =
-                planned.no_fit.is_some_and(|no_fit| no_fit.hosts.iter().any(|(_, misfit)| misfit.is_image()));
-            state.note(&decision);
             publish::gate(state, &decision);
             state.elsewhere.note(&decision);
-            let again = planned.steps.iter().any(|step| matches!(step, Step::Drain(_)));
+            let again = plan.steps.iter().any(|step| matches!(step, Step::Drain(_)));
             let calm = self.looks_around(&seen);
-            let starts = |step: &Step| matches!(step, Step::Start(_) | Step::Prepare { .. });
-            for step in planned.steps {
-                let held = calm && matches!(step, Step::Start(_));
-                if !held && (!self.stopping || !starts(&step)) {
+            for step in plan.steps {
+                let held = match &step {
+                    Step::Start(_) => calm || self.stopping,
+                    Step::Prepare { .. } | Step::Thaw(_) | Step::Restart(_) => self.stopping,
+                    _ => false,
+                };
+                if !held {
                     self.apply(name, step);
                 }
             }
@@ -328,6 +314,34 @@ impl Control {
             }
         }
         self.settle(name);
+    }
+
+    /// Looks, decides and plans; notes why.
+    fn think(&mut self, name: &ServiceName, tick: bool) -> Option<(Snapshot, Decision, Plan)> {
+        let reserved = observe::reserved(&self.states);
+        let state = self.states.get_mut(name)?;
+        let around = Around {
+            now: clock::now(),
+            tick,
+            gateway_started: self.started,
+            generation: self.generation,
+            next_number: self.next_number,
+            engines: &self.engines,
+            reserved: &reserved,
+        };
+        let seen = observe(state, &around);
+        let before = state.memory.release().clone();
+        let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
+        self.unsaved |= before != *memory.release();
+        state.memory = memory;
+        let plan = plan(&decision, &seen);
+        let no_fit = plan.no_fit.as_ref();
+        state.no_fit = no_fit.map(ToString::to_string);
+        state.lacks_memory = no_fit.map(NoFit::lacks_memory).unwrap_or_default();
+        state.image_on_its_way =
+            no_fit.is_some_and(|no_fit| no_fit.hosts.iter().any(|(_, misfit)| misfit.is_image()));
+        state.note(&decision);
+        Some((seen, decision, plan))
     }
 
     /// A gateway that has just begun, and is not waited for, first looks at all its hosts: whoever answers first would get

@@ -13,6 +13,7 @@ use super::{
     Control,
     event::Probed,
     history::{self, What},
+    member::Member,
     publish, state,
 };
 use crate::clock;
@@ -76,6 +77,8 @@ impl Control {
                     self.probe_start(&seen.id);
                 }
             }
+            // The word on its former life comes late.
+            runner::Event::Exited { id, .. } if self.is_being_restarted(&id) => {}
             runner::Event::Exited { id, exit } => {
                 self.explain_later(&id, &exit);
                 self.broke(&id, Cause::Exited(exit));
@@ -88,6 +91,13 @@ impl Control {
             }
             runner::Event::Resync => self.list(host),
         }
+    }
+
+    fn is_being_restarted(&mut self, id: &ReplicaId) -> bool {
+        let begun = |member: &mut Member| {
+            member.phase == Phase::Starting && member.again && member.accepted.is_none()
+        };
+        self.member(id).is_some_and(begun)
     }
 
     pub(super) fn probed(&mut self, id: &ReplicaId, found: Probed) {

@@ -136,7 +136,7 @@ impl Control {
     fn compare(&mut self, host: &HostName, asked: Instant, listed: &[Observed]) {
         for seen in listed {
             match self.member(&seen.id).is_some() {
-                true => self.confirm(host, seen),
+                true => self.confirm(host, asked, seen),
                 false => self.adopt(host, seen),
             }
         }
@@ -152,19 +152,25 @@ impl Control {
         for id in missing {
             self.advance(&id, replica::Event::Removed);
         }
-        // Whatever the last run had stopped and kept is known by now.
         for state in self.states.values_mut() {
+            // What was not there may be by now.
+            state.found.retain(|(at, _), has| at != host || *has != Some(false));
+            // Whatever the last run had stopped and kept is known by now.
             state.kept_stopped.retain(|id| state.members.contains_key(id) || !self.unlisted.is_empty());
         }
     }
 
     /// A known replica was seen: what its events would have said is said now, should they have been lost.
-    fn confirm(&mut self, host: &HostName, seen: &Observed) {
-        let Some(phase) = self.member(&seen.id).map(|member| member.phase.clone()) else { return };
+    fn confirm(&mut self, host: &HostName, asked: Instant, seen: &Observed) {
+        let Some(member) = self.member(&seen.id) else { return };
+        let phase = member.phase.clone();
+        // Seen before it was started again.
+        let old = member.again && member.accepted.is_none_or(|accepted| accepted > asked);
         match &seen.state {
             // The host is back, and so may this one be.
             ObservedState::Running if phase == Phase::Lost => self.find_again(seen),
             ObservedState::Running => self.engine_said(host, EngineEvent::Running(seen.clone())),
+            ObservedState::Exited(_) if old => {}
             ObservedState::Exited(exit) => {
                 self.advance(&seen.id, replica::Event::Broke(Cause::Exited(exit.clone())));
             }

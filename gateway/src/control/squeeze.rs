@@ -1,13 +1,19 @@
 //! Hosts that are short of memory: the idlest services there are put to sleep. Looked at once per tick; who goes is
 //! decided by [`budget`](tidegate_autoscaler::budget).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tidegate_autoscaler::budget::{self, BudgetHost, BudgetService};
-use tidegate_config::{name::HostName, units::Bytes};
+use tidegate_config::{
+    name::{HostName, ServiceName},
+    units::Bytes,
+};
 
 use super::{Control, history::What, state::State};
 use crate::clock;
+
+/// Whoever was put to sleep and is still there after this did not go.
+const AGAIN: Duration = Duration::from_secs(15);
 
 impl Control {
     /// Puts the idlest to sleep where memory is short.
@@ -27,8 +33,31 @@ impl Control {
             tracing::info!(service = %name, "put to sleep: a host is short of memory");
             state.asked.squeeze = Some(clock::now());
             state.history.note(What::Asked, "put to sleep: a host is short of memory".into());
-            self.evaluate(&name, false);
+            self.bell.ring(&name);
         }
+    }
+
+    /// A service that has just been found not to fit may fit once others have gone to sleep for it: what waits for it is then
+    /// not refused. True if it is to be looked at again with that in mind.
+    pub(super) fn makes_room(&mut self, name: &ServiceName) -> bool {
+        let now = clock::now();
+        let Some(state) = self.states.get(name) else { return false };
+        let hoping = state.asked.relief.is_some_and(|at| now.saturating_duration_since(at) < AGAIN);
+        if state.lacks_memory.is_empty() || hoping {
+            return false;
+        }
+        let before = self.squeezed();
+        self.squeeze();
+        let some_go = self.squeezed() > before;
+        if let Some(state) = self.states.get_mut(name).filter(|_| some_go) {
+            state.asked.relief = Some(now);
+        }
+        some_go
+    }
+
+    /// How many services are on their way out for want of memory.
+    fn squeezed(&self) -> usize {
+        self.states.values().filter(|state| state.budget().leaving).count()
     }
 }
 
@@ -39,12 +68,13 @@ impl State {
         for member in self.members.values().filter(|member| member.phase.holds_room()) {
             holds.entry(member.host.clone()).or_default().0 += settings.launch.resources.reserve.memory.0;
         }
-        let asked = self.asked.squeeze.is_some_and(|at| self.asked.wake.is_none_or(|wake| at > wake));
+        let gone = self.members.values().all(|member| !member.phase.holds_room());
+        let asked = self.asked.squeeze.is_some_and(|at| clock::now().saturating_duration_since(at) < AGAIN);
         BudgetService {
             name: self.fleet.name.clone(),
             min: settings.scaling.min,
             idle_since: self.fleet.idle_since(),
-            leaving: (asked && self.want == 0) || self.leaving,
+            leaving: (asked && !gone) || self.leaving,
             holds,
             lacks: self.lacks_memory.clone(),
         }

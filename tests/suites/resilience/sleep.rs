@@ -81,3 +81,30 @@ async fn a_replica_that_cannot_be_thawed_is_replaced_while_requests_wait() {
     assert_eq!(world.get("api", "/").await.status, 200);
     assert_ne!(world.until_ready("api", 1).await, before);
 }
+
+#[tokio::test]
+async fn the_idlest_makes_room_for_who_is_called() {
+    let full = "hosts = [{ name = 'local', capacity = { memory = '100MiB' } }]\n";
+    for (host, sleep) in [(full, ""), (full, "sleep = { frozen = '1h' }")] {
+        let text = format!("{host}services.api = {{ image = 'api:1', {sleep} }}\nservices.web = {{ image = 'web:1' }}");
+        let world = World::new(&text).await;
+        assert_eq!(world.get("api", "/").await.status, 200);
+        world.until_ready("api", 1).await;
+        assert_eq!(world.get("web", "/").await.status, 200, "it waits until there is room");
+        world.until("api", |status| status.replicas.is_empty()).await;
+        assert_eq!(world.get("api", "/").await.status, 200, "and the other way round");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_puts_the_idlest_to_sleep() {
+    let world = World::new(
+        "hosts = [{ name = 'local', memory_budget = '100MiB' }]\n\
+         services.api = { image = 'api:1' }\nservices.web = { image = 'web:1' }",
+    )
+    .await;
+    world.get("api", "/").await;
+    world.get("web", "/").await;
+    world.until("api", |status| status.replicas.is_empty()).await;
+    world.until_ready("web", 1).await;
+}
