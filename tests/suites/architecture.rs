@@ -94,8 +94,10 @@ const BANNED: &[&str] = &["native-tls", "openssl", "openssl-sys", "pingora-opens
 /// Lines before tests.
 const LONGEST: usize = 500;
 
-const COMMANDS: &[&str] =
-    &["init", "up", "check", "schema", "ps", "explain", "logs", "wake", "sleep", "restart", "load"];
+const COMMANDS: &[&str] = &[
+    "init", "up", "check", "schema", "ps", "explain", "logs", "wake", "sleep", "restart", "load", "host",
+    "plan", "rollback",
+];
 
 const INVARIANTS: usize = 9;
 
