@@ -2,7 +2,7 @@
 //! `gateway.internal_address`, for other machines) a resolver says that NAME is there, and a listener routes the bare
 //! NAME through the ordinary request path. Called by the control loop for each host whose network it learns of.
 //! Holds: an engine is told of a resolver only once its sockets are bound. An address that cannot be had is said once and tried
-//! again; only names do not work there meanwhile. Absent: the messages (see [`answer`]), connections (see [`listener`]).
+//! again; only names do not work there meanwhile. Absent: the messages (see [`answer`]), connections (see [`listener`](crate::listener)).
 
 mod answer;
 mod bind;
