@@ -100,6 +100,7 @@ impl Control {
         if engine.silent_since.take().is_some() {
             tracing::info!(%host, "the engine answers");
         }
+        self.unlisted.remove(host);
     }
 
     /// What the engine of a lost host was doing with replicas will not end; those that serve are judged by probes.

@@ -120,7 +120,6 @@ impl Control {
                     self.heard(host);
                 }
                 self.compare(host, asked, &listed);
-                self.unlisted.remove(host);
                 if lacks_inventory {
                     self.ask_inventory(host);
                 }
