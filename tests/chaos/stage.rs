@@ -37,14 +37,8 @@ impl Stage {
     /// A host with the image.
     pub(crate) async fn host(&self, number: u8, options: Options) -> anyhow::Result<Host> {
         let host = Host::up(number, &self.authority, options).await?;
-        self.load(&host)?;
+        host.load(&Path::new(ROOT).join("echo.tar"))?;
         Ok(host)
-    }
-
-    /// Puts the image onto a host.
-    pub(crate) fn load(&self, host: &Host) -> anyhow::Result<()> {
-        run(&format!("docker --host unix://{} load --quiet --input {ROOT}/echo.tar", host.socket().display()))
-            .map(drop)
     }
 
     /// How long the soak lasts.

@@ -7,7 +7,7 @@ use e2e::{
     chaos::{
         gateway::Gateway,
         host::{Host, Options},
-        load::{Aim, Load},
+        load::{Aim, Load, Tally},
         verdict::Verdict,
     },
     eventually::eventually,
@@ -39,7 +39,7 @@ pub(super) async fn partition(stage: &Stage) -> Result<Verdict> {
     let cut = Instant::now();
     second.cut()?;
     sleep(Duration::from_secs(15)).await;
-    let after_cut = gets.so_far().recovered(cut).max(single.so_far().recovered(cut));
+    let mended = Instant::now();
     ready_elsewhere(&gateway, &second, 4).await?;
     second.mend()?;
     eventually("none runs twice", async || Ok(gateway.service("web").await?.replicas.len() == 4)).await?;
@@ -55,6 +55,9 @@ pub(super) async fn partition(stage: &Stage) -> Result<Verdict> {
     second.lose()?;
     sleep(Duration::from_secs(15)).await;
     let (gets, posts, single) = (gets.stop().await, posts.stop().await, single.stop().await);
+    // Those that wait are counted too: they have all ended by now.
+    let felt = |load: &Tally| load.recovered_before(cut, Some(mended));
+    let after_cut = felt(&gets).max(felt(&single));
     let after_loss = gets.recovered(lost).max(single.recovered(lost));
     let unretryable = posts.errors();
     verdict.load(&gets.and(single), begun).millis("cut_ms", after_cut).millis("lost_ms", after_loss);

@@ -68,7 +68,7 @@ pub(super) async fn full_disks(stage: &Stage) -> Result<Verdict> {
     let config = host.config()
         + &service("warm", "", "min = 1\nmax = 1")
         + &service("cold", "", "idle = \"1s\"\nhold = \"5s\"");
-    let setup = Setup { state_kilobytes: Some(1024), ..Setup::new(config) };
+    let setup = Setup { state_kilobytes: Some(1024), ..Setup::new(config.clone()) };
     let mut gateway = Gateway::start(setup).await?;
     ready(&gateway, "warm", 1).await?;
     let (fault, mut verdict) = (Instant::now(), Verdict::default());
@@ -83,12 +83,22 @@ pub(super) async fn full_disks(stage: &Stage) -> Result<Verdict> {
     // Now the state directory: what has to be written is written in parts, or not at all.
     let full = gateway.state().join("ballast");
     drop(std::fs::write(&full, vec![0; 2 << 20]));
+    // A new version is something to remember.
+    gateway.write(&config.replace(
+        "hold = \"5s\"",
+        "hold = \"5s\"
+[services.cold.env]
+VERSION = \"2\"",
+    ))?;
+    gateway.signal(Signal::SIGHUP)?;
     for _ in 0..3 {
         sleep(Duration::from_millis(1500)).await;
         verdict.problems(burst(&Aim::at(gateway.address(), "cold"), 1).await.reasons().into_keys());
     }
     let loud = gateway.metric("tidegate_state_write_failures_total", &[]).await?;
-    verdict.figure("write_failures", loud);
+    verdict
+        .figure("write_failures", loud.abs())
+        .require(loud > 0.0, "a state that cannot be written is told");
     drop(std::fs::remove_file(&full));
     verdict.load(&load.stop().await, fault);
     gateway.crash().await?;

@@ -205,6 +205,17 @@ impl Gateway {
         signal(self.pid()?, what)
     }
 
+    /// Whether the process that was started has ended.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn ended(&mut self) -> anyhow::Result<bool> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?.is_some()),
+            None => Ok(true),
+        }
+    }
+
     /// Ends all its processes as a crash would, and waits until they have gone.
     ///
     /// # Errors

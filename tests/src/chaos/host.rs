@@ -98,14 +98,24 @@ impl Host {
     /// When it ends instead, or does not answer.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.engine = Some(self.launch()?);
-        let docker = self.docker()?;
+        // A socket of an earlier engine may still be there; there is none before the first.
         let started = eventually("the engine answers", async || {
             if let Some(ended) = self.engine.as_mut().and_then(|engine| engine.try_wait().ok().flatten()) {
                 bail!("the engine ended: {ended}");
             }
-            Ok(docker.ping().await.is_ok())
+            Ok(self.socket().exists() && self.docker()?.ping().await.is_ok())
         });
         started.await.with_context(|| format!("see {}", folder(self.number).join("log").display()))
+    }
+
+    /// Loads an image from what `docker save` wrote.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub fn load(&self, archive: &Path) -> anyhow::Result<()> {
+        let socket = self.socket();
+        run(&format!("docker --host unix://{} load --quiet --input {}", socket.display(), archive.display()))
+            .map(drop)
     }
 
     fn launch(&self) -> anyhow::Result<Child> {

@@ -141,8 +141,15 @@ impl Tally {
     /// From a fault to the end of the last request that felt it: that failed, or took more than a second.
     #[must_use]
     pub fn recovered(&self, fault: Instant) -> Duration {
+        self.recovered_before(fault, None)
+    }
+
+    /// The same of requests that were sent before another fault.
+    #[must_use]
+    pub fn recovered_before(&self, fault: Instant, next: Option<Instant>) -> Duration {
         let felt = self.samples.iter().filter(|sample| {
-            sample.begun + sample.took > fault
+            next.is_none_or(|next| sample.begun < next)
+                && sample.begun + sample.took > fault
                 && (sample.error.is_some() || sample.took > Duration::from_secs(1))
         });
         felt.map(|sample| (sample.begun + sample.took) - fault).max().unwrap_or_default()
