@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use tidegate_config::{name::HostName, units::Bytes};
+use tidegate_config::name::HostName;
 use tokio::time::timeout;
 
 use super::{
@@ -107,11 +107,22 @@ fn row(host: &HostStatus) -> Vec<String> {
         state,
         host.order.clone(),
         of(host.cpu_reserved.to_string(), host.cpu.to_string(), host.cpu > 0.0),
-        of(Bytes(host.memory_reserved).to_string(), Bytes(host.memory).to_string(), host.memory > 0),
+        of(rounded(host.memory_reserved), rounded(host.memory), host.memory > 0),
         join(host.replicas.iter().map(|(phase, count)| format!("{count} {phase}")).collect()),
         host.engine.clone().unwrap_or_else(|| "-".into()),
         join(host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()),
     ]
+}
+
+/// Bytes in the largest unit of which there is one, to a tenth.
+fn rounded(bytes: u64) -> String {
+    let (unit, name) = if bytes >= 1 << 30 { (1 << 30, "GiB") } else { (1 << 20, "MiB") };
+    let tenths = bytes / (unit / 10);
+    if tenths.is_multiple_of(10) {
+        format!("{}{name}", tenths / 10)
+    } else {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    }
 }
 
 #[cfg(test)]
