@@ -51,6 +51,16 @@ impl Control {
 
     /// Probes a ready replica as long as it lives.
     pub(super) fn probe_life(&mut self, id: &ReplicaId) {
+        self.watch_over(id, true);
+    }
+
+    /// The same with a probe that is new to a replica which was ready before: one that nobody has seen pass yet may be a
+    /// mistake in the file, and takes nothing down.
+    pub(super) fn probe_anew(&mut self, id: &ReplicaId) {
+        self.watch_over(id, false);
+    }
+
+    fn watch_over(&mut self, id: &ReplicaId, proven: bool) {
         let alive =
             |member: &mut super::member::Member| matches!(member.phase, Phase::Ready | Phase::Draining);
         if !self.member(id).is_some_and(alive) {
@@ -59,7 +69,7 @@ impl Control {
         let Some((target, health)) = self.target(id) else { return };
         let (events, told) = (self.events.clone(), id.clone());
         let task = self.tasks.spawn(async move {
-            let last = fails(&target, &health).await;
+            let last = fails(&target, &health, proven).await;
             send(&events, Event::Probed(told, Probed::Unhealthy(last))).await;
         });
         self.set_prober(id, task);
@@ -156,20 +166,24 @@ async fn exit(handle: &Handle, id: &ReplicaId) -> Result<Option<Exit>, Silent> {
     }))
 }
 
-/// Ends with the last failure once enough probes in a row have failed.
-async fn fails(target: &Target, health: &Health) -> String {
+/// Ends with the last failure once enough probes in a row have failed. A probe that is not `proven` counts from its first
+/// pass on.
+async fn fails(target: &Target, health: &Health, mut proven: bool) -> String {
     let mut ticks = interval_at(Instant::from_std(clock::now() + health.interval), health.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = 0;
     loop {
         ticks.tick().await;
         match once(target, health.timeout).await {
-            Ok(()) => failed = 0,
+            Ok(()) => (failed, proven) = (0, true),
             Err(failure) => {
                 failed += 1;
                 tracing::debug!(%failure, failed, "liveness probe");
-                if failed >= health.failures {
+                if failed >= health.failures && proven {
                     return failure.to_string();
+                }
+                if failed == health.failures {
+                    tracing::warn!(%failure, "the probe that the file has by now has not passed once; it is not counted");
                 }
             }
         }

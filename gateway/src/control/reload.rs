@@ -90,7 +90,7 @@ impl Control {
             again.push(member.id.clone());
         }
         for id in again.iter().filter(|_| health) {
-            self.probe_life(id);
+            self.probe_anew(id);
         }
     }
 

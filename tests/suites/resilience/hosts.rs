@@ -79,7 +79,10 @@ async fn replicas_of_a_lost_host_are_started_elsewhere_and_drained_when_it_retur
     let (left, bad) = under_traffic(&world, "api", 2, back).await;
     assert!(bad.is_empty(), "{bad:?}");
     assert_eq!(left.len(), 2);
-    assert!(!engine.calls().contains(&Call::Remove(lost)), "the surplus one was drained and stopped, not removed");
+    assert!(
+        !engine.calls().contains(&Call::Remove(lost)),
+        "the surplus one was drained and stopped, not removed"
+    );
 }
 
 #[tokio::test]
@@ -121,6 +124,7 @@ async fn a_cordoned_host_keeps_what_it_has() {
     assert_eq!(world.until_ready("api", 2).await, before);
     let gone = on(&world, "b").await;
     world.engines["b"].lose(&gone);
-    let moved = |status: &e2e::world::Status| status.replicas.iter().all(|r| r.host == "a" && r.phase == "ready");
+    let moved =
+        |status: &e2e::world::Status| status.replicas.iter().all(|r| r.host == "a" && r.phase == "ready");
     world.until("api", |status| status.replicas.len() == 2 && moved(status)).await;
 }

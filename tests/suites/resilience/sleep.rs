@@ -86,7 +86,9 @@ async fn a_replica_that_cannot_be_thawed_is_replaced_while_requests_wait() {
 async fn the_idlest_makes_room_for_who_is_called() {
     let full = "hosts = [{ name = 'local', capacity = { memory = '100MiB' } }]\n";
     for (host, sleep) in [(full, ""), (full, "sleep = { frozen = '1h' }")] {
-        let text = format!("{host}services.api = {{ image = 'api:1', {sleep} }}\nservices.web = {{ image = 'web:1' }}");
+        let text = format!(
+            "{host}services.api = {{ image = 'api:1', {sleep} }}\nservices.web = {{ image = 'web:1' }}"
+        );
         let world = World::new(&text).await;
         assert_eq!(world.get("api", "/").await.status, 200);
         world.until_ready("api", 1).await;

@@ -27,7 +27,8 @@ async fn until_version(world: &World, wanted: &str) {
 }
 
 async fn taken_back(world: &World) {
-    let said = |status: &e2e::world::Status| status.rollout.as_ref().is_some_and(|r| r.contains("taken back"));
+    let said =
+        |status: &e2e::world::Status| status.rollout.as_ref().is_some_and(|r| r.contains("taken back"));
     world.until("api", said).await;
 }
 
@@ -79,7 +80,11 @@ async fn a_canary_gets_its_share_and_is_taken_back_when_it_fails_more() {
     found("its end", async || {
         let answer = world.get("api", "/fails-in-2").await;
         let status = world.status("api").await;
-        if status.rollout.as_ref().is_some_and(|r| r.contains("taken back")) { Ok(()) } else { Err(format!("{answer:?}")) }
+        if status.rollout.as_ref().is_some_and(|r| r.contains("taken back")) {
+            Ok(())
+        } else {
+            Err(format!("{answer:?}"))
+        }
     })
     .await;
     world.until("api", |s| s.replicas.len() == 1 && s.replicas[0].phase == "ready").await;
@@ -111,7 +116,8 @@ async fn people_can_go_back_and_forward_again() {
 async fn a_rebuilt_tag_is_told_and_taken_up_by_a_restart() {
     let world = World::new("services.api = { image = 'api:1', scaling = { min = 1 } }").await;
     let before = world.until_ready("api", 1).await;
-    let rebuilt = Prepared { digest: Digest("sha256:rebuilt".into()), exposed: vec![8080], healthcheck: None };
+    let rebuilt =
+        Prepared { digest: Digest("sha256:rebuilt".into()), exposed: vec![8080], healthcheck: None };
     world.runner.image("api:1", Ok(rebuilt));
     let restart = async {
         world.control().restart(name("api")).await.expect("a control loop").expect("it restarts");
@@ -122,4 +128,29 @@ async fn a_rebuilt_tag_is_told_and_taken_up_by_a_restart() {
     assert_ne!(after, before);
     assert_eq!(world.status("api").await.replicas[0].digest, "sha256:rebuilt");
     assert_eq!(world.runner.starts(), 2, "replaced once, not twice");
+}
+
+#[tokio::test]
+async fn a_misspelled_probe_takes_nothing_down() {
+    let health =
+        |path: &str| format!("health = {{ probe = 'http:{path}', interval = '50ms', failures = 2 }}");
+    let world = Setup::new(&api(1, &health("/"))).with_file().start().await;
+    world.get("api", "/").await;
+    let before = world.until_ready("api", 1).await;
+    world.write(&api(1, &health("/status/404")));
+    let probed = async || {
+        let probes = world.targets.paths().iter().filter(|path| *path == "/status/404").count();
+        if probes > 5 { Ok(()) } else { Err(probes.to_string()) }
+    };
+    found("probes", probed).await;
+    assert_eq!(world.until_ready("api", 1).await, before);
+    // One that has passed counts.
+    world.write(&api(1, &health("/")));
+    let passed = world.targets.paths().len();
+    found(
+        "a pass",
+        async || if world.targets.paths().len() > passed + 2 { Ok(()) } else { Err(String::new()) },
+    )
+    .await;
+    assert_eq!(world.until_ready("api", 1).await, before);
 }
