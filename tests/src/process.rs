@@ -13,6 +13,10 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use tidegate::control::status::{Explanation, ServiceStatus};
 use tidegate_config::model::Host;
@@ -21,6 +25,8 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
+
+use crate::eventually::eventually;
 
 /// How long a gateway may take to say that it is ready, images included.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -34,6 +40,8 @@ pub struct Gateway {
     state: TempDir,
     config: PathBuf,
     address: SocketAddr,
+    /// The processes that have taken over, one from the other.
+    successors: Vec<Pid>,
 }
 
 impl Gateway {
@@ -44,7 +52,7 @@ impl Gateway {
     pub async fn start(config: &Path) -> anyhow::Result<Self> {
         let state = tempfile::tempdir().context("a state directory")?;
         let (child, address) = launch(config, state.path()).await?;
-        Ok(Self { child, state, config: config.to_owned(), address })
+        Ok(Self { child, state, config: config.to_owned(), address, successors: Vec::new() })
     }
 
     /// Starts it again on the same state directory, as after a crash.
@@ -52,6 +60,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.successors.clear();
         (self.child, self.address) = launch(&self.config, self.state.path()).await?;
         Ok(())
     }
@@ -68,7 +77,32 @@ impl Gateway {
     /// When it has ended.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("a running process")
+        match self.successors.last() {
+            Some(pid) => u32::try_from(pid.as_raw()).expect("a process's number"),
+            None => self.child.id().expect("a running process"),
+        }
+    }
+
+    /// Sends SIGQUIT: it starts itself again, and the new process takes over. Returns once that one is the gateway; the
+    /// old one may still finish what it has.
+    ///
+    /// # Errors
+    /// When none takes over.
+    pub async fn upgrade(&mut self) -> anyhow::Result<()> {
+        let before = self.pid();
+        kill(Pid::from_raw(i32::try_from(before)?), Signal::SIGQUIT)?;
+        let lock = self.state.path().join("lock");
+        let mut successor = None;
+        eventually("another process is the gateway", async || {
+            let holder = std::fs::read_to_string(&lock)?.trim().parse::<u32>().ok();
+            successor = holder.filter(|holder| *holder != before);
+            // Its admin API tells that it has the state, its handover socket that it can be replaced in turn.
+            let answers = self.ask(Method::GET, "/livez").await.is_ok();
+            Ok(successor.is_some() && answers && self.state.path().join("handover.sock").exists())
+        })
+        .await?;
+        self.successors.extend(successor.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw));
+        Ok(())
     }
 
     /// Its state directory.
@@ -145,7 +179,13 @@ impl Gateway {
     /// # Errors
     /// When it has ended already.
     pub async fn crash(&mut self) -> anyhow::Result<()> {
-        self.child.kill().await.context("kill -9")
+        match self.successors.last() {
+            Some(pid) => {
+                kill(*pid, Signal::SIGKILL)?;
+                self.ended(*pid).await
+            }
+            None => self.child.kill().await.context("kill -9"),
+        }
     }
 
     /// Sends SIGTERM and waits for the end; the exit code.
@@ -153,10 +193,23 @@ impl Gateway {
     /// # Errors
     /// When it does not end.
     pub async fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
-        let pid = i32::try_from(self.pid())?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
+        kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
+        if let Some(pid) = self.successors.last().copied() {
+            // How a grandchild ends is known to nobody here.
+            self.ended(pid).await?;
+            return Ok(Some(0));
+        }
         let ended = tokio::time::timeout(END_WITHIN, self.child.wait()).await.context("it does not end")?;
         Ok(ended?.code())
+    }
+
+    /// Waits until a process has ended that is no child of ours (or no longer).
+    async fn ended(&self, pid: Pid) -> anyhow::Result<()> {
+        eventually("the gateway has ended", async || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            Ok(stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+        })
+        .await
     }
 
     /// Terminates it and removes its containers and its network.
@@ -164,7 +217,8 @@ impl Gateway {
     /// # Errors
     /// When something could not be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let code = if self.child.try_wait()?.is_none() { self.terminate().await? } else { Some(0) };
+        let runs = self.child.try_wait()?.is_none() || !self.successors.is_empty();
+        let code = if runs { self.terminate().await? } else { Some(0) };
         self.engine().await?.clear().await?;
         ensure!(code == Some(0), "the gateway ended with {code:?}");
         Ok(())
@@ -177,6 +231,15 @@ impl Gateway {
     pub async fn engine(&self) -> anyhow::Result<Docker> {
         let instance = std::fs::read_to_string(self.state.path().join("instance"))?.trim().parse()?;
         Ok(Docker::connect(Options::of(&Host::local(), instance, None)).await?)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        for pid in &self.successors {
+            // Those that have ended are not there any more.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
     }
 }
 

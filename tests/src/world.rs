@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use http::Request;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tempfile::TempDir;
+pub use tidegate::control::status::ServiceStatus as Status;
 use tidegate::{
     admin,
     app::{App, Parts},
@@ -31,7 +32,6 @@ use tidegate_config::{
     name::{ReplicaId, ServiceName},
     spec::Exit,
 };
-pub use tidegate::control::status::ServiceStatus as Status;
 use tidegate_runner::{Runner, scripted::Scripted};
 use tokio_util::sync::CancellationToken;
 
@@ -138,8 +138,8 @@ impl Setup {
         })
         .expect("a gateway");
         let address = app.addresses()[0];
-        let Self { runner, targets, engines, folder, generation, text, .. } = self;
-        World { runner, targets, engines, app, address, file, folder, generation, text }
+        let Self { runner, targets, engines, folder, generation, .. } = self;
+        World { runner, targets, engines, app, address, file, folder, generation }
     }
 }
 
@@ -151,7 +151,14 @@ fn keeper(folder: &std::path::Path) -> Keeper {
     let file = folder.join("kept.json");
     let kept = std::fs::read_to_string(&file).ok();
     let kept = kept.map(|text| serde_json::from_str(&text).expect("what the loop wrote"));
-    Keeper { kept: kept.unwrap_or_default(), save: Arc::new(move |text| std::fs::write(&file, text)) }
+    Keeper { kept: kept.unwrap_or_default(), save: Arc::new(move |text| replace(&file, text)) }
+}
+
+/// As the state directory does it: a crash finds the old text or the new one.
+fn replace(file: &std::path::Path, text: &str) -> std::io::Result<()> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(beside, file)
 }
 
 fn load(file: &std::path::Path) -> Result<Model, tidegate_config::Problems> {
@@ -239,9 +246,16 @@ impl World {
 
     /// The gateway and what the next one starts with.
     fn apart(self) -> (App, Setup) {
-        let Self { runner, targets, engines, app, folder, generation, text, .. } = self;
+        let Self { runner, targets, engines, app, folder, file, generation, .. } = self;
+        let text = std::fs::read_to_string(&file).expect("the file as it is by now");
         let generation = generation + 1;
         (app, Setup { runner, targets, engines, folder, text, generation, file: false, settle: true })
+    }
+
+    /// Which start on its state directory the gateway is.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.app.generation()
     }
 
     /// The gateway's folder, which is its state directory.

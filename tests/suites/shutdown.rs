@@ -99,6 +99,90 @@ async fn the_drain_deadline_cuts_what_is_left() {
     }
 }
 
+/// "Going away", as a server says it.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+
+/// A WebSocket; the origin sends back what it gets.
+async fn websocket(world: &World) -> Wire {
+    let mut wire = world.wire().await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
+    wire.send(format!("GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\n{upgrade}\r\n")).await;
+    assert_eq!(status(&wire.head().await.expect("an answer")), 101);
+    wire
+}
+
+#[tokio::test]
+async fn websockets_are_told_at_the_drain_deadline() {
+    let world = World::new(&format!("gateway.drain = \"100ms\"\n{API}")).await;
+    let mut wire = websocket(&world).await;
+    wire.send([0x82, 2, 7, 7]).await;
+    assert_eq!(wire.exactly(4).await, [0x82, 2, 7, 7][..]);
+    let client = async {
+        let farewell = wire.exactly(4).await;
+        assert_eq!(farewell, GOING_AWAY[..]);
+        wire.finish().await;
+        // The replica echoes the gateway's farewell to it, and that goes to nobody.
+        assert_eq!(wire.rest().await, "");
+    };
+    let ((clean, ..), ()) = soon("a stop", async { tokio::join!(world.stop(), client) }).await;
+    assert!(!clean, "it is said that something was cut off");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_under_way_is_finished_first() {
+    let world = World::new(&format!("gateway.drain = \"100ms\"\n{API}")).await;
+    let mut wire = websocket(&world).await;
+    // Half of a frame: the other half comes after the deadline.
+    wire.send([0x82, 4, 1, 2]).await;
+    assert_eq!(wire.exactly(4).await, [0x82, 4, 1, 2][..]);
+    let address = world.address;
+    let client = async {
+        until_refused(address).await;
+        wire.send([3, 4]).await;
+        let rest = wire.exactly(6).await;
+        assert_eq!(rest, [&[3, 4][..], &GOING_AWAY].concat());
+    };
+    soon("a stop", async { tokio::join!(world.stop(), client) }).await;
+}
+
+#[tokio::test]
+async fn websockets_of_a_replica_that_is_drained_are_told_too() {
+    let world = World::new(&format!("{API}\nservices.api.scaling.drain = \"100ms\"")).await;
+    let mut wire = websocket(&world).await;
+    let restart = async { world.control().restart(e2e::world::name("api")).await };
+    let farewell = async { assert_eq!(wire.exactly(4).await, GOING_AWAY[..]) };
+    let (restarted, ()) = soon("a restart", async { tokio::join!(restart, farewell) }).await;
+    restarted.expect("a control loop").expect("a new replica");
+    wire.finish().await;
+    assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test]
+async fn http2_says_goaway() {
+    let world = World::new(API).await;
+    let mut wire = world.wire().await;
+    // The preface, and settings without any.
+    wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    wire.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    // The server's own settings: it is served by now.
+    let head = wire.exactly(9).await;
+    assert_eq!(head[3], 4, "{head:?}");
+    let client = async {
+        let (mut head, mut kinds) = (head, Vec::new());
+        while let [a, b, c, kind, ..] = head[..] {
+            kinds.push(kind);
+            if kind == 7 {
+                return drop(wire);
+            }
+            wire.exactly(u32::from_be_bytes([0, a, b, c]) as usize).await;
+            head = wire.exactly(9).await;
+        }
+        panic!("frames {kinds:?} without a GOAWAY");
+    };
+    let ((clean, ..), ()) = soon("a stop", async { tokio::join!(world.stop(), client) }).await;
+    assert!(clean);
+}
+
 #[tokio::test]
 async fn a_tunnel_may_end_by_itself() {
     let world = World::new(API).await;

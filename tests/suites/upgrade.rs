@@ -169,25 +169,31 @@ async fn both_gateways_together_keep_a_hard_limit() {
     let ask = async |wire: &mut Wire, path: &str| {
         wire.send(format!("GET {path} HTTP/1.1\r\nhost: api.localhost\r\n\r\n")).await;
     };
-    let mut wires = [world.wire().await, world.wire().await];
+    let mut wires = vec![world.wire().await, world.wire().await];
     ask(&mut wires[0], "/hold").await;
     world.until_counts("api", 0, 1).await;
     ask(&mut wires[1], "/old").await;
     world.until_counts("api", 1, 1).await;
     let (world, old) = world.upgrade().await;
-    let mut wire = world.wire().await;
-    ask(&mut wire, "/new").await;
-    world.until_counts("api", 1, 0).await;
+    // The old one may take a connection in the very moment in which it leaves.
+    found("a request that waits in the new gateway", async || {
+        let mut wire = world.wire().await;
+        ask(&mut wire, "/new").await;
+        wires.push(wire);
+        let status = world.status("api").await;
+        if status.queued > 0 { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
     assert_eq!(world.targets.paths(), ["/hold"], "one at a time, wherever it came in");
-    let (targets, answers) = (world.targets.clone(), async {
-        for wire in wires.iter_mut().chain([&mut wire]) {
+    let answers = async {
+        for wire in &mut wires {
             assert_eq!(status(&wire.answer().await.expect("an answer").0), 200);
         }
-    });
-    targets.release();
+    };
+    world.targets.release();
     tokio::join!(retired(old), answers);
     let paths = world.targets.paths();
-    assert_eq!(paths.len(), 3, "{paths:?}");
+    assert!(paths.len() >= 3, "{paths:?}");
     assert_eq!(world.get("api", "/").await.status, 200, "what was lent has come back");
 }
 

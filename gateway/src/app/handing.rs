@@ -84,6 +84,8 @@ impl App {
     /// Accepts nothing any more; another process does, on the same sockets.
     pub(crate) fn leave(&mut self) {
         self.passing.clear();
+        // With it end its probes and what listens to engines.
+        self.standing = None;
         self.front.leave();
     }
 

@@ -22,6 +22,9 @@ const LONGEST: usize = 64 << 20;
 /// The other end is on this machine and reads all the time; if it does not, it hangs.
 const SENT_WITHIN: Duration = Duration::from_secs(5);
 
+/// Bytes per read.
+const AT_ONCE: usize = 64 * 1024;
+
 /// The kernel passes no more at once.
 const MOST_FDS: usize = 253;
 
@@ -36,6 +39,8 @@ pub(super) struct Channel {
 #[derive(Debug)]
 pub(super) struct Reader {
     stream: Arc<UnixStream>,
+    /// Filled by each read; a place of its own, because futures that hold it are moved.
+    buffer: Vec<u8>,
     read: BytesMut,
     fds: Vec<OwnedFd>,
 }
@@ -52,7 +57,8 @@ impl Channel {
 
     pub(super) fn new(stream: UnixStream) -> Self {
         let stream = Arc::new(stream);
-        let reader = Reader { stream: Arc::clone(&stream), read: BytesMut::new(), fds: Vec::new() };
+        let (read, fds) = (BytesMut::new(), Vec::new());
+        let reader = Reader { stream: Arc::clone(&stream), buffer: vec![0; AT_ONCE], read, fds };
         Self { reader, writer: Writer(stream) }
     }
 
@@ -95,12 +101,11 @@ impl Reader {
     }
 
     async fn more(&mut self) -> io::Result<usize> {
-        let Self { stream, read, fds } = self;
-        let mut buffer = [0; 64 * 1024];
+        let Self { stream, buffer, read, fds } = self;
         let mut space = nix::cmsg_space!([RawFd; MOST_FDS]);
         let length = stream
             .async_io(Interest::READABLE, || {
-                let mut parts = [IoSliceMut::new(&mut buffer)];
+                let mut parts = [IoSliceMut::new(buffer)];
                 let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
                 let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
                 for control in message.cmsgs()? {

@@ -32,17 +32,11 @@ pub(crate) async fn tunnel(
         Ok(ends) => ends,
         Err(error) => return tracing::debug!(%error, "upgrade failed"),
     };
-    let gone = hold.replica().cut.clone();
-    let is_websocket = to.as_bytes().eq_ignore_ascii_case(b"websocket");
-    let told = async {
-        tokio::select! {
-            () = cut.cancelled() => {}
-            () = gone.cancelled() => {}
-        }
-    };
-    let ended = match is_websocket {
-        true => websocket(TokioIo::new(client), TokioIo::new(server), told).await,
-        false => plain(TokioIo::new(client), TokioIo::new(server), told).await,
+    let end = End { gateway: cut, replica: hold.replica().cut.clone() };
+    let (client, server) = (TokioIo::new(client), TokioIo::new(server));
+    let ended = match to.as_bytes().eq_ignore_ascii_case(b"websocket") {
+        true => websocket(client, server, &end).await,
+        false => plain(client, server, &end).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "tunnel broke");
@@ -50,32 +44,50 @@ pub(crate) async fn tunnel(
     drop(hold);
 }
 
+/// What ends a tunnel besides its two ends.
+#[derive(Debug)]
+struct End {
+    gateway: CancellationToken,
+    replica: CancellationToken,
+}
+
+impl End {
+    async fn told(&self) {
+        tokio::select! {
+            () = self.gateway.cancelled() => {}
+            () = self.replica.cancelled() => {}
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.gateway.is_cancelled() || self.replica.is_cancelled()
+    }
+}
+
 /// Bytes of which we know nothing: cut where they are.
-async fn plain<A, B>(mut client: A, mut replica: B, told: impl Future<Output = ()>) -> io::Result<()>
+async fn plain<A, B>(mut client: A, mut replica: B, end: &End) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     tokio::select! {
         ended = tokio::io::copy_bidirectional(&mut client, &mut replica) => ended.map(drop),
-        () = told => Ok(()),
+        () = end.told() => Ok(()),
     }
 }
 
-async fn websocket<A, B>(client: A, replica: B, told: impl Future<Output = ()>) -> io::Result<()>
+async fn websocket<A, B>(client: A, replica: B, end: &End) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let end = CancellationToken::new();
     let ((client_reads, client_writes), (replica_reads, replica_writes)) = (split(client), split(replica));
     let (goodbye_client, goodbye_replica) = (frames::close_from_server(), frames::close_from_client());
-    let down = Direction::new(replica_reads, client_writes, &end).run(&goodbye_client);
-    let up = Direction::new(client_reads, replica_writes, &end).run(&goodbye_replica);
+    let down = Direction::new(replica_reads, client_writes, end).run(&goodbye_client);
+    let up = Direction::new(client_reads, replica_writes, end).run(&goodbye_replica);
     let both = async { tokio::try_join!(down, up).map(drop) };
     let late = async {
-        told.await;
-        end.cancel();
+        end.told().await;
         tokio::time::sleep(FAREWELL).await;
     };
     tokio::select! {
@@ -86,16 +98,16 @@ where
 }
 
 /// One direction of a WebSocket.
-struct Direction<R, W> {
+struct Direction<'e, R, W> {
     from: ReadHalf<R>,
     to: WriteHalf<W>,
-    end: CancellationToken,
+    end: &'e End,
     frames: Frames,
 }
 
-impl<R: AsyncRead, W: AsyncWrite> Direction<R, W> {
-    fn new(from: ReadHalf<R>, to: WriteHalf<W>, end: &CancellationToken) -> Self {
-        Self { from, to, end: end.clone(), frames: Frames::default() }
+impl<'e, R: AsyncRead, W: AsyncWrite> Direction<'e, R, W> {
+    fn new(from: ReadHalf<R>, to: WriteHalf<W>, end: &'e End) -> Self {
+        Self { from, to, end, frames: Frames::default() }
     }
 
     /// Passes bytes on to their end; once told, puts `close` behind the current frame and then only listens.
@@ -106,10 +118,10 @@ impl<R: AsyncRead, W: AsyncWrite> Direction<R, W> {
             let read = tokio::select! {
                 // Reading is cancel-safe: what was not read stays where it is.
                 read = self.from.read(&mut buffer) => read,
-                () = self.end.cancelled(), if may_close => return self.say(close, &mut buffer).await,
+                () = self.end.told(), if may_close => return self.say(close, &mut buffer).await,
             };
             match read {
-                Ok(0) if may_close && self.end.is_cancelled() => return self.say(close, &mut buffer).await,
+                Ok(0) if may_close && self.end.is_told() => return self.say(close, &mut buffer).await,
                 Ok(0) => return self.to.shutdown().await,
                 Ok(length) => {
                     self.frames.pass(&buffer[..length]);
@@ -117,7 +129,7 @@ impl<R: AsyncRead, W: AsyncWrite> Direction<R, W> {
                     self.to.flush().await?;
                 }
                 // The replica may go before it has said so.
-                Err(_) if may_close && self.end.is_cancelled() => return self.say(close, &mut buffer).await,
+                Err(_) if may_close && self.end.is_told() => return self.say(close, &mut buffer).await,
                 Err(error) => return Err(error),
             }
         }
