@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use bollard::Docker;
 use nix::sys::signal::Signal;
 
@@ -20,6 +20,9 @@ use super::{
     run::{alive, attempt, path, run, signal},
 };
 use crate::eventually::eventually;
+
+/// Starts of an engine that ends at once.
+const STARTS: u32 = 10;
 
 /// How an engine is started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,17 +95,22 @@ impl Host {
         folder(self.number).join("docker.sock")
     }
 
-    /// Starts the engine and waits until it answers.
+    /// Starts the engine and waits until it answers; as a service manager would, it tries again when the engine ends at
+    /// once, for what an earlier one held may not be free yet.
     ///
     /// # Errors
     /// When it ends instead, or does not answer.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.engine = Some(self.launch()?);
-        // A socket of an earlier engine may still be there; there is none before the first.
+        let mut starts = 1;
         let started = eventually("the engine answers", async || {
             if let Some(ended) = self.engine.as_mut().and_then(|engine| engine.try_wait().ok().flatten()) {
-                bail!("the engine ended: {ended}");
+                ensure!(starts < STARTS, "the engine ended {starts} times: {ended}");
+                starts += 1;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                self.engine = Some(self.launch()?);
             }
+            // A socket of an earlier engine may still be there; there is none before the first.
             Ok(self.socket().exists() && self.docker()?.ping().await.is_ok())
         });
         started.await.with_context(|| format!("see {}", folder(self.number).join("log").display()))
