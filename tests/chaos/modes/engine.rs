@@ -31,7 +31,8 @@ pub(super) async fn restart(stage: &Stage) -> Result<Verdict> {
         ready(&gateway, "web", 2).await?;
         let load = Load::start(Aim::at(gateway.address(), "web"));
         for by in [Signal::SIGTERM, Signal::SIGKILL] {
-            sleep(Duration::from_secs(2)).await;
+            // Long enough for replicas to count as well started.
+            sleep(Duration::from_secs(12)).await;
             host.end(by).await?;
             sleep(Duration::from_secs(2)).await;
             host.start().await?;

@@ -68,7 +68,7 @@ pub(super) async fn full_disks(stage: &Stage) -> Result<Verdict> {
     let config = host.config()
         + &service("warm", "", "min = 1\nmax = 1")
         + &service("cold", "", "idle = \"1s\"\nhold = \"5s\"");
-    let setup = Setup { state_kilobytes: Some(1024), ..Setup::new(config.clone()) };
+    let setup = Setup { state_kilobytes: Some(1024), ..Setup::new(config) };
     let mut gateway = Gateway::start(setup).await?;
     ready(&gateway, "warm", 1).await?;
     let (fault, mut verdict) = (Instant::now(), Verdict::default());
@@ -83,14 +83,11 @@ pub(super) async fn full_disks(stage: &Stage) -> Result<Verdict> {
     // Now the state directory: what has to be written is written in parts, or not at all.
     let full = gateway.state().join("ballast");
     drop(std::fs::write(&full, vec![0; 2 << 20]));
-    // A new version is something to remember.
-    gateway.write(&config.replace(
-        "hold = \"5s\"",
-        "hold = \"5s\"
-[services.cold.env]
-VERSION = \"2\"",
-    ))?;
-    gateway.signal(Signal::SIGHUP)?;
+    // What hosts were told is something to remember.
+    for order in ["cordon", "uncordon"] {
+        gateway.post(&format!("/v1/hosts/h1/{order}")).await?;
+        sleep(Duration::from_secs(1)).await;
+    }
     for _ in 0..3 {
         sleep(Duration::from_millis(1500)).await;
         verdict.problems(burst(&Aim::at(gateway.address(), "cold"), 1).await.reasons().into_keys());
