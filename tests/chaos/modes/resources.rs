@@ -1,6 +1,6 @@
 //! What a gateway lives on fails: descriptors, disks, the clock, those who read its figures, its own code.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use e2e::chaos::{
@@ -189,10 +189,16 @@ pub(super) async fn stalled_scraper(_: &Stage) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// One request in a thousand panics inside the gateway: it gets a 500, nobody else notices, and nothing leaks.
+/// One request in a thousand panics inside the gateway: it gets a 500, nobody else notices, and nothing leaks. Only a
+/// debug build can be told to panic.
 pub(super) async fn panics(_: &Stage) -> Result<Verdict> {
-    let env = vec![("TIDEGATE_FAILPOINTS".to_owned(), "request.panic=1000".to_owned())];
-    let gateway = Gateway::start(Setup { env, ..Setup::new(service("web", "", "min = 1\nmax = 1")) }).await?;
+    let env = vec![("FAILPOINTS".to_owned(), "request.panic=1000".to_owned())];
+    let gateway = Gateway::start(Setup {
+        env,
+        binary: debug_binary(),
+        ..Setup::new(service("web", "", "min = 1\nmax = 1"))
+    })
+    .await?;
     ready(&gateway, "web", 1).await?;
     let fault = Instant::now();
     let tally = Load::start(Aim::at(gateway.address(), "web").rate(400.0)).run(Duration::from_secs(15)).await;
@@ -212,4 +218,9 @@ pub(super) async fn panics(_: &Stage) -> Result<Verdict> {
     );
     close_local(gateway, &mut verdict).await?;
     Ok(verdict)
+}
+
+/// The debug build, as `scripts/chaos` names it.
+fn debug_binary() -> Option<PathBuf> {
+    std::env::var_os("CHAOS_DEBUG_BINARY").map(PathBuf::from)
 }

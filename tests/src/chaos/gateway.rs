@@ -35,6 +35,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// A command that runs it, such as `prlimit --nofile=256`.
     pub wrapper: Vec<String>,
+    /// Another binary than the one that was built beside this program.
+    pub binary: Option<PathBuf>,
     /// The state directory is a file system of this many kilobytes in memory.
     pub state_kilobytes: Option<u32>,
 }
@@ -91,7 +93,8 @@ impl Gateway {
     pub fn launch(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut words: Vec<String> = self.setup.wrapper.clone();
-        words.push(binary()?.to_string_lossy().into_owned());
+        let program = self.setup.binary.clone().map_or_else(binary, Ok)?;
+        words.push(program.to_string_lossy().into_owned());
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
