@@ -16,12 +16,22 @@ pub struct Error {
 /// What the caller can do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Try again later: the engine did not answer, was busy, or the network failed.
+    /// Try again later: the engine was busy, or something that it needs failed.
     Retryable,
+    /// The engine did not answer: nobody knows what became of the call. Try again once it does.
+    Silent,
     /// Trying again changes nothing until someone changes the file or the host: no such image, bad mount, ...
     Permanent,
     /// The replica does not exist (any more).
     Gone,
+}
+
+impl Kind {
+    /// Whether the same call may succeed later with nothing changed.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Retryable | Self::Silent)
+    }
 }
 
 impl Error {

@@ -115,7 +115,7 @@ impl Scripted {
         self.shared.state.lock().event_faults.extend(faults);
     }
 
-    /// The next `n` lists fail with `Kind::Retryable`.
+    /// The next `n` lists fail with `Kind::Silent`.
     pub fn fail_lists(&self, n: usize) {
         self.shared.state.lock().list_failures = n;
     }
@@ -135,7 +135,7 @@ impl Scripted {
         self.shared.state.lock().exec.extend(ends);
     }
 
-    /// While this is on, every call fails at once with `Kind::Retryable`, and nothing is told. Replicas go on.
+    /// While this is on, every call fails at once with `Kind::Silent`, and nothing is told. Replicas go on.
     pub fn down(&self, on: bool) {
         let changed = self.shared.mood.down(on);
         self.shared.back(changed);
@@ -332,7 +332,7 @@ impl Runner for Scripted {
             Some(Fault::Fail(kind, words)) => return Err(Error::new(kind, words)),
             Some(Fault::Hang) => {
                 let _ = timeout(CALL_DEADLINE, pending::<()>()).await;
-                return Err(Error::new(Kind::Retryable, "the engine did not answer in time"));
+                return Err(Error::new(Kind::Silent, "the engine did not answer in time"));
             }
             Some(Fault::Exit(exit)) => Some(exit),
             None => None,
@@ -402,7 +402,7 @@ impl Runner for Scripted {
         let mut state = self.shared.state.lock();
         if state.list_failures > 0 {
             state.list_failures -= 1;
-            return Err(Error::new(Kind::Retryable, "the engine did not answer"));
+            return Err(Error::new(Kind::Silent, "the engine did not answer"));
         }
         Ok(state.replicas.values().map(|r| r.observed.clone()).collect())
     }

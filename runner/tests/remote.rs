@@ -83,7 +83,7 @@ async fn strangers_do_not_get_in_over_tls() {
     ] {
         let host = Host { tls: Some(tls), ..ours.host() };
         let error = connect(&world, &host).await.answers().await.expect_err("a stranger");
-        assert_eq!(error.kind, Kind::Retryable);
+        assert_eq!(error.kind, Kind::Silent);
         assert!(error.message.contains(words), "{error}");
     }
     connect(&world, &ours.host()).await.answers().await.expect("one of us");
@@ -219,7 +219,7 @@ async fn an_engine_that_was_away_is_found_again() {
         runner.ping().await.expect("it answers");
         let mut events = runner.events();
         proxy.set(cut);
-        assert_eq!(runner.ping().await.expect_err("it is away").kind, Kind::Retryable, "{cut:?}");
+        assert_eq!(runner.ping().await.expect_err("it is away").kind, Kind::Silent, "{cut:?}");
         // What happens meanwhile, a list must tell: nobody hears of it.
         let spec = world.spec(1, shell("exec /bin/busybox sleep 3600")).await;
         world.runner.start(&spec).await.expect("it starts");
@@ -243,8 +243,8 @@ async fn a_host_that_is_down_at_the_start_is_found_later() {
     proxy.set(Line::Refused);
     let runner = connect(&world, &Host { reach: Reach::Address, ..proxy.host() }).await;
     let mut events = runner.events();
-    assert_eq!(runner.ping().await.expect_err("it is down").kind, Kind::Retryable);
-    assert_eq!(runner.list().await.expect_err("it is down").kind, Kind::Retryable);
+    assert_eq!(runner.ping().await.expect_err("it is down").kind, Kind::Silent);
+    assert_eq!(runner.list().await.expect_err("it is down").kind, Kind::Silent);
     proxy.set(Line::Open);
     world.told(&mut events, &Event::Resync).await;
     assert_eq!(runner.list().await.expect("it lists"), []);
@@ -268,7 +268,7 @@ async fn the_question_whether_it_answers_waits_for_nobody() {
     assert!(ping.message.contains("`ping`"), "its own deadline, not the others': {ping}");
     assert!(proxy.connections() < 100, "calls of a hung engine are bounded: {}", proxy.connections());
     while let Some(ended) = calls.join_next().await {
-        assert_eq!(ended.expect("joined").expect_err("it hangs").kind, Kind::Retryable);
+        assert_eq!(ended.expect("joined").expect_err("it hangs").kind, Kind::Silent);
     }
     proxy.set(Line::Open);
     world.close().await;

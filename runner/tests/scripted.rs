@@ -35,7 +35,7 @@ async fn it_holds_the_contract() {
 async fn failures_come_as_scripted() {
     let scripted = runner();
     scripted.fail_lists(1);
-    assert_eq!(scripted.list().await.expect_err("scripted").kind, Kind::Retryable);
+    assert_eq!(scripted.list().await.expect_err("scripted").kind, Kind::Silent);
     assert_eq!(scripted.list().await.expect("only once"), []);
 }
 
@@ -66,7 +66,7 @@ async fn an_engine_that_is_down_refuses_everything_and_its_replicas_stay() {
         scripted.remove(&spec().id).await,
         scripted.inventory().await.map(drop),
     ] {
-        assert_eq!(failed.expect_err("it is down").kind, Kind::Retryable);
+        assert_eq!(failed.expect_err("it is down").kind, Kind::Silent);
     }
     scripted.down(false);
     assert_eq!(events.next().await, Some(Event::Resync), "who was away asks for a list");
@@ -78,7 +78,7 @@ async fn calls_of_a_hung_engine_end_at_their_deadline_or_go_on() {
     let scripted = runner();
     scripted.hang(true);
     let started = tokio::time::Instant::now();
-    assert_eq!(scripted.ping().await.expect_err("it hangs").kind, Kind::Retryable);
+    assert_eq!(scripted.ping().await.expect_err("it hangs").kind, Kind::Silent);
     assert_eq!(started.elapsed(), Duration::from_secs(1));
     let (first, again) = (spec(), scripted.clone());
     let (started, ()) = tokio::join!(scripted.start(&first), async {

@@ -81,6 +81,8 @@ impl Control {
             Err(error) if error.kind == Kind::Gone => self.forget(id),
             // It was to be stopped while its start was under way.
             _ if member.phase == Phase::Stopping => self.stop(id, UNHEARD_GRACE, false),
+            // Whether it was started nobody knows, and it is not to blame.
+            Err(error) if error.kind == Kind::Silent => self.unheard(id),
             Err(error) => {
                 let retryable = error.kind == Kind::Retryable;
                 self.broke(id, Cause::StartRefused { message: super::words(&error), retryable });
@@ -92,6 +94,13 @@ impl Control {
             }
             Ok(()) => {}
         }
+    }
+
+    /// The engine has not answered about a replica: it is found again, or not, once the engine does.
+    fn unheard(&mut self, id: &ReplicaId) {
+        let Some(host) = self.member(id).map(|member| member.host.clone()) else { return };
+        self.advance(id, replica::Event::Lost);
+        self.silent(&host, clock::now());
     }
 
     pub(super) fn stop(&mut self, id: &ReplicaId, grace: Duration, keep: bool) {

@@ -54,6 +54,7 @@ impl Handle {
             Ok(_) => "ok",
             Err(error) => match error.kind {
                 Kind::Retryable => "retryable",
+                Kind::Silent => "silent",
                 Kind::Permanent => "permanent",
                 Kind::Gone => "gone",
             },

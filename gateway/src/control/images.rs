@@ -10,7 +10,7 @@ use tidegate_config::{
     revision,
     spec::{Pull, Revision, Version},
 };
-use tidegate_runner::{self as runner, Kind, Prepared, PullProgress};
+use tidegate_runner::{self as runner, Prepared, PullProgress};
 
 use super::{
     Control,
@@ -76,7 +76,7 @@ impl Control {
         match outcome {
             Ok(_) => drop(state.found.insert(key, Some(true))),
             // Asked again by the next plan that wants it.
-            Err(error) if error.kind == Kind::Retryable => drop(state.found.remove(&key)),
+            Err(error) if error.kind.may_pass() => drop(state.found.remove(&key)),
             Err(_) => drop(state.found.insert(key, Some(false))),
         }
         self.evaluate(&about.service, false);
@@ -161,7 +161,7 @@ impl Control {
             Err(error) => {
                 image.failures += 1;
                 let pause = PULL_AGAIN.saturating_mul(1 << (image.failures - 1).min(10)).min(PULL_AGAIN_MOST);
-                let retry_at = (error.kind == Kind::Retryable).then(|| clock::now() + pause);
+                let retry_at = error.kind.may_pass().then(|| clock::now() + pause);
                 let message = super::words(&error);
                 tracing::warn!(service = %about.service, host = %about.host, error = %message, "no image");
                 image.image = Image::Failed { message: message.clone(), retry_at };

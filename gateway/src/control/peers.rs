@@ -28,6 +28,9 @@ use crate::{
 /// Samples that are kept for a service that nobody looks at: the longest stable window, one hour.
 const KEPT: usize = 3600;
 
+/// What a gateway may use that has not heard of any share yet.
+const EVERYTHING: Loan = Loan { share: 0, held: u32::MAX, in_flight: 0 };
+
 /// How long engine calls that are under way may take before the loop stands still without their ends.
 const CALLS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,8 @@ pub(crate) enum Said {
     Told(LinkId, Demands),
     /// It has gone, and with it all that it ran.
     Left(LinkId),
+    /// One of this generation is to come; what it runs is not known before.
+    Expected(u64),
     /// Whether what an earlier start left is known by now.
     Known(oneshot::Sender<Known>),
 }
@@ -64,13 +69,19 @@ pub(crate) enum Known {
 
 /// The gateways that serve the same replicas.
 #[derive(Debug, Default)]
-pub(super) struct Peers(BTreeMap<LinkId, Link>);
+pub(super) struct Peers {
+    links: BTreeMap<LinkId, Link>,
+    /// The generation of one that is to come.
+    expected: Option<u64>,
+}
 
 #[derive(Debug)]
 struct Link {
     to: watch::Sender<ReadySet>,
     /// Replicas on which it runs something, of whatever service.
     busy: BTreeSet<ReplicaId>,
+    /// A set of ours is in force there. Before, it may use every slot.
+    begun: bool,
 }
 
 /// One service at the other gateways.
@@ -85,6 +96,8 @@ pub(super) struct Elsewhere {
 struct Part {
     demand: Demand,
     loans: BTreeMap<ReplicaId, Loan>,
+    /// See [`Link::begun`].
+    begun: bool,
 }
 
 impl Elsewhere {
@@ -109,12 +122,12 @@ impl Elsewhere {
 
     /// What others run on a replica. One that drains counts as used until they have heard that it does.
     pub(super) fn in_flight_of(&self, member: &Member) -> u32 {
-        let loans = self.parts.values().filter_map(|part| part.loans.get(&member.id));
-        let in_use = |loan: &Loan| match member.phase {
-            Phase::Draining => loan.in_flight.max(u32::from(loan.is_out())),
-            _ => loan.in_flight,
+        let in_use = |part: &Part| {
+            let loan = part.loan(&member.id);
+            let maybe = member.phase == Phase::Draining && loan.is_out();
+            loan.in_flight.max(u32::from(maybe))
         };
-        loans.map(in_use).fold(0, u32::saturating_add)
+        self.parts.values().map(in_use).fold(0, u32::saturating_add)
     }
 
     /// Takes in what one gateway tells; true if it is something new. `in_force`: it has applied all that it was told.
@@ -129,6 +142,7 @@ impl Elsewhere {
             loan.heard(told.replicas.get(id).copied().unwrap_or(0), in_force);
         }
         part.loans.retain(|_, loan| *loan != Loan::default());
+        part.begun |= in_force;
         let ago = |ms: u64| now.checked_sub(Duration::from_millis(ms)).unwrap_or(now);
         let demand = &mut part.demand;
         (demand.in_flight, demand.queued) = (told.in_flight, told.queued);
@@ -142,7 +156,7 @@ impl Elsewhere {
     /// What the followers want and hold of one replica; `waiting` is what each has waiting and is counted down.
     fn wishes(&self, id: &ReplicaId, limit: u32, waiting: &mut BTreeMap<LinkId, u32>) -> Vec<(u32, Loan)> {
         let wish = |(link, waiting): (&LinkId, &mut u32)| {
-            let loan = self.parts.get(link).and_then(|part| part.loans.get(id)).copied().unwrap_or_default();
+            let loan = self.parts.get(link).map_or(EVERYTHING, |part| part.loan(id));
             (share::wanted(limit, loan.in_flight, waiting), loan)
         };
         waiting.iter_mut().map(wish).collect()
@@ -166,7 +180,12 @@ impl Elsewhere {
 impl Part {
     fn new(now: Instant) -> Self {
         let demand = Demand { in_flight: 0, queued: 0, idle_since: Some(now), samples: Vec::new() };
-        Self { demand, loans: BTreeMap::new() }
+        Self { demand, loans: BTreeMap::new(), begun: false }
+    }
+
+    fn loan(&self, id: &ReplicaId) -> Loan {
+        let loan = self.loans.get(id).copied().unwrap_or_default();
+        if self.begun { loan } else { Loan { held: EVERYTHING.held, ..loan } }
     }
 
     fn level(&self) -> (u32, u32, u32) {
@@ -187,8 +206,13 @@ impl Control {
         match said {
             Said::Joined(link, to) => {
                 tracing::info!(generation = link.generation, "another gateway serves on beside this one");
-                self.peers.0.insert(link, Link { to, busy: BTreeSet::new() });
+                self.peers.links.insert(link, Link { to, busy: BTreeSet::new(), begun: false });
+                let now = clock::now();
+                for state in self.states.values_mut() {
+                    state.elsewhere.parts.insert(link, Part::new(now));
+                }
             }
+            Said::Expected(generation) => self.peers.expected = Some(generation),
             Said::Told(link, demands) => self.peer_told(link, demands),
             Said::Left(link) => self.peer_left(link),
             // Whoever asked may have gone.
@@ -197,8 +221,9 @@ impl Control {
     }
 
     fn peer_told(&mut self, link: LinkId, mut demands: Demands) {
-        let Some(known) = self.peers.0.get_mut(&link) else { return };
-        let in_force = demands.seq == known.to.borrow().seq;
+        let Some(known) = self.peers.links.get_mut(&link) else { return };
+        let in_force = demands.seq > 0 && demands.seq == known.to.borrow().seq;
+        known.begun |= in_force;
         known.busy = demands.services.values().flat_map(|told| told.replicas.keys().cloned()).collect();
         let now = clock::now();
         let mut changed = Vec::new();
@@ -216,9 +241,10 @@ impl Control {
     }
 
     fn peer_left(&mut self, link: LinkId) {
-        if self.peers.0.remove(&link).is_none() {
+        if self.peers.links.remove(&link).is_none() {
             return;
         }
+        self.peers.expected = self.peers.expected.filter(|generation| *generation != link.generation);
         tracing::info!(generation = link.generation, "the other gateway has gone");
         for state in self.states.values_mut() {
             state.elsewhere.parts.remove(&link);
@@ -235,7 +261,11 @@ impl Control {
             state.members.values().any(|member| member.phase == Phase::Starting && member.adopted)
         };
         let silent = !self.engines.is_empty() && self.engines.iter().all(|engine| !engine.is_up());
-        match self.unlisted.is_empty() && !self.states.values().any(probing) {
+        let expected = |generation| {
+            !self.peers.links.iter().any(|(link, known)| link.generation == generation && known.begun)
+        };
+        let missing = self.peers.expected.is_some_and(expected);
+        match self.unlisted.is_empty() && !missing && !self.states.values().any(probing) {
             _ if silent => Known::Nothing,
             true => Known::All,
             false => Known::Some,
@@ -244,16 +274,16 @@ impl Control {
 
     /// Whether another gateway still runs something on a replica, which is then not to be removed as a stranger.
     pub(super) fn is_busy_elsewhere(&self, id: &ReplicaId) -> bool {
-        self.peers.0.values().any(|link| link.busy.contains(id))
+        self.peers.links.values().any(|link| link.busy.contains(id))
     }
 
     /// Tells every other gateway what is ready, if that has changed.
     pub(super) fn tell_peers(&mut self) {
-        if self.peers.0.is_empty() {
+        if self.peers.links.is_empty() {
             return;
         }
         let (now, complete) = (clock::now(), self.known() == Known::All);
-        let links: Vec<LinkId> = self.peers.0.keys().copied().collect();
+        let links: Vec<LinkId> = self.peers.links.keys().copied().collect();
         let mut sets: BTreeMap<LinkId, BTreeMap<ServiceName, ServiceReady>> = BTreeMap::new();
         for (name, state) in &mut self.states {
             for (link, replicas) in links.iter().zip(lend(state, &links)) {
@@ -274,7 +304,7 @@ impl Control {
         services: BTreeMap<ServiceName, ServiceReady>,
         now: Instant,
     ) {
-        let Some(known) = self.peers.0.get(&link) else { return };
+        let Some(known) = self.peers.links.get(&link) else { return };
         let seq = {
             let last = known.to.borrow();
             if last.seq > 0 && last.complete == complete && same(&last.services, &services) {

@@ -174,6 +174,12 @@ impl Control {
                 self.advance(&seen.id, replica::Event::Broke(Cause::Exited(exit.clone())));
             }
             ObservedState::Frozen => drop(self.advance(&seen.id, replica::Event::Frozen)),
+            // Made, and cut off before it was started.
+            ObservedState::Created if phase == Phase::Lost => {
+                let message = "the engine went away while it was started".to_owned();
+                let cause = Cause::StartRefused { message, retryable: true };
+                self.advance(&seen.id, replica::Event::Broke(cause));
+            }
             ObservedState::Created => {}
         }
     }

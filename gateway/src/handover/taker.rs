@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     app::App,
-    control::{Ended, peers::Known},
+    control::{
+        Ended,
+        peers::{Known, Said},
+    },
     sockets::{By, Passed},
 };
 
@@ -48,6 +51,8 @@ pub struct Taken {
     /// The file that the other one served, see [`Handed`](super::wire::Handed).
     pub fingerprint: String,
     passed: Vec<Passed>,
+    /// The other one's generation, by which it is known when it follows.
+    generation: u64,
     other: Option<i32>,
 }
 
@@ -86,7 +91,7 @@ pub async fn take_over(path: &Path, fingerprint: String) -> Result<Option<Taken>
         by: By::Gateway,
     });
     let passed = passed.collect();
-    Ok(Some(Taken { channel, fingerprint: handed.fingerprint, passed, other }))
+    Ok(Some(Taken { channel, fingerprint: handed.fingerprint, passed, generation: handed.generation, other }))
 }
 
 impl Taken {
@@ -101,6 +106,7 @@ impl Taken {
     /// # Errors
     /// Why this process is not the gateway. The other one is, and this one must end.
     pub async fn serve(mut self, app: &App) -> Result<(), Error> {
+        app.control().peer(Said::Expected(self.generation)).await?;
         let known = tokio::select! {
             known = known(app) => known?,
             // Nothing is to come yet: it has ended.

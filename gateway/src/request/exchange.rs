@@ -84,7 +84,7 @@ async fn attempts(
     let (body, copy) = outbound(&head, body, hold).await?;
     let copy = copy.map(|copy| (head.clone(), copy));
     let mut request = Request::from_parts(head, body);
-    let (mut retried, mut resets, mut begun) = (false, 0, granted);
+    let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
     loop {
         let replica = hold.replica();
         let failed = match replica.pool.send(request, &settings.upstream, begun).await {
@@ -110,7 +110,11 @@ async fn attempts(
             replica.count(true);
         }
         resets += u32::from(failure == Failure::Reset);
-        let budget = resets <= retry::RESETS && service.retries.lock().retry(clock::now());
+        unsent_tries += u32::from(failure.is_unsent());
+        let budget = match failure {
+            Failure::Connect | Failure::NotSent => unsent_tries <= retry::UNSENT,
+            _ => resets <= retry::RESETS && service.retries.lock().retry(clock::now()),
+        };
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");
         match retry::verdict(failure, replayable, budget) {
             Verdict::Refuse(refusal) => {
@@ -123,7 +127,8 @@ async fn attempts(
                 }
                 service.metrics.retries.increment(1);
                 retried = true;
-                hold.put(Box::pin(service.swap(lease, deadline)).await?);
+                let next = Box::pin(service.swap(lease, deadline)).await;
+                hold.put(next.map_err(|late| retry::late(failure, late))?);
                 begun = clock::now();
             }
         }

@@ -1,5 +1,6 @@
 //! Whether a failed attempt may be made again. Pure; the budget is asked by the caller.
-//! Connect failures: any method, nothing was sent. Later: only what is replayable, before its response has begun.
+//! Nothing was sent: any method, as often as [`UNSENT`] says; it costs the replica nothing, so it costs no budget either.
+//! Later: only what is replayable, before its response has begun, within the budget.
 
 use http::Method;
 
@@ -10,6 +11,10 @@ pub(crate) const REPLAY_BYTES: u32 = 64 << 10;
 
 /// How often one request is sent again after a reset, whatever the budget has left.
 pub(crate) const RESETS: u32 = 3;
+
+/// How often one request is tried again of which nothing was sent. Between connect failures lies a growing pause, so that
+/// this is time enough for a replica to be replaced.
+pub(crate) const UNSENT: u32 = 30;
 
 /// How an attempt failed before its response began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the replica has seen nothing of it.
+    pub(crate) fn is_unsent(self) -> bool {
+        matches!(self, Self::Connect | Self::NotSent)
+    }
+
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -70,6 +80,14 @@ pub(crate) fn verdict(failure: Failure, replayable: bool, within_budget: bool) -
         Failure::Timeout => Verdict::Refuse(Refusal::UpstreamTimeout),
         Failure::Ours => Verdict::Refuse(Refusal::NoCapacity { cause: "out of sockets".into() }),
         Failure::Client => Verdict::Refuse(Refusal::BadRequest("the request's body broke off")),
+    }
+}
+
+/// What a request is told that found no other replica in time: rather why it needed one.
+pub(crate) fn late(failure: Failure, refusal: Refusal) -> Refusal {
+    match (failure, refusal) {
+        (Failure::Connect, Refusal::HoldDeadline) => Refusal::UpstreamRefused,
+        (_, refusal) => refusal,
     }
 }
 

@@ -147,7 +147,8 @@ impl Failed {
         match self.status {
             Some(404) => Kind::Gone,
             Some(400 | 401 | 403) => Kind::Permanent,
-            _ => Kind::Retryable,
+            Some(_) => Kind::Retryable,
+            None => Kind::Silent,
         }
     }
 }
@@ -224,7 +225,7 @@ mod tests {
             (Some(400), Kind::Permanent),
             (Some(409), Kind::Retryable),
             (Some(500), Kind::Retryable),
-            (None, Kind::Retryable),
+            (None, Kind::Silent),
         ] {
             let error = Failed { status, words: "x".into() }.during("start api-1-1");
             assert_eq!((error.kind, error.message.as_str()), (kind, "start api-1-1: x"), "{status:?}");
@@ -236,6 +237,6 @@ mod tests {
         let hangs = std::future::pending::<Result<(), bollard::errors::Error>>();
         let failed = within("inspect", READ, hangs).await.expect_err("it hangs");
         assert_eq!(failed.words, "the engine did not finish `inspect` within 10 s");
-        assert_eq!(failed.during("list").kind, Kind::Retryable);
+        assert_eq!(failed.during("list").kind, Kind::Silent);
     }
 }

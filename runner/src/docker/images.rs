@@ -293,7 +293,7 @@ mod tests {
             (Some(404), "manifest for x not found", Kind::Permanent),
             (Some(500), "unauthorized: authentication required", Kind::Permanent),
             (Some(500), "dial tcp: lookup registry on 1.1.1.1:53: timeout", Kind::Retryable),
-            (None, "nothing came for 120 s", Kind::Retryable),
+            (None, "nothing came for 120 s", Kind::Silent),
         ] {
             let error = refused("x:1", "without", Failed { status, words: words.into() });
             assert_eq!(error.kind, kind, "{words}");

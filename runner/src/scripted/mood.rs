@@ -37,10 +37,10 @@ impl Mood {
         let mut hung = self.hung.subscribe();
         let waited = timeout(limit, hung.wait_for(|hung| !hung)).await;
         if waited.is_err() {
-            return Err(Error::new(Kind::Retryable, "the engine did not answer in time"));
+            return Err(Error::new(Kind::Silent, "the engine did not answer in time"));
         }
         if *self.down.borrow() {
-            return Err(Error::new(Kind::Retryable, "the engine does not answer: connection refused"));
+            return Err(Error::new(Kind::Silent, "the engine does not answer: connection refused"));
         }
         Ok(())
     }
