@@ -80,7 +80,8 @@ pub(super) async fn soak(stage: &Stage) -> Result<Verdict> {
         let loads = loads(&gateway, part).map(Load::start);
         let until = Instant::now() + quarter;
         while Instant::now() < until {
-            sleep(Duration::from_secs(5)).await;
+            // Far enough apart that a replica that is killed has started well: else it would be a crash loop.
+            sleep(Duration::from_secs(15)).await;
             if let Some((host, name)) = running(&gateway, &engines, "web").await?.first() {
                 kill(&engines[host], name).await?;
             }
