@@ -114,6 +114,10 @@ impl Backoff {
         if !self.counted.insert(replica.id.clone()) {
             return;
         }
+        // Nothing that the service could help.
+        if *cause == Cause::EngineAway {
+            return;
+        }
         let at = replica.since;
         if let Some(since) = self.ready.get(&replica.id)
             && at.saturating_duration_since(*since) >= PROVEN
@@ -141,7 +145,11 @@ impl Backoff {
 pub(crate) fn may_be_tried_again(cause: &Cause) -> bool {
     match cause {
         Cause::StartRefused { retryable, .. } => *retryable,
-        Cause::Exited(_) | Cause::NotReady { .. } | Cause::Unhealthy { .. } | Cause::Vanished => true,
+        Cause::Exited(_)
+        | Cause::NotReady { .. }
+        | Cause::Unhealthy { .. }
+        | Cause::Vanished
+        | Cause::EngineAway => true,
     }
 }
 

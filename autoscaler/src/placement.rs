@@ -87,13 +87,20 @@ pub fn place(
     own: &[Replica],
     hosts: &[Host],
 ) -> Result<HostName, NoFit> {
+    // Those that are about to go do not count, or what follows them would crowd where they are not.
+    let stays = |r: &&Replica| {
+        r.phase.is_live()
+            && version.is_none_or(|version| version.revision == r.revision)
+            && seen.asked.restart.is_none_or(|at| r.started >= at)
+    };
+    let own: Vec<&Replica> = own.iter().filter(stays).collect();
     let mut misfits = Vec::new();
     let mut best: Option<&Host> = None;
     for host in hosts {
         match misfit(seen, version, host) {
             Some(why) => misfits.push((host.name.clone(), why)),
             // Strictly better only: ties go to the host that stands first in the file.
-            None if best.is_none_or(|b| prefer(seen.service.placement, own, host, b).is_lt()) => {
+            None if best.is_none_or(|b| prefer(seen.service.placement, &own, host, b).is_lt()) => {
                 best = Some(host);
             }
             None => {}
@@ -124,9 +131,9 @@ pub(crate) fn is_unasked(version: &Version, host: &Host) -> bool {
     !is_present(version, host) && !host.has.contains_key(&version.revision)
 }
 
-/// `Less` if `a` is the better choice.
-fn prefer(placement: Placement, own: &[Replica], a: &Host, b: &Host) -> Ordering {
-    let of_service = |host: &Host| own.iter().filter(|r| r.host == host.name && r.phase.is_live()).count();
+/// `Less` if `a` is the better choice; `own` are the replicas that are to stay.
+fn prefer(placement: Placement, own: &[&Replica], a: &Host, b: &Host) -> Ordering {
+    let of_service = |host: &Host| own.iter().filter(|r| r.host == host.name).count();
     let by_share = reserved_share(a).total_cmp(&reserved_share(b));
     match placement {
         Placement::Spread => of_service(a).cmp(&of_service(b)).then(by_share),

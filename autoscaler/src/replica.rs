@@ -60,6 +60,8 @@ pub enum Cause {
     },
     /// Somebody removed it.
     Vanished,
+    /// It had ended when its engine was back after a silence: the engine's doing, as far as anybody can say.
+    EngineAway,
 }
 
 impl Cause {
@@ -73,6 +75,7 @@ impl Cause {
             Self::NotReady { .. } => "not_ready",
             Self::Unhealthy { .. } => "unhealthy",
             Self::Vanished => "vanished",
+            Self::EngineAway => "engine_away",
         }
     }
 }
@@ -85,6 +88,7 @@ impl fmt::Display for Cause {
             Self::NotReady { waited, last } => write!(f, "not ready after {waited:?}: {last}"),
             Self::Unhealthy { last } => write!(f, "unhealthy: {last}"),
             Self::Vanished => f.write_str("it was removed by somebody else"),
+            Self::EngineAway => f.write_str("it had ended when its engine was back"),
         }
     }
 }

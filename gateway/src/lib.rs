@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod control;
+mod failpoint;
 pub mod fleet;
 pub mod handover;
 pub mod listener;

@@ -289,6 +289,8 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     quit: Signal,
+    /// SIGQUIT came while something else was under way.
+    upgrade: bool,
 }
 
 impl Signals {
@@ -298,10 +300,18 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
             hangup: signal(SignalKind::hangup()).context("SIGHUP")?,
             quit: signal(SignalKind::quit()).context("SIGQUIT")?,
+            upgrade: false,
         })
     }
 
     async fn next(&mut self) -> Asked {
+        if std::mem::take(&mut self.upgrade) {
+            return Asked::Upgrade;
+        }
+        self.heard().await
+    }
+
+    async fn heard(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
@@ -310,9 +320,15 @@ impl Signals {
         }
     }
 
-    /// Waits for SIGTERM or SIGINT; reloads meanwhile would come too late or too early.
+    /// Waits for SIGTERM or SIGINT. Reloads meanwhile would come too late or too early; an upgrade waits its turn.
     async fn stop(&mut self) {
-        while !matches!(self.next().await, Asked::Stop) {}
+        loop {
+            match self.heard().await {
+                Asked::Stop => return,
+                Asked::Reload => {}
+                Asked::Upgrade => self.upgrade = true,
+            }
+        }
     }
 }
 
@@ -378,6 +394,8 @@ impl Program {
                 tracing::info!(program = %self.path.display(), pid = child.id(), "starting the new gateway");
                 successors.spawn(async move {
                     match child.wait().await {
+                        // It may have been replaced in turn, long ago.
+                        Ok(status) if status.success() => tracing::debug!("a gateway that was started here has ended"),
                         Ok(status) => tracing::error!(%status, "the new gateway has ended"),
                         Err(error) => tracing::error!(%error, "the new gateway"),
                     }

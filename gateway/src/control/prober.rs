@@ -27,6 +27,10 @@ use crate::clock;
 const SUSPECT_PROBES: u32 = 3;
 const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The same for one whose engine does not answer either: requests are waiting for the word.
+const SILENT_PROBES: u32 = 2;
+const SILENT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long its engine may take to say whether it has ended.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -83,20 +87,28 @@ impl Control {
         let serves = |member: &&mut super::member::Member| {
             matches!(member.phase, Phase::Ready | Phase::Draining) && !member.suspected
         };
+        let silent = self.is_on_silent_host(id);
         let Some(member) = self.member(id).filter(serves) else { return };
         member.suspected = true;
+        // Where the engine is silent too, little more is needed.
+        let (tries, patience) = if silent {
+            (SILENT_PROBES, health.timeout.min(SILENT_PATIENCE))
+        } else {
+            (SUSPECT_PROBES, health.timeout)
+        };
         let (events, told) = (self.events.clone(), id.clone());
         self.tasks.spawn(async move {
             let mut last = String::new();
-            for _ in 0..SUSPECT_PROBES {
-                match once(&target, health.timeout).await {
+            for _ in 0..tries {
+                match once(&target, patience).await {
                     Ok(()) => return send(&events, Event::Probed(told, Probed::WellAfterAll)).await,
                     Err(failure) => last = failure.to_string(),
                 }
                 tokio::time::sleep(SUSPECT_PAUSE).await;
             }
             // If its process has ended, how it did says more than that nobody answers.
-            let event = match exit(&handle, &told).await {
+            let ended = if silent { Err(Silent) } else { exit(&handle, &told).await };
+            let event = match ended {
                 Ok(Some(exit)) => Event::Engine(handle.host, runner::Event::Exited { id: told, exit }),
                 Ok(None) => Event::Probed(told, Probed::Unreachable(last)),
                 Err(Silent) => Event::Probed(told, Probed::Silent),

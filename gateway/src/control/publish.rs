@@ -30,6 +30,9 @@ pub(super) fn member(service: &Arc<Service>, member: &mut Member) {
     {
         replica.cut.cancel();
     }
+    if let (Phase::Lost, Some(replica)) = (&member.phase, &member.replica) {
+        replica.pool.abandon();
+    }
     match member.phase {
         Phase::Ready => {
             let Some(replica) = connect(service, member) else { return };

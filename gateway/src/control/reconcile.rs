@@ -115,11 +115,12 @@ impl Control {
         let lacks_inventory = engine.inventory.is_none();
         match listed {
             Ok(listed) => {
+                // In this order: what ended during a silence is told from what ended otherwise.
+                self.compare(host, asked, &listed);
                 // What it has comes first: it is up once that is known.
                 if !lacks_inventory {
                     self.heard(host);
                 }
-                self.compare(host, asked, &listed);
                 if lacks_inventory {
                     self.ask_inventory(host);
                 }
@@ -161,6 +162,7 @@ impl Control {
 
     /// A known replica was seen: what its events would have said is said now, should they have been lost.
     fn confirm(&mut self, host: &HostName, asked: Instant, seen: &Observed) {
+        let silent = self.is_on_silent_host(&seen.id);
         let Some(member) = self.member(&seen.id) else { return };
         let phase = member.phase.clone();
         // Seen before it was started again.
@@ -170,6 +172,9 @@ impl Control {
             ObservedState::Running if phase == Phase::Lost => self.find_again(seen),
             ObservedState::Running => self.engine_said(host, EngineEvent::Running(seen.clone())),
             ObservedState::Exited(_) if old => {}
+            ObservedState::Exited(_) if silent => {
+                self.advance(&seen.id, replica::Event::Broke(Cause::EngineAway));
+            }
             ObservedState::Exited(exit) => {
                 self.advance(&seen.id, replica::Event::Broke(Cause::Exited(exit.clone())));
             }

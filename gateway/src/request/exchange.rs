@@ -22,7 +22,7 @@ use super::{
     upstream::{Failed, Returning},
 };
 use crate::{
-    clock,
+    clock, failpoint,
     fleet::{Service, service::hold_deadline},
 };
 
@@ -80,6 +80,7 @@ async fn attempts(
     service.metrics.waited(granted.saturating_duration_since(arrived));
     service.retries.lock().request(granted);
     hold.put(lease);
+    failpoint::request();
     // Not before the lease: what waits has only its head in memory.
     let (body, copy) = outbound(&head, body, hold).await?;
     let copy = copy.map(|copy| (head.clone(), copy));

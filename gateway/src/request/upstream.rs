@@ -17,7 +17,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tidegate_config::{model::Upstream, spec::Protocol};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Notify};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -48,6 +48,8 @@ struct Shared {
     idle: Mutex<Vec<Idle>>,
     /// The connections' tasks. They end with their connections, which end with the pool.
     tasks: TaskTracker,
+    /// Rung when the replica is given up: whoever waits for a response to begin waits no more.
+    abandoned: Notify,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,13 @@ impl Pool {
         }
     }
 
+    /// The replica is lost: attempts whose response has not begun end now, and no kept connection is used again. What streams
+    /// goes on, for as long as the network lets it.
+    pub(crate) fn abandon(&self) {
+        self.shared.idle.lock().clear();
+        self.shared.abandoned.notify_waiters();
+    }
+
     /// Closes connections that have been unused for `idle`.
     pub(crate) fn reap(&self, now: Instant, idle: Duration) {
         let fresh = |connection: &Idle| now.saturating_duration_since(connection.since) < idle;
@@ -120,13 +129,13 @@ impl Pool {
             },
         };
         let upload = Upload::of(&request);
-        let response = match first_byte(sender.try_send_request(request), settings, &upload).await {
-            Some(Ok(response)) => response,
-            Some(Err(mut error)) => {
+        let sent = sender.try_send_request(request);
+        let response = match first_byte(sent, settings, &upload, &self.shared.abandoned).await? {
+            Ok(response) => response,
+            Err(mut error) => {
                 let unsent = error.take_message();
                 return Err(Failed::sending(unsent, error.error()));
             }
-            None => return Err(Failed::timeout()),
         };
         Ok((response, Returning(Some((sender, Arc::clone(&self.shared))))))
     }
@@ -168,13 +177,13 @@ impl Pool {
             Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
         };
         let upload = Upload::of(&request);
-        match first_byte(sender.try_send_request(request), settings, &upload).await {
-            Some(Ok(response)) => Ok((response, Returning(None))),
-            Some(Err(mut error)) => {
+        let sent = sender.try_send_request(request);
+        match first_byte(sent, settings, &upload, &self.shared.abandoned).await? {
+            Ok(response) => Ok((response, Returning(None))),
+            Err(mut error) => {
                 let unsent = error.take_message();
                 Err(Failed::sending(unsent, error.error()))
             }
-            None => Err(Failed::timeout()),
         }
     }
 
@@ -221,14 +230,26 @@ impl Upload {
     }
 }
 
-/// The response, or `None` if it has not begun in time. The clock starts anew as long as the request's body flows.
-async fn first_byte<T>(sent: impl Future<Output = T>, settings: &Upstream, upload: &Upload) -> Option<T> {
-    let mut sent = std::pin::pin!(sent);
+/// The response, unless it has not begun in time or the replica was given up. The clock starts anew as long as the request's
+/// body flows.
+async fn first_byte<T>(
+    sent: impl Future<Output = T>,
+    settings: &Upstream,
+    upload: &Upload,
+    abandoned: &Notify,
+) -> Result<T, Failed> {
+    let (mut sent, mut abandoned) = (std::pin::pin!(sent), std::pin::pin!(abandoned.notified()));
     loop {
-        match tokio::time::timeout(settings.first_byte_timeout, sent.as_mut()).await {
-            Ok(response) => return Some(response),
-            Err(_) if upload.goes_on() => {}
-            Err(_) => return None,
+        let begun = tokio::time::timeout(settings.first_byte_timeout, sent.as_mut());
+        // Cancel-safe: both are polled again where they were.
+        tokio::select! {
+            biased;
+            begun = begun => match begun {
+                Ok(response) => return Ok(response),
+                Err(_) if upload.goes_on() => {}
+                Err(_) => return Err(Failed::timeout()),
+            },
+            () = abandoned.as_mut() => return Err(Failed::abandoned()),
         }
     }
 }
@@ -241,6 +262,10 @@ impl Failed {
             None => Failure::Reset,
         };
         Self { failure, unsent, error: error.to_string() }
+    }
+
+    fn abandoned() -> Self {
+        Self { failure: Failure::Reset, unsent: None, error: "its host is lost".into() }
     }
 
     fn timeout() -> Self {

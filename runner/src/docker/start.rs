@@ -128,8 +128,12 @@ async fn launch(inner: &Arc<Inner>, id: &ReplicaId, container: &str) -> std::res
 
 /// The name is taken: by an earlier call for the same replica, or by somebody else.
 async fn existing(inner: &Arc<Inner>, spec: &StartSpec, failed: Failed) -> std::result::Result<(), Trouble> {
+    let what = format!("start {}", spec.id);
     let Some(found) = inner.find(&spec.id).await? else {
-        return Err(failed.permanent(format!("start {}", spec.id)).into());
+        let name = labels::container(&inner.instance, &spec.id);
+        let taken = inner.inspect(&name).await.map_err(|f| f.during(&what))?.is_some();
+        // One that is gone by now was on its way out.
+        return Err(if taken { failed.permanent(what) } else { failed.during(what) }.into());
     };
     if found.state == Some(ObservedState::Created) {
         return launch(inner, &spec.id, &found.container).await;
