@@ -96,9 +96,8 @@ impl Gateway {
         eventually("another process is the gateway", async || {
             let holder = std::fs::read_to_string(&lock)?.trim().parse::<u32>().ok();
             successor = holder.filter(|holder| *holder != before);
-            // Its admin API tells that it has the state, its handover socket that it can be replaced in turn.
-            let answers = self.ask(Method::GET, "/livez").await.is_ok();
-            Ok(successor.is_some() && answers && self.state.path().join("handover.sock").exists())
+            // Its own word, over the socket that it bound when it had the state.
+            Ok(successor.is_some() && self.ask(Method::GET, "/readyz").await.is_ok())
         })
         .await?;
         self.successors.extend(successor.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw));
@@ -234,11 +233,20 @@ impl Gateway {
     }
 }
 
+/// Whether a process that has this number is still a gateway: numbers are used again.
+fn runs_tidegate(pid: Pid) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name.trim() == "tidegate")
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
-        for pid in &self.successors {
-            // Those that have ended are not there any more.
-            let _ = kill(*pid, Signal::SIGKILL);
+        // Also one that took over although nobody waited for it to the end.
+        let lock = std::fs::read_to_string(self.state.path().join("lock")).unwrap_or_default();
+        let holder = lock.trim().parse().ok().map(Pid::from_raw);
+        for pid in self.successors.iter().copied().chain(holder).filter(|pid| runs_tidegate(*pid)) {
+            // It may end by itself in this moment.
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }

@@ -395,7 +395,9 @@ impl Program {
                 successors.spawn(async move {
                     match child.wait().await {
                         // It may have been replaced in turn, long ago.
-                        Ok(status) if status.success() => tracing::debug!("a gateway that was started here has ended"),
+                        Ok(status) if status.success() => {
+                            tracing::debug!("a gateway that was started here has ended")
+                        }
                         Ok(status) => tracing::error!(%status, "the new gateway has ended"),
                         Err(error) => tracing::error!(%error, "the new gateway"),
                     }

@@ -288,7 +288,7 @@ impl Control {
         for (name, state) in &mut self.states {
             for (link, replicas) in links.iter().zip(lend(state, &links)) {
                 let closed = state.elsewhere.refuse.as_ref().map(|refuse| closed(refuse, now));
-                let late = state.elsewhere.late.as_ref().map(|refuse| closed_for_good(refuse));
+                let late = state.elsewhere.late.as_ref().map(closed_for_good);
                 sets.entry(*link).or_default().insert(name.clone(), ServiceReady { replicas, closed, late });
             }
         }
