@@ -239,7 +239,7 @@ impl World {
             world.app.settle(true).await.expect("a control loop");
             world
         };
-        let (handed, world) = soon("a handover", async { tokio::join!(hand, take) }).await;
+        let (handed, world) = soon("a handover", Box::pin(async { tokio::join!(hand, take) })).await;
         assert!(matches!(handed, Ok(Outcome::Given)), "{handed:?}");
         (world, old)
     }

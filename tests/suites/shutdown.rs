@@ -67,7 +67,7 @@ async fn streams_and_requests_that_wait_finish_too() {
         world.until_counts("api", 1, 0).await;
         world.stop().await
     };
-    let ((clean, ..), ()) = soon("a stop", async { tokio::join!(stop, client) }).await;
+    let ((clean, ..), ()) = soon("a stop", Box::pin(async { tokio::join!(stop, client) })).await;
     assert!(clean);
 }
 

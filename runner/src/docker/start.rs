@@ -17,7 +17,7 @@ use super::{
     inner::Inner,
     labels, network, removal, secrets,
 };
-use crate::{Error, Kind, Result};
+use crate::{Error, Event, Kind, Result};
 
 /// Makes and starts a replica, and tells where it is reached.
 pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {
@@ -120,6 +120,12 @@ async fn launch(inner: &Arc<Inner>, id: &ReplicaId, container: &str) -> std::res
         return Err(if gone { Trouble::NetworkGone } else { refused(inner, id, failed).into() });
     }
     match inner.inspect_event(container).await? {
+        // Answered, and not done: it would stay `created` for ever.
+        Some(Event::Resync) => {
+            discard(inner, id, container).await;
+            let words = format!("start {id}: the engine said that it had started it, and had not");
+            return Err(Error::new(Kind::Retryable, words).into());
+        }
         Some(event) => inner.tell(event),
         None => return Err(Error::new(Kind::Gone, format!("{id} went away while it was started")).into()),
     }
