@@ -236,7 +236,11 @@ impl Trial {
     fn enter(&mut self, step: usize, good: &Revision, seen: &Snapshot) {
         self.step = step;
         self.since = self.is_ready(seen).then_some(seen.now);
-        self.base = Tallies { good: tally(good, seen), trial: tally(&self.version.revision, seen) };
+        let own = since(tally(&self.version.revision, seen), self.base.trial);
+        // Too few to have been judged by: they count with what comes.
+        if own.requests >= ENOUGH_REQUESTS {
+            self.base = Tallies { good: tally(good, seen), trial: tally(&self.version.revision, seen) };
+        }
     }
 
     /// Counts failed replicas, each once; why the version is to be taken back, if it is.

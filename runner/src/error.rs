@@ -24,6 +24,8 @@ pub enum Kind {
     Permanent,
     /// The replica does not exist (any more).
     Gone,
+    /// The image that it was to be started from does not exist (any more): it has to be prepared again.
+    NoImage,
 }
 
 impl Kind {

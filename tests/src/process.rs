@@ -206,7 +206,10 @@ impl Gateway {
     async fn ended(&self, pid: Pid) -> anyhow::Result<()> {
         eventually("the gateway has ended", async || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            Ok(stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+            let ended = stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+            // Its first thread may be gone before the others, which still hold what it held.
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            Ok(ended && threads <= 1)
         })
         .await
     }

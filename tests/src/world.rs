@@ -332,6 +332,15 @@ impl World {
         .await
     }
 
+    /// Waits until the gateway does not know the service any more.
+    pub async fn until_gone(&self, service: &str) {
+        found(service, async || match self.control().explain(name(service)).await.expect("a control loop") {
+            None => Ok(()),
+            Some(explanation) => Err(format!("{explanation:?}")),
+        })
+        .await;
+    }
+
     /// Waits until this many replicas are ready, and nothing else of the service is there; tells their names.
     pub async fn until_ready(&self, service: &str, count: usize) -> Vec<ReplicaId> {
         let ready = |status: &ServiceStatus| {

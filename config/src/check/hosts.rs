@@ -154,7 +154,11 @@ fn lost_after(raw: Option<At<Span>>, default: Duration, problems: &mut Vec<Draft
 fn one_default(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
     let mut unnamed = hosts.iter().filter(|host| host.value.endpoint.is_none());
     let Some(first) = unnamed.next() else { return };
-    for host in unnamed {
+    const USUAL: [&str; 2] = ["unix:///var/run/docker.sock", "unix:///run/docker.sock"];
+    let named = |host: &&At<raw::Host>| {
+        host.value.endpoint.as_ref().is_some_and(|endpoint| USUAL.contains(&&*endpoint.value))
+    };
+    for host in unnamed.chain(hosts.iter().filter(named)) {
         let draft = Draft::new(&host.key, &host.at, "another host is this machine's engine already");
         problems.push(draft.allowed("an endpoint for every host but one").also(&first.at, "the other host"));
     }

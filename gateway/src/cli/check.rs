@@ -1,6 +1,6 @@
 //! `tidegate check`: everything that is wrong with a file, without running it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde_json::json;
@@ -43,7 +43,8 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             if args.json {
                 print_json(&json!({ "file": name, "ok": false, "problems": problems }))?;
             } else {
-                eprintln!("{problems}");
+                // Whoever reads may have closed the pipe.
+                drop(writeln!(std::io::stderr(), "{problems}"));
             }
             Ok(ExitCode::from(2))
         }

@@ -79,6 +79,9 @@ async fn order(args: &Order, order: &str, done: &str) -> anyhow::Result<()> {
     if host.parse::<HostName>().is_err() {
         bail!("no host is called {host:?}; `tidegate host list` has them all");
     }
+    if order == "drain" {
+        print(&format!("{host}: moving what it has elsewhere (`tidegate ps` shows what is left) ...\n"))?;
+    }
     timeout(args.timeout, client.order(host, order)).await.map_err(|_| {
         let patience = humantime::format_duration(args.timeout);
         anyhow!(

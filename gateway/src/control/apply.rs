@@ -81,6 +81,7 @@ impl Control {
             Err(error) if error.kind == Kind::Gone => self.forget(id),
             // It was to be stopped while its start was under way.
             _ if member.phase == Phase::Stopping => self.stop(id, UNHEARD_GRACE, false),
+            Err(error) if error.kind == Kind::NoImage => self.image_gone(id),
             // Whether it was started nobody knows, and it is not to blame.
             Err(error) if error.kind == Kind::Silent => self.unheard(id),
             Err(error) => {
@@ -94,6 +95,20 @@ impl Control {
             }
             Ok(()) => {}
         }
+    }
+
+    /// Somebody has removed the image since it was looked at: it is looked for again, while requests wait, and the start is held
+    /// against nobody.
+    fn image_gone(&mut self, id: &ReplicaId) {
+        let Some(member) = self.member(id) else { return };
+        let (host, revision) = (member.host.clone(), member.revision.clone());
+        tracing::warn!(replica = %id, %host, "the image is gone; looking for it again");
+        self.advance(id, replica::Event::Lost);
+        self.advance(id, replica::Event::Removed);
+        if let Some(state) = self.states.get_mut(id.service()) {
+            state.image_gone(&host, &revision);
+        }
+        self.evaluate(id.service(), false);
     }
 
     /// The engine has not answered about a replica: it is found again, or not, once the engine does.
@@ -176,7 +191,7 @@ impl Control {
     /// The stop that has ended left the container: it sleeps now.
     fn was_kept(&mut self, id: &ReplicaId) -> bool {
         let Some(member) = self.member(id).filter(|member| member.kept) else { return false };
-        (member.kept, member.ending) = (false, false);
+        (member.kept, member.ending, member.address) = (false, false, None);
         self.unsaved = true;
         self.advance(id, replica::Event::Stopped)
     }

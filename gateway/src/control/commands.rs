@@ -8,13 +8,14 @@ use tidegate_autoscaler::{
 };
 use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
-    spec::Revision,
+    spec::{Pull, Revision},
 };
 use tokio::sync::oneshot;
 
 use super::{
     Control, Handle,
-    event::{Command, Event, Purpose},
+    apply::send,
+    event::{Command, Event, Purpose, Reply},
     history::{What, unix, unix_now},
     state::{Goal, State, Waiter},
     status::{Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus},
@@ -43,7 +44,7 @@ impl Control {
             Command::Wake(name, reply) => self.ask(&name, Goal::Ready, reply),
             Command::Sleep(name, reply) => self.ask(&name, Goal::Cold, reply),
             Command::Restart(name, reply) => self.ask(&name, Goal::RestartedSince(clock::now()), reply),
-            Command::RollBack(name, to, reply) => self.roll_back(&name, to.as_ref(), reply),
+            Command::RollBack(name, to, reply) => self.look_back(name, to, reply),
             Command::Hosts(reply) => drop(reply.send(self.host_status())),
             Command::Order(host, order, reply) => self.order(host, order, reply),
             Command::Find(name, reply) => drop(reply.send(self.find(&name))),
@@ -89,16 +90,43 @@ impl Control {
         self.evaluate(name, false);
     }
 
-    fn roll_back(
-        &mut self,
-        name: &ServiceName,
-        to: Option<&Revision>,
-        reply: oneshot::Sender<Result<(), String>>,
-    ) {
-        let Some(state) = self.states.get_mut(name) else {
+    /// Sees whether any host has the version to go back to: one that is nowhere must not replace one that serves.
+    fn look_back(&mut self, name: ServiceName, to: Option<Revision>, reply: Reply) {
+        let Some(state) = self.states.get(&name) else {
             drop(reply.send(Err(format!("no service is called {name}"))));
             return;
         };
+        let release = state.memory.release();
+        let good = release.good.as_ref().filter(|_| state.mix.trial.is_some());
+        let mut versions = good.into_iter().chain(&release.kept);
+        let version = versions.find(|version| to.as_ref().is_none_or(|to| *to == version.revision));
+        let digest = version.map(|version| version.digest.0.clone());
+        let up = self.engines.iter().filter(|engine| engine.is_up());
+        let handles: Vec<_> = up.map(|engine| engine.handle.clone()).collect();
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let mut is_there = digest.is_none();
+            for handle in handles {
+                let Some(digest) = digest.as_ref().filter(|_| !is_there) else { break };
+                let call = handle.runner.prepare(digest, Pull::Never, Arc::new(|_| ()));
+                is_there = handle.call("prepare", call).await.is_ok();
+            }
+            send(&events, Event::Back(name, to, is_there, reply)).await;
+        });
+    }
+
+    pub(super) fn roll_back(
+        &mut self,
+        name: &ServiceName,
+        to: Option<&Revision>,
+        is_there: bool,
+        reply: Reply,
+    ) {
+        let Some(state) = self.states.get_mut(name) else { return };
+        if !is_there {
+            drop(reply.send(Err("no host has that version's image any more; nothing was changed".into())));
+            return;
+        }
         match state.memory.roll_back(to) {
             Ok(revision) => {
                 tracing::info!(service = %name, %revision, "rolled back by hand");

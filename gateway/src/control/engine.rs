@@ -57,6 +57,7 @@ impl Handle {
                 Kind::Silent => "silent",
                 Kind::Permanent => "permanent",
                 Kind::Gone => "gone",
+                Kind::NoImage => "no_image",
             },
         };
         let host = self.host.to_string();

@@ -50,9 +50,14 @@ pub(crate) enum Event {
     Peer(super::peers::Said),
     /// A call that ends a replica has ended; with what it had printed last.
     Ended(ReplicaId, runner::Result<()>, Vec<String>),
+    /// Whether some host has the version that somebody wants to go back to.
+    Back(ServiceName, Option<Revision>, bool, Reply),
     /// Somebody asks for something by hand.
     Command(Command),
 }
+
+/// How somebody who asked is answered.
+pub(crate) type Reply = oneshot::Sender<Result<(), String>>;
 
 /// Which image a message is about.
 #[derive(Debug, Clone)]

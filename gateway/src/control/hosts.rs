@@ -20,8 +20,8 @@ use crate::clock;
 const BEAT: Duration = Duration::from_secs(1);
 /// Between two to one that did not.
 const BEAT_AGAIN: Duration = Duration::from_millis(250);
-/// How long it may take to answer; a slower one is of no use for a wake.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long it may take to answer, should its runner set no bound of its own.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Questions in a row without an answer that make a silent engine.
 const MISSES: u32 = 2;
 

@@ -189,6 +189,15 @@ fn present(settings: &Service, found: Prepared) -> ImageState {
 }
 
 impl State {
+    /// A host does not have this version any more.
+    pub(super) fn image_gone(&mut self, host: &HostName, revision: &Revision) {
+        self.found.remove(&(host.clone(), revision.clone()));
+        let is_it = |image: &ImageState| matches!(&image.image, Image::Present { revision: there, .. } if there == revision);
+        if self.images.get(host).is_some_and(is_it) {
+            self.images.remove(host);
+        }
+    }
+
     /// What the image means on a host by now.
     fn take_up(&mut self, host: &HostName, purpose: Purpose, found: Prepared) {
         let Some(Image::Present { digest, .. }) = self.images.get(host).map(|image| &image.image) else {

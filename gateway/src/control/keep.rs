@@ -117,7 +117,13 @@ impl Control {
             return;
         }
         let kept = Kept {
-            services: self.states.iter().map(|(name, state)| (name.clone(), state.kept())).collect(),
+            services: self
+                .kept
+                .services
+                .clone()
+                .into_iter()
+                .chain(self.states.iter().map(|(name, state)| (name.clone(), state.kept())))
+                .collect(),
             hosts: self
                 .engines
                 .iter()
@@ -137,7 +143,7 @@ impl Control {
 }
 
 impl State {
-    fn kept(&self) -> KeptService {
+    pub(super) fn kept(&self) -> KeptService {
         let stopped = self.members.values().filter(|member| member.phase == Phase::Stopped);
         let mut stopped: BTreeSet<ReplicaId> = stopped.map(|member| member.id.clone()).collect();
         // Not listed yet by their host.

@@ -282,6 +282,7 @@ impl Control {
             Event::Started(id, outcome) => self.start_answered(&id, outcome),
             Event::Probed(id, found) => self.probed(&id, found),
             Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
+            Event::Back(name, to, is_there, reply) => self.roll_back(&name, to.as_ref(), is_there, reply),
             Event::Peer(said) => self.peer_said(said),
             Event::Command(command) => self.command(command),
         }
@@ -335,6 +336,7 @@ impl Control {
         self.unsaved |= before != *memory.release();
         state.memory = memory;
         let plan = plan(&decision, &seen);
+        state.forget_versions(&decision.mix);
         let no_fit = plan.no_fit.as_ref();
         state.no_fit = no_fit.map(ToString::to_string);
         state.lacks_memory = no_fit.map(NoFit::lacks_memory).unwrap_or_default();
@@ -384,6 +386,8 @@ impl Control {
         state.answer_waiters();
         if state.leaving && state.members.is_empty() {
             publish::farewell(state);
+            // Should it come back, its data is where it was.
+            self.kept.services.insert(name.clone(), state.kept());
             self.states.remove(name);
             self.unsaved = true;
         }

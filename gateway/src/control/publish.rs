@@ -30,7 +30,8 @@ pub(super) fn member(service: &Arc<Service>, member: &mut Member) {
     {
         replica.cut.cancel();
     }
-    if let (Phase::Lost, Some(replica)) = (&member.phase, &member.replica) {
+    // Where nobody answers, nobody says that the connection is gone either.
+    if let (Phase::Lost | Phase::Failed(_) | Phase::Gone, Some(replica)) = (&member.phase, &member.replica) {
         replica.pool.abandon();
     }
     match member.phase {

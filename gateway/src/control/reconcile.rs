@@ -152,11 +152,12 @@ impl Control {
         for id in missing {
             self.advance(&id, replica::Event::Removed);
         }
+        let all_up = self.engines.iter().all(super::Engine::is_up);
         for state in self.states.values_mut() {
             // What was not there may be by now.
             state.found.retain(|(at, _), has| at != host || *has != Some(false));
             // Whatever the last run had stopped and kept is known by now.
-            state.kept_stopped.retain(|id| state.members.contains_key(id) || !self.unlisted.is_empty());
+            state.kept_stopped.retain(|id| state.members.contains_key(id) || !all_up);
         }
     }
 
@@ -178,7 +179,8 @@ impl Control {
             ObservedState::Exited(exit) => {
                 self.advance(&seen.id, replica::Event::Broke(Cause::Exited(exit.clone())));
             }
-            ObservedState::Frozen => drop(self.advance(&seen.id, replica::Event::Frozen)),
+            ObservedState::Frozen if self.advance(&seen.id, replica::Event::Frozen) => {}
+            ObservedState::Frozen => self.thaw_stray(&seen.id, asked),
             // Made, and cut off before it was started.
             ObservedState::Created if phase == Phase::Lost => {
                 let message = "the engine went away while it was started".to_owned();

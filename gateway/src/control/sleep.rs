@@ -1,13 +1,13 @@
 //! Putting replicas to sleep and waking them: freeze, thaw, and starting again what was stopped and kept. Each is a task
 //! whose outcome comes back as an event; one that fails makes a failed replica, and the next look plans another.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidegate_autoscaler::{Cause, replica};
+use tidegate_autoscaler::{Cause, Phase, replica};
 use tidegate_config::name::ReplicaId;
 use tidegate_runner::{Error, Kind, Result};
 
-use super::{Control, apply::send, event::Event};
+use super::{Control, apply::send, event::Event, member::Member};
 use crate::{clock, fleet::admission::SlotKey};
 
 /// How long an engine may take to freeze or thaw; requests may be waiting.
@@ -38,6 +38,25 @@ impl Control {
         self.tasks.spawn(async move {
             let outcome = in_time(handle.call("thaw", handle.runner.thaw(&id))).await;
             send(&events, Event::Thawed(id, outcome)).await;
+        });
+    }
+
+    /// Somebody else has frozen a replica that serves, or a call of the gateway's former life came late: it is thawed, or it
+    /// would take connections and answer none.
+    pub(super) fn thaw_stray(&mut self, id: &ReplicaId, seen: Instant) {
+        let serves = |member: &&mut Member| {
+            matches!(member.phase, Phase::Starting | Phase::Ready | Phase::Draining) && member.since < seen
+        };
+        if self.member(id).filter(serves).is_none() {
+            return;
+        }
+        let Some(handle) = self.handle_of(id) else { return };
+        tracing::warn!(replica = %id, "was frozen by somebody else; thawing it");
+        let id = id.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = in_time(handle.call("thaw", handle.runner.thaw(&id))).await {
+                tracing::warn!(replica = %id, error = super::words(&error), "could not be thawed");
+            }
         });
     }
 
@@ -83,7 +102,7 @@ impl Control {
                     drop(permit);
                     outcome
                 }
-                () = cancelled.cancelled() => Err(Error::new(Kind::Retryable, "it was not needed any more")),
+                () = cancelled.cancelled() => Err(Error::new(Kind::Silent, "it was not needed any more")),
             };
             send(&events, Event::Started(id, outcome)).await;
         });

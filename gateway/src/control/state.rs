@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 use super::{history::History, member::Member, peers::Elsewhere};
 use crate::fleet::Service;
 
+/// From so many entries on, those of versions that are gone are swept out.
+const MANY_VERSIONS: usize = 32;
+
 /// What the control loop knows of one service.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -105,6 +108,18 @@ impl State {
             elsewhere: Elsewhere::default(),
             leaving: false,
         }
+    }
+
+    /// Forgets what is known of versions that nobody will ask about again.
+    pub(crate) fn forget_versions(&mut self, mix: &Mix) {
+        if self.tallies.len() + self.found.len() < MANY_VERSIONS {
+            return;
+        }
+        let mixed = mix.main.iter().chain(mix.trial.iter().map(|(version, _)| version));
+        let mut known: BTreeSet<Revision> = mixed.map(|version| version.revision.clone()).collect();
+        known.extend(self.members.values().map(|member| member.revision.clone()));
+        self.tallies.retain(|revision, _| known.contains(revision));
+        self.found.retain(|(_, revision), _| known.contains(revision));
     }
 
     /// The image on a host, as decisions see it.

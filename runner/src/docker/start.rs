@@ -176,5 +176,5 @@ pub(super) fn network_gone(failed: &Failed) -> bool {
 
 fn no_image(spec: &StartSpec) -> Error {
     let words = format!("no such image: {} ({})", spec.launch.image, spec.digest.short());
-    Error::new(Kind::Permanent, words)
+    Error::new(Kind::NoImage, words)
 }

@@ -42,7 +42,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes a host and starts its engine; `number` is 1 to 9. Certificates for it are in [`Host::certs`].
+    /// Makes a host and starts its engine; `number` is 1 to 9. Certificates for it are in [`certs`].
     ///
     /// # Errors
     /// When something that it needs is missing; the engine's own words are in its log.

@@ -1,6 +1,9 @@
 //! Services with data of their own: never two replicas at once, never away from the data.
 
-use e2e::world::{Setup, World, under_traffic};
+use e2e::{
+    eventually::found,
+    world::{Setup, World, name, under_traffic},
+};
 use tidegate_runner::scripted::Call;
 
 fn keeper(version: u32) -> String {
@@ -47,4 +50,27 @@ async fn it_waits_for_the_host_that_has_its_data() {
     let (answer, ()) = tokio::join!(world.get("api", "/"), async { world.runner.down(false) });
     assert_eq!(answer.status, 200);
     assert_eq!(world.until_ready("api", 1).await, before, "the same one, found again");
+}
+
+#[tokio::test]
+async fn its_host_is_remembered_while_it_is_out_of_the_file() {
+    let world = Setup::new(&keeper(1)).with_file().start().await;
+    world.until_ready("api", 1).await;
+    let kept = || std::fs::read_to_string(world.folder().join("kept.json")).unwrap_or_default();
+    world.write(keeper(1).lines().next().expect("the hosts"));
+    world.until_gone("api").await;
+    found("what is kept", async || if kept().contains("\"pinned\":\"a\"") { Ok(()) } else { Err(kept()) })
+        .await;
+    // It comes back while its host is away: it is not started on the other one.
+    world.runner.down(true);
+    world.write(&keeper(1));
+    let waits = |status: &e2e::world::Status| {
+        ["host a", "on a", "a: "].iter().any(|words| status.reason.contains(words))
+    };
+    found("api", async || {
+        let status = world.control().explain(name("api")).await.expect("a control loop").map(|e| e.status);
+        if status.as_ref().is_some_and(waits) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    assert_eq!(world.engines["b"].starts(), 0);
 }

@@ -1,6 +1,9 @@
 //! Replicas that nobody needs are frozen, then stopped, then removed; requests wake them from wherever they are.
 
-use e2e::world::{Setup, World, name};
+use e2e::{
+    eventually::found,
+    world::{Setup, World, name},
+};
 use tidegate_runner::scripted::Call;
 
 fn sleeper(tiers: &str) -> String {
@@ -109,4 +112,18 @@ async fn a_budget_puts_the_idlest_to_sleep() {
     world.get("web", "/").await;
     world.until("api", |status| status.replicas.is_empty()).await;
     world.until_ready("web", 1).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_a_stranger_froze_is_thawed() {
+    let world = World::new("services.api = { image = 'api:1', scaling = { min = 1 } }").await;
+    let id = world.until_ready("api", 1).await[0].clone();
+    tidegate_runner::Runner::freeze(&world.runner, &id).await.expect("it can be frozen");
+    world.runner.tell(tidegate_runner::Event::Resync);
+    found("a thaw", async || {
+        let calls = world.runner.calls();
+        if calls.contains(&Call::Thaw(id.clone())) { Ok(()) } else { Err(format!("{calls:?}")) }
+    })
+    .await;
+    assert_eq!(world.until_ready("api", 1).await, [id]);
 }

@@ -154,3 +154,27 @@ async fn a_misspelled_probe_takes_nothing_down() {
     .await;
     assert_eq!(world.until_ready("api", 1).await, before);
 }
+
+#[tokio::test]
+async fn a_version_that_no_host_has_is_not_gone_back_to() {
+    let rollout = "rollout = { every = '1ms' }";
+    let world = Setup::new(&api(1, rollout)).with_file().start().await;
+    assert_eq!(version(&world).await.as_deref(), Some("1"));
+    world.write(&api(2, rollout));
+    world.until("api", |status| !status.earlier.is_empty()).await;
+    until_version(&world, "2").await;
+    world.runner.image("sha256:api:1", Err((Kind::Permanent, "no such image".into())));
+    let outcome = world.control().roll_back(name("api"), None).await.expect("a control loop");
+    assert!(outcome.is_err_and(|why| why.contains("nothing was changed")));
+    assert_eq!(version(&world).await.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn an_image_that_was_removed_is_looked_for_while_requests_wait() {
+    let world = World::new("services.api = { image = 'api:1', scaling = { hold = '20s' } }").await;
+    world.runner.next_starts([Fault::Fail(Kind::NoImage, "no such image".into())]);
+    let rebuilt = Prepared { digest: Digest("sha256:again".into()), exposed: vec![8080], healthcheck: None };
+    world.runner.image("api:1", Ok(rebuilt));
+    assert_eq!(world.get("api", "/").await.status, 200);
+    assert_eq!(world.status("api").await.replicas[0].digest, "sha256:again");
+}
