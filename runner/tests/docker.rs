@@ -133,17 +133,17 @@ async fn a_failed_start_leaves_nothing() {
     let world = World::new().await;
     let absent =
         Volume { source: "/no/such/folder".into(), target: "/data".into(), read_only: true, shared: false };
-    let rows: [fn(&mut StartSpec, Volume); 3] = [
+    let rows: [(fn(&mut StartSpec, Volume), Kind); 3] = [
         // Refused at start, when the container exists already.
-        |spec, _| spec.launch.user = Some("nobody-here".into()),
-        |spec, absent| spec.launch.volumes = vec![absent],
-        |spec, _| spec.digest.0 = format!("sha256:{}", "0".repeat(64)),
+        (|spec, _| spec.launch.user = Some("nobody-here".into()), Kind::Permanent),
+        (|spec, absent| spec.launch.volumes = vec![absent], Kind::Permanent),
+        (|spec, _| spec.digest.0 = format!("sha256:{}", "0".repeat(64)), Kind::NoImage),
     ];
-    for (number, spoil) in (1..).zip(rows) {
+    for (number, (spoil, kind)) in (1..).zip(rows) {
         let mut spec = world.spec(number, shell("exec /bin/busybox sleep 3600")).await;
         spoil(&mut spec, absent.clone());
         let error = world.runner.start(&spec).await.expect_err("it cannot start");
-        assert_eq!(error.kind, Kind::Permanent, "{error}");
+        assert_eq!(error.kind, kind, "{error}");
         assert_eq!(world.runner.list().await.expect("it lists"), [], "{error}");
     }
     world.close().await;

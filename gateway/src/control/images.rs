@@ -193,8 +193,17 @@ impl State {
     pub(super) fn image_gone(&mut self, host: &HostName, revision: &Revision) {
         self.found.remove(&(host.clone(), revision.clone()));
         let is_it = |image: &ImageState| matches!(&image.image, Image::Present { revision: there, .. } if there == revision);
-        if self.images.get(host).is_some_and(is_it) {
+        if !self.images.get(host).is_some_and(is_it) {
+            return;
+        }
+        let now = clock::now();
+        let again = self.image_gone_at.replace(now).is_some_and(|at| at + PULL_AGAIN > now);
+        if !again {
             self.images.remove(host);
+        } else if let Some(image) = self.images.get_mut(host) {
+            // Found, and gone when it is started, time and again: not as fast as the engine answers.
+            let message = "the engine finds it, and then says that it does not exist".to_owned();
+            image.image = Image::Failed { message, retry_at: Some(now + PULL_AGAIN) };
         }
     }
 

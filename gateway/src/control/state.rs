@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) tallies: BTreeMap<Revision, Tally>,
     /// The only host that it may run on: its data is there.
     pub(crate) pinned: Option<HostName>,
+    /// When an image that had been looked at was last found to be gone.
+    pub(crate) image_gone_at: Option<Instant>,
     /// The hosts have, for the settings' image, another content than the one in use.
     pub(crate) newer: Option<Digest>,
     /// Replicas that an earlier run of the gateway had stopped and kept.
@@ -89,6 +91,7 @@ impl State {
             found: BTreeMap::new(),
             tallies: BTreeMap::new(),
             pinned: None,
+            image_gone_at: None,
             newer: None,
             kept_stopped: BTreeSet::new(),
             restarting: BTreeSet::new(),
