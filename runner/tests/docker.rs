@@ -133,7 +133,8 @@ async fn a_failed_start_leaves_nothing() {
     let world = World::new().await;
     let absent =
         Volume { source: "/no/such/folder".into(), target: "/data".into(), read_only: true, shared: false };
-    let rows: [(fn(&mut StartSpec, Volume), Kind); 3] = [
+    type Spoil = fn(&mut StartSpec, Volume);
+    let rows: [(Spoil, Kind); 3] = [
         // Refused at start, when the container exists already.
         (|spec, _| spec.launch.user = Some("nobody-here".into()), Kind::Permanent),
         (|spec, absent| spec.launch.volumes = vec![absent], Kind::Permanent),
