@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     name::{Authority, HostName, PathPrefix, ServiceName},
-    spec::{Launch, Protocol, Pull, Reserve, Resources},
+    spec::{Launch, Protocol, Pull, Reserve, Resources, Scratch},
     units::{Bytes, Concurrency, Count, Percent},
 };
 
@@ -25,6 +25,8 @@ pub struct Model {
     pub gateway: Gateway,
     /// Machines that replicas may run on; at least one.
     pub hosts: Vec<Host>,
+    /// How the embedded engine comes by images. Docker has its own settings.
+    pub images: Images,
     /// What users registered.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
 }
@@ -50,6 +52,8 @@ pub struct Gateway {
     pub stop_replicas_on_exit: bool,
     /// The subnet of the containers' network on each host; `None`: a free one of 256 private ones.
     pub subnet: Option<Ipv4Net>,
+    /// Whether replicas of the embedded engine may reach 169.254.0.0/16, where clouds keep a machine's credentials.
+    pub allow_metadata: bool,
     /// Whether containers reach services by name, at `http://NAME`, through the gateway.
     pub internal_names: bool,
     /// Where containers of remote hosts reach the gateway for that; `None`: names do not resolve there.
@@ -70,9 +74,34 @@ impl Default for Gateway {
             drain: Duration::from_secs(30),
             stop_replicas_on_exit: false,
             subnet: None,
+            allow_metadata: false,
             internal_names: true,
             internal_address: None,
             limits: Limits::default(),
+        }
+    }
+}
+
+/// How the embedded engine comes by images, and how long it keeps them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Registries (`HOST` or `HOST:PORT`) that are asked without TLS.
+    pub insecure_registries: Vec<String>,
+    /// For a registry, others that are asked before it, in order.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// How long an image that nothing runs is kept.
+    pub keep_unused: Duration,
+    /// What all images may take before the longest unused ones go; `None`: no bound.
+    pub max_size: Option<Bytes>,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            insecure_registries: Vec::new(),
+            mirrors: BTreeMap::new(),
+            keep_unused: Duration::from_secs(30 * 24 * 3600),
+            max_size: None,
         }
     }
 }
@@ -179,10 +208,12 @@ impl Host {
 /// What starts containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// Docker until the embedded engine exists.
+    /// Docker if its socket answers, else the embedded one; chosen once.
     Auto,
     /// The Docker Engine API.
     Docker,
+    /// Tidegate's own, on this machine.
+    Embedded,
 }
 
 /// What fits on a host; `None`: as the engine reports.
@@ -435,6 +466,8 @@ impl Default for Resources {
             memory: Bytes::mib(512),
             cpu: None,
             pids: 1024,
+            disk: None,
+            scratch: Scratch::Disk,
             reserve: Reserve { memory: Bytes::mib(64), cpu: 0.0 },
         }
     }
@@ -461,7 +494,9 @@ impl Launch {
             user: None,
             port: None,
             protocol: Protocol::Http1,
+            secret_files: BTreeMap::new(),
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
             resources: Resources::default(),
             profile: crate::spec::Profile::Default,
         }

@@ -113,8 +113,14 @@ pub struct Launch {
     pub port: Option<u16>,
     /// HTTP as the replica speaks it.
     pub protocol: Protocol,
+    /// Files below `/run/secrets`, in memory, whose contents come from other files when a replica starts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_files: BTreeMap<String, Secret>,
     /// Files and folders from outside.
     pub volumes: Vec<Volume>,
+    /// Empty file systems in memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<Tmpfs>,
     /// What a replica may use.
     pub resources: Resources,
     /// How far the replica is locked in.
@@ -164,6 +170,15 @@ pub struct Volume {
     pub shared: bool,
 }
 
+/// An empty file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// An absolute path in the container.
+    pub target: String,
+    /// How much fits; counts as the replica's memory.
+    pub size: Bytes,
+}
+
 /// Limits that the engine enforces, and what placement counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
@@ -173,8 +188,31 @@ pub struct Resources {
     pub cpu: Option<f64>,
     /// Processes and threads.
     pub pids: u32,
+    /// What a replica may write outside of volumes; `None`: as much as there is room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Bytes>,
+    /// Where it writes that.
+    #[serde(default, skip_serializing_if = "Scratch::is_default")]
+    pub scratch: Scratch,
     /// What placement counts for each replica.
     pub reserve: Reserve,
+}
+
+/// Where a replica keeps what it writes outside of volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scratch {
+    /// On the engine's disk.
+    #[default]
+    Disk,
+    /// In memory, which counts as the replica's own.
+    Memory,
+}
+
+impl Scratch {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What placement counts for each replica.

@@ -9,6 +9,7 @@
 //! - **bounded**: every call ends within a deadline of its own.
 
 pub mod docker;
+pub mod embedded;
 mod error;
 mod instance;
 pub mod probe;

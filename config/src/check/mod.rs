@@ -90,7 +90,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         };
         services.insert(checked, Arc::new(service));
     }
-    Model { gateway, hosts, services }
+    Model { gateway, hosts, images: crate::model::Images::default(), services }
 }
 
 fn labels(labels: Option<At<Named<crate::decode::leaf::Loose>>>) -> BTreeMap<String, String> {

@@ -264,7 +264,7 @@ macro_rules! words {
 words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "never" => Self::Never });
 words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c });
 words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
-words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker });
+words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded });
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });

@@ -266,7 +266,7 @@ fn remember_engine(host: &Host, state: &StateDir) -> anyhow::Result<()> {
     if !is_known(host, state)? {
         let how = match host.engine {
             Engine::Auto => "chosen automatically",
-            Engine::Docker => "as the file says",
+            Engine::Docker | Engine::Embedded => "as the file says",
         };
         say(&format!("tidegate: host {} runs its containers with Docker ({how})\n", host.name));
         state.remember(&engine_key(host), "docker")?;

@@ -1,0 +1,9 @@
+//! Tidegate's own engine: OCI images run on this machine, with no daemon between.
+
+mod images;
+mod network;
+mod options;
+pub mod shim;
+mod task;
+
+pub use options::{Options, ShimProgram};
