@@ -13,6 +13,7 @@ pub mod embedded;
 mod error;
 mod instance;
 pub mod probe;
+mod resolver;
 
 #[cfg(feature = "test-util")]
 pub mod contract;

@@ -25,9 +25,9 @@ use super::{
     labels::{self, Labels},
     network::Network,
     reach::{self, Reaching},
-    removal, resolver,
+    removal,
 };
-use crate::{Event, InstanceId, Result};
+use crate::{Event, InstanceId, Result, resolver};
 
 /// Events that a slow listener may be behind before it is told to list again.
 const BACKLOG: usize = 1024;

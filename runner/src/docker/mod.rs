@@ -18,7 +18,6 @@ mod logs;
 mod network;
 mod options;
 mod reach;
-mod resolver;
 mod secrets;
 mod start;
 

@@ -7,11 +7,15 @@ use std::net::IpAddr;
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// Whom to ask, in order. `here`: the engine is on this machine, so that this machine's own servers serve as a fallback.
-pub(super) fn servers(resolver: IpAddr, here: bool) -> Vec<IpAddr> {
-    let texts = FILES.iter().filter(|_| here).filter_map(|file| std::fs::read_to_string(file).ok());
-    let fallback = texts.map(|text| nameservers(&text)).find(|found| !found.is_empty());
-    let others = fallback.unwrap_or_default().into_iter().filter(|other| *other != resolver);
-    std::iter::once(resolver).chain(others).collect()
+pub(crate) fn servers(resolver: IpAddr, here: bool) -> Vec<IpAddr> {
+    let others = if here { ours() } else { Vec::new() };
+    std::iter::once(resolver).chain(others.into_iter().filter(|other| *other != resolver)).collect()
+}
+
+/// Whom this machine asks, as far as a container can ask them too.
+pub(crate) fn ours() -> Vec<IpAddr> {
+    let texts = FILES.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.map(|text| nameservers(&text)).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// The servers in a resolv.conf that a container can ask, too.
