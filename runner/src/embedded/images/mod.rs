@@ -1,3 +1,6 @@
 //! (being built)
 
 mod config;
+mod reference;
+mod source;
+mod unpack;
