@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     model::{
-        Capacity, Gateway, Health, Host, Idle, Limits, Model, Placement, Probe, Reach, Rollout,
+        Capacity, Gateway, Health, Host, Idle, Images, Limits, Model, Placement, Probe, Reach, Rollout,
         ScalingPolicy, Service, Sleep, Update, Upstream,
     },
     spec::Launch,
@@ -47,6 +47,7 @@ pub struct Described {
 #[must_use]
 pub fn describe(model: &Model) -> Description {
     let (gateway, mut at_start) = describe_gateway(&model.gateway);
+    at_start.extend(below("images", describe_images(&model.images)));
     for host in &model.hosts {
         at_start.extend(below(&format!("hosts.{}", host.name), describe_host(host)));
     }
@@ -96,6 +97,18 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("limits.h2_streams", h2_streams.to_string()),
     ]);
     (below("gateway", live), below("gateway", at_start))
+}
+
+fn describe_images(images: &Images) -> Settings {
+    let Images { insecure_registries, mirrors, keep_unused, max_size } = images;
+    let mut all = settings([
+        ("insecure_registries", list(insecure_registries)),
+        ("keep_unused", time(*keep_unused)),
+        ("max_size", or_none(*max_size)),
+    ]);
+    let mirrors = mirrors.iter().map(|(registry, mirrors)| (registry.clone(), list(mirrors)));
+    all.extend(below("mirrors", mirrors.collect()));
+    all
 }
 
 fn describe_host(host: &Host) -> Settings {
@@ -280,7 +293,11 @@ fn describe_launch(launch: &Launch) -> (Settings, Settings) {
     for (_, value) in launch.iter_mut().filter(|(key, _)| key.starts_with("env.")) {
         *value = fingerprint(value);
     }
-    for (_, value) in launch.iter_mut().filter(|(key, _)| key.ends_with(".memory")) {
+    let is_size = |key: &str| {
+        matches!(key, "resources.memory" | "resources.disk" | "resources.reserve.memory")
+            || (key.starts_with("tmpfs[") && key.ends_with(".size"))
+    };
+    for (_, value) in launch.iter_mut().filter(|(key, _)| is_size(key)) {
         *value = value.parse().map_or_else(|_| value.clone(), |bytes| Bytes(bytes).to_string());
     }
     (launch, shared)
@@ -378,12 +395,21 @@ mod tests {
             ("env.X = '1'", vec!["launch env.X"]),
             ("secrets.X = 'x'", vec!["launch secrets.X.file"]),
             ("port = 1", vec!["launch port"]),
+            ("secret_files.x = 'x'", vec!["launch secret_files.x.file"]),
+            (
+                "volumes = [{ target = '/c', tmpfs = '1MiB' }]",
+                vec!["launch tmpfs[0].size", "launch tmpfs[0].target"],
+            ),
+            ("resources.disk = '1GiB'", vec!["launch resources.disk"]),
+            ("resources.scratch = 'memory'", vec!["launch resources.scratch"]),
             ("scaling.max = 3", vec!["live scaling.max"]),
             ("rollout.steps = [10, 100]", vec!["live rollout.steps"]),
             ("sleep.frozen = '10m'", vec!["live sleep.frozen"]),
             ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
             ("[gateway]\nexpose_errors = true", vec!["at once gateway.expose_errors"]),
             ("[gateway]\nlisten = '127.0.0.1:1'", vec!["at start gateway.listen"]),
+            ("[gateway]\nallow_metadata = true", vec!["at start gateway.allow_metadata"]),
+            ("[images]\nmirrors.'docker.io' = ['m']", vec!["at start images.mirrors.docker.io"]),
             ("[[hosts]]\nname = 'local'\nlabels.a = 'b'", vec!["at start hosts.local.labels.a"]),
         ] {
             let text = format!("{A}{text}");
@@ -407,8 +433,14 @@ mod tests {
 
     #[test]
     fn sizes_are_said_as_people_write_them() {
-        let described = describe(&model("services.a = { image = 'a', resources.memory = '1GiB' }"));
-        assert_eq!(described.services["a"].launch["resources.memory"], "1GiB");
+        let text = "services.a = { image = 'a', resources = { memory = '1GiB', disk = '2GiB' }, \
+                    volumes = [{ target = '/c', tmpfs = '3MiB' }] }";
+        let described = describe(&model(text));
+        for (key, said) in
+            [("resources.memory", "1GiB"), ("resources.disk", "2GiB"), ("tmpfs[0].size", "3MiB")]
+        {
+            assert_eq!(described.services["a"].launch[key], said);
+        }
     }
 
     #[test]

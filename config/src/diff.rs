@@ -65,9 +65,11 @@ fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
         ("gateway.metrics", a.metrics != b.metrics),
         ("gateway.state", a.state != b.state),
         ("gateway.subnet", a.subnet != b.subnet),
+        ("gateway.allow_metadata", a.allow_metadata != b.allow_metadata),
         ("gateway.internal_names", a.internal_names != b.internal_names),
         ("gateway.internal_address", a.internal_address != b.internal_address),
         ("gateway.limits", a.limits != b.limits),
+        ("images", old.images != new.images),
         ("hosts", old.hosts != new.hosts),
     ]
     .into_iter()
@@ -116,6 +118,11 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_named() {
+        check(
+            "",
+            "gateway.allow_metadata = true\nimages.keep_unused = '1d'",
+            &["restart for gateway.allow_metadata", "restart for images"],
+        );
         check(
             "",
             "[gateway]\nlisten = '127.0.0.1:1'\nsubnet = '10.1.0.0/16'",

@@ -12,7 +12,7 @@ use crate::{
     },
     model::{self, Engine, Idle, Placement, Reach, Update},
     problem::Draft,
-    spec::{self, Profile, Protocol, Pull},
+    spec::{self, Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node},
     units::Percent,
 };
@@ -24,6 +24,8 @@ section! {
         gateway: Gateway,
         /// The machines that replicas may run on. Without any: one, named `local`, with `engine = "auto"`.
         hosts: Vec<At<Host>>,
+        /// Where the embedded engine's images come from, and how long they are kept.
+        images: Images,
         /// The services, by name. A name has 1 to 40 of a-z, 0-9 and `-`.
         services: Named<At<Service>>,
     }
@@ -52,6 +54,8 @@ section! {
         stop_replicas_on_exit: bool = d.stop_replicas_on_exit,
         /// The network of the containers on each host, as in `10.200.0.0/16`. Default: a free private one.
         subnet: Text,
+        /// Whether replicas of the embedded engine may reach 169.254.0.0/16, where clouds keep a machine's credentials.
+        allow_metadata: bool = d.allow_metadata,
         /// Folders of the host that services may mount, with everything below them. Others are refused; some, such
         /// as /etc and the Docker socket, always.
         allow_mounts: Vec<At<Text>> = Vec::<String>::new(),
@@ -86,7 +90,9 @@ section! {
     Host, d = model::Host::local() => {
         /// The host's name: 1 to 40 of a-z, 0-9 and `-`. Required.
         name: Text,
-        /// What starts containers there. `auto` is Docker until Tidegate has an engine of its own.
+        /// What starts containers there: `docker`, or `embedded`, Tidegate's own engine: on this machine, Linux, as root,
+        /// with nothing to install. `auto` is Docker if its socket answers or `endpoint` is set, else `embedded`; that is
+        /// chosen once and recorded in the state directory.
         engine: Engine = "auto",
         /// Where the engine answers: `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` (with `tls`) or
         /// `ssh://root@10.0.0.2`. Default: `DOCKER_HOST`, else Docker's socket.
@@ -111,6 +117,21 @@ section! {
         memory_budget: Size,
         /// How long the host may be silent before its replicas are started elsewhere.
         lost_after: Span = duration(d.lost_after),
+    }
+}
+
+section! {
+    /// Where the embedded engine's images come from, and how long they are kept. Docker has settings of its own.
+    Images, d = model::Images::default() => {
+        /// Registries, `HOST` or `HOST:PORT`, that are spoken to without TLS.
+        insecure_registries: Vec<At<Text>> = d.insecure_registries,
+        /// For a registry, others that are asked before it, in order, as in
+        /// `{ "docker.io" = ["mirror.example.org:5000"] }`.
+        mirrors: Named<At<Vec<At<Text>>>> = serde_json::Map::new(),
+        /// How long an image is kept that nothing runs.
+        keep_unused: Span = duration(d.keep_unused),
+        /// What all images may take before those go that were not used for longest. Default: no bound.
+        max_size: Size,
     }
 }
 
@@ -157,6 +178,9 @@ section! {
         /// Environment variables whose values are read from files when a replica starts, as in
         /// `{ TOKEN = "token.txt" }`, relative to this file's folder.
         secrets: Named<At<SecretFile>> = serde_json::Map::new(),
+        /// Files below /run/secrets whose contents are read from other files when a replica starts, as in
+        /// `{ "db-password" = "db.txt" }`, relative to this file's folder.
+        secret_files: Named<At<SecretFile>> = serde_json::Map::new(),
         /// The working folder in the container. Default: the image's.
         working_dir: Text,
         /// Who the process runs as: `user`, `uid` or `uid:gid`. Default: the image's.
@@ -167,7 +191,7 @@ section! {
         /// What the service speaks: HTTP/1.1, or HTTP/2 without TLS.
         protocol: Protocol = d.protocol,
         /// Named volumes and folders of the host, as `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`, or as tables. Folders
-        /// must be below one of `gateway.allow_mounts`.
+        /// must be below one of `gateway.allow_mounts`. `{ target = "/cache", tmpfs = "64MiB" }` is an empty one in memory.
         volumes: Vec<At<Mount>> = d.volumes,
         /// How far a replica is locked in. `strict`: no capabilities, a read-only root, a user that is not root.
         profile: Profile = d.profile,
@@ -219,6 +243,8 @@ section! {
         read_only: bool = false,
         /// Whether several replicas may write to it at once. If not, the service has one replica at most.
         shared: bool = false,
+        /// Instead of a source: how much fits into an empty file system in memory, which counts as the replica's memory.
+        tmpfs: Size,
     }
 }
 
@@ -239,6 +265,10 @@ section! {
         cpu: f64,
         /// Processes and threads.
         pids: u32 = d.pids,
+        /// What a replica may write outside of volumes; at least 1MiB. Default: what the disk has room for.
+        disk: Size,
+        /// Where it writes that: on the engine's disk, or (`embedded` only) in memory, which counts as its own.
+        scratch: Scratch = d.scratch,
         /// What placement counts for each replica.
         reserve: Reserve,
     }
@@ -369,7 +399,11 @@ fn percentages(shares: &[Percent]) -> Vec<u32> {
 
 /// A duration as the file would say it.
 fn duration(duration: std::time::Duration) -> String {
-    if duration.subsec_nanos() == 0 {
+    const DAY: u64 = 24 * 3600;
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() == 0 && seconds > 0 && seconds.is_multiple_of(DAY) {
+        format!("{}d", seconds / DAY)
+    } else if duration.subsec_nanos() == 0 {
         format!("{}s", duration.as_secs())
     } else {
         format!("{}ms", duration.as_millis())

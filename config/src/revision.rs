@@ -50,6 +50,16 @@ mod tests {
         assert_ne!(first, revision(&Launch { port: Some(1), ..Launch::of("a:1") }, &digest("sha256:1")));
     }
 
+    /// Each new launch setting is left out of the hashed text where it has its default: replicas of an earlier version of
+    /// Tidegate are recognised.
+    #[test]
+    fn a_revision_outlives_new_settings() {
+        const TEXT: &str = r#"{"image":"a:1","pull":"missing","command":[],"args":[],"env":{},"secrets":{},"working_dir":null,"user":null,"port":null,"protocol":"http1","volumes":[],"resources":{"memory":536870912,"cpu":null,"pids":1024,"reserve":{"memory":67108864,"cpu":0.0}},"profile":"default"}"#;
+        let launch = Launch::of("a:1");
+        assert_eq!(serde_json::to_string(&launch).expect("plain values"), TEXT);
+        assert_eq!(revision(&launch, &Digest("sha256:1".to_owned())).0, "cf3da4bd637c");
+    }
+
     #[test]
     fn sharing_a_volume_restarts_nothing() {
         let launch = |shared, read_only| {

@@ -9,9 +9,10 @@ use std::{
 
 use tidegate_config::{
     Format, Place, json_schema, load,
-    model::{Idle, Reach, Update},
+    model::{Engine, Idle, Reach, Update},
     name::Authority,
     parse,
+    spec::{Scratch, Tmpfs},
     units::Bytes,
 };
 
@@ -235,6 +236,30 @@ fn a_volume_that_is_written_to_allows_one_replica() {
     assert_eq!(steps, [1, 10, 50, 100]);
     assert_eq!(service("files").sleep.stopped, Some(Duration::from_secs(24 * 3600)));
     assert_eq!(service("db").rollout, tidegate_config::model::Rollout::default());
+}
+
+#[test]
+fn the_embedded_engines_settings_arrive() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("embedded.toml"), []).expect("a good file");
+    assert_eq!((model.hosts[0].engine, model.hosts[0].is_remote()), (Engine::Embedded, false));
+    assert!(model.gateway.allow_metadata);
+    let images = &model.images;
+    assert_eq!(images.insecure_registries, ["localhost:5000", "[::1]:5000"]);
+    assert_eq!(images.mirrors["docker.io"], ["mirror.example.org", "10.0.0.1:5000"]);
+    assert_eq!(
+        (images.keep_unused, images.max_size),
+        (Duration::from_secs(3600), Some(Bytes::mib(10 << 10)))
+    );
+    let service = &model.services[&"a".parse().expect("a name")];
+    let launch = &service.launch;
+    let files: Vec<_> = launch.secret_files.iter().map(|(name, from)| (&**name, from.file.clone())).collect();
+    assert_eq!(files, [("db-password", folder.join("db.txt")), ("key.pem", PathBuf::from("/srv/key.pem"))]);
+    assert_eq!(launch.tmpfs, [Tmpfs { target: "/cache".into(), size: Bytes::mib(64) }]);
+    assert_eq!((launch.resources.disk, launch.resources.scratch), (Some(Bytes::mib(1)), Scratch::Memory));
+    // What is in memory is nobody's data.
+    assert_eq!((launch.volumes.len(), launch.has_own_data()), (0, false));
+    assert_eq!((service.update, service.scaling.max), (Update::Rolling, 5));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Environment variables: the service's own, those of its env files, and those whose values are secret.
+//! Environment variables: the service's own, those of its env files, and those whose values are secret; and secrets as
+//! files.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,9 @@ type Env = BTreeMap<String, String>;
 type Secrets = BTreeMap<String, Secret>;
 
 const NAME: &str = "a name of letters, digits, '_', '.' and '-' that does not start with a digit";
+
+const FILE_NAME: &str = "up to 128 letters, digits, '_', '.' and '-', the first not '.'";
+const LONGEST_FILE_NAME: usize = 128;
 
 pub(super) fn check(raw: &raw::Service, world: &World<'_>, problems: &mut Vec<Draft>) -> (Env, Secrets) {
     let mut env = Env::new();
@@ -55,18 +59,39 @@ fn secrets(
                 name.problem("is in `env` too").allowed("each variable in one of `env` and `secrets`");
             problems.push(draft.also(&other.at, "in `env`"));
         }
-        let file = match &secret.value {
-            SecretFile::Text(file) => Some(file.clone()),
-            SecretFile::Table(table) => table.file.clone().map(|file| file.value),
-        };
-        match file.filter(|file| !file.is_empty()) {
-            Some(file) => {
-                secrets.insert(name.value, Secret { file: world.path(&file) });
-            }
-            None => problems.push(secret.problem("names no file").allowed("a file, as in \"token.txt\"")),
-        }
+        secrets.extend(source(&secret, world, problems).map(|secret| (name.value, secret)));
     }
     secrets
+}
+
+/// Secrets as files: a name is a file's, directly below /run/secrets.
+pub(super) fn secret_files(raw: &raw::Service, world: &World<'_>, problems: &mut Vec<Draft>) -> Secrets {
+    let mut files = Secrets::new();
+    for (name, secret) in value::of(raw.secret_files.clone(), Named::default()).0 {
+        if !is_file_name(&name.value) {
+            problems.push(name.problem("not a file's name").allowed(FILE_NAME));
+        }
+        files.extend(source(&secret, world, problems).map(|secret| (name.value, secret)));
+    }
+    files
+}
+
+fn is_file_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=LONGEST_FILE_NAME).contains(&name.len()) && !name.starts_with('.') && name.chars().all(inner)
+}
+
+/// Where a secret's value is.
+fn source(secret: &At<SecretFile>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<Secret> {
+    let file = match &secret.value {
+        SecretFile::Text(file) => Some(file.clone()),
+        SecretFile::Table(table) => table.file.clone().map(|file| file.value),
+    };
+    let Some(file) = file.filter(|file| !file.is_empty()) else {
+        problems.push(secret.problem("names no file").allowed("a file, as in \"token.txt\""));
+        return None;
+    };
+    Some(Secret { file: world.path(&file) })
 }
 
 fn env_file(file: &At<String>, world: &World<'_>, problems: &mut Vec<Draft>) -> Env {

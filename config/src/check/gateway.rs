@@ -29,7 +29,7 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
         drain: value::span(raw.drain, default.drain),
         stop_replicas_on_exit: value::of(raw.stop_replicas_on_exit, default.stop_replicas_on_exit),
         subnet: raw.subnet.as_ref().and_then(|subnet| network(subnet, problems)),
-        allow_metadata: default.allow_metadata,
+        allow_metadata: value::of(raw.allow_metadata, default.allow_metadata),
         internal_names: value::of(raw.internal_names, default.internal_names),
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),

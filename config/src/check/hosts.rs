@@ -31,13 +31,15 @@ pub(super) fn check(
     let endpoints: Vec<_> = raw.value.iter().map(|host| host.value.endpoint.clone()).collect();
     twice(endpoints.iter().flatten(), "another host is the same engine", problems);
     one_default(&raw.value, problems);
+    one_embedded(&raw.value, problems);
     raw.value.into_iter().filter_map(|entry| host(entry, world, problems)).collect()
 }
 
 fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<Host> {
     let default = Host::local();
     let name = name(&entry, problems);
-    let raw = entry.value;
+    let engine = value::of(entry.value.engine.clone(), Engine::Auto);
+    let raw = if engine == Engine::Embedded { alone(entry.value, problems) } else { entry.value };
     let endpoint = raw.endpoint.as_ref().and_then(|endpoint| check_endpoint(endpoint, problems));
     let tls = tls(&raw, endpoint, world, problems);
     let address = own_address(&raw, endpoint, problems);
@@ -46,7 +48,7 @@ fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> O
     let capacity = capacity(value::of(raw.capacity, raw::Capacity::default()), problems);
     Some(Host {
         name: name?,
-        engine: value::of(raw.engine, Engine::Auto),
+        engine,
         endpoint: raw.endpoint.map(|endpoint| endpoint.value),
         tls,
         address,
@@ -150,9 +152,45 @@ fn lost_after(raw: Option<At<Span>>, default: Duration, problems: &mut Vec<Draft
     value::span(raw, default)
 }
 
+/// The embedded engine is in the gateway: there is nothing to reach, and no other way to its replicas.
+fn alone(raw: raw::Host, problems: &mut Vec<Draft>) -> raw::Host {
+    const ALLOWED: &str = "no endpoint, tls, address, allow_plaintext or reach with engine = \"embedded\", which is this machine's";
+    let drafts = [
+        raw.endpoint.as_ref().map(|given| given.problem("the embedded engine has no endpoint")),
+        raw.tls.as_ref().map(|given| given.problem("the embedded engine is not spoken to")),
+        raw.address.as_ref().map(|given| given.problem("the embedded engine's host is this machine")),
+        raw.allow_plaintext.as_ref().map(|given| given.problem("nothing crosses a network here")),
+        raw.reach.as_ref().map(|given| given.problem("replicas are reached at their own addresses here")),
+    ];
+    problems.extend(drafts.into_iter().flatten().map(|draft| draft.allowed(ALLOWED)));
+    raw::Host { endpoint: None, tls: None, address: None, allow_plaintext: None, reach: None, ..raw }
+}
+
+/// What may be the embedded engine, of which a machine has one.
+fn one_embedded(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
+    let engine = |host: &At<raw::Host>| value::of(host.value.engine.clone(), Engine::Auto);
+    let Some(first) = hosts.iter().find(|host| engine(host) == Engine::Embedded) else { return };
+    for host in hosts.iter().filter(|host| host.at != first.at) {
+        let (message, allowed) = match engine(host) {
+            Engine::Embedded => ("another host is this machine's embedded engine already", "one such host"),
+            Engine::Auto if host.value.endpoint.is_none() => (
+                "this could become the embedded engine, which another host is",
+                "engine = \"docker\" here, or one of the two hosts",
+            ),
+            Engine::Auto | Engine::Docker => continue,
+        };
+        let draft = Draft::new(&host.key, &host.at, message);
+        problems.push(draft.allowed(allowed).also(&first.at, "the other host"));
+    }
+}
+
 /// Two hosts without an endpoint would both be this machine's engine.
 fn one_default(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
-    let mut unnamed = hosts.iter().filter(|host| host.value.endpoint.is_none());
+    let embedded = |host: &&At<raw::Host>| {
+        host.value.engine.as_ref().is_some_and(|engine| engine.value == Engine::Embedded)
+    };
+    let mut unnamed =
+        hosts.iter().filter(|host| host.value.endpoint.is_none()).filter(|host| !embedded(host));
     let Some(first) = unnamed.next() else { return };
     const USUAL: [&str; 2] = ["unix:///var/run/docker.sock", "unix:///run/docker.sock"];
     let named = |host: &&At<raw::Host>| {

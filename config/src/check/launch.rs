@@ -11,6 +11,8 @@ use crate::{
 
 /// Docker's own lower end.
 const LEAST_MEMORY: Bytes = Bytes::mib(6);
+/// Below it not even the folders fit that every container gets.
+const LEAST_DISK: Bytes = Bytes::mib(1);
 
 pub(super) fn check(
     name: &At<String>,
@@ -26,6 +28,7 @@ pub(super) fn check(
     let image = raw.image.as_ref().map(|image| image::check(image, world, problems));
     let default = Launch::of(image.unwrap_or_default());
     let (env, secrets) = environment::check(raw, world, problems);
+    let (volumes, tmpfs) = volumes::check(raw.volumes.as_ref(), world, allowed, problems);
     let profile = value::of(raw.profile.clone(), default.profile);
     check_user(name, raw, profile, problems);
     if let Some(folder) = raw.working_dir.as_ref().filter(|folder| !folder.value.starts_with('/')) {
@@ -37,13 +40,13 @@ pub(super) fn check(
         args: words(&raw.args),
         env,
         secrets,
-        secret_files: default.secret_files,
+        secret_files: environment::secret_files(raw, world, problems),
         working_dir: raw.working_dir.clone().map(|folder| folder.value),
         user: raw.user.clone().map(|user| user.value.0),
         port: raw.port.as_ref().map(|port| port.value.0),
         protocol: value::of(raw.protocol.clone(), default.protocol),
-        volumes: volumes::check(raw.volumes.as_ref(), world, allowed, problems),
-        tmpfs: default.tmpfs,
+        volumes,
+        tmpfs,
         resources: resources(value::of(raw.resources.clone(), raw::Resources::default()), problems),
         profile,
         image: default.image,
@@ -97,8 +100,8 @@ fn resources(raw: raw::Resources, problems: &mut Vec<Draft>) -> Resources {
         memory,
         cpu: value::cores(&raw.cpu, 0.01, problems),
         pids: value::positive(raw.pids, default.pids, problems),
-        disk: default.disk,
-        scratch: default.scratch,
+        disk: raw.disk.map(|disk| value::size(Some(disk), LEAST_DISK, Bytes(0), problems)),
+        scratch: value::of(raw.scratch, default.scratch),
         reserve: Reserve {
             memory: counted,
             cpu: value::cores(&reserve.cpu, 0.0, problems).unwrap_or(default.reserve.cpu),

@@ -24,6 +24,7 @@ mod gateway;
 mod health;
 mod hosts;
 mod image;
+mod images;
 mod launch;
 mod release;
 mod routes;
@@ -62,6 +63,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let allowed = volumes::Allowed::new(raw_gateway.allow_mounts.as_ref(), world, problems);
     let gateway = gateway::check(raw_gateway, world, problems);
     let hosts = hosts::check(file.hosts, world, problems);
+    let images = images::check(value::of(file.images, raw::Images::default()), problems);
     let raw_services = value::of(file.services, Named::default()).0;
     let only = raw_services.len() == 1;
     let mut routes = routes::Seen::new(gateway.metrics);
@@ -90,7 +92,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         };
         services.insert(checked, Arc::new(service));
     }
-    Model { gateway, hosts, images: crate::model::Images::default(), services }
+    Model { gateway, hosts, images, services }
 }
 
 fn labels(labels: Option<At<Named<crate::decode::leaf::Loose>>>) -> BTreeMap<String, String> {

@@ -33,7 +33,8 @@ pub(super) fn writer(volumes: Option<&At<Vec<At<Mount>>>>) -> Option<&At<Mount>>
     let written = |mount: &&At<Mount>| match &mount.value {
         Mount::Text(text) => text.contains(':') && !text.ends_with(":ro"),
         Mount::Table(table) => {
-            !value::of(table.read_only.clone(), false) && !value::of(table.shared.clone(), false)
+            let rules = [&table.read_only, &table.shared];
+            table.tmpfs.is_none() && rules.into_iter().all(|rule| !value::of(rule.clone(), false))
         }
     };
     volumes.into_iter().flat_map(|volumes| &volumes.value).find(written)

@@ -8,12 +8,16 @@ use crate::{
     decode::{At, leaf::Text},
     problem::Draft,
     raw::{Mount, MountTable},
-    spec::Volume,
+    spec::{Tmpfs, Volume},
+    units::Bytes,
 };
 
 /// Refused with everything below them; so is everything that contains one of them.
 const NEVER: &[&str] =
     &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker", "/var/lib/tidegate"];
+
+/// A page: below it nothing fits.
+const LEAST_TMPFS: Bytes = Bytes(4096);
 
 /// The folders that may be mounted.
 pub(super) struct Allowed(Vec<PathBuf>);
@@ -66,19 +70,46 @@ pub(super) fn check(
     world: &World<'_>,
     allowed: &Allowed,
     problems: &mut Vec<Draft>,
-) -> Vec<Volume> {
-    let mut volumes: Vec<Volume> = Vec::new();
+) -> (Vec<Volume>, Vec<Tmpfs>) {
+    let (mut volumes, mut memory): (Vec<Volume>, Vec<Tmpfs>) = (Vec::new(), Vec::new());
+    let mut targets: Vec<String> = Vec::new();
     for mount in raw.iter().flat_map(|mounts| &mounts.value) {
-        let Some(parts) = parts(mount, problems) else { continue };
-        let volume = check_target(parts, mount, problems);
-        if volumes.iter().any(|other| other.target == volume.target) {
-            problems.push(
-                mount.problem(format!("{} is mounted twice", volume.target)).allowed("each target once"),
-            );
+        let target = match &mount.value {
+            Mount::Table(table) if table.tmpfs.is_some() || table.refused.contains(&"tmpfs") => {
+                let Some(tmpfs) = in_memory(table, mount, problems) else { continue };
+                memory.push(tmpfs.clone());
+                tmpfs.target
+            }
+            Mount::Table(_) | Mount::Text(_) => {
+                let Some(mut volume) = parts(mount, problems) else { continue };
+                volume.target = check_target(&volume.target, mount, problems);
+                let target = volume.target.clone();
+                volumes.extend(check_source(volume, mount, world, allowed, problems));
+                target
+            }
+        };
+        if targets.contains(&target) {
+            problems.push(mount.problem(format!("{target} is mounted twice")).allowed("each target once"));
         }
-        volumes.extend(check_source(volume, mount, world, allowed, problems));
+        targets.push(target);
     }
-    volumes
+    (volumes, memory)
+}
+
+/// An empty file system in memory: a target and a size, nothing else.
+fn in_memory(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Tmpfs> {
+    const ALLOWED: &str = "{ target = \"/cache\", tmpfs = \"64MiB\" }";
+    if table.source.is_some() || table.read_only.is_some() || table.shared.is_some() {
+        let draft = mount.problem("what is in memory is empty at first and one replica's alone");
+        problems.push(draft.allowed(ALLOWED));
+    }
+    let Some(target) = &table.target else {
+        problems.push(mount.problem("needs a target").allowed(ALLOWED));
+        return None;
+    };
+    let target = check_target(&target.value, mount, problems);
+    let size = value::size(table.tmpfs.clone(), LEAST_TMPFS, LEAST_TMPFS, problems);
+    Some(Tmpfs { target, size })
 }
 
 fn parts(mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
@@ -117,13 +148,13 @@ fn from_table(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) 
     Some(Volume { source: source.value.clone(), target: target.value.clone(), read_only, shared })
 }
 
-fn check_target(volume: Volume, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Volume {
-    let target = volume.target.trim_end_matches('/').to_owned();
-    if !target.starts_with('/') || target.split('/').any(|part| part == ".." || part == ".") {
-        let draft = mount.problem(format!("{:?} is not a place in the container", volume.target));
+fn check_target(target: &str, mount: &At<Mount>, problems: &mut Vec<Draft>) -> String {
+    let place = target.trim_end_matches('/').to_owned();
+    if !place.starts_with('/') || place.split('/').any(|part| part == ".." || part == ".") {
+        let draft = mount.problem(format!("{target:?} is not a place in the container"));
         problems.push(draft.allowed("an absolute path below '/', without '..'"));
     }
-    Volume { target, ..volume }
+    place
 }
 
 fn check_source(

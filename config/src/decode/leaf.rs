@@ -10,7 +10,7 @@ use crate::{
     advice,
     model::{Engine, Idle, Placement, Reach, Update},
     problem::Draft,
-    spec::{Profile, Protocol, Pull},
+    spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
     units::{Bytes, Percent},
 };
@@ -264,6 +264,7 @@ macro_rules! words {
 words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "never" => Self::Never });
 words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c });
 words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
+words!(Scratch, "Scratch" { "disk" => Self::Disk, "memory" => Self::Memory });
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded });
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
