@@ -11,6 +11,7 @@
 pub mod docker;
 pub mod embedded;
 mod error;
+mod image;
 mod instance;
 pub mod probe;
 mod resolver;

@@ -20,7 +20,10 @@ use super::{
     call::{Api, Failed, READ, failed},
     credentials,
 };
-use crate::{Error, Kind, Prepared, Progress, PullProgress, Result};
+use crate::{
+    Error, Kind, Prepared, Progress, PullProgress, Result,
+    image::{argv, exposed},
+};
 
 const ARCHIVE: &str = "docker-archive:";
 /// How long a download may be silent. Extracting a big layer on a slow disk is.
@@ -177,28 +180,10 @@ fn reference(message: &BuildInfo) -> Option<String> {
     Some(found.trim().to_owned())
 }
 
-fn exposed(ports: &[String]) -> Vec<u16> {
-    let tcp = |port: &String| port.strip_suffix("/tcp").unwrap_or(port).parse().ok();
-    let mut ports: Vec<u16> = ports.iter().filter_map(tcp).collect();
-    ports.sort_unstable();
-    ports
-}
-
 fn facts(found: &ImageInspect) -> Facts {
     let config = found.config.as_ref();
     let test = config.and_then(|c| c.healthcheck.as_ref()?.test.as_deref());
     Facts { healthcheck: test.and_then(argv), user: config.and_then(|c| c.user.clone()).unwrap_or_default() }
-}
-
-/// A HEALTHCHECK as an argument list.
-fn argv(test: &[String]) -> Option<Vec<String>> {
-    match test.split_first() {
-        Some((kind, rest)) if kind == "CMD" && !rest.is_empty() => Some(rest.to_vec()),
-        Some((kind, [line])) if kind == "CMD-SHELL" => {
-            Some(vec!["/bin/sh".into(), "-c".into(), line.clone()])
-        }
-        _ => None,
-    }
 }
 
 /// How far each layer of a download is.
@@ -244,26 +229,6 @@ mod tests {
         ] {
             assert_eq!(tagged(image), expected);
         }
-    }
-
-    #[test]
-    fn healthchecks_become_arguments() {
-        let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-        for (test, expected) in [
-            (list(&["CMD", "/check", "-q"]), Some(list(&["/check", "-q"]))),
-            (list(&["CMD-SHELL", "curl -f x"]), Some(list(&["/bin/sh", "-c", "curl -f x"]))),
-            (list(&["NONE"]), None),
-            (list(&["CMD"]), None),
-            (list(&[]), None),
-        ] {
-            assert_eq!(argv(&test), expected, "{test:?}");
-        }
-    }
-
-    #[test]
-    fn only_tcp_ports_count() {
-        let ports = ["8080/tcp", "53/udp", "80"].map(String::from);
-        assert_eq!(exposed(&ports), [80, 8080]);
     }
 
     #[test]

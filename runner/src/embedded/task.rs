@@ -60,6 +60,8 @@ pub(crate) enum Mount {
         target: String,
         /// Whether it cannot be written.
         read_only: bool,
+        /// Whether the source is an empty folder that first gets what the image has at `target`, owners and modes included.
+        fill: bool,
     },
     /// An empty file system in memory.
     Memory {

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tidegate_config::spec::Digest;
 
+use crate::image;
+
+/// What asks a container to end unless its image says otherwise.
+const SIGTERM: i32 = 15;
+
 /// An image's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -19,6 +24,24 @@ pub struct Config {
     pub config: Process,
     /// What it is made of.
     pub rootfs: RootFs,
+}
+
+impl Config {
+    /// How it says its health is checked, as an argument list.
+    pub(crate) fn healthcheck(&self) -> Option<Vec<String>> {
+        self.config.healthcheck.as_ref()?.test.as_deref().and_then(image::argv)
+    }
+
+    /// The number of the signal that asks it to end.
+    pub(crate) fn stop_signal(&self) -> i32 {
+        self.config.stop_signal.as_deref().and_then(image::stop_signal).unwrap_or(SIGTERM)
+    }
+
+    /// The TCP ports that it exposes.
+    pub(crate) fn exposed(&self) -> Vec<u16> {
+        let ports = self.config.exposed_ports.iter().flat_map(|ports| ports.keys().cloned());
+        image::exposed(&ports.collect::<Vec<_>>())
+    }
 }
 
 /// How to run an image.
