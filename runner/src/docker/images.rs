@@ -5,6 +5,7 @@
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use bollard::{
+    auth::DockerCredentials,
     models::{BuildInfo, CreateImageInfo, ImageInspect},
     query_parameters::{CreateImageOptions, ImportImageOptions},
 };
@@ -16,12 +17,9 @@ use tidegate_config::{
 };
 use tokio::time::timeout;
 
-use super::{
-    call::{Api, Failed, READ, failed},
-    credentials,
-};
+use super::call::{Api, Failed, READ, failed};
 use crate::{
-    Error, Kind, Prepared, Progress, PullProgress, Result,
+    Error, Kind, Prepared, Progress, PullProgress, Result, credentials,
     image::{argv, exposed},
 };
 
@@ -97,7 +95,7 @@ impl Images {
     }
 
     async fn pull(&self, image: &str, progress: &Progress) -> Result<()> {
-        let credentials = credentials::of(image).await?;
+        let credentials = credentials::of(image).await?.map(for_engine);
         let with = if credentials.is_some() { "with" } else { "without" };
         tracing::info!(image, "downloading, {with} credentials");
         let from_image = Some(tagged(image));
@@ -132,6 +130,18 @@ impl Images {
                 format!("{what}: it holds {} images ({}), expected one", list.len(), list.join(", ")),
             )),
         }
+    }
+}
+
+/// Credentials as the engine takes them.
+fn for_engine(found: credentials::Credentials) -> DockerCredentials {
+    DockerCredentials {
+        username: found.username,
+        password: found.password,
+        identitytoken: found.identity_token,
+        registrytoken: found.registry_token,
+        serveraddress: Some(found.server),
+        ..DockerCredentials::default()
     }
 }
 

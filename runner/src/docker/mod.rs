@@ -7,7 +7,6 @@
 mod body;
 mod call;
 mod connect;
-mod credentials;
 mod endpoint;
 mod events;
 mod images;

@@ -1,6 +1,6 @@
 //! Tidegate's own engine: OCI images run on this machine, with no daemon between.
 
-mod images;
+pub mod images;
 mod network;
 mod options;
 pub mod shim;

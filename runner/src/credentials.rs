@@ -1,10 +1,15 @@
 //! Credentials for a registry, from Docker's config.json, read anew for each download.
 //! Order as Docker has it: a helper for this registry, the store of all, the entry in the file. Absent: caching, logs.
 
-use std::{collections::HashMap, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
@@ -43,20 +48,48 @@ struct HelperAnswer {
 #[derive(Debug, PartialEq)]
 enum Source {
     Helper(String),
-    File(Box<DockerCredentials>),
+    File(Box<Credentials>),
     Nowhere,
 }
 
+/// What proves to a registry who asks.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// The registry's name in the file.
+    pub server: String,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// Is exchanged for a registry's token.
+    pub identity_token: Option<String>,
+    /// Is shown to the registry as it is.
+    pub registry_token: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 /// The credentials for an image's registry, if there are any.
-pub(super) async fn of(image: &str) -> Result<Option<DockerCredentials>> {
+pub(crate) async fn of(image: &str) -> Result<Option<Credentials>> {
     let Some(path) = file() else { return Ok(None) };
-    let text = match tokio::fs::read_to_string(&path).await {
+    at(&path, registry(image)).await
+}
+
+/// The credentials for a registry (`HOST` or `HOST:PORT`), if there are any; `file` instead of the usual one.
+pub(crate) async fn of_registry(host: &str, instead: Option<&Path>) -> Result<Option<Credentials>> {
+    let Some(path) = instead.map(Path::to_path_buf).or_else(file) else { return Ok(None) };
+    at(&path, named(host)).await
+}
+
+async fn at(path: &Path, registry: String) -> Result<Option<Credentials>> {
+    let text = match tokio::fs::read_to_string(path).await {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(broken(&path.display(), &e)),
     };
     let config: Config = serde_json::from_str(&text).map_err(|e| broken(&path.display(), &e))?;
-    let registry = registry(image);
     match source(&config, &registry) {
         Source::Nowhere => Ok(None),
         Source::File(found) => Ok(Some(*found)),
@@ -70,18 +103,23 @@ fn file() -> Option<PathBuf> {
     folder.or_else(home).map(|folder| folder.join("config.json"))
 }
 
-fn broken(what: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Error {
+fn broken(what: &dyn fmt::Display, why: &dyn fmt::Display) -> Error {
     Error::new(Kind::Permanent, format!("registry credentials: {what}: {why}"))
 }
 
 /// The registry of an image, as config.json names it.
 fn registry(image: &str) -> String {
     match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => match host {
-            "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB.into(),
-            host => host.into(),
-        },
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => named(host),
         _ => HUB.into(),
+    }
+}
+
+/// A registry, as config.json names it.
+fn named(host: &str) -> String {
+    match host {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB.into(),
+        host => host.into(),
     }
 }
 
@@ -106,7 +144,7 @@ fn bare(key: &str) -> &str {
     key.split('/').next().unwrap_or(key)
 }
 
-fn from_entry(entry: &Entry, registry: &str) -> Option<DockerCredentials> {
+fn from_entry(entry: &Entry, registry: &str) -> Option<Credentials> {
     let decoded =
         STANDARD.decode(entry.auth.trim_end_matches('\0')).ok().and_then(|b| String::from_utf8(b).ok());
     let (username, password) = decoded
@@ -114,20 +152,19 @@ fn from_entry(entry: &Entry, registry: &str) -> Option<DockerCredentials> {
         .and_then(|pair| pair.split_once(':'))
         .unwrap_or((&entry.username, &entry.password));
     let some = |text: &str| (!text.is_empty()).then(|| text.trim_end_matches('\0').to_owned());
-    let found = DockerCredentials {
+    let found = Credentials {
         username: some(username),
         password: some(password),
-        identitytoken: some(&entry.identitytoken),
-        registrytoken: some(&entry.registrytoken),
-        serveraddress: Some(registry.to_owned()),
-        ..DockerCredentials::default()
+        identity_token: some(&entry.identitytoken),
+        registry_token: some(&entry.registrytoken),
+        server: registry.to_owned(),
     };
-    let usable = found.password.is_some() || found.identitytoken.is_some() || found.registrytoken.is_some();
+    let usable = found.password.is_some() || found.identity_token.is_some() || found.registry_token.is_some();
     usable.then_some(found)
 }
 
 /// Asks `docker-credential-NAME get`, as Docker's own client does.
-async fn ask(name: &str, registry: &str) -> Result<Option<DockerCredentials>> {
+async fn ask(name: &str, registry: &str) -> Result<Option<Credentials>> {
     let program = format!("docker-credential-{name}");
     if !name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.')) {
         return Err(broken(&program, &"not the name of a credential helper"));
@@ -162,17 +199,17 @@ async fn ask(name: &str, registry: &str) -> Result<Option<DockerCredentials>> {
     Ok(Some(from_answer(answer, registry)))
 }
 
-fn from_answer(answer: HelperAnswer, registry: &str) -> DockerCredentials {
-    let base = DockerCredentials { serveraddress: Some(registry.to_owned()), ..DockerCredentials::default() };
+fn from_answer(answer: HelperAnswer, registry: &str) -> Credentials {
+    let base = Credentials { server: registry.to_owned(), ..Credentials::default() };
     if answer.username == "<token>" {
-        DockerCredentials { identitytoken: Some(answer.secret), ..base }
+        Credentials { identity_token: Some(answer.secret), ..base }
     } else {
-        DockerCredentials { username: Some(answer.username), password: Some(answer.secret), ..base }
+        Credentials { username: Some(answer.username), password: Some(answer.secret), ..base }
     }
 }
 
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entry(..)")
     }
 }
@@ -209,11 +246,11 @@ mod tests {
         .expect("valid");
         let found = |registry: &str| source(&config, registry);
         let user = |user: &str, password: &str, server: &str| {
-            Source::File(Box::new(DockerCredentials {
+            Source::File(Box::new(Credentials {
                 username: Some(user.into()),
                 password: Some(password.into()),
-                serveraddress: Some(server.into()),
-                ..DockerCredentials::default()
+                server: server.into(),
+                ..Credentials::default()
             }))
         };
         assert_eq!(found(HUB), user("me", "pass:word", HUB));
@@ -221,7 +258,7 @@ mod tests {
         assert_eq!(found("gcr.io"), Source::Helper("gcloud".into()));
         assert_eq!(found("empty.example"), Source::Nowhere);
         assert_eq!(found("other.example"), Source::Nowhere);
-        assert!(matches!(found("token.example"), Source::File(c) if c.identitytoken.as_deref() == Some("t")));
+        assert!(matches!(found("token.example"), Source::File(c) if c.identity_token.as_deref() == Some("t")));
 
         let config = Config { creds_store: Some("pass".into()), ..config };
         assert_eq!(source(&config, HUB), Source::Helper("pass".into()));
@@ -233,12 +270,15 @@ mod tests {
         let answer = |username: &str| HelperAnswer { username: username.into(), secret: "s".into() };
         assert_eq!(from_answer(answer("me"), "r").password.as_deref(), Some("s"));
         let token = from_answer(answer("<token>"), "r");
-        assert_eq!((token.username, token.identitytoken.as_deref()), (None, Some("s")));
+        assert_eq!((token.username, token.identity_token.as_deref()), (None, Some("s")));
     }
 
     #[test]
     fn debug_shows_no_password() {
         let entry = Entry { password: "canary".into(), ..Entry::default() };
         assert!(!format!("{entry:?}").contains("canary"));
+        let found = from_entry(&entry, "r.example").expect("it has a password");
+        let shown = format!("{found:?}");
+        assert!(shown.contains("r.example") && !shown.contains("canary"), "{shown}");
     }
 }

@@ -1,0 +1,1 @@
+//! Which images go. Pure: times and sizes are arguments.
