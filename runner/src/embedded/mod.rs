@@ -1,8 +1,10 @@
 //! Tidegate's own engine: OCI images run on this machine, with no daemon between.
 
-pub mod images;
+pub mod cgroup;
+mod images;
 mod network;
 mod options;
+mod process;
 pub mod shim;
 mod task;
 
