@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each suite uses its part of this")]
 
+#[path = "../busybox/mod.rs"]
+mod busybox;
+
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use bollard::query_parameters::{ImportImageOptions, RemoveContainerOptions};
@@ -15,9 +18,10 @@ use tidegate_config::{
 use tidegate_runner::{Event, InstanceId, Runner, docker};
 use tokio::sync::OnceCell;
 
+use busybox::BUSYBOX;
+
 /// Made in the test from a static busybox (Debian: busybox-static).
 pub(crate) const IMAGE: &str = "tidegate.test/busybox:1";
-const BUSYBOX: &str = "/bin/busybox";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A launch of a shell script.
@@ -177,51 +181,7 @@ async fn image(api: &bollard::Docker) {
 }
 
 async fn load(api: &bollard::Docker) {
-    let busybox =
-        std::fs::read(BUSYBOX).expect("this suite needs /bin/busybox: apt-get install busybox-static");
-    let layer = tar(&[("bin/busybox", &busybox, 0o755)], &["tmp", "proc", "dev", "etc"]);
-    let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "os": "linux",
-        "config": {"ExposedPorts": {"8080/tcp": {}}, "Cmd": [BUSYBOX, "sleep", "3600"]},
-        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
-    });
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
-    let (config, manifest) = (config.to_string(), manifest.to_string());
-    let archive = tar(
-        &[
-            ("layer.tar", &layer, 0o644),
-            ("config.json", config.as_bytes(), 0o644),
-            ("manifest.json", manifest.as_bytes(), 0o644),
-        ],
-        &[],
-    );
-    let body = bollard::body_full(archive.into());
+    let body = bollard::body_full(busybox::archive(IMAGE).into());
     let loaded = api.import_image(ImportImageOptions::default(), body, None);
     loaded.try_for_each(|_| std::future::ready(Ok(()))).await.expect("the image loads");
-}
-
-fn tar(files: &[(&str, &[u8], u32)], folders: &[&str]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, data: &[u8], mode, kind| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(data.len() as u64);
-        header.set_mode(mode);
-        header.set_entry_type(kind);
-        builder.append_data(&mut header, path, data).expect("it fits");
-    };
-    for folder in folders {
-        add(folder, &[], if *folder == "tmp" { 0o1777 } else { 0o755 }, tar::EntryType::Directory);
-    }
-    for (path, data, mode) in files {
-        add(path, data, *mode, tar::EntryType::Regular);
-    }
-    builder.into_inner().expect("written to memory")
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    let hash = sha2::Sha256::digest(bytes);
-    format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>())
 }
