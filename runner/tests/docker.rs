@@ -12,7 +12,7 @@ use bollard::{
 use engine::{IMAGE, World, shell};
 use futures_util::StreamExt;
 use tidegate_config::{
-    spec::{ObservedState, Profile, Pull, Secret, StartSpec, Volume},
+    spec::{ObservedState, Profile, Pull, Secret, StartSpec, Tmpfs, Volume},
     units::Bytes,
 };
 use tidegate_runner::{Event, Kind, LogOptions, Runner, contract, docker};
@@ -97,6 +97,30 @@ async fn the_profile_is_in_force() {
     world.runner.start(&strict).await.expect("it starts");
     let wrote = world.exec(&strict.id, &["sh", "-c", "touch /x 2>&1; touch /tmp/x && id -u"]).await;
     assert!(wrote.contains("Read-only file system") && wrote.ends_with("1000\n"), "{wrote}");
+    world.close().await;
+}
+
+#[tokio::test]
+async fn secrets_are_files_and_memory_is_mounted() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = Secret { file: folder.path().join("value") };
+    std::fs::write(&secret.file, "s3cret\n").expect("written");
+    let mut launch = shell("exec /bin/busybox sleep 3600");
+    launch.secret_files = [("db-password".to_owned(), secret.clone())].into();
+    launch.tmpfs = vec![Tmpfs { target: "/cache".into(), size: Bytes::mib(1) }];
+    let spec = world.spec(1, launch.clone()).await;
+    world.runner.start(&spec).await.expect("it starts");
+    assert_eq!(world.exec(&spec.id, &["cat", "/run/secrets/db-password"]).await, "s3cret\n");
+    let script = "echo x 2>/dev/null >/run/secrets/db-password || echo read-only; \
+                  /bin/busybox dd if=/dev/zero of=/cache/x bs=1024 count=2048 2>/dev/null; /bin/busybox wc -c </cache/x";
+    assert_eq!(world.exec(&spec.id, &["sh", "-c", script]).await, "read-only\n1048576\n");
+
+    std::fs::remove_file(&secret.file).expect("it was there");
+    let absent = world.spec(2, launch).await;
+    let error = world.runner.start(&absent).await.expect_err("the file is gone");
+    assert_eq!(error.kind, Kind::Permanent);
+    assert!(error.message.contains("db-password") && !error.message.contains("s3cret"), "{error}");
     world.close().await;
 }
 

@@ -6,15 +6,15 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use tidegate_config::{
-    spec::{Profile, Resources, StartSpec, Volume},
+    spec::{Profile, Resources, StartSpec},
     units::Bytes,
 };
 
-use super::labels;
+use super::{labels, mounts};
 use crate::{Error, InstanceId, Kind, Result};
 
 /// What official images need to run unchanged: to become their own user and to own their files.
@@ -23,7 +23,6 @@ const CAPABILITIES: [&str; 7] =
 /// Enough for servers, and below the hard limit of small hosts (an engine may not raise its own).
 const OPEN_FILES: i64 = 16_384;
 const STRICT_PIDS: u32 = 256;
-const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
 
 /// What the host has to do with it.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +82,7 @@ fn binding(address: IpAddr) -> PortBinding {
 fn host(instance: &InstanceId, spec: &StartSpec, place: &Place) -> HostConfig {
     let launch = &spec.launch;
     let strict = launch.profile == Profile::Strict;
-    let Resources { memory: Bytes(memory), cpu, pids, .. } = launch.resources;
+    let Resources { memory: Bytes(memory), cpu, pids, disk, scratch: _, reserve: _ } = launch.resources;
     let memory = i64::try_from(memory).unwrap_or(i64::MAX);
     let pids = if strict { pids.min(STRICT_PIDS) } else { pids };
     HostConfig {
@@ -118,8 +117,9 @@ fn host(instance: &InstanceId, spec: &StartSpec, place: &Place) -> HostConfig {
         // Bare names are whole names.
         dns_search: (!place.resolvers.is_empty()).then(|| vec![".".into()]),
         readonly_rootfs: Some(strict),
-        tmpfs: strict.then(|| HashMap::from([("/tmp".into(), STRICT_TMP.into())])),
-        mounts: Some(launch.volumes.iter().map(mount).collect()),
+        tmpfs: mounts::in_memory(launch),
+        mounts: Some(mounts::of(launch)),
+        storage_opt: disk.map(|disk| HashMap::from([("size".into(), disk.0.to_string())])),
         ..HostConfig::default()
     }
 }
@@ -132,17 +132,6 @@ fn environment(spec: &StartSpec, secrets: &[(String, String)]) -> Vec<String> {
         .chain(own.map(|(key, value)| format!("{key}={value}")))
         .chain(secrets.iter().map(|(key, value)| format!("{key}={value}")))
         .collect()
-}
-
-fn mount(volume: &Volume) -> Mount {
-    let kind = if volume.source.starts_with('/') { MountType::BIND } else { MountType::VOLUME };
-    Mount {
-        source: Some(volume.source.clone()),
-        target: Some(volume.target.clone()),
-        typ: Some(kind),
-        read_only: Some(volume.read_only),
-        ..Mount::default()
-    }
 }
 
 fn is_root(user: &str) -> bool {
@@ -158,7 +147,7 @@ fn nanos(cores: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Digest, Launch, Revision, Target};
+    use tidegate_config::spec::{Digest, Launch, Revision, Target, Volume};
 
     fn spec(profile: Profile) -> StartSpec {
         StartSpec {
@@ -262,6 +251,7 @@ mod tests {
         let mut spec = spec(Profile::Default);
         spec.launch.command = vec!["/bin/x".into()];
         spec.launch.resources.cpu = Some(0.5);
+        spec.launch.resources.disk = Some(Bytes::mib(1));
         spec.launch.volumes = vec![
             Volume { source: "/srv".into(), target: "/data".into(), read_only: true, shared: false },
             Volume { source: "cache".into(), target: "/cache".into(), read_only: false, shared: false },
@@ -269,10 +259,7 @@ mod tests {
         let (body, host) = made(&spec);
         assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/bin/x".to_owned()]), None));
         assert_eq!(host.nano_cpus, Some(500_000_000));
-        let mounts = host.mounts.expect("always set");
-        assert_eq!(
-            mounts.iter().map(|m| (m.typ, m.read_only)).collect::<Vec<_>>(),
-            [(Some(MountType::BIND), Some(true)), (Some(MountType::VOLUME), Some(false)),]
-        );
+        assert_eq!(host.storage_opt, Some(HashMap::from([("size".to_owned(), "1048576".to_owned())])));
+        assert_eq!(host.mounts.map(|mounts| mounts.len()), Some(2));
     }
 }

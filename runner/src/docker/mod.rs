@@ -14,6 +14,7 @@ mod inner;
 mod labels;
 mod line;
 mod logs;
+mod mounts;
 mod network;
 mod options;
 mod reach;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -19,12 +19,7 @@ use super::{
     labels,
     reach::Bridge,
 };
-use crate::{Error, InstanceId, Kind, Result};
-
-/// Subnets that are tried when others are taken.
-const TRIES: u32 = 64;
-/// 10.64.0.0/10 has this many blocks of 1024 addresses, as many as a Linux bridge has ports.
-const BLOCKS: u32 = 1 << 12;
+use crate::{Error, InstanceId, Kind, Result, subnet};
 
 /// The network of one instance on one engine.
 pub(super) struct Network {
@@ -135,7 +130,7 @@ impl Network {
 
     async fn make(&self, api: &Api) -> Result<()> {
         let mut refusal = String::new();
-        for subnet in candidates(&self.instance, self.wanted) {
+        for subnet in subnet::candidates(&self.instance, self.wanted) {
             let call = api.create_network(request(&self.name, &self.instance, subnet));
             match api.call("network create", WRITE, call).await {
                 Ok(_) => {
@@ -184,20 +179,6 @@ pub(super) fn full(network: &str, words: &str) -> Option<Error> {
     })
 }
 
-/// The subnets to try, in order.
-fn candidates(instance: &InstanceId, wanted: Option<Ipv4Net>) -> Vec<Ipv4Net> {
-    if let Some(wanted) = wanted {
-        return vec![wanted];
-    }
-    let first = u32::from_str_radix(instance.short(), 16).expect("an instance id is hexadecimal");
-    (0..TRIES).map(|n| block(first.wrapping_add(n) % BLOCKS)).collect()
-}
-
-fn block(n: u32) -> Ipv4Net {
-    let base = u32::from(Ipv4Addr::new(10, 64, 0, 0));
-    Ipv4Net::new(Ipv4Addr::from(base + (n << 10)), 22).expect("22 is a prefix length")
-}
-
 fn overlaps(words: &str) -> bool {
     words.to_ascii_lowercase().contains("overlap")
 }
@@ -218,21 +199,6 @@ fn request(name: &str, instance: &InstanceId, subnet: Ipv4Net) -> NetworkCreateR
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn subnets_are_private_blocks_of_their_own() {
-        for (bits, first, second) in [
-            (0u128, "10.64.0.0/22", "10.64.4.0/22"),
-            (1 << 96, "10.64.4.0/22", "10.64.8.0/22"),
-            (0xfff << 96, "10.127.252.0/22", "10.64.0.0/22"),
-        ] {
-            let all = candidates(&InstanceId::from_bits(bits), None);
-            assert_eq!((all[0].to_string().as_str(), all[1].to_string().as_str()), (first, second));
-            assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), TRIES as usize);
-        }
-        let wanted = "192.168.9.0/24".parse().expect("a subnet");
-        assert_eq!(candidates(&InstanceId::from_bits(0), Some(wanted)), [wanted]);
-    }
 
     #[test]
     fn gateways_are_told_or_the_first_address() {

@@ -15,7 +15,7 @@ use super::{
     body,
     call::{Failed, UNDO, WRITE},
     inner::Inner,
-    labels, network, removal, secrets,
+    labels, mounts, network, removal, secrets,
 };
 use crate::{Error, Event, Kind, Result};
 
@@ -54,6 +54,7 @@ pub(super) fn refused(inner: &Inner, id: &ReplicaId, failed: Failed) -> Error {
         "unable to find user",
         "no matching entries in passwd file",
         "cannot assign requested address",
+        "storage-opt is supported only",
     ];
     let what = format!("start {id}");
     let lasting = permanent.iter().any(|p| words.contains(p)) || failed.is(400);
@@ -85,6 +86,8 @@ impl From<Error> for Trouble {
 
 async fn attempt(inner: &Arc<Inner>, spec: &StartSpec) -> std::result::Result<(), Trouble> {
     inner.ready().await?;
+    mounts::check(&spec.launch, inner.reaching.local)?;
+    mounts::check_files(&spec.launch).await?;
     let facts = inner.images.facts(&spec.digest).await?.ok_or_else(|| no_image(spec))?;
     let secrets = secrets::read(&spec.launch.secrets).await?;
     let body = body::create(&inner.instance, spec, &facts.user, &secrets, &inner.place())?;
