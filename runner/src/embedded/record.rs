@@ -1,0 +1,234 @@
+//! What the engine knows of a replica, in the replica's folder: what it was started from, and what it is doing by the
+//! look of the files there. A folder appears with its record in it and disappears at once, so there is no half of one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tidegate_config::{
+    name::ReplicaId,
+    spec::{Digest, Exit, ObservedState, Revision, StartSpec},
+};
+
+use super::{
+    cgroup::Cgroup,
+    process::{self, Running},
+    task::{Ended, Folder, Run, Task},
+};
+
+/// What a replica was started from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Which replica.
+    pub id: ReplicaId,
+    /// Which version of its service.
+    pub revision: Revision,
+    /// Its image.
+    pub digest: Digest,
+    /// Where it listens.
+    pub port: u16,
+    /// When its folder was made.
+    pub created: SystemTime,
+    /// How its image says that its health is checked.
+    pub healthcheck: Option<Vec<String>>,
+    /// The number of the signal that asks it to end.
+    pub stop_signal: i32,
+}
+
+impl Record {
+    /// The record of a replica that is about to be made.
+    pub(crate) fn new(spec: &StartSpec, image: &super::images::Config, created: SystemTime) -> Self {
+        Self {
+            id: spec.id.clone(),
+            revision: spec.revision.clone(),
+            digest: spec.digest.clone(),
+            port: spec.port,
+            created,
+            healthcheck: image.healthcheck(),
+            stop_signal: image.stop_signal(),
+        }
+    }
+}
+
+/// What a replica is doing.
+pub(crate) enum Doing {
+    /// Its shim has not said yet that it runs.
+    Nothing,
+    /// Its process runs or is frozen.
+    Running(Running),
+    /// Its process ended.
+    Exited(Exit),
+}
+
+/// All replicas' folders.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders(PathBuf);
+
+/// What folders that are not replicas' begin with: no replica's id does.
+const BEING_MADE: &str = ".new-";
+const BEING_REMOVED: &str = ".gone-";
+
+/// Tells folders of one process apart.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+impl Folders {
+    /// The folders below the engine's own.
+    pub(crate) fn below(engine: &Path) -> Self {
+        Self(engine.join("replicas"))
+    }
+
+    /// Where they are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A replica's folder, whether it is there or not.
+    pub(crate) fn of(&self, id: &ReplicaId) -> Folder {
+        Folder(self.0.join(id.to_string()))
+    }
+
+    /// What a replica was started from, if it is there.
+    pub(crate) fn find(&self, id: &ReplicaId) -> io::Result<Option<Record>> {
+        read(&self.of(id).record())
+    }
+
+    /// Every replica that is there; what cannot be read is left out and told.
+    pub(crate) fn all(&self) -> io::Result<Vec<Record>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()) else {
+                continue;
+            };
+            match self.find(&id) {
+                Ok(record) => found.extend(record),
+                Err(error) => tracing::warn!(%id, %error, "the record of a replica cannot be read"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes a replica's folder, with its record in it. An error of the kind `AlreadyExists` if it is there.
+    pub(crate) fn make(&self, record: &Record) -> io::Result<Folder> {
+        let new = Folder(self.aside(BEING_MADE, &record.id));
+        std::fs::create_dir(new.path())?;
+        let made = (|| {
+            write(&new.record(), record)?;
+            std::fs::create_dir(new.bundle())?;
+            std::fs::create_dir(new.scratch())?;
+            let folder = self.of(&record.id);
+            std::fs::rename(new.path(), folder.path()).map(|()| folder)
+        })();
+        made.map_err(|error| {
+            drop(std::fs::remove_dir_all(new.path()));
+            match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty => io::ErrorKind::AlreadyExists.into(),
+                _ => error,
+            }
+        })
+    }
+
+    /// Takes a replica's folder away from under its name; what is left to do is to delete the path that this gives.
+    pub(crate) fn take_away(&self, id: &ReplicaId) -> io::Result<Option<PathBuf>> {
+        let aside = self.aside(BEING_REMOVED, id);
+        match std::fs::rename(self.of(id).path(), &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Folders that were being made or removed when a gateway died. Those of a gateway that lives are younger than `age`.
+    pub(crate) fn abandoned(&self, now: SystemTime, age: std::time::Duration) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let ours = name.starts_with(BEING_MADE) || name.starts_with(BEING_REMOVED);
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
+            if ours && now.duration_since(changed).is_ok_and(|old| old >= age) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a replica is doing.
+    pub(crate) fn doing(&self, id: &ReplicaId) -> io::Result<Doing> {
+        let folder = self.of(id);
+        if let Some(exit) = ended(&folder)? {
+            return Ok(Doing::Exited(exit));
+        }
+        let Some(_) = read::<Run>(&folder.run())? else { return Ok(Doing::Nothing) };
+        match process::find(&folder)? {
+            Some(running) => Ok(Doing::Running(running)),
+            // It may have ended between the two looks.
+            None => Ok(Doing::Exited(ended(&folder)?.unwrap_or_else(lost))),
+        }
+    }
+
+    /// Forgets how a replica's process ended, because it is started again.
+    pub(crate) fn begin_again(&self, id: &ReplicaId, task: &Task) -> io::Result<Folder> {
+        let folder = self.of(id);
+        for file in [folder.run(), folder.exit()] {
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        write(&folder.task(), task)?;
+        Ok(folder)
+    }
+
+    fn aside(&self, prefix: &str, id: &ReplicaId) -> PathBuf {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        self.0.join(format!("{prefix}{}-{number}-{id}", std::process::id()))
+    }
+}
+
+impl Folder {
+    /// The [`Record`].
+    pub(crate) fn record(&self) -> PathBuf {
+        self.0.join("record.json")
+    }
+}
+
+/// What an engine's list calls it.
+pub(crate) fn state(doing: &Doing, cgroup: &Cgroup) -> ObservedState {
+    match doing {
+        Doing::Nothing => ObservedState::Created,
+        Doing::Running(_) if cgroup.is_frozen() => ObservedState::Frozen,
+        Doing::Running(_) => ObservedState::Running,
+        Doing::Exited(exit) => ObservedState::Exited(exit.clone()),
+    }
+}
+
+/// How the replica in this folder ended, if its shim says so.
+pub(crate) fn ended(folder: &Folder) -> io::Result<Option<Exit>> {
+    Ok(read::<Ended>(&folder.exit())?.map(|ended| ended.exit))
+}
+
+/// The end of a replica whose shim was ended from outside, or whose machine was: nobody was there to see it.
+pub(crate) fn lost() -> Exit {
+    let message = "its shim was ended from outside, or the machine was restarted".to_owned();
+    Exit { code: 137, out_of_memory: false, message: Some(message) }
+}
+
+/// A file's value; `None` if there is no such file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Not synced: after a crash of the machine none of these replicas runs any more.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    std::fs::write(path, serde_json::to_vec(value)?)
+}
