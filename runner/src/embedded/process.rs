@@ -125,8 +125,10 @@ impl Shims {
 
 impl Running {
     /// Ends when the shim does.
+    #[expect(unsafe_code, reason = "the registration must go before the descriptor does")]
     pub(crate) async fn ended(&self) -> io::Result<()> {
-        let shim = AsyncFd::register_with_interest(self.shim.as_fd(), Interest::READABLE)?;
+        // SAFETY: what is registered is borrowed from `self`, so it stays open and the same until `shim` is dropped.
+        let shim = unsafe { AsyncFd::register_with_interest(self.shim.as_fd(), Interest::READABLE) }?;
         shim.readable().await.map(drop)
     }
 
