@@ -47,11 +47,9 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// It could not be written.
-    #[error("cannot {what} {entry:?} of the layer in {}: {source}", folder.display())]
+    #[error("cannot write {entry:?} of the layer in {}: {source}", folder.display())]
     Write {
-        /// What was tried: "make the file", ...
-        what: &'static str,
-        /// For which entry.
+        /// Which entry.
         entry: String,
         /// Where the layer was to go.
         folder: PathBuf,

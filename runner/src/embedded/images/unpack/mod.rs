@@ -3,13 +3,33 @@
 //! Holds: whatever the tar says, nothing outside the folder is written, linked or changed; what a layer may take is
 //! bounded. Absent: the digests that are expected, fsync, what becomes of the folder after an error.
 
-use std::{io, io::Read, path::Path};
+use std::{io::Read, path::Path};
 
 use tidegate_config::spec::Digest;
 
+mod attributes;
+mod decompress;
 mod error;
+mod header;
+#[cfg(test)]
+mod hostile;
 mod limits;
+mod make;
+mod member;
+mod name;
+mod pax;
+mod place;
+mod remove;
+mod sparse;
+mod stream;
+mod trouble;
 
+use make::Maker;
+use member::Members;
+use place::Root;
+use trouble::Trouble;
+
+pub(crate) use decompress::{decompress, is_compressed};
 pub(crate) use error::Error;
 pub(crate) use limits::Limits;
 
@@ -28,11 +48,14 @@ pub(crate) struct Unpacked {
 
 /// Unpacks a tar into `into`, an empty folder. Blocks. After an error the folder holds a part of the layer.
 pub(crate) fn unpack(tar: impl Read, into: &Path, limits: &Limits) -> Result<Unpacked, Error> {
-    let _ = (tar, into, limits);
-    Err(Error::Damaged { entry: String::new(), why: "not yet" })
-}
-
-/// The tar in a stream of bytes that may be compressed with gzip or zstd.
-pub(crate) fn decompress(reader: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(reader))
+    let wrong = |trouble: Trouble, name: &[u8]| trouble.at(name, into, limits);
+    let root = Root::open(into, limits.depth).map_err(|errno| wrong(errno.into(), b"."))?;
+    let (mut members, mut maker, mut entries) = (Members::new(tar, limits), Maker::new(root, limits), 0);
+    while let Some(member) = members.next()? {
+        maker.make(&member, &mut members).map_err(|trouble| wrong(trouble, &member.name))?;
+        entries += 1;
+    }
+    let devices = maker.devices;
+    let (diff_id, bytes) = members.finish()?;
+    Ok(Unpacked { diff_id, bytes, entries, devices })
 }
