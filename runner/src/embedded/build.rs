@@ -105,3 +105,100 @@ pub(super) fn resolv_conf(servers: &[IpAddr]) -> String {
     let lines = servers.iter().map(|server| format!("nameserver {server}\n"));
     lines.chain(["search .\n".to_owned()]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::images::Config;
+    use tidegate_config::{
+        spec::{Digest, Launch, Revision, Target, Tmpfs},
+        units::Bytes,
+    };
+
+    fn spec(change: impl FnOnce(&mut Launch)) -> StartSpec {
+        let mut launch = Launch::of("api:1");
+        change(&mut launch);
+        StartSpec {
+            id: "api-3-17".parse().expect("valid"),
+            revision: Revision("r1".into()),
+            launch,
+            digest: Digest("sha256:ab".into()),
+            port: 9000,
+            target: Target::Host("local".parse().expect("valid")),
+        }
+    }
+
+    fn image(says: serde_json::Value) -> Image {
+        let config = serde_json::json!({"config": says, "rootfs": {"diff_ids": []}});
+        let config: Config = serde_json::from_value(config).expect("a configuration");
+        Image { digest: Digest("sha256:ab".into()), config, layers: vec!["/layers/a".into()] }
+    }
+
+    fn made(spec: &StartSpec, image: &Image) -> Result<Task> {
+        let place = Place { namespace: "/run/ns".into(), address: [10, 64, 0, 9].into() };
+        task(&InstanceId::from_bits(0xab << 120), spec, image, &place, Vec::new(), &["10.64.0.1".parse().expect("ip")])
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(String::from).collect()
+    }
+
+    #[test]
+    fn what_is_run_is_resolved_as_docker_does_it() {
+        for (entrypoint, cmd, command, args, expected) in [
+            ("/in -x", "a b", "", "", Some("/in -x a b")),
+            ("/in", "a b", "", "c", Some("/in c")),
+            ("/in", "a b", "/mine", "", Some("/mine")),
+            ("/in", "a b", "/mine", "c d", Some("/mine c d")),
+            ("", "/sh -c x", "", "", Some("/sh -c x")),
+            ("", "", "", "c", Some("c")),
+            ("", "", "", "", None),
+        ] {
+            let image = image(serde_json::json!({"Entrypoint": words(entrypoint), "Cmd": words(cmd)}));
+            let spec = spec(|launch| (launch.command, launch.args) = (words(command), words(args)));
+            match (made(&spec, &image), expected) {
+                (Ok(task), Some(expected)) => assert_eq!(task.args, words(expected), "{command} {args}"),
+                (Err(error), None) => assert!(error.kind == Kind::Permanent && error.message.contains("command")),
+                (made, expected) => panic!("{made:?}, and not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn later_words_win_in_the_environment() {
+        let image = image(serde_json::json!({"Env": ["PATH=/bin", "PORT=1", "A=image"], "Cmd": ["x"]}));
+        for (env, expected) in [
+            (vec![], ["PATH=/bin", "PORT=9000", "A=image"]),
+            (vec![("A", "b"), ("PORT", "2")], ["PATH=/bin", "PORT=2", "A=b"]),
+        ] {
+            let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            assert_eq!(made(&spec(|launch| launch.env = env), &image).expect("made").env, expected);
+        }
+    }
+
+    #[test]
+    fn the_service_wins_over_its_image() {
+        let says = serde_json::json!({"Cmd": ["x"], "User": "web", "WorkingDir": "/srv"});
+        for (user, folder, says, expected) in [
+            (None, None, says.clone(), ("web", "/srv")),
+            (Some("7:8"), Some("/app"), says, ("7:8", "/app")),
+            (None, None, serde_json::json!({"Cmd": ["x"], "WorkingDir": ""}), ("", "/")),
+        ] {
+            let spec = spec(|launch| {
+                (launch.user, launch.working_dir) = (user.map(String::from), folder.map(String::from));
+            });
+            let task = made(&spec, &image(says)).expect("made");
+            assert_eq!((task.user.as_str(), task.cwd.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn a_task_says_where_and_under_which_names() {
+        let spec = spec(|launch| launch.tmpfs = vec![Tmpfs { target: "/c".into(), size: Bytes(7) }]);
+        let task = made(&spec, &image(serde_json::json!({"Cmd": ["x"]}))).expect("made");
+        assert_eq!(task.cgroup, "/tidegate-ab000000/api-3-17");
+        assert_eq!(task.mounts, [Mount::Memory { target: "/c".into(), size: Bytes(7) }]);
+        assert_eq!(task.resolv_conf, "nameserver 10.64.0.1\nsearch .\n");
+        assert!(task.hosts.ends_with("10.64.0.9\tapi-3-17\n"), "{}", task.hosts);
+    }
+}

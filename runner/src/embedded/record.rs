@@ -232,3 +232,62 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     std::fs::write(path, serde_json::to_vec(value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::task::Pid;
+
+    fn record(id: &str) -> Record {
+        Record {
+            id: id.parse().expect("valid"),
+            revision: Revision("r1".into()),
+            digest: Digest("sha256:ab".into()),
+            port: 80,
+            created: SystemTime::UNIX_EPOCH,
+            healthcheck: None,
+            stop_signal: 15,
+        }
+    }
+
+    #[test]
+    fn folders_come_and_go_whole() {
+        let engine = tempfile::tempdir().expect("a folder");
+        let folders = Folders::below(engine.path());
+        std::fs::create_dir(folders.path()).expect("made");
+        let record = record("api-1-2");
+        assert_eq!(folders.find(&record.id).expect("read"), None);
+        folders.make(&record).expect("made");
+        let again = folders.make(&record).expect_err("it is there");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(folders.all().expect("read"), [record.clone()]);
+        assert!(matches!(folders.doing(&record.id), Ok(Doing::Nothing)));
+
+        let left = folders.take_away(&record.id).expect("taken").expect("it was there");
+        assert_eq!(folders.all().expect("read"), []);
+        assert!(folders.take_away(&record.id).expect("nothing").is_none());
+        let (now, age) = (SystemTime::now(), std::time::Duration::from_secs(600));
+        assert_eq!(folders.abandoned(now, age).expect("read"), Vec::<PathBuf>::new());
+        assert_eq!(folders.abandoned(now + 2 * age, age).expect("read"), [left]);
+    }
+
+    #[test]
+    fn what_a_replica_does_is_in_its_folder() {
+        let engine = tempfile::tempdir().expect("a folder");
+        let folders = Folders::below(engine.path());
+        std::fs::create_dir(folders.path()).expect("made");
+        let record = record("api-1-2");
+        let folder = folders.make(&record).expect("made");
+        // A process with this number there is, but it started at another time.
+        let gone = Pid { pid: 1, started: u64::MAX };
+        let run = Run { shim: gone, init: gone, at: SystemTime::UNIX_EPOCH };
+        write(&folder.run(), &run).expect("written");
+        match folders.doing(&record.id).expect("read") {
+            Doing::Exited(exit) => assert_eq!(exit, lost()),
+            Doing::Nothing | Doing::Running(_) => panic!("nobody lives there"),
+        }
+        let exit = Exit { code: 3, out_of_memory: false, message: None };
+        write(&folder.exit(), &Ended { exit: exit.clone(), at: SystemTime::UNIX_EPOCH }).expect("written");
+        assert!(matches!(folders.doing(&record.id), Ok(Doing::Exited(found)) if found == exit));
+    }
+}
