@@ -75,11 +75,10 @@ impl Name {
     /// What the name makes of its entry.
     pub(super) fn meaning(&self) -> Result<Meaning<'_>, &'static str> {
         let (parent, last) = self.split();
-        for part in parent.split(|byte| *byte == b'/').filter(|part| part.starts_with(WHITEOUT)) {
-            if part.starts_with(b".wh..wh.") {
-                return Ok(Meaning::Leftover);
-            }
-            return Err("a whiteout is no folder");
+        match parent.split(|byte| *byte == b'/').find(|part| part.starts_with(WHITEOUT)) {
+            Some(part) if part.starts_with(b".wh..wh.") => return Ok(Meaning::Leftover),
+            Some(_) => return Err("a whiteout is no folder"),
+            None => {}
         }
         match last.strip_prefix(WHITEOUT) {
             None => Ok(Meaning::Plain),

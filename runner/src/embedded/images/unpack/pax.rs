@@ -76,8 +76,11 @@ fn kept(name: &[u8]) -> bool {
     user || name == b"security.capability"
 }
 
-/// The first record: key, value, and what comes after it.
-fn record(records: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+/// Key, value, and what comes after them.
+type Record<'r> = (&'r [u8], &'r [u8], &'r [u8]);
+
+/// The first record.
+fn record(records: &[u8]) -> Result<Record<'_>, &'static str> {
     let wrong = "an extended header is not valid";
     let blank = records.iter().take(20).position(|byte| *byte == b' ').ok_or(wrong)?;
     let length = usize::try_from(decimal(&records[..blank])?).map_err(|_| wrong)?;
