@@ -5,6 +5,7 @@
 
 mod build;
 pub mod cgroup;
+pub mod doctor;
 mod images;
 mod inner;
 mod life;
