@@ -6,11 +6,11 @@ PREFIX ?= /usr/local
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Watch a cold start, a scale-out and a scale to zero on this machine's Docker
-	@scripts/setup build docker
+demo: ## Watch a cold start, a scale-out and a scale to zero, without Docker (root or sudo; ENGINE=docker with it)
+	@scripts/setup build $(filter docker,$(ENGINE))
 	@scripts/with-docker scripts/demo
 
-test: ## Run every check: format, lints, documentation, tests, simulation, Docker suite, licences
+test: ## Run every check: format, lints, documentation, tests, simulation, suites on both engines, licences
 	@scripts/setup test
 	@scripts/with-docker scripts/test
 
@@ -18,9 +18,13 @@ install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and
 	@scripts/setup build
 	@scripts/install "$(DESTDIR)$(PREFIX)/bin"
 
-bench-wake: ## Measure a wake against a bare container start
+bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's (root)
 	@scripts/setup build docker
 	@scripts/with-docker scripts/bench-wake
+
+bench-density: ## Measure two hundred replicas at once on Tidegate's own engine (root)
+	@scripts/setup build
+	@scripts/bench-density
 
 bench-stampede: ## Measure a thousand first requests at once
 	@scripts/setup build docker
@@ -38,4 +42,4 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/chaos
 
-.PHONY: help demo test install bench-wake bench-stampede bench-proxy bench-churn chaos
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-proxy bench-churn chaos

@@ -21,6 +21,28 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# Our own engine needs root; only what runs gets it, never cargo.
+can_be_root() { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif can_be_root; then
+        sudo -n -E env "PATH=$PATH:/usr/sbin:/sbin" "$@"
+    else
+        fail "the embedded engine needs root, and there is no sudo here that works without a password. Run the same command as root, or with ENGINE=docker where that is offered"
+    fi
+}
+
+# Builds a bench of the package e2e without running it, and prints its path.
+bench_binary() {
+    cargo bench --quiet --locked --package e2e --bench "$1" --no-run --message-format=json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+}
+
+# Where the images of tests and benches are: beside what cargo builds.
+images=${CARGO_TARGET_DIR:-$root/target}/images
+
 # The engine's socket: DOCKER_HOST if that names one, else Docker's own place.
 docker_socket() {
     case "${DOCKER_HOST:-}" in

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use e2e::process::Gateway;
+use e2e::{engine::Engine, process::Gateway};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -28,7 +28,7 @@ max = 20
 async fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("tidegate.toml");
-    std::fs::write(&config, CONFIG)?;
+    std::fs::write(&config, Engine::Docker.on(CONFIG, ""))?;
     let gateway = Gateway::start(&config).await?;
     let address = gateway.address();
     let mut clients: JoinSet<anyhow::Result<Duration>> = (0..CLIENTS)

@@ -2,9 +2,13 @@
 
 pub mod chaos;
 pub mod client;
+pub mod debian;
+pub mod engine;
 pub mod eventually;
 pub mod origin;
+pub mod outside;
 pub mod process;
+pub mod remains;
 pub mod sim;
 pub mod targets;
 pub mod world;

@@ -1,10 +1,12 @@
-//! A real gateway process with a state directory of its own, for what must be seen from outside: the demo, the benches,
-//! the Docker suite. Dropping it ends the process; [`Gateway::stop`] also removes its containers and network.
+//! A real gateway process with a state directory of its own, for what must be seen from outside: the demo, the benches, the
+//! suites on real engines. [`Gateway::stop`] ends it and removes its containers and network; where it is dropped instead,
+//! what the embedded engine left goes as well.
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,14 +21,18 @@ use nix::{
 };
 use tempfile::TempDir;
 use tidegate::control::status::{Explanation, ServiceStatus};
-use tidegate_config::model::Host;
-use tidegate_runner::docker::{Docker, Options};
+use tidegate_config::model::{Gateway as Settings, Host};
+use tidegate_runner::{
+    InstanceId, Runner,
+    docker::{self, Docker},
+    embedded::{self, Embedded, ShimProgram},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
-use crate::eventually::eventually;
+use crate::{engine::Engine, eventually::eventually, remains};
 
 /// How long a gateway may take to say that it is ready, images included.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -36,6 +42,7 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// A real gateway process.
 pub struct Gateway {
+    engine: Engine,
     child: Child,
     state: TempDir,
     config: PathBuf,
@@ -45,14 +52,25 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `tidegate up` with this file, on ports that are free, and waits until it is ready.
+    /// Starts `tidegate up` with this file, on ports that are free, and waits until it is ready. Its engine is that of the
+    /// file's first host.
     ///
     /// # Errors
     /// When it ends instead; its own words are on standard error.
     pub async fn start(config: &Path) -> anyhow::Result<Self> {
-        let state = tempfile::tempdir().context("a state directory")?;
-        let (child, address) = launch(config, state.path()).await?;
-        Ok(Self { child, state, config: config.to_owned(), address, successors: Vec::new() })
+        let model = tidegate_config::load(config, std::iter::empty());
+        let engine = Engine::of(&model.map_err(|problems| anyhow::anyhow!("{problems}"))?);
+        engine.check()?;
+        let state = tempfile::Builder::new().prefix("tidegate-").tempdir().context("a state directory")?;
+        match launch(config, state.path()).await {
+            Ok((child, address)) => {
+                Ok(Self { engine, child, state, config: config.to_owned(), address, successors: Vec::new() })
+            }
+            Err(error) => {
+                clean_up(engine, state.path());
+                Err(error)
+            }
+        }
     }
 
     /// Starts it again on the same state directory, as after a crash.
@@ -69,6 +87,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What runs its containers.
+    #[must_use]
+    pub fn runs_on(&self) -> Engine {
+        self.engine
     }
 
     /// Its process id.
@@ -221,18 +245,76 @@ impl Gateway {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let runs = self.child.try_wait()?.is_none() || !self.successors.is_empty();
         let code = if runs { self.terminate().await? } else { Some(0) };
-        self.engine().await?.clear().await?;
+        match self.engine {
+            Engine::Docker => self.docker().await?.clear().await?,
+            Engine::Embedded => {
+                let instance = self.instance()?;
+                remains::purge(self.state.path(), &instance).await?;
+                let left = remains::Remains::of(&instance, self.state.path());
+                ensure!(left.is_empty(), "left over on this machine: {left:?}");
+            }
+        }
         ensure!(code == Some(0), "the gateway ended with {code:?}");
         Ok(())
+    }
+
+    /// Whose replicas its are.
+    ///
+    /// # Errors
+    /// When it has not said so.
+    pub fn instance(&self) -> anyhow::Result<InstanceId> {
+        Ok(instance(self.state.path())?)
     }
 
     /// The engine as this gateway's instance sees it.
     ///
     /// # Errors
-    /// When Docker does not answer.
-    pub async fn engine(&self) -> anyhow::Result<Docker> {
-        let instance = std::fs::read_to_string(self.state.path().join("instance"))?.trim().parse()?;
-        Ok(Docker::connect(Options::of(&Host::local(), instance, None)).await?)
+    /// When it does not answer.
+    pub async fn engine(&self) -> anyhow::Result<Arc<dyn Runner>> {
+        match self.engine {
+            Engine::Docker => Ok(Arc::new(self.docker().await?)),
+            Engine::Embedded => Ok(Arc::new(Embedded::open(self.options()?).await?)),
+        }
+    }
+
+    async fn docker(&self) -> anyhow::Result<Docker> {
+        let instance = self.instance()?;
+        Ok(Docker::connect(docker::Options::of(&Host::local(), instance, None)).await?)
+    }
+
+    fn options(&self) -> anyhow::Result<embedded::Options> {
+        let settings = Settings::default();
+        Ok(embedded::Options {
+            host: Host::local().name,
+            instance: self.instance()?,
+            folder: self.state.path().join(remains::FOLDER),
+            subnet: settings.subnet,
+            allow_metadata: settings.allow_metadata,
+            images: Default::default(),
+            shim: ShimProgram { path: binary()?, args: vec!["shim".into()] },
+        })
+    }
+}
+
+fn instance(state: &Path) -> anyhow::Result<InstanceId> {
+    Ok(std::fs::read_to_string(state.join("instance"))?.trim().parse()?)
+}
+
+/// Removes what a gateway that is gone left on this machine; nothing can be told to anybody here.
+fn clean_up(engine: Engine, state: &Path) {
+    let Ok(instance) = instance(state) else { return };
+    if engine == Engine::Docker {
+        return;
+    }
+    let state = state.to_owned();
+    // A runtime of its own: this may run inside another one, and while a test panics.
+    let purged = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(remains::purge(&state, &instance))
+    });
+    match purged.join() {
+        Ok(Ok(())) => {}
+        other => eprintln!("something may be left over on this machine: {other:?}"),
     }
 }
 
@@ -250,6 +332,11 @@ impl Drop for Gateway {
         for pid in self.successors.iter().copied().chain(holder).filter(|pid| runs_tidegate(*pid)) {
             // It may end by itself in this moment.
             let _ = kill(pid, Signal::SIGKILL);
+        }
+        // One that was stopped has left nothing.
+        let _ = self.child.start_kill();
+        if self.engine == Engine::Embedded && self.state.path().join(remains::FOLDER).exists() {
+            clean_up(self.engine, self.state.path());
         }
     }
 }

@@ -99,7 +99,7 @@ const LONGEST: usize = 500;
 
 const COMMANDS: &[&str] = &[
     "init", "up", "check", "schema", "ps", "explain", "logs", "wake", "sleep", "restart", "load", "host",
-    "plan", "rollback",
+    "plan", "rollback", "images", "doctor",
 ];
 
 const INVARIANTS: usize = 9;

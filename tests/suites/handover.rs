@@ -1,41 +1,26 @@
-//! Real processes that pass their sockets on, and sockets that systemd passes in, against a real Docker engine.
-//! Fails, never skips, without an engine and the image `tidegate-echo:test` (scripts/image builds it).
+//! Real processes that pass their sockets on, and sockets that systemd passes in, with real engines.
+//! Fails, never skips, without an engine and the sample service's image (scripts/image builds it).
 
 use std::{
     net::{SocketAddr, TcpListener},
     os::fd::AsRawFd,
-    path::PathBuf,
     process::{Output, Stdio},
 };
 
 use anyhow::{Context, ensure};
 use e2e::{
     client::{Session, Wire, status},
+    engine::{Engine, File},
     eventually::soon,
     process::{Gateway, binary},
     world::get,
 };
 use futures_util::future::join_all;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-const ECHO: &str = "services.echo = { image = \"tidegate-echo:test\", pull = \"never\" }";
-
-struct File {
-    folder: TempDir,
-    path: PathBuf,
-}
-
-impl File {
-    fn new(text: &str) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("tidegate.toml");
-        std::fs::write(&path, text)?;
-        Ok(Self { folder, path })
-    }
-}
+const ECHO: &str = "services.echo = { image = \"@echo@\" }";
 
 /// Asks again and again, on a connection as long as the gateway lets it; errors and answers other than 200, and the rest.
 async fn load(address: SocketAddr, over: &CancellationToken) -> (usize, Vec<String>) {
@@ -67,8 +52,15 @@ async fn tunnel(address: SocketAddr) -> anyhow::Result<Wire> {
 
 #[tokio::test]
 async fn sigquit_replaces_the_process_and_nobody_notices() -> anyhow::Result<()> {
-    let file = File::new(&format!("gateway.drain = \"5m\"\n{ECHO}"))?;
-    let mut gateway = Gateway::start(&file.path).await?;
+    for engine in Engine::all()? {
+        replaced(engine).await.with_context(|| format!("on the engine {engine}"))?;
+    }
+    Ok(())
+}
+
+async fn replaced(engine: Engine) -> anyhow::Result<()> {
+    let file = File::new(engine, &format!("gateway.drain = \"5m\"\n{ECHO}"))?;
+    let mut gateway = Gateway::start(&file.path()).await?;
     let (address, over) = (gateway.address(), CancellationToken::new());
     let mut wire = tunnel(address).await?;
     let first = gateway.pid();
@@ -122,9 +114,9 @@ fn activated(file: &File, socket: &TcpListener, listen: &str) -> anyhow::Result<
         .arg(script)
         .arg(binary()?)
         .args(["up", "--config"])
-        .arg(&file.path)
+        .arg(file.path())
         .arg("--state")
-        .arg(file.folder.path().join("state"))
+        .arg(file.folder().join("state"))
         .env("TIDEGATE_GATEWAY__LISTEN", listen)
         .env("TIDEGATE_GATEWAY__METRICS", "off")
         .env("TIDEGATE_LOG", "error")
@@ -139,7 +131,7 @@ fn activated(file: &File, socket: &TcpListener, listen: &str) -> anyhow::Result<
 
 #[tokio::test]
 async fn a_connect_waits_in_systemds_socket() -> anyhow::Result<()> {
-    let file = File::new(ECHO)?;
+    let file = File::new(Engine::Docker, ECHO)?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     // Nobody accepts yet; the request is sent all the same.
@@ -162,7 +154,7 @@ async fn a_connect_waits_in_systemds_socket() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_socket_that_fits_no_address_is_named() -> anyhow::Result<()> {
-    let file = File::new(ECHO)?;
+    let file = File::new(Engine::Docker, ECHO)?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?.to_string();
     let child = activated(&file, &socket, "127.0.0.1:0")?;

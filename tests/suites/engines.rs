@@ -1,49 +1,30 @@
-//! The main job against a real Docker engine, through a real gateway process: a file of services in, elastic containers
-//! out. Fails, never skips, without an engine and the image `tidegate-echo:test` (scripts/image builds it).
+//! The main job on real engines, Docker's and our own, through a real gateway process: a file of services in, elastic
+//! containers out. Fails, never skips, where an engine or the sample service's image is missing (scripts/image builds it).
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use bollard::query_parameters::CreateImageOptions;
-use e2e::{eventually::eventually, process::Gateway};
-use futures_util::TryStreamExt;
-use tempfile::TempDir;
+use e2e::{
+    debian::recipes,
+    engine::{Engine, File, on_each},
+    eventually::eventually,
+    outside,
+    process::Gateway,
+};
 use tidegate::control::status::ServiceStatus;
 use tidegate_loadtest::Options;
-use tidegate_runner::Runner;
-
-/// A file of services on disk.
-struct File {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-impl File {
-    fn new(text: &str) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("tidegate.toml");
-        std::fs::write(&path, text)?;
-        Ok(Self { _folder: folder, path })
-    }
-}
 
 const ECHO: &str = r#"
 [services.echo]
-image = "tidegate-echo:test"
-pull = "never"
+image = "@echo@"
 "#;
 
-/// Runs a test with a gateway of its own, and removes what it left in the engine however the test ends. `rest` is
-/// appended to the echo service.
+/// Runs a test on each engine, with a gateway of its own. `rest` is appended to the echo service.
 async fn with(
     rest: &str,
-    test: impl AsyncFnOnce(&mut Gateway, &File) -> anyhow::Result<()>,
+    test: impl AsyncFnMut(&mut Gateway, &File) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let file = File::new(&format!("{ECHO}{rest}"))?;
-    let mut gateway = Gateway::start(&file.path).await?;
-    let tested = test(&mut gateway, &file).await;
-    let stopped = gateway.stop().await;
-    tested.and(stopped)
+    on_each(&format!("{ECHO}{rest}"), test).await
 }
 
 async fn echo(gateway: &Gateway) -> anyhow::Result<ServiceStatus> {
@@ -142,10 +123,7 @@ async fn a_replica_that_dies_is_replaced_while_another_serves() -> anyhow::Resul
         let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(4)), |_| {});
         let kill = async {
             let victim = before.first().context("a victim")?;
-            let instance = std::fs::read_to_string(gateway.state().join("instance"))?;
-            let name = format!("tg-{}-{victim}", &instance[..8]);
-            bollard::Docker::connect_with_local_defaults()?.kill_container(&name, None).await?;
-            anyhow::Ok(())
+            outside::kill(gateway, victim).await
         };
         let (report, killed) = tokio::join!(load, kill);
         killed?;
@@ -208,7 +186,7 @@ async fn a_changed_file_moves_traffic_to_a_new_revision_without_a_lost_request()
         let url = format!("http://{}/", gateway.address());
         let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(5)), |_| {});
         let change = async {
-            std::fs::write(&file.path, format!("{ECHO}env = {{ ECHO_NAME = \"two\" }}\n"))?;
+            file.write(&format!("{ECHO}env = {{ ECHO_NAME = \"two\" }}\n"))?;
             eventually("the new one answers", async || Ok(get(gateway, "/").await?.1.contains("two"))).await
         };
         let (report, changed) = tokio::join!(load, change);
@@ -232,47 +210,29 @@ async fn an_image_that_is_not_there_is_said_at_once_and_holds_nobody_else_up() -
     .await
 }
 
-/// An image with nothing but a static busybox (Debian: busybox-static), which serves and calls.
-async fn load_caller() -> anyhow::Result<()> {
-    let packed = Command::new("tar").args(["-C", "/", "-c", "bin/busybox"]).output()?;
-    ensure!(packed.status.success(), "this suite needs /bin/busybox: apt-get install busybox-static");
-    let (repo, tag) = (Some("tidegate.test/caller".to_owned()), Some("1".to_owned()));
-    let options = CreateImageOptions { from_src: Some("-".to_owned()), repo, tag, ..Default::default() };
-    let engine = bollard::Docker::connect_with_unix_defaults()?;
-    let loaded = engine.create_image(Some(options), Some(bollard::body_full(packed.stdout.into())), None);
-    Ok(loaded.try_for_each(|_| std::future::ready(Ok(()))).await?)
-}
-
-const CALLER: &str = r#"
-[services.caller]
-image = "tidegate.test/caller:1"
-pull = "never"
-command = ["/bin/busybox", "sh", "-c", "mkdir -p /tmp/w && echo called >/tmp/w/index.html && exec /bin/busybox httpd -f -p 8080 -h /tmp/w"]
-scaling.min = 1
-"#;
-
 #[tokio::test]
 async fn a_container_calls_a_service_by_its_name_and_wakes_it() -> anyhow::Result<()> {
-    load_caller().await?;
-    with(CALLER, async |gateway, _file| {
+    let caller = recipes::BUSYBOX.archive()?;
+    let caller = format!(
+        "[services.caller]\nimage = \"docker-archive:{}\"\nscaling.min = 1\nport = 80\n",
+        caller.display()
+    );
+    with(&caller, async |gateway, _file| {
         let ready = async |service: &str| {
             let status = gateway.explain(service).await?.status;
             let ready = status.replicas.into_iter().find(|replica| replica.phase == "ready");
             anyhow::Ok(ready.map(|replica| replica.id))
         };
         eventually("the caller is ready", async || Ok(ready("caller").await?.is_some())).await?;
-        let caller = ready("caller").await?.context("the caller")?.parse()?;
-        let engine = gateway.engine().await?;
-        let call = async |url: &str| {
-            let command = ["/bin/busybox", "wget", "-qO-", url].map(str::to_owned);
-            engine.exec(&caller, &command, Duration::from_secs(30)).await
-        };
+        let caller = ready("caller").await?.context("the caller")?;
+        let call =
+            async |url: &str| outside::exec(gateway, &caller, &["/bin/busybox", "wget", "-qO-", url]).await;
         ensure!(ready("echo").await?.is_none(), "nothing runs before the call");
         let called = call("http://echo").await?;
         ensure!(called.code == 0 && called.output.contains("echo on"), "{called:?}");
         ensure!(ready("echo").await?.is_some(), "the call has woken it");
         let itself = call("http://CALLER:80/").await?;
-        ensure!(itself.code == 0 && itself.output.contains("called"), "{itself:?}");
+        ensure!(itself.code == 0 && itself.output.contains("busybox"), "{itself:?}");
         let nobody = call("http://nobody").await?;
         ensure!(nobody.code != 0, "{nobody:?}");
         Ok(())
@@ -292,7 +252,8 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<S
 #[tokio::test]
 async fn what_keeps_a_gateway_from_starting_is_said_at_once() -> anyhow::Result<()> {
     with("", async |gateway, file| {
-        let config = file.path.to_str().context("a path")?;
+        let path = file.path();
+        let config = path.to_str().context("a path")?;
         let held = gateway.state().to_str().context("a path")?;
         let words =
             refused(&["-c", config, "--state", held], &[("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0")])?;
@@ -303,12 +264,20 @@ async fn what_keeps_a_gateway_from_starting_is_said_at_once() -> anyhow::Result<
         let taken = gateway.address().to_string();
         let words = refused(&["-c", config, "--state", state], &[("TIDEGATE_GATEWAY__LISTEN", &taken)])?;
         ensure!(words.contains(&taken) && words.contains("another program"), "a port taken: {words}");
-
-        let nowhere =
-            [("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0"), ("DOCKER_HOST", "unix:///nowhere/docker.sock")];
-        let words = refused(&["-c", config, "--state", state], &nowhere)?;
-        ensure!(words.contains("/nowhere/docker.sock"), "no engine: {words}");
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_answer_is_named() -> anyhow::Result<()> {
+    let file = File::new(Engine::Docker, ECHO)?;
+    let (path, other) = (file.path(), tempfile::tempdir()?);
+    let config = path.to_str().context("a path")?;
+    let state = other.path().to_str().context("a path")?;
+    let nowhere =
+        [("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0"), ("DOCKER_HOST", "unix:///nowhere/docker.sock")];
+    let words = refused(&["-c", config, "--state", state], &nowhere)?;
+    ensure!(words.contains("/nowhere/docker.sock"), "{words}");
+    Ok(())
 }

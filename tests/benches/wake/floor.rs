@@ -1,5 +1,5 @@
-//! `make bench-wake`: what Tidegate adds to a container's start. Wakes (sleep, then a request until its first byte)
-//! alternate with floors (the same container started directly through the engine's API until its first byte).
+//! Docker's wakes (sleep, then a request until its first byte) alternate with floors: the same container started directly
+//! through the engine's API until its first byte.
 
 use std::time::Duration;
 
@@ -9,32 +9,17 @@ use bollard::{
     models::{ContainerCreateBody, ContainerInspectResponse, NetworkingConfig},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use e2e::process::Gateway;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use e2e::{engine::Engine, process::Gateway};
+use tokio::time::Instant;
 
-const CONFIG: &str = r#"
-[services.echo]
-image = "tidegate-echo:bench"
-pull = "never"
-[services.echo.scaling]
-max = 1
-idle = "10m"
-"#;
+use crate::{config, first_byte, ms, percentile, started};
 
 /// Connects of the floor are tried this often: as densely as the gateway's own probe.
 const PAUSE: Duration = Duration::from_millis(2);
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let cycles = std::env::var("N").ok().map_or(Ok(200), |n| n.parse())?;
-    let folder = tempfile::tempdir()?;
-    let config = folder.path().join("tidegate.toml");
-    std::fs::write(&config, CONFIG)?;
-    let gateway = Gateway::start(&config).await?;
+/// Measures, and prints the line.
+pub(crate) async fn run(cycles: usize) -> anyhow::Result<()> {
+    let (gateway, _folder) = started(&config(Engine::Docker, "tidegate-echo:bench", "")).await?;
     let measured = measure(&gateway, cycles).await;
     gateway.stop().await?;
     let Measured { wakes, floors, errors } = measured?;
@@ -127,27 +112,4 @@ async fn floor(docker: &Docker, template: &ContainerCreateBody, cycle: usize) ->
         .remove_container(&name, Some(RemoveContainerOptionsBuilder::default().force(true).build()))
         .await?;
     answered
-}
-
-/// Sends a request and waits for the first byte of a good answer.
-async fn first_byte(address: &str) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: echo.localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).await?;
-    ensure!(&head == b"HTTP/1.1 200", "{}", String::from_utf8_lossy(&head));
-    Ok(())
-}
-
-fn ms(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1e3
-}
-
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::NAN)
 }
