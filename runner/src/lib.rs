@@ -16,6 +16,7 @@ mod image;
 mod instance;
 pub mod probe;
 mod resolver;
+mod subnet;
 
 #[cfg(feature = "test-util")]
 pub mod contract;

@@ -1,0 +1,106 @@
+//! Brings what is there and what is written down together again, after a crash at any point. Blocking.
+//! Holds: what a replica holds stays if it can be saved; what someone works on is left to them.
+
+use std::{collections::BTreeMap, collections::BTreeSet, io};
+
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+
+use super::{
+    names::veth_prefix,
+    netlink::{self, Netlink, explain},
+    places::{Claim, Places, list},
+    wiring::Wiring,
+};
+use crate::Result;
+
+/// Places that are removed at a time: each takes a file descriptor meanwhile.
+const AT_ONCE: usize = 256;
+
+/// Finds places that are half made and has them removed; mends those of replicas.
+pub(super) fn repair(wiring: &Wiring, places: &Places) -> Result<()> {
+    let suspects = suspects(wiring, places).map_err(|e| explain("look for places that are half made", e))?;
+    for k in suspects {
+        let claim = places.seize(k).map_err(|e| explain("lock a place", e))?;
+        // Without one, someone is just making or removing it.
+        if let Some(claim) = claim {
+            treat(wiring, places, &claim)?;
+        }
+    }
+    Ok(())
+}
+
+/// Places that are not both whole and somebody's.
+fn suspects(wiring: &Wiring, places: &Places) -> io::Result<Vec<u32>> {
+    places.sweep()?;
+    places.withdraw_others()?;
+    let cards = cards(wiring)?;
+    let pins: BTreeSet<u32> = list(&wiring.pins)?.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut all = places.claimed()?;
+    all.extend(cards.keys().chain(&pins).filter(|k| wiring.names.places().contains(k)));
+    // In this order: what is ready may be taken at any moment.
+    let mut whole = places.ready()?;
+    whole.extend(places.used()?);
+    whole.retain(|k| cards.get(k) == Some(&true) && wiring.is_pinned(*k));
+    Ok(all.difference(&whole).copied().collect())
+}
+
+fn treat(wiring: &Wiring, places: &Places, claim: &Claim) -> Result<()> {
+    let k = claim.k;
+    let state = || -> io::Result<(bool, bool, bool)> {
+        let ready = places.ready()?.contains(&k);
+        let used = places.used()?.contains(&k);
+        Ok((ready, used, places.gone()?.iter().any(|(_, gone)| *gone == k)))
+    };
+    let (ready, used, gone) = state().map_err(|e| explain("read the claims on places", e))?;
+    if gone {
+        return Ok(());
+    }
+    if used && wiring.is_pinned(k) {
+        return match wiring.mend(k) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(address = %wiring.names.address(k), %error, "a replica's network cannot be mended");
+                Ok(())
+            }
+        };
+    }
+    let outcome = if used || ready { places.abandon(k) } else { places.condemn(claim) };
+    tracing::info!(address = %wiring.names.address(k), "removing a place in the network that is half made");
+    outcome.map_err(|e| explain("give up a place", e))
+}
+
+/// The cards of this instance by place; whether each is on the bridge.
+fn cards(wiring: &Wiring) -> io::Result<BTreeMap<u32, bool>> {
+    let prefix = veth_prefix(&wiring.names.short);
+    let links = Netlink::open()?.links()?;
+    let place =
+        |link: &LinkMessage| u32::from_str_radix(netlink::name(link)?.strip_prefix(&prefix)?, 16).ok();
+    let home = |link: &LinkMessage| link.attributes.contains(&LinkAttribute::Controller(wiring.bridge));
+    Ok(links.iter().filter_map(|link| Some((place(link)?, home(link)))).collect())
+}
+
+/// Removes places that are gone for those who held them. True if someone else is busy with some of them.
+pub(super) fn reap(wiring: &Wiring, places: &Places) -> Result<bool> {
+    let gone = places.gone().map_err(|e| explain("read which places are gone", e))?;
+    let mut busy = false;
+    for batch in gone.chunks(AT_ONCE) {
+        let mut claims = Vec::with_capacity(batch.len());
+        for (name, k) in batch {
+            match places.seize(*k).map_err(|e| explain("lock a place", e))? {
+                None => busy = true,
+                Some(claim) if places.is_gone(name) => claims.push((claim, name)),
+                // Someone else was faster: what can be there now is only what was found missing.
+                Some(claim) if claim.fresh => {
+                    places.forget(claim, None).map_err(|e| explain("forget a place", e))?;
+                }
+                Some(_) => {}
+            }
+        }
+        let numbers: Vec<_> = claims.iter().map(|(claim, _)| claim.k).collect();
+        wiring.unmake(&numbers)?;
+        for (claim, name) in claims {
+            places.forget(claim, Some(name)).map_err(|e| explain("forget a place", e))?;
+        }
+    }
+    Ok(busy)
+}
