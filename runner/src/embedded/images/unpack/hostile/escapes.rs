@@ -146,6 +146,14 @@ fn symlinks_that_lead_out() {
             Contained(|layer| holds(layer, OUT, "in")),
         ),
         (
+            "a known parent that went through what is replaced",
+            |_| {
+                let tar = Tar::default().symlink("s", ".").file("s/a", "1");
+                tar.file("s/s", "2").file("s/x", "bad").end()
+            },
+            Refused("not a folder"),
+        ),
+        (
             "/proc's own links",
             |_| Tar::default().symlink("d", "/proc/self/root").file(format!("d/{OUT}"), "bad").end(),
             Refused("leads nowhere"),
