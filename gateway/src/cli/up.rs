@@ -12,17 +12,13 @@ use std::{
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tidegate_config::{
-    model::{Engine, Host, Model},
-    name::HostName,
-};
-use tidegate_runner::{Runner, docker};
+use tidegate_config::model::Model;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 
-use super::Up;
+use super::{Up, engines};
 use crate::{
     admin,
     app::{App, Parts},
@@ -102,7 +98,7 @@ async fn start(
     let admin = admin::Listeners::bind(&state.socket(), model.gateway.metrics).await?;
     let others =
         handover::Server::bind(&handover::socket(&path)).context("cannot listen for other gateways")?;
-    let runners = runners(model, &state).await?;
+    let runners = engines::runners(model, &state).await?;
     let metrics = install_metrics()?;
     let reloaded = file.to_owned();
     let loader: Loader = Arc::new(move || load(&reloaded));
@@ -216,7 +212,7 @@ async fn settle(app: &App, args: &Up, model: &Model) -> anyhow::Result<()> {
 }
 
 /// Tells people. Whoever started us may have gone, and with it our standard output: a successor inherits that too.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let mut output = std::io::stdout().lock();
     drop(output.write_all(text.as_bytes()).and_then(|()| output.flush()));
 }
@@ -234,44 +230,6 @@ async fn tell_pulls(app: &App) -> Result<(), control::Ended> {
             }
         }
     }
-}
-
-/// One runner per host; the engine that `auto` turns out to be is remembered, and later starts never switch.
-async fn runners(model: &Model, state: &StateDir) -> anyhow::Result<BTreeMap<HostName, Arc<dyn Runner>>> {
-    let mut runners: BTreeMap<HostName, Arc<dyn Runner>> = BTreeMap::new();
-    for host in &model.hosts {
-        let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
-        let at = || format!("host {}", host.name);
-        let docker = docker::Docker::connect(options).await.with_context(at)?;
-        if *host == Host::local() && !is_known(host, state)? {
-            // Nobody ever said that there is an engine, so one that does not answer is none, and not a lost host.
-            docker.answers().await.with_context(at)?;
-        }
-        remember_engine(host, state)?;
-        runners.insert(host.name.clone(), Arc::new(docker));
-    }
-    Ok(runners)
-}
-
-fn engine_key(host: &Host) -> String {
-    format!("engine-{}", host.name)
-}
-
-/// Whether the host's engine was chosen by an earlier start.
-fn is_known(host: &Host, state: &StateDir) -> anyhow::Result<bool> {
-    Ok(state.recall(&engine_key(host))?.is_some())
-}
-
-fn remember_engine(host: &Host, state: &StateDir) -> anyhow::Result<()> {
-    if !is_known(host, state)? {
-        let how = match host.engine {
-            Engine::Auto => "chosen automatically",
-            Engine::Docker | Engine::Embedded => "as the file says",
-        };
-        say(&format!("tidegate: host {} runs its containers with Docker ({how})\n", host.name));
-        state.remember(&engine_key(host), "docker")?;
-    }
-    Ok(())
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
