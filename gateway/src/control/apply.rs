@@ -44,7 +44,7 @@ impl Control {
 
     fn start(&mut self, spec: StartSpec) {
         let Target::Host(host) = &spec.target else { return };
-        let Some(handle) = self.engine(host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(host) else { return };
         let Some(state) = self.states.get_mut(spec.id.service()) else { return };
         let slot = SlotKey(self.next_slot);
         self.next_slot += 1;
@@ -156,7 +156,7 @@ impl Control {
         member.ending = true;
         member.stop_probing();
         let host = member.host.clone();
-        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(&host) else { return };
         let (events, id) = (self.events.clone(), id.clone());
         let call = call(handle, id.clone());
         self.tasks.spawn(async move {

@@ -30,7 +30,7 @@ const DEFAULT_PORT: u16 = 8080;
 
 impl Control {
     pub(super) fn prepare(&mut self, service: &ServiceName, host: HostName) {
-        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(&host) else { return };
         let Some(state) = self.states.get_mut(service) else { return };
         let failures = state.images.get(&host).map_or(0, |image| image.failures);
         state.images.insert(host.clone(), ImageState::pulling(failures));
@@ -49,7 +49,7 @@ impl Control {
 
     /// Asks a host whether it has another version than the one that the settings name.
     pub(super) fn find_version(&mut self, service: &ServiceName, host: HostName, version: Version) {
-        let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(&host) else { return };
         let Some(state) = self.states.get_mut(service) else { return };
         let key = (host.clone(), version.revision.clone());
         if state.found.contains_key(&key) {

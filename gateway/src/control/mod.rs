@@ -376,6 +376,11 @@ impl Control {
         self.engines.iter_mut().find(|engine| engine.name() == host)
     }
 
+    /// What a task needs to call the host's engine.
+    fn handle(&self, host: &HostName) -> Option<engine::Handle> {
+        self.engine(host).map(|engine| engine.handle.clone())
+    }
+
     fn engine(&self, host: &HostName) -> Option<&Engine> {
         self.engines.iter().find(|engine| engine.name() == host)
     }

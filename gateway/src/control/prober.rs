@@ -119,7 +119,7 @@ impl Control {
 
     pub(super) fn handle_of(&mut self, id: &ReplicaId) -> Option<Handle> {
         let host = self.member(id)?.host.clone();
-        self.engine(&host).map(|engine| engine.handle.clone())
+        self.handle(&host)
     }
 
     fn set_prober(&mut self, id: &ReplicaId, task: tokio::task::AbortHandle) {

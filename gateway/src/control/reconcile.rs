@@ -27,13 +27,13 @@ impl Control {
         for host in hosts {
             self.watch(&host);
             self.list(&host);
-            let Some(handle) = self.engine(&host).map(|engine| engine.handle.clone()) else { continue };
+            let Some(handle) = self.handle(&host) else { continue };
             self.tasks.spawn(hosts::listen(handle, self.events.clone()));
         }
     }
 
     fn watch(&mut self, host: &HostName) {
-        let Some(handle) = self.engine(host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(host) else { return };
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let mut said = handle.runner.events();
@@ -44,7 +44,7 @@ impl Control {
     }
 
     fn ask_inventory(&mut self, host: &HostName) {
-        let Some(handle) = self.engine(host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(host) else { return };
         let events = self.events.clone();
         self.tasks.spawn(async move {
             let found = handle.call("inventory", handle.runner.inventory()).await;
@@ -232,7 +232,7 @@ impl Control {
     }
 
     fn remove_stray(&mut self, host: &HostName, id: &ReplicaId) {
-        let Some(handle) = self.engine(host).map(|engine| engine.handle.clone()) else { return };
+        let Some(handle) = self.handle(host) else { return };
         let id = id.clone();
         self.tasks.spawn(async move {
             if let Err(error) = handle.call("remove", handle.runner.remove(&id)).await
