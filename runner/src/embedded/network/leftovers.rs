@@ -17,7 +17,7 @@ use crate::Result;
 
 /// What kind of thing was left over, in the order in which they are best removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LeftoverKind {
+pub(crate) enum LeftoverKind {
     /// Rules of the packet filter.
     Rules,
     /// A pair of virtual network cards, by its end on this machine.
@@ -32,7 +32,7 @@ pub enum LeftoverKind {
 
 /// Something on this machine whose name says that an instance of Tidegate made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftover {
+pub(crate) struct Leftover {
     /// The first 8 digits of the instance's id; the first 6 where no more is known.
     pub instance: String,
     /// What it is, for people.
@@ -56,7 +56,7 @@ impl Leftover {
     }
 
     /// Removes it; fine if it is gone.
-    pub async fn remove(&self) -> Result<()> {
+    pub(crate) async fn remove(&self) -> Result<()> {
         let this = self.clone();
         match self.kind {
             LeftoverKind::Rules => nat::close(&self.instance).await.map_err(|e| self.explain(e)),
@@ -83,10 +83,7 @@ impl Leftover {
 }
 
 /// Everything on this machine that is named as ours, of whatever instance.
-///
-/// # Errors
-/// If the kernel, a tool or the folder does not answer.
-pub async fn leftovers(run: &Path) -> Result<Vec<Leftover>> {
+pub(crate) async fn leftovers(run: &Path) -> Result<Vec<Leftover>> {
     let rules = nat::found().await.map_err(|e| explain("list the packet filter's rules", e))?;
     let mut found: Vec<_> =
         rules.into_iter().map(|short| Leftover::new(short.as_str(), LeftoverKind::Rules, &short)).collect();
@@ -101,10 +98,7 @@ pub async fn leftovers(run: &Path) -> Result<Vec<Leftover>> {
 }
 
 /// Removes everything of the instance whose id begins with these 8 digits: rules, cards, namespaces, bridge, folder.
-///
-/// # Errors
-/// If something cannot be removed.
-pub async fn purge(run: &Path, short: &str) -> Result<()> {
+pub(crate) async fn purge(run: &Path, short: &str) -> Result<()> {
     let mut found = leftovers(run).await?;
     found.retain(|thing| thing.instance == short || short.get(..6) == Some(&thing.instance));
     found.sort_by_key(|thing| thing.kind);

@@ -28,7 +28,7 @@ use ipnet::Ipv4Net;
 use tidegate_config::name::ReplicaId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::leftovers::{Leftover, LeftoverKind, leftovers, purge};
+pub(crate) use self::leftovers::{Leftover, leftovers, purge};
 use self::{netlink::explain, places::Places, pool::Pool, wiring::Wiring};
 use crate::{Error, InstanceId, Kind, Result};
 

@@ -18,6 +18,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Where our chains are called from.
 const HOOKS: [(&str, &str); 2] = [("nat", "POSTROUTING"), ("filter", "FORWARD")];
+/// What is on another bridge is another's: a container of Docker's, or a replica of another instance. In the words of
+/// iptables and of nft.
+const OTHERS: [(&str, &str); 3] = [("tg-+", "tg-*"), ("br-+", "br-*"), ("docker0", "docker0")];
 const CHAIN: &str = "TIDEGATE-";
 const TABLE: &str = "tidegate_";
 
@@ -122,8 +125,7 @@ fn iptables_script(names: &Names, allow_metadata: bool) -> String {
         let refuse = "-j REJECT --reject-with icmp-admin-prohibited";
         rules.push(format!("-i {bridge} -d 169.254.0.0/16 {refuse}"));
     }
-    // What is on another bridge is another's: a container of Docker's, or a replica of another instance.
-    rules.extend(["tg-+", "br-+", "docker0"].map(|other| format!("-i {bridge} -o {other} -j DROP")));
+    rules.extend(OTHERS.map(|(other, _)| format!("-i {bridge} -o {other} -j DROP")));
     rules.push(format!("-i {bridge} -j ACCEPT"));
     let rules: String = rules.iter().map(|rule| format!("-A {chain} {rule}\n")).collect();
     format!(
@@ -138,6 +140,7 @@ fn nft_script(names: &Names, allow_metadata: bool) -> String {
     let metadata =
         format!("iifname \"{bridge}\" ip daddr 169.254.0.0/16 reject with icmp type admin-prohibited");
     let metadata = if allow_metadata { "" } else { &metadata };
+    let others = OTHERS.map(|(_, other)| format!("iifname \"{bridge}\" oifname \"{other}\" drop")).join("\n");
     format!(
         "table ip {table} {{}}\ndelete table ip {table}\ntable ip {table} {{\n\
          chain postrouting {{\ntype nat hook postrouting priority 100;\n\
@@ -145,7 +148,7 @@ fn nft_script(names: &Names, allow_metadata: bool) -> String {
          chain forward {{\ntype filter hook forward priority 0;\n\
          oifname \"{bridge}\" ct state established,related accept\n\
          oifname \"{bridge}\" drop\n{metadata}\n\
-         iifname \"{bridge}\" oifname {{ \"tg-*\", \"br-*\", \"docker0\" }} drop\n\
+         {others}\n\
          iifname \"{bridge}\" accept\n}}\n}}\n"
     )
 }

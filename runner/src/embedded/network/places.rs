@@ -133,20 +133,25 @@ impl Places {
                 found(fs::rename(self.path(USED, &name), self.path(GONE, self.fresh(&name))))?;
             }
         }
-        self.withdraw(self.ready, k).and(self.withdraw(self.other, k))
+        Ok(())
+    }
+
+    /// Takes back a place that is ready, unless it has been taken.
+    pub(super) fn withdraw(&self, k: u32) -> io::Result<()> {
+        self.withdraw_from(self.ready, k)
     }
 
     /// Takes back all places that are ready for a gateway with the other rule about metadata.
     pub(super) fn withdraw_others(&self) -> io::Result<()> {
-        self.numbers(self.other)?.into_iter().try_for_each(|k| self.withdraw(self.other, k))
+        self.numbers(self.other)?.into_iter().try_for_each(|k| self.withdraw_from(self.other, k))
     }
 
     /// Takes back all places that are ready.
     pub(super) fn withdraw_ready(&self) -> io::Result<()> {
-        self.ready()?.into_iter().try_for_each(|k| self.withdraw(self.ready, k))
+        self.ready()?.into_iter().try_for_each(|k| self.withdraw(k))
     }
 
-    fn withdraw(&self, from: &str, k: u32) -> io::Result<()> {
+    fn withdraw_from(&self, from: &str, k: u32) -> io::Result<()> {
         found(fs::rename(self.path(from, k), self.path(GONE, self.fresh(k)))).map(drop)
     }
 
@@ -186,10 +191,11 @@ impl Places {
         file.write_all(k.to_string().as_bytes())?;
         let path = self.path(CLAIMS, k);
         let linked = fs::hard_link(&draft, &path);
-        fs::remove_file(&draft)?;
+        found(fs::remove_file(&draft))?;
         match linked {
             Ok(()) => Ok(Some(Claim { k, fresh: true, path, _locked: file })),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            // Claimed by someone else, or the draft was swept away in the moment before it was locked.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -59,8 +59,8 @@ impl Pool {
     }
 
     #[cfg(test)]
-    pub(super) fn names(&self) -> &super::names::Names {
-        &self.shared.wiring.names
+    pub(super) fn parts(&self) -> (&Wiring, &Places) {
+        (&self.shared.wiring, &self.shared.places)
     }
 
     pub(super) async fn take(&self, id: &ReplicaId) -> Result<Place> {

@@ -44,29 +44,56 @@ fn suspects(wiring: &Wiring, places: &Places) -> io::Result<Vec<u32>> {
     Ok(all.difference(&whole).copied().collect())
 }
 
-fn treat(wiring: &Wiring, places: &Places, claim: &Claim) -> Result<()> {
-    let k = claim.k;
-    let state = || -> io::Result<(bool, bool, bool)> {
-        let ready = places.ready()?.contains(&k);
-        let used = places.used()?.contains(&k);
-        Ok((ready, used, places.gone()?.iter().any(|(_, gone)| *gone == k)))
+/// What is to be done about one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// Nothing: it is whole, or being removed already.
+    Leave,
+    /// Connect it again, for the replica that holds it.
+    Mend,
+    /// Take it from the replica that holds it: nothing of it is left.
+    Abandon,
+    /// Take it out of the pool.
+    Withdraw,
+    /// Remove it: it is nobody's.
+    Condemn,
+}
+
+/// Decides anew, now that the place is locked: since the first look it may have been finished, taken or given back.
+pub(super) fn treat(wiring: &Wiring, places: &Places, claim: &Claim) -> Result<()> {
+    let (k, address) = (claim.k, wiring.names.address(claim.k));
+    let remedy = remedy(wiring, places, k).map_err(|e| explain("look at a place again", e))?;
+    if remedy != Remedy::Leave {
+        tracing::info!(%address, ?remedy, "a place in the network was half made");
+    }
+    let outcome = match remedy {
+        Remedy::Leave => Ok(()),
+        Remedy::Mend => {
+            // The replica runs, though nobody reaches it: its probes say the rest.
+            wiring.mend(k).unwrap_or_else(|error| tracing::warn!(%address, %error, "cannot mend a place"));
+            Ok(())
+        }
+        Remedy::Abandon => places.abandon(k),
+        Remedy::Withdraw => places.withdraw(k),
+        Remedy::Condemn => places.condemn(claim),
     };
-    let (ready, used, gone) = state().map_err(|e| explain("read the claims on places", e))?;
-    if gone {
-        return Ok(());
-    }
-    if used && wiring.is_pinned(k) {
-        return match wiring.mend(k) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::warn!(address = %wiring.names.address(k), %error, "a replica's network cannot be mended");
-                Ok(())
-            }
-        };
-    }
-    let outcome = if used || ready { places.abandon(k) } else { places.condemn(claim) };
-    tracing::info!(address = %wiring.names.address(k), "removing a place in the network that is half made");
     outcome.map_err(|e| explain("give up a place", e))
+}
+
+fn remedy(wiring: &Wiring, places: &Places, k: u32) -> io::Result<Remedy> {
+    // In this order: what is ready may be taken, and what is used given back, at any moment.
+    let (ready, used) = (places.ready()?.contains(&k), places.used()?.contains(&k));
+    let gone = places.gone()?.iter().any(|(_, gone)| *gone == k);
+    let card = Netlink::open()?.link(&wiring.names.veth(k))?;
+    let (connected, pinned) = (card.is_some_and(|card| is_home(&card, wiring)), wiring.is_pinned(k));
+    Ok(match (used, ready, gone) {
+        (_, _, true) => Remedy::Leave,
+        (true, ..) | (_, true, _) if pinned && connected => Remedy::Leave,
+        (true, ..) if pinned => Remedy::Mend,
+        (true, ..) => Remedy::Abandon,
+        (false, true, _) => Remedy::Withdraw,
+        (false, false, _) => Remedy::Condemn,
+    })
 }
 
 /// The cards of this instance by place; whether each is on the bridge.
@@ -75,8 +102,11 @@ fn cards(wiring: &Wiring) -> io::Result<BTreeMap<u32, bool>> {
     let links = Netlink::open()?.links()?;
     let place =
         |link: &LinkMessage| u32::from_str_radix(netlink::name(link)?.strip_prefix(&prefix)?, 16).ok();
-    let home = |link: &LinkMessage| link.attributes.contains(&LinkAttribute::Controller(wiring.bridge));
-    Ok(links.iter().filter_map(|link| Some((place(link)?, home(link)))).collect())
+    Ok(links.iter().filter_map(|link| Some((place(link)?, is_home(link, wiring)))).collect())
+}
+
+fn is_home(card: &LinkMessage, wiring: &Wiring) -> bool {
+    card.attributes.contains(&LinkAttribute::Controller(wiring.bridge))
 }
 
 /// Removes places that are gone for those who held them. True if someone else is busy with some of them.

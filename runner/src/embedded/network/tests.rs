@@ -11,7 +11,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
-use super::*;
+use super::{leftovers::LeftoverKind, *};
 
 /// An instance with its folder; everything of it is removed in the end, also after a failure.
 struct World {
@@ -153,6 +153,29 @@ async fn a_place_is_the_replicas_until_it_is_released() {
     assert_eq!(cards, 2);
 }
 
+/// A shim's mount namespace is a copy, pins included; they must not keep what is released.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_mounts_keeps_no_namespace() {
+    let world = World::new();
+    let network = world.open(0).await;
+    let place = network.take(&id(1)).await.expect("a place");
+    let pin = place.namespace.display().to_string();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", "echo copied; read line"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut other = command.spawn().expect("unshare");
+    let mut said = [0; 7];
+    other.stdout.take().expect("its output").read_exact(&mut said).expect("its word");
+    let mounts = format!("/proc/{}/mountinfo", other.id());
+    let before = fs::read_to_string(&mounts).expect("mounts");
+    network.release(&id(1)).await.expect("to release");
+    network.settled().await;
+    let after = fs::read_to_string(&mounts).expect("mounts");
+    drop(other.stdin.take());
+    other.wait().expect("its end");
+    assert_eq!((before.contains(&pin), after.contains(&pin)), (true, false));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_never_give_one_place_twice() {
     let world = World::new();
@@ -214,7 +237,7 @@ async fn replicas_reach_the_gateway_and_nobody_else() {
     }
 
     // Nor if it has the power to change its routes: not directly, and not through the gateway.
-    let subnet = network.pool.names().subnet;
+    let subnet = network.pool.parts().0.names.subnet;
     for route in [format!("{subnet} dev eth0"), format!("{address} via {}", network.bridge())] {
         inside(&b, move || {
             ip(&format!("route del unreachable {subnet}"));
@@ -253,7 +276,7 @@ async fn a_crash_at_any_point_is_repaired() {
     }
     until(|| ready(&world) == 3).await;
     network.close().await;
-    let names = network.pool.names().clone();
+    let names = network.pool.parts().0.names.clone();
     let number = |place: &Place| u32::from(place.address) - u32::from(names.subnet.network());
     let folder = world.folder().join("places");
     let free: Vec<u32> =
@@ -289,6 +312,88 @@ async fn a_crash_at_any_point_is_repaired() {
     assert_eq!(places::list(&world.folder().join("net")).expect("a folder").len(), 2);
     let cards = world.traces().into_iter().filter(|t| t.contains(&names::veth_prefix(world.short()))).count();
     assert_eq!(cards, 2);
+}
+
+/// A gateway that takes and releases without end; only the next test runs it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "ends only when it is killed"]
+async fn busy_until_killed() {
+    let given = |name| std::env::var(name).ok();
+    let (Some(run), Some(instance), Some(first)) =
+        (given("NETWORK_RUN"), given("NETWORK_INSTANCE"), given("NETWORK_FIRST"))
+    else {
+        return;
+    };
+    let instance = instance.parse().expect("an instance");
+    let options = Options { instance, subnet: None, run: run.into(), allow_metadata: false, pool: 4 };
+    let network = Network::open(options).await.expect("a network");
+    for n in first.parse::<u64>().expect("a number").. {
+        network.take(&id(n)).await.expect("a place");
+        if n % 3 > 0 {
+            network.release(&id(n - 1)).await.expect("to release");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_gateways_leave_nothing_half_made() {
+    let world = World::new();
+    let folder = world.folder();
+    for round in 0..8u64 {
+        let first = round * 10_000;
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--ignored", "--exact", "embedded::network::tests::busy_until_killed"])
+            .env("NETWORK_RUN", world.run.path())
+            .env("NETWORK_INSTANCE", world.instance.as_str())
+            .env("NETWORK_FIRST", first.to_string())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a gateway");
+        let used = folder.join("places/used");
+        let busy = || places::list(&used).is_ok_and(|names| names.len() as u64 > 6 * round + 3);
+        until(busy).await;
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..20_000))).await;
+        child.kill().expect("to kill");
+        child.wait().expect("its end");
+
+        let network = world.open(0).await;
+        let (wiring, places) = network.pool.parts();
+        let mut whole = places.ready().expect("places");
+        whole.extend(places.used().expect("places"));
+        assert_eq!(places.claimed().expect("claims"), whole, "round {round}");
+        let pins = places::list(&folder.join("net")).expect("pins");
+        let pins = pins.iter().map(|k| k.parse().expect("k")).filter(|k| wiring.is_pinned(*k));
+        assert_eq!(pins.collect::<std::collections::BTreeSet<u32>>(), whole, "round {round}");
+        let mut cards: Vec<_> = whole.iter().map(|k| wiring.names.veth(*k)).collect();
+        let prefix = names::veth_prefix(world.short());
+        let mut there = places::list(Path::new("/sys/class/net")).expect("cards");
+        there.retain(|name| name.starts_with(&prefix));
+        (cards.sort(), there.sort());
+        assert_eq!(there, cards, "round {round}");
+        network.close().await;
+    }
+}
+
+/// A repair that found a place unfinished may come to it when another gateway has given it to a replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_repair_does_no_harm() {
+    let world = World::new();
+    let network = world.open(1).await;
+    let place = network.take(&id(1)).await.expect("a place");
+    until(|| ready(&world) == 1).await;
+    network.close().await;
+    let (wiring, places) = network.pool.parts();
+    let card = |k: u32| fs::read_to_string(format!("/sys/class/net/{}/ifindex", wiring.names.veth(k))).ok();
+    let claimed = places.claimed().expect("claims");
+    let before: Vec<_> = claimed.iter().map(|k| card(*k)).collect();
+    for k in &claimed {
+        let claim = places.seize(*k).expect("to look").expect("a claim");
+        repair::treat(wiring, places, &claim).expect("to repair");
+        assert!(places.seize(*k).expect("to look").is_none(), "a place is one repair's at a time");
+    }
+    let after: Vec<_> = claimed.iter().map(|k| card(*k)).collect();
+    assert_eq!((before.len(), before), (2, after));
+    assert_eq!((network.of(&id(1)), ready(&world)), (Some(place), 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,7 +443,7 @@ async fn replicas_reach_the_world_under_the_machines_address() {
     let served = inside(&outside, || serve([198, 18, 77, 2], 8080));
     let answer = inside(&place, move || call(served));
     // And it cannot come in, although it knows the way.
-    let (subnet, address) = (network.pool.names().subnet, place.address);
+    let (subnet, address) = (network.pool.parts().0.names.subnet, place.address);
     let target = inside(&place, move || serve(address, 80));
     ip(&format!("-n {space} route add {subnet} via 198.18.77.1"));
     let intruder = inside(&outside, move || call(target));
@@ -409,4 +514,17 @@ async fn figures() {
         network.take(&id(n)).await.expect("a place");
     }
     println!("taken from the pool: {:?} each", start.elapsed() / 100);
+
+    let network = world.open(0).await;
+    let mut first = Vec::new();
+    for n in 300..400 {
+        let place = network.take(&id(n)).await.expect("a place");
+        let address = place.address;
+        let served = inside(&place, move || serve(address, 80));
+        let start = std::time::Instant::now();
+        call(served).expect("an answer");
+        first.push(start.elapsed());
+    }
+    first.sort();
+    println!("first call to a place just made: {:?} in the middle, {:?} at worst", first[50], first[99]);
 }

@@ -7,6 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -15,6 +16,8 @@ use nix::{
     sys::statfs::statfs,
 };
 
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
+
 use super::{
     messages,
     names::{self, Names},
@@ -22,6 +25,9 @@ use super::{
 };
 use crate::{Error, Kind, Result};
 
+/// How often, and with which pause, a card is looked at until it is up: two seconds in all, as the kernel takes one at most.
+const LOOKS: u32 = 2000;
+const PAUSE: Duration = Duration::from_millis(1);
 const IPV6: &str = "/proc/sys/net/ipv6";
 
 /// What a place is made with.
@@ -96,7 +102,11 @@ impl Wiring {
         }
         let port = index(&mut outside, &name)?;
         outside.all(vec![messages::forward(port, mac)])?;
-        self.furnish(k, &mut inside.netlink)
+        self.furnish(k, &mut inside.netlink)?;
+        // What is sent through a card before all this is lost, and TCP waits a second before it sends again.
+        await_up(&mut outside, &name)?;
+        await_up(&mut inside.netlink, messages::CARD)?;
+        await_up(&mut outside, &self.names.bridge())
     }
 
     /// Address, routes and neighbours inside.
@@ -167,6 +177,24 @@ fn index(netlink: &mut Netlink, name: &str) -> Result<u32> {
     found.map(|link| link.header.index).ok_or_else(|| {
         Error::new(Kind::Retryable, format!("the network card {name} vanished while it was set up"))
     })
+}
+
+/// Ends when a card can really send: the kernel lets it some time after it was set up (newer kernels: when asked).
+fn await_up(netlink: &mut Netlink, name: &str) -> Result<()> {
+    for _ in 0..LOOKS {
+        let found = netlink.link(name).map_err(|e| explain(&format!("find {name}"), e))?;
+        let up = |link: LinkMessage| link.attributes.contains(&LinkAttribute::OperState(State::Up));
+        if found.is_some_and(up) {
+            return Ok(());
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "in a thread that may wait; each look may be the last"
+        )]
+        thread::sleep(PAUSE);
+    }
+    tracing::warn!(name, "a network card does not come up; going on without waiting");
+    Ok(())
 }
 
 /// Removes cards by their names, as far as they are there.
