@@ -16,6 +16,7 @@ mod image;
 mod instance;
 pub mod probe;
 mod resolver;
+mod secrets;
 mod subnet;
 
 #[cfg(feature = "test-util")]

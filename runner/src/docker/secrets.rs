@@ -1,42 +1,25 @@
 //! Reads the values of a replica's secrets at the moment it starts.
-//! Holds: no error and no log line carries a value.
 
 use std::collections::BTreeMap;
 
 use tidegate_config::spec::Secret;
 
-use crate::{Error, Kind, Result};
-
-/// What fits into one environment variable of a Linux process.
-const LONGEST: usize = 128 * 1024 - 1;
+use crate::{Error, Kind, Result, secrets::value};
 
 /// Each variable with its value.
 pub(super) async fn read(secrets: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>> {
-    let mut values = Vec::with_capacity(secrets.len());
-    for (variable, secret) in secrets {
-        let refuse = |why: &dyn std::fmt::Display| {
-            let file = secret.file.display();
-            Error::new(Kind::Permanent, format!("the secret {variable} cannot be read from {file}: {why}"))
-        };
-        let bytes = tokio::fs::read(&secret.file).await.map_err(|e| refuse(&e))?;
-        let mut value = String::from_utf8(bytes).map_err(|_| refuse(&"it is not UTF-8"))?;
-        if value.ends_with('\n') {
-            value.pop();
-        }
-        if value.contains('\0') {
-            return Err(refuse(&"it has a zero byte, which no environment variable can hold"));
-        }
-        if variable.len() + value.len() >= LONGEST {
-            return Err(refuse(&"it is longer than an environment variable can be (128 KiB)"));
-        }
-        values.push((variable.clone(), value));
-    }
-    Ok(values)
+    let secrets = secrets.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let each = secrets.into_iter();
+        each.map(|(variable, secret)| value(&variable, &secret.file).map(|value| (variable, value))).collect()
+    });
+    reading.await.map_err(|error| Error::because(Kind::Retryable, "the secrets cannot be read", error))?
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secrets::LONGEST;
 
     #[tokio::test]
     async fn values_lose_one_newline_and_errors_name_the_file() {

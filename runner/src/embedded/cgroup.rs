@@ -18,9 +18,11 @@ mod limits;
 pub(crate) use limits::Limits;
 
 /// Where control groups are mounted.
-const ROOT: &str = "/sys/fs/cgroup";
+pub(crate) const ROOT: &str = "/sys/fs/cgroup";
 /// The controllers that a replica is in (v1). `cpuset` is none of them: a group of its own there has no cores at first.
 const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "freezer"];
+/// Looked at by programs that want to know how many cores there are.
+const SEEN: &str = "cpuset";
 /// How long the kernel may take to freeze, kill or let go of a group, in steps.
 const STEP: Duration = Duration::from_millis(1);
 const STEPS: u32 = 5000;
@@ -61,7 +63,7 @@ fn mounted(mountinfo: &str) -> BTreeMap<&'static str, PathBuf> {
         let (mut mount, mut source) = (mount.split(' '), source.split(' '));
         let (Some("/"), Some(point)) = (mount.nth(3), mount.next()) else { continue };
         let (Some("cgroup"), Some(options)) = (source.next(), source.nth(1)) else { continue };
-        for controller in CONTROLLERS {
+        for controller in CONTROLLERS.into_iter().chain([SEEN]) {
             if options.split(',').any(|option| option == controller) {
                 found.entry(controller).or_insert_with(|| point.into());
             }
@@ -73,10 +75,11 @@ fn mounted(mountinfo: &str) -> BTreeMap<&'static str, PathBuf> {
 impl Cgroup {
     /// The group at `path`, below every controller's root.
     pub(crate) fn of(path: &str) -> Self {
-        Self::within(Layout::here().clone(), path)
+        Self::at(Layout::here().clone(), path)
     }
 
-    fn within(layout: Layout, path: &str) -> Self {
+    /// The same where the trees are found elsewhere.
+    pub(crate) fn at(layout: Layout, path: &str) -> Self {
         Self { layout, path: path.trim_start_matches('/').into() }
     }
 
@@ -85,7 +88,9 @@ impl Cgroup {
         match &self.layout {
             Layout::V2(root) => vec![root.join(&self.path)],
             Layout::V1(mounts) => {
-                let mut folders: Vec<_> = mounts.values().map(|mount| mount.join(&self.path)).collect();
+                let ours = mounts.iter().filter(|(name, _)| **name != SEEN);
+                let mut folders: Vec<_> = ours.map(|(_, mount)| mount.join(&self.path)).collect();
+                folders.sort_unstable();
                 folders.dedup();
                 folders
             }

@@ -16,6 +16,8 @@ mod process;
 mod record;
 pub mod shim;
 mod task;
+#[cfg(feature = "test-util")]
+pub mod trial;
 mod volumes;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration, time::SystemTime};
@@ -72,6 +74,12 @@ impl Embedded {
         })
         .await?;
         let inner = Inner::new(options, store, network, shims);
+        for id in inner.network.held() {
+            // A start that a gateway did not live to undo.
+            if !inner.folders.of(&id).path().exists() {
+                inner.network.release(&id).await?;
+            }
+        }
         inner.tasks.spawn(tidy(Arc::clone(&inner)));
         Ok(Self { inner })
     }

@@ -151,6 +151,12 @@ impl Running {
     }
 }
 
+#[expect(unsafe_code, reason = "registered by its number")]
+fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it is owned by what is returned, and closed after it is deregistered.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
 /// The processes of a replica that was started earlier, by whom ever, if they live.
 pub(crate) fn find(folder: &Folder) -> io::Result<Option<Running>> {
     let run: Run = match std::fs::read(folder.run()) {
