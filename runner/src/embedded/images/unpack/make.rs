@@ -56,7 +56,8 @@ impl Maker {
 
     fn named(&self, text: &[u8]) -> Result<Name, Trouble> {
         let mut name = Name::default();
-        name.read(text, &self.limits)?;
+        let path = self.limits.path.min(self.root.longest());
+        name.read(text, &Limits { path, ..self.limits })?;
         Ok(name)
     }
 

@@ -23,12 +23,20 @@ use super::{attributes, remove, trouble::Trouble};
 
 /// How often a resolution is tried again that a rename elsewhere on the machine disturbed.
 const TRIES: usize = 64;
+/// The longest path that Linux takes.
+const PATH: usize = 4095;
+/// The longest part of one.
+const PART: usize = 255;
+/// By how much the layer's own path may become longer when it is moved.
+const MOVED: usize = 256;
 
 /// The layer's folder.
 pub(super) struct Root {
     folder: OwnedFd,
     /// How many parts its own path has: what lies below is measured against it.
     parts: usize,
+    /// How long the path of what lies in it may be, so that there is a path to all of it.
+    longest: usize,
     depth: usize,
     parent: Option<Parent>,
 }
@@ -51,8 +59,14 @@ impl Root {
     pub(super) fn open(path: &Path, depth: usize) -> Result<Self, Errno> {
         let folder = open(path, folder_flags(), Mode::empty())?;
         fchmod(&folder, Mode::from_bits_truncate(0o755))?;
-        let parts = real(&folder)?.as_bytes().split(|byte| *byte == b'/').count();
-        Ok(Self { folder, parts, depth, parent: None })
+        let path = real(&folder)?;
+        let longest = PATH.saturating_sub(path.len() + MOVED);
+        Ok(Self { folder, parts: parts(&path), longest, depth, parent: None })
+    }
+
+    /// How long a name of an entry may be.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The layer's own folder.
@@ -65,7 +79,10 @@ impl Root {
         if self.parent.as_ref().is_none_or(|known| known.name != name) {
             self.parent = None;
             let folder = match self.resolve(name) {
-                Err(Trouble::System(Errno::ENOENT | Errno::ENOTDIR)) => self.make(name)?,
+                Err(Trouble::System(Errno::ENOENT | Errno::ENOTDIR)) => {
+                    self.make(name)?;
+                    self.resolve(name)?
+                }
                 found => found?,
             };
             let found = fstat(&folder)?;
@@ -88,8 +105,7 @@ impl Root {
                 })?;
                 // Symlinks can lead deeper than any name says.
                 let path = real(&folder).map_err(|_| Trouble::Refused("its folder is too deep"))?;
-                let parts = path.as_bytes().split(|byte| *byte == b'/').count();
-                if parts > self.parts + self.depth {
+                if parts(&path) > self.parts + self.depth || path.len() > PATH - MOVED - PART {
                     return Err(Trouble::Refused("its folder is too deep"));
                 }
                 Ok(folder)
@@ -116,7 +132,7 @@ impl Root {
     }
 
     /// Makes what is missing of a folder and of those above it.
-    fn make(&self, name: &[u8]) -> Result<OwnedFd, Trouble> {
+    fn make(&self, name: &[u8]) -> Result<(), Trouble> {
         let mut above = self.resolve(b"")?;
         let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut start = 0;
@@ -129,7 +145,7 @@ impl Root {
             };
             start = end + 1;
         }
-        Ok(above)
+        Ok(())
     }
 }
 
@@ -198,6 +214,10 @@ pub(super) fn is_whiteout(found: &FileStat) -> bool {
 
 fn folder_flags() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
+}
+
+fn parts(path: &OsStr) -> usize {
+    path.as_bytes().split(|byte| *byte == b'/').count()
 }
 
 /// Where an open folder lies.

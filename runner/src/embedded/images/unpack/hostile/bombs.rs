@@ -33,6 +33,27 @@ fn names_and_numbers_without_end() {
                 TooLarge("name"),
             ),
             (
+                "a path that is longer than any path from outside may be",
+                |_| Tar::default().file(format!("{}/", "n".repeat(250)).repeat(16), "").end(),
+                TooLarge("name"),
+            ),
+            (
+                "symlinks that make such a path",
+                |_| {
+                    let long = format!("{}/", "n".repeat(250)).repeat(10);
+                    Tar::default().folder(&long).symlink("s", &long).file(format!("s/{long}x"), "").end()
+                },
+                Refused("too deep"),
+            ),
+            (
+                "folders that are made below a symlink",
+                |_| {
+                    let deep = "d/".repeat(200);
+                    Tar::default().folder(&deep).symlink("s", &deep).file(format!("s/{deep}x"), "").end()
+                },
+                Refused("too deep"),
+            ),
+            (
                 "symlinks deeper than names",
                 |_| {
                     let deep = "d/".repeat(200);
