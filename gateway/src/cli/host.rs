@@ -118,7 +118,7 @@ fn row(host: &HostStatus) -> Vec<String> {
 }
 
 /// Bytes in the largest unit of which there is one, to a tenth.
-fn rounded(bytes: u64) -> String {
+pub(super) fn rounded(bytes: u64) -> String {
     let (unit, name) = if bytes >= 1 << 30 { (1 << 30, "GiB") } else { (1 << 20, "MiB") };
     let tenths = bytes / (unit / 10);
     if tenths.is_multiple_of(10) {

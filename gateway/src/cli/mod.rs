@@ -6,8 +6,11 @@ mod ask;
 mod check;
 mod client;
 mod config_file;
+mod engines;
+mod doctor;
 mod explain;
 mod host;
+mod images;
 mod init;
 mod load;
 mod logging;
@@ -66,6 +69,10 @@ enum Command {
     Rollback(rollback::Rollback),
     /// List hosts, and tell them to take no more replicas or to give up those that they have
     Host(host::Host),
+    /// List the images that the embedded engine has, and remove what nothing uses
+    Images(images::Images),
+    /// Say whether this machine has what the embedded engine needs, and find what crashes left behind
+    Doctor(doctor::Doctor),
     /// Send HTTP requests at a fixed rate and measure the answers
     Load(load::Load),
 }
@@ -113,8 +120,11 @@ struct Gateway {
 
 impl Gateway {
     fn socket(&self) -> PathBuf {
-        let state = || self.state.clone().unwrap_or_else(default_state);
-        self.socket.clone().unwrap_or_else(|| crate::state_dir::socket(&state()))
+        self.socket.clone().unwrap_or_else(|| crate::state_dir::socket(&self.state()))
+    }
+
+    fn state(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(default_state)
     }
 }
 
@@ -146,6 +156,8 @@ impl Cli {
             Command::Restart(args) => client::block_on(ask::run(ask::Wish::Restart, args)),
             Command::Rollback(args) => client::block_on(rollback::run(args)),
             Command::Host(args) => client::block_on(host::run(args)),
+            Command::Images(args) => client::block_on(images::run(args)),
+            Command::Doctor(args) => client::block_on(doctor::run(args)),
             Command::Load(args) => load::run(args),
         }
     }
@@ -197,6 +209,14 @@ mod tests {
             "host drain a --timeout 1m",
             "host cordon a",
             "host uncordon a",
+            "images",
+            "images --json --state /tmp/s",
+            "images prune",
+            "images prune --all --dry-run --json",
+            "images prune --older-than 7d --state /tmp/s --socket /tmp/s.sock",
+            "doctor",
+            "doctor --fix --json --state /tmp/s",
+            "doctor --purge --images --volumes",
             "load http://a/ --rate 200 --duration 30s",
             "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
@@ -221,6 +241,11 @@ mod tests {
             ("explain", MissingRequiredArgument),
             ("logs api --tail many", ValueValidation),
             ("sleep api --timeout 10", ValueValidation),
+            ("images prune --all --older-than 7d", ArgumentConflict),
+            ("images prune --older-than 7", ValueValidation),
+            ("images --json prune", ArgumentConflict),
+            ("doctor --fix --purge", ArgumentConflict),
+            ("doctor --volumes", MissingRequiredArgument),
             ("load http://a/ --rate 5", MissingRequiredArgument),
             ("load http://a/ --rate 0 --duration 1s", ValueValidation),
             ("load http://a/ --rate inf --duration 1s", ValueValidation),
