@@ -71,9 +71,11 @@ impl Network {
     pub(crate) async fn open(options: Options) -> Result<Arc<Self>> {
         let (size, allow_metadata) = (options.pool, options.allow_metadata);
         let (wiring, places) = blocking(move || prepare(&options)).await?;
-        nat::open(&wiring.names, allow_metadata).await;
-        let pool = Arc::new(Pool::new(wiring, places, size));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if nat::open(&wiring.names, allow_metadata).await {
+            tasks.spawn(nat::keep(wiring.names.clone(), allow_metadata, stop.clone()));
+        }
+        let pool = Arc::new(Pool::new(wiring, places, size));
         tasks.spawn(Arc::clone(&pool).keep_full(stop.clone()));
         tasks.spawn(Arc::clone(&pool).keep_clean(stop.clone()));
         tasks.close();

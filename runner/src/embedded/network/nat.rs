@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::Command,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::names::{Names, bridge, is_hex};
 
@@ -24,18 +29,39 @@ const OTHERS: [(&str, &str); 3] = [("tg-+", "tg-*"), ("br-+", "br-*"), ("docker0
 const CHAIN: &str = "TIDEGATE-";
 const TABLE: &str = "tidegate_";
 
-/// Sees to it that replicas reach the world; says so where they cannot.
-pub(super) async fn open(names: &Names, allow_metadata: bool) {
-    let outcome = match (tool("iptables"), tool("nft")) {
-        (Some(_), _) => forward().and(with_iptables(names, allow_metadata).await),
-        (None, Some(_)) => forward().and(with_nft(names, allow_metadata).await),
-        (None, None) => {
-            tracing::warn!("replicas cannot reach the internet: install iptables");
-            return;
-        }
-    };
-    if let Err(error) = outcome {
+/// How often rules are made anew: restarting or reloading a firewall takes ours away with its own.
+const RENEW: Duration = Duration::from_secs(60);
+
+/// Sees to it that replicas reach the world; says so where they cannot. False if there is nothing to keep up.
+pub(super) async fn open(names: &Names, allow_metadata: bool) -> bool {
+    if tool("iptables").is_none() && tool("nft").is_none() {
+        tracing::warn!("replicas cannot reach the internet: install iptables");
+        return false;
+    }
+    let outcome = put(names, allow_metadata).await;
+    if let Err(error) = &outcome {
         tracing::warn!(%error, "replicas cannot reach the internet");
+    }
+    outcome.is_ok()
+}
+
+/// Keeps up what `open` made until it is stopped.
+pub(super) async fn keep(names: Names, allow_metadata: bool, stop: CancellationToken) {
+    let mut worked = true;
+    while stop.run_until_cancelled(sleep(RENEW)).await.is_some() {
+        let outcome = put(&names, allow_metadata).await;
+        if let (Err(error), true) = (&outcome, worked) {
+            tracing::warn!(%error, "cannot renew the rules by which replicas reach the internet");
+        }
+        worked = outcome.is_ok();
+    }
+}
+
+async fn put(names: &Names, allow_metadata: bool) -> io::Result<()> {
+    forward()?;
+    match tool("iptables") {
+        Some(_) => with_iptables(names, allow_metadata).await,
+        None => with_nft(names, allow_metadata).await,
     }
 }
 

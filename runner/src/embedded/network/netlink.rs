@@ -210,6 +210,10 @@ pub(super) fn explain(what: &str, error: io::Error) -> Error {
         Some(libc::EOPNOTSUPP) => {
             (Kind::Permanent, "; the kernel lacks it: `modprobe bridge veth`, or use engine = \"docker\"")
         }
+        Some(libc::ENODEV) => (
+            Kind::Retryable,
+            "; someone else removed the bridge or a card of it: a restart of the gateway mends that",
+        ),
         Some(libc::EXFULL) => {
             (Kind::Retryable, "; a Linux bridge ends at 1024 ports: stop replicas or add a host")
         }
