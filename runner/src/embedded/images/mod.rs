@@ -3,11 +3,26 @@
 //! Holds: what has a place in the store is whole and is what its digest says; a crash leaves only what the next opening
 //! clears away. Two processes may share a store. Absent: which images are in use, when to prune, running anything.
 
+mod accept;
 mod config;
+mod download;
 mod gc;
+mod import;
+mod layers;
+mod lock;
+mod manifest;
+mod meter;
+mod places;
+mod prune;
+mod pull;
+mod records;
 mod reference;
+mod refusal;
+mod registry;
+mod scratch;
 mod source;
 mod store;
+mod trouble;
 mod unpack;
 
 use std::{
@@ -18,7 +33,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Images, spec::Digest, units::Bytes};
 
-pub use config::{Config, Healthcheck, Process, RootFs};
+pub use config::Config;
 pub use store::Store;
 
 /// An image that is here, whole.
