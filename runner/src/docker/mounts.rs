@@ -11,9 +11,9 @@ use crate::{Error, Kind, Result};
 
 /// Where secret files are, in a container.
 const SECRETS: &str = "/run/secrets";
-/// How everything in memory is mounted: as `docker run --tmpfs` does by itself.
-const OPTIONS: &str = "rw,noexec,nosuid,nodev";
-const STRICT_TMP: &str = "64m";
+/// How the service's own file systems in memory are mounted.
+const OWN: &str = "rw,exec,nosuid,nodev,mode=1777";
+const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
 
 /// Refuses what this engine has not, or cannot have where it is.
 pub(super) fn check(launch: &Launch, local: bool) -> Result<()> {
@@ -64,8 +64,8 @@ pub(super) fn of(launch: &Launch) -> Vec<Mount> {
 /// File systems in memory, by target; `None`: there are none. What the service asks for wins over the profile's own.
 pub(super) fn in_memory(launch: &Launch) -> Option<HashMap<String, String>> {
     let strict = launch.profile == Profile::Strict;
-    let tmp = strict.then(|| ("/tmp".to_owned(), format!("{OPTIONS},size={STRICT_TMP}")));
-    let own = |Tmpfs { target, size }: &Tmpfs| (target.clone(), format!("{OPTIONS},size={}", size.0));
+    let tmp = strict.then(|| ("/tmp".to_owned(), STRICT_TMP.to_owned()));
+    let own = |Tmpfs { target, size }: &Tmpfs| (target.clone(), format!("{OWN},size={}", size.0));
     let all: HashMap<_, _> = tmp.into_iter().chain(launch.tmpfs.iter().map(own)).collect();
     (!all.is_empty()).then_some(all)
 }
@@ -120,15 +120,19 @@ mod tests {
         let tmpfs = |target: &str| Tmpfs { target: target.into(), size: Bytes::mib(1) };
         for (profile, own, expected) in [
             (Profile::Default, vec![], vec![]),
-            (Profile::Default, vec![tmpfs("/c")], vec![("/c", "size=1048576")]),
-            (Profile::Strict, vec![], vec![("/tmp", "size=64m")]),
-            (Profile::Strict, vec![tmpfs("/tmp")], vec![("/tmp", "size=1048576")]),
+            (Profile::Default, vec![tmpfs("/c")], vec![("/c", ",exec,nosuid,nodev,mode=1777,size=1048576")]),
+            (Profile::Strict, vec![], vec![("/tmp", ",noexec,nosuid,nodev,size=64m")]),
+            (
+                Profile::Strict,
+                vec![tmpfs("/tmp")],
+                vec![("/tmp", ",exec,nosuid,nodev,mode=1777,size=1048576")],
+            ),
         ] {
             let launch = Launch { profile, tmpfs: own, ..Launch::of("api:1") };
             let made = in_memory(&launch).unwrap_or_default();
             assert_eq!(made.len(), expected.len());
             for (target, size) in expected {
-                assert_eq!(made[target], format!("rw,noexec,nosuid,nodev,{size}"));
+                assert_eq!(made[target], format!("rw{size}"));
             }
         }
     }
