@@ -219,12 +219,12 @@ impl Places {
     }
 
     /// Makes a finished place ready to be taken.
-    pub(super) fn offer(&self, claim: Claim) -> io::Result<()> {
+    pub(super) fn offer(&self, claim: &Claim) -> io::Result<()> {
         fs::hard_link(&claim.path, self.path(self.ready, claim.k))
     }
 
     /// Gives a finished place to the replica; to anybody, if the replica has got one meanwhile.
-    pub(super) fn assign(&self, claim: Claim, id: &ReplicaId) -> io::Result<()> {
+    pub(super) fn assign(&self, claim: &Claim, id: &ReplicaId) -> io::Result<()> {
         match fs::hard_link(&claim.path, self.path(USED, id)) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.offer(claim),
             linked => linked,

@@ -217,18 +217,19 @@ impl Shared {
         let Some(claim) = claim.map_err(|e| explain("claim a place in the network", e))? else {
             return Err(self.full());
         };
-        if let Err(error) = self.wiring.make(claim.k) {
-            // What cannot be removed now is found by the next repair, thanks to the claim.
-            if self.wiring.unmake(&[claim.k]).is_ok() {
-                let _ = self.places.forget(claim, None);
-            }
-            return Err(error);
+        let k = claim.k;
+        let made = self.wiring.make(k).and_then(|()| {
+            let given = match id {
+                Some(id) => self.places.assign(&claim, id),
+                None => self.places.offer(&claim),
+            };
+            given.map_err(|e| explain("write down a place in the network", e))
+        });
+        // What cannot be removed now is found by the next repair, thanks to the claim.
+        if made.is_err() && self.wiring.unmake(&[k]).is_ok() {
+            let _ = self.places.forget(claim, None);
         }
-        let given = match id {
-            Some(id) => self.places.assign(claim, id),
-            None => self.places.offer(claim),
-        };
-        given.map_err(|e| explain("write down a place in the network", e))
+        made
     }
 
     fn full(&self) -> Error {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, setns};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::{leftovers::LeftoverKind, *};
@@ -17,11 +18,13 @@ use super::{leftovers::LeftoverKind, *};
 struct World {
     run: TempDir,
     instance: InstanceId,
+    networks: Mutex<Vec<Arc<Network>>>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { run: TempDir::new().expect("a folder"), instance: InstanceId::from_bits(rand::random()) }
+        let (run, instance) = (TempDir::new().expect("a folder"), InstanceId::from_bits(rand::random()));
+        Self { run, instance, networks: Mutex::default() }
     }
 
     fn options(&self, pool: usize) -> Options {
@@ -35,7 +38,13 @@ impl World {
     }
 
     async fn open(&self, pool: usize) -> Arc<Network> {
-        Network::open(self.options(pool)).await.expect("a network")
+        self.open_with(self.options(pool)).await
+    }
+
+    async fn open_with(&self, options: Options) -> Arc<Network> {
+        let network = Network::open(options).await.expect("a network");
+        self.networks.lock().push(Arc::clone(&network));
+        network
     }
 
     fn short(&self) -> &str {
@@ -62,9 +71,16 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let (run, short) = (self.run.path().to_owned(), self.short().to_owned());
+        let networks = std::mem::take(&mut *self.networks.lock());
         let cleaner = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(purge(&run, &short))
+            runtime.expect("a runtime").block_on(async {
+                // Who is still at work would make things again.
+                for network in networks {
+                    network.close().await;
+                }
+                purge(&run, &short).await
+            })
         });
         if let Err(error) = cleaner.join().expect("the cleaner") {
             eprintln!("left behind: {error}");
@@ -260,7 +276,7 @@ async fn metadata_is_a_matter_of_the_setting() {
     assert!(read(&place, file).contains(metadata));
     until(|| ready(&world) == 2).await;
     strict.close().await;
-    let open = Network::open(Options { allow_metadata: true, ..world.options(2) }).await.expect("a network");
+    let open = world.open_with(Options { allow_metadata: true, ..world.options(2) }).await;
     let place = open.take(&id(2)).await.expect("a place");
     assert!(!read(&place, file).contains(metadata));
     assert_eq!(ready(&world), 0, "what was prepared under the other rule is withdrawn");
@@ -400,7 +416,7 @@ async fn a_late_repair_does_no_harm() {
 async fn a_network_that_is_full_says_so() {
     let world = World::new();
     let subnet = Some(format!("10.{}.0.0/29", rand::random_range(200..250)).parse().expect("a subnet"));
-    let network = Network::open(Options { subnet, ..world.options(0) }).await.expect("a network");
+    let network = world.open_with(Options { subnet, ..world.options(0) }).await;
     for n in 0..5 {
         network.take(&id(n)).await.expect("a place");
     }
@@ -410,7 +426,7 @@ async fn a_network_that_is_full_says_so() {
     network.release(&id(0)).await.expect("to release");
     network.take(&id(5)).await.expect("the place that was released");
 
-    let again = Network::open(world.options(0)).await.expect("a network");
+    let again = world.open(0).await;
     assert_eq!(again.bridge(), network.bridge(), "the bridge keeps its subnet");
 }
 
@@ -477,6 +493,23 @@ async fn nothing_is_left_after_a_purge() {
     assert_eq!(world.traces(), [""; 0]);
     assert!(!world.folder().exists());
     purge(world.run.path(), world.short()).await.expect("to purge what is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while: cargo test -p tidegate-runner --lib network::tests::a_bridge -- --ignored"]
+async fn a_bridge_is_used_to_its_last_port() {
+    let world = World::new();
+    let subnet = Some(format!("10.{}.0.0/16", rand::random_range(150..200)).parse().expect("a subnet"));
+    let network = world.open_with(Options { subnet, ..world.options(0) }).await;
+    for n in 0..names::PORTS as u64 {
+        network.take(&id(n)).await.expect("a place");
+    }
+    let refused = network.take(&id(5000)).await.expect_err("a refusal");
+    assert!(refused.message.contains("1024 ports"), "{refused}");
+    let last = network.of(&id(names::PORTS as u64 - 1)).expect("a place");
+    let address = last.address;
+    let served = inside(&last, move || serve(address, 80));
+    assert_eq!(call(served).expect("an answer"), "hello");
 }
 
 #[tokio::test(flavor = "multi_thread")]
