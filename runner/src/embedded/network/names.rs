@@ -74,7 +74,7 @@ pub(super) fn veth_prefix(short: &str) -> String {
 
 /// Group 0 is that of all cards which are in no other.
 pub(super) fn group(short: &str) -> u32 {
-    u32::from_str_radix(short, 16).unwrap_or_default() | 1 << 31
+    u32::from_str_radix(short, 16).unwrap_or_default() | (1 << 31)
 }
 
 /// The card of the one who has this address: locally administered, not multicast.
