@@ -239,6 +239,22 @@ fn a_volume_that_is_written_to_allows_one_replica() {
 }
 
 #[test]
+fn images_in_files_and_folders_get_absolute_paths() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("images.toml"), []).expect("a good file");
+    let here = folder.join("images").display().to_string();
+    let digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    for (service, expected) in [
+        ("layout", format!("oci:{here}/app")),
+        ("tagged", format!("oci:{here}/app:1.0")),
+        ("archive", format!("oci-archive:{here}/app.tar@{digest}")),
+        ("docker", format!("docker-archive:{here}/app.tar:localhost:5000/app:1")),
+    ] {
+        assert_eq!(model.services[&service.parse().expect("a name")].launch.image, expected);
+    }
+}
+
+#[test]
 fn the_embedded_engines_settings_arrive() {
     let folder = root().join("tests/fixtures/config/good");
     let model = load(&folder.join("embedded.toml"), []).expect("a good file");

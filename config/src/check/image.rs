@@ -1,4 +1,6 @@
-//! Image references, checked as far as spelling goes: what does not exist is the engine's to say.
+//! Image references, checked as far as spelling goes: what does not exist is the engine's to say, but for files and folders.
+
+use std::path::Path;
 
 use super::World;
 use crate::{
@@ -6,25 +8,58 @@ use crate::{
     problem::Draft,
 };
 
-const ARCHIVE: &str = "docker-archive:";
+const ALLOWED: &str =
+    "an image reference, as in \"nginx:1.27\", or oci:DIR, oci-archive:FILE or docker-archive:FILE";
 
-/// The image as the runner wants it: archives with an absolute path.
+/// What an image in a file or folder starts with, and what has to be in the folder.
+const LOCAL: [(&str, Option<&str>); 3] =
+    [("docker-archive:", None), ("oci-archive:", None), ("oci:", Some("index.json"))];
+
+/// The image as the runner wants it: files and folders with an absolute path.
 pub(super) fn check(image: &At<Text>, world: &World<'_>, problems: &mut Vec<Draft>) -> String {
-    let Some(file) = image.value.strip_prefix(ARCHIVE) else {
-        if let Some((message, help)) = fault(&image.value) {
-            let draft = image
-                .problem(message)
-                .allowed("an image reference, as in \"nginx:1.27\", or docker-archive:FILE");
-            problems.push(draft.help(help));
+    for (kind, inside) in LOCAL {
+        if let Some(rest) = image.value.strip_prefix(kind) {
+            let (path, which) = place(rest);
+            let path = world.path(path);
+            if let Some(message) = misspelt(rest, which).or_else(|| absent(world, &path, inside)) {
+                let place = if inside.is_some() { "DIR or DIR:TAG" } else { "FILE or FILE:TAG" };
+                let allowed = format!("{kind}{place}, relative to the folder of this configuration");
+                problems.push(image.problem(message).allowed(allowed));
+            }
+            return format!("{kind}{}{which}", path.display());
         }
-        return image.value.clone();
-    };
-    let path = world.path(file);
-    if file.is_empty() || !world.files.exists(&path) {
-        let draft = image.problem(format!("there is no file {}", path.display()));
-        problems.push(draft.allowed("docker-archive:FILE, relative to the folder of this configuration"));
     }
-    format!("{ARCHIVE}{}", path.display())
+    if let Some((message, help)) = fault(&image.value) {
+        problems.push(image.problem(message).allowed(ALLOWED).help(help));
+    }
+    image.value.clone()
+}
+
+/// A path, and which of the images there: `:TAG`, `@sha256:DIGEST` or nothing. A path has no colon.
+fn place(text: &str) -> (&str, &str) {
+    text.split_at(text.rfind("@sha256:").or_else(|| text.find(':')).unwrap_or(text.len()))
+}
+
+/// What is wrong with how a place is written.
+fn misspelt(text: &str, which: &str) -> Option<String> {
+    if text.len() == which.len() {
+        return Some("has no path".into());
+    }
+    if let Some(hex) = which.strip_prefix("@sha256:") {
+        let good = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        return (!good).then(|| "its digest is not sha256: and 64 digits of 0-9 and a-f".into());
+    }
+    (which == ":").then(|| "its tag is not valid".into())
+}
+
+fn absent(world: &World<'_>, path: &Path, inside: Option<&str>) -> Option<String> {
+    let shown = path.display();
+    match inside {
+        None if world.files.exists(path) => None,
+        None => Some(format!("there is no file {shown}")),
+        Some(name) if world.files.exists(&path.join(name)) => None,
+        Some(name) => Some(format!("there is no OCI layout in {shown}: it has no {name}")),
+    }
 }
 
 /// What is wrong with a reference, and what was probably meant.
@@ -61,7 +96,29 @@ fn fault(image: &str) -> Option<(&'static str, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::fault;
+    use super::{fault, misspelt, place};
+
+    #[test]
+    fn places() {
+        for (text, path, which, good) in [
+            ("dir", "dir", "", true),
+            ("a/dir:1.0", "a/dir", ":1.0", true),
+            ("file.tar:localhost:5000/x:1", "file.tar", ":localhost:5000/x:1", true),
+            ("dir:", "dir", ":", false),
+            ("", "", "", false),
+            (":1.0", "", ":1.0", false),
+            ("dir@sha256:12", "dir", "@sha256:12", false),
+            (
+                &format!("dir@sha256:{}", "0a".repeat(32)),
+                "dir",
+                &format!("@sha256:{}", "0a".repeat(32)),
+                true,
+            ),
+        ] {
+            assert_eq!(place(text), (path, which), "{text}");
+            assert_eq!(misspelt(text, which).is_none(), good, "{text}");
+        }
+    }
 
     #[test]
     fn references() {
