@@ -384,7 +384,8 @@ async fn killed_gateways_leave_nothing_half_made() {
         let prefix = names::veth_prefix(world.short());
         let mut there = places::list(Path::new("/sys/class/net")).expect("cards");
         there.retain(|name| name.starts_with(&prefix));
-        (cards.sort(), there.sort());
+        cards.sort();
+        there.sort();
         assert_eq!(there, cards, "round {round}");
         network.close().await;
     }
