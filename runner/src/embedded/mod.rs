@@ -84,7 +84,7 @@ impl Embedded {
         Ok(Self { inner })
     }
 
-    /// Removes every replica of this instance; the network stays until [`doctor`] purges it.
+    /// Removes every replica of this instance and the places that wait for one; the bridge stays until [`doctor`] purges it.
     ///
     /// # Errors
     /// The first thing that could not be removed.
@@ -92,7 +92,7 @@ impl Embedded {
         for observed in self.list().await? {
             self.remove(&observed.id).await?;
         }
-        Ok(())
+        self.inner.network.give_back().await
     }
 }
 
