@@ -525,3 +525,36 @@ async fn a_lost_layer_comes_again() {
     assert_eq!(store.prepare(&name, Pull::Missing, silent()).await.expect("pulled"), found);
     assert_eq!(read(&found.layers, "b").as_deref(), Some("b"));
 }
+
+#[tokio::test]
+async fn files_and_folders_are_read_again_when_they_change() {
+    let world = World::new(&[]);
+    let (store, folder) = (world.store(), world.folder.path().join("layout"));
+    let file = world.folder.path().join("saved.tar");
+    let base = layer(&[("base", b"base")], Stored::Plain);
+    let [one, two] =
+        ["1", "2"].map(|text| image::image(&[base.clone(), layer(&[("v", text.as_bytes())], Stored::Plain)]));
+    let names = [format!("oci:{}:1", folder.display()), format!("docker-archive:{}", file.display())];
+    for (built, text) in [(&one, "1"), (&two, "2")] {
+        image::lay_out(&folder, built, "1");
+        fs::write(&file, image::save(built, "app:1")).expect("written");
+        for name in &names {
+            let told = Arc::<Mutex<Vec<PullProgress>>>::default();
+            let seen = Arc::clone(&told);
+            let progress: Progress = Arc::new(move |p| seen.lock().push(p));
+            let found = store.prepare(name, Pull::Never, progress).await.expect("read");
+            assert_eq!(found.digest.0, built.config.digest, "{name}");
+            assert_eq!(read(&found.layers, "v").as_deref(), Some(text), "{name}");
+            assert!(told.lock().last().is_some_and(|p| p.done == p.total), "{told:?}");
+        }
+        fs::remove_dir_all(folder.join("blobs")).expect("removed");
+        let again = store.prepare(&names[0], Pull::Missing, silent()).await.expect("nothing is read again");
+        assert_eq!(again.digest.0, built.config.digest);
+    }
+    assert_eq!(world.names("layers").len(), 3, "what they share is there once");
+    assert_eq!(store.list().await.expect("listed").iter().map(|stored| stored.names.len()).max(), Some(2));
+    world.is_clean();
+    fs::write(&file, "no tar").expect("written");
+    refused(store.prepare(&names[1], Pull::Missing, silent()).await, Kind::Permanent, "saved.tar");
+    world.is_clean();
+}

@@ -117,3 +117,38 @@ pub(crate) fn index(images: &[(&str, &Built)]) -> Blob {
 fn descriptor(blob: &Blob) -> Value {
     json!({"mediaType": blob.kind, "digest": blob.digest, "size": blob.bytes.len()})
 }
+
+/// Makes a folder an OCI layout with this image under a tag. What the folder had is kept, its index is not.
+pub(crate) fn lay_out(folder: &std::path::Path, built: &Built, tag: &str) {
+    let blobs = folder.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).expect("made");
+    for blob in built.layers.iter().map(|layer| &layer.blob).chain([&built.config, &built.manifest]) {
+        let name = blob.digest.strip_prefix("sha256:").expect("a digest");
+        std::fs::write(blobs.join(name), &blob.bytes).expect("written");
+    }
+    let mut entry = descriptor(&built.manifest);
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    std::fs::write(folder.join("index.json"), index.to_string()).expect("written");
+    std::fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").expect("written");
+}
+
+/// What `docker save` would write for this image, whose layers are stored as they are.
+pub(crate) fn save(built: &Built, name: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).expect("appended");
+    };
+    let config = format!("{}.json", built.config.digest.strip_prefix("sha256:").expect("a digest"));
+    add(&config, &built.config.bytes);
+    let layers: Vec<String> = (0..built.layers.len()).map(|n| format!("layer{n}/layer.tar")).collect();
+    for (name, layer) in layers.iter().zip(&built.layers) {
+        add(name, &layer.blob.bytes);
+    }
+    let manifest = json!([{"Config": config, "RepoTags": [name], "Layers": layers}]);
+    add("manifest.json", manifest.to_string().as_bytes());
+    tar.into_inner().expect("a tar")
+}

@@ -67,6 +67,9 @@ impl Places {
 
     /// Puts a layer into its place, where what is damaged may lie.
     fn publish(&self, made: Scratch, diff_id: &Digest) -> io::Result<()> {
+        if self.unpacked(diff_id)?.is_some() {
+            return Ok(());
+        }
         let place = self.layer(diff_id);
         if place.exists() {
             if self.layer_record(diff_id)?.is_some_and(|there| there.diff_id != *diff_id) {

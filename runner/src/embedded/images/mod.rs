@@ -33,7 +33,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Images, spec::Digest, units::Bytes};
 
-pub use config::Config;
+pub(crate) use config::Config;
 pub use store::Store;
 
 /// An image that is here, whole.

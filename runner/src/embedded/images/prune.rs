@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -13,6 +13,7 @@ use tidegate_config::spec::Digest;
 use super::{
     Prune, Pruned,
     gc::{self, Candidate},
+    lock::{self, Sharing},
     places::{self, Places},
     records::{self, Layer, Record},
     scratch::Scratch,
@@ -21,13 +22,14 @@ use super::{
 /// A download that nobody has gone on with for so long is not gone on with.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// Removes images by the rule, and what belongs to none.
+/// Removes images by the rule, and what belongs to none. Also gives what has left its place and is removed with its
+/// folder's end: that needs the store no more.
 pub(super) fn prune(
     places: &Places,
     in_use: &BTreeSet<Digest>,
     rule: Prune,
     now: SystemTime,
-) -> io::Result<Pruned> {
+) -> io::Result<(Pruned, Vec<Scratch>)> {
     let records = places.records()?;
     let sizes = sizes(places)?;
     let candidates: Vec<Candidate> = records
@@ -45,11 +47,11 @@ pub(super) fn prune(
     places::sync(&places.images())?;
     let kept: Vec<&Record> =
         records.iter().map(|(record, _)| record).filter(|record| !gone.contains(&record.id)).collect();
-    let mut pruned = sweep(places, &kept, &sizes)?;
+    let (mut pruned, away) = sweep(places, &kept, &sizes)?;
     let abandoned = if rule.all { Duration::ZERO } else { ABANDONED };
     pruned.freed.0 += partials(places, abandoned, now)?;
     pruned.images = gone;
-    Ok(pruned)
+    Ok((pruned, away))
 }
 
 /// Removes what belongs to no image, downloads that were broken off included.
@@ -79,52 +81,62 @@ fn forget(places: &Places, id: &Digest) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes names, configurations and layers without an image.
-fn sweep(places: &Places, kept: &[&Record], sizes: &BTreeMap<Digest, u64>) -> io::Result<Pruned> {
+/// Removes names and configurations without an image, and puts away layers without one.
+fn sweep(
+    places: &Places,
+    kept: &[&Record],
+    sizes: &BTreeMap<Digest, u64>,
+) -> io::Result<(Pruned, Vec<Scratch>)> {
     for name in places.all_names()? {
         if !kept.iter().any(|record| record.id == name.id) {
             places::remove(&places.name(&name.name))?;
         }
     }
-    let configs: BTreeSet<_> = kept.iter().filter_map(|record| places.config(&record.id)).collect();
-    for config in places::entries(&places.configs())? {
-        let path = places.configs().join(config);
-        if !configs.contains(&path) {
-            places::remove(&path)?;
-        }
+    let configs = kept.iter().filter_map(|record| places.config(&record.id));
+    for config in others(&places.configs(), configs)? {
+        places::remove(&config)?;
     }
-    let used = kept.iter().flat_map(|record| &record.layers);
-    let used: BTreeSet<_> = used.map(|layer| places.layer(layer)).chain([places.empty()]).collect();
-    let size = |path: &Path| {
-        sizes.iter().find(|(layer, _)| places.layer(layer) == path).map_or(0, |(_, bytes)| *bytes)
-    };
-    let mut pruned = Pruned::default();
-    for layer in places::entries(&places.layers())? {
-        let path = places.layers().join(layer);
-        if !used.contains(&path) {
-            remove_layer(places, &path)?;
-            pruned.layers += 1;
-            pruned.freed.0 += size(&path);
-        }
+    let layers = kept.iter().flat_map(|record| &record.layers).map(|layer| places.layer(layer));
+    let (mut pruned, mut away) = (Pruned::default(), Vec::new());
+    for layer in others(&places.layers(), layers.chain([places.empty()]))? {
+        let size = sizes.iter().find(|(id, _)| places.layer(id) == layer).map_or(0, |(_, bytes)| *bytes);
+        away.extend(put_away(places, &layer)?);
+        pruned.layers += 1;
+        pruned.freed.0 += size;
     }
-    // Whoever makes a layer shares the store, so that nobody holds any of these.
-    for lock in places::entries(&places.locks())? {
-        places::remove(&places.locks().join(lock))?;
-    }
-    Ok(pruned)
+    unlock(places)?;
+    Ok((pruned, away))
 }
 
-/// Takes a layer out of its place, and then removes its files, which may take long.
-fn remove_layer(places: &Places, path: &Path) -> io::Result<()> {
+/// What is in a folder besides these.
+fn others(folder: &Path, these: impl Iterator<Item = PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let these: BTreeSet<_> = these.collect();
+    let all = places::entries(folder)?.into_iter().map(|name| folder.join(name));
+    Ok(all.filter(|path| !these.contains(path)).collect())
+}
+
+/// Takes a layer out of its place. Its files, which may be many, are removed with what is given.
+fn put_away(places: &Places, layer: &Path) -> io::Result<Option<Scratch>> {
     match Scratch::make(&places.tmp()) {
-        Ok(away) => std::fs::rename(path, away.path().join("layer")),
+        Ok(away) => std::fs::rename(layer, away.path().join("layer")).map(|()| Some(away)),
         // No room for a folder: what says that it is whole goes first.
         Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-            places::remove(&path.join("layer.json"))?;
-            places::remove(path)
+            places::remove(&layer.join("layer.json"))?;
+            places::remove(layer).map(|()| None)
         }
         Err(e) => Err(e),
     }
+}
+
+/// Removes the files of locks that nobody has. One who stopped waiting for an image may still be unpacking a layer.
+fn unlock(places: &Places) -> io::Result<()> {
+    for name in places::entries(&places.locks())? {
+        let path = places.locks().join(name);
+        if let Some(_lock) = lock::attempt(&path, Sharing::Alone)? {
+            places::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes downloads that nobody has gone on with for so long; says how many bytes they had.

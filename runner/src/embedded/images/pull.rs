@@ -48,8 +48,6 @@ pub(super) enum Pulled {
 pub(super) struct Got {
     /// What the name leads to.
     pub top: Digest,
-    /// The image's own manifest.
-    pub manifest: Digest,
     pub accepted: Accepted,
 }
 
@@ -58,7 +56,6 @@ struct Resolved {
     /// Which host knew it.
     host: usize,
     top: Digest,
-    digest: Digest,
     manifest: Manifest,
     accepted: Accepted,
 }
@@ -86,8 +83,8 @@ impl<'a> Pull<'a> {
     pub(super) async fn run(&self, known: Option<&Digest>, progress: Progress) -> Result<Pulled> {
         let Some(found) = self.resolve(known).await? else { return Ok(Pulled::Unchanged) };
         self.layers(&found, progress).await?;
-        let Resolved { top, digest, accepted, .. } = found;
-        Ok(Pulled::Got(Box::new(Got { top, manifest: digest, accepted })))
+        let Resolved { top, accepted, .. } = found;
+        Ok(Pulled::Got(Box::new(Got { top, accepted })))
     }
 
     async fn resolve(&self, known: Option<&Digest>) -> Result<Option<Resolved>> {
@@ -133,20 +130,20 @@ impl<'a> Pull<'a> {
         }
         let unusable = |why: String| Refusal::new(Why::Refused, why);
         let (bytes, top) = registry.manifest(which).await?;
-        let (manifest, digest) = match manifest::read(&bytes).map_err(unusable)? {
-            Document::Image(manifest) => (manifest, top.clone()),
+        let manifest = match manifest::read(&bytes).map_err(unusable)? {
+            Document::Image(manifest) => manifest,
             Document::Index(entries) => {
                 let chosen = accept::choose(&entries).map_err(unusable)?;
-                let (bytes, digest) = registry.manifest(&chosen.0).await?;
+                let (bytes, _) = registry.manifest(&chosen.0).await?;
                 match manifest::read(&bytes).map_err(unusable)? {
-                    Document::Image(manifest) => (manifest, digest),
+                    Document::Image(manifest) => manifest,
                     Document::Index(_) => return Err(unusable("its index leads to another index".into())),
                 }
             }
         };
         let config = registry.small(&manifest.config.digest, manifest.config.size).await?;
         let accepted = accept::accept(config, manifest.layers.len()).map_err(unusable)?;
-        Ok(Some(Resolved { host, top, digest, manifest, accepted }))
+        Ok(Some(Resolved { host, top, manifest, accepted }))
     }
 
     async fn registry(&self, host: usize) -> std::result::Result<&Registry, Refusal> {
@@ -162,13 +159,13 @@ impl<'a> Pull<'a> {
     async fn layers(&self, found: &Resolved, progress: Progress) -> Result<()> {
         let wanted = self.wanted(found)?;
         let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.blob.size).collect();
-        let needed = sizes.iter().sum();
+        let needed: u64 = sizes.iter().sum();
         // What is compressed takes more once it is unpacked: this much is the least.
         if trouble::free(self.places.root()).is_some_and(|free| free < needed) {
             return Err(trouble::full(self.places.root(), Some(needed)));
         }
-        let meter = Meter::new(progress, &sizes);
-        let meter = &meter;
+        tracing::info!(image = self.image, layers = wanted.len(), bytes = needed, "downloading");
+        let meter = &Meter::new(progress, &sizes);
         let layers = wanted.into_iter().enumerate();
         let each = layers.map(|(slot, wanted)| self.layer(found.host, wanted, meter, slot));
         futures_util::stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await

@@ -18,8 +18,6 @@ use super::places::{self, Places};
 pub(super) struct Record {
     /// Its id.
     pub id: Digest,
-    /// The digest of its manifest, where it came with one.
-    pub manifest: Option<Digest>,
     /// When it was built, as its configuration says it.
     pub created: Option<String>,
     /// When it came here.
@@ -172,8 +170,7 @@ mod tests {
         let config = b"{}";
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let id = places::sha256(config);
-        let record =
-            Record { id: id.clone(), manifest: None, created: None, fetched: at, layers: vec![id.clone()] };
+        let record = Record { id: id.clone(), created: None, fetched: at, layers: vec![id.clone()] };
         let name = Name { name: "a:1".into(), id: id.clone(), origin: Origin::Registry(id.clone()) };
         assert_eq!(places.record(&id).expect("read"), None);
         places.remember(&record, config, &name).expect("written");

@@ -70,11 +70,9 @@ impl Store {
                 let found = self.load(id).await?;
                 found.ok_or_else(|| trouble::absent(image, "what has no name cannot be downloaded"))
             }
-            Reference::Registry(remote) => {
-                self.from_registry(image, &reference, remote, pull, progress).await
-            }
+            Reference::Registry(remote) => self.of_registry(image, &reference, remote, pull, progress).await,
             Reference::Layout(_) | Reference::Archive(_) | Reference::Docker(_) => {
-                self.from_file(image, &reference, progress).await
+                self.of_file(image, &reference, progress).await
             }
         };
         drop(shared);
@@ -104,8 +102,11 @@ impl Store {
             .map_err(|e| trouble::disk("lock", &self.places.lock(), e))?;
         let in_use = in_use.clone();
         self.blocking("prune", move |places| {
-            let _alone = alone;
-            prune::prune(places, &in_use, rule, SystemTime::now())
+            let (pruned, away) = prune::prune(places, &in_use, rule, SystemTime::now())?;
+            // Whoever waits for the store need not wait for files that nobody sees any more.
+            drop(alone);
+            drop(away);
+            Ok(pruned)
         })
         .await
     }
@@ -121,7 +122,7 @@ impl Store {
         lock::wait(&path, Sharing::Shared).await.map_err(|e| trouble::disk("lock", &path, e))
     }
 
-    async fn from_registry(
+    async fn of_registry(
         &self,
         image: &str,
         reference: &Reference,
@@ -149,12 +150,12 @@ impl Store {
             (Pulled::Unchanged, None) => Err(trouble::absent(image, "it was removed meanwhile")),
             (Pulled::Got(got), _) => {
                 let origin = Origin::Registry(got.top);
-                self.keep(reference, got.accepted, Some(got.manifest), origin).await
+                self.keep(reference, got.accepted, origin).await
             }
         }
     }
 
-    async fn from_file(&self, image: &str, reference: &Reference, progress: Progress) -> Result<Image> {
+    async fn of_file(&self, image: &str, reference: &Reference, progress: Progress) -> Result<Image> {
         let looked = reference.clone();
         let origin = spawn_blocking(move || import::origin(&looked)).await.map_err(trouble::broken)??;
         if let Some((name, found)) = self.known(reference).await?
@@ -163,7 +164,7 @@ impl Store {
             return Ok(found);
         }
         let accepted = import::import(&self.places, image, reference, progress).await?;
-        self.keep(reference, accepted, None, origin).await
+        self.keep(reference, accepted, origin).await
     }
 
     /// What a name leads to, if all of it is here.
@@ -182,16 +183,10 @@ impl Store {
     }
 
     /// Remembers an image whose layers are here.
-    async fn keep(
-        &self,
-        reference: &Reference,
-        accepted: Accepted,
-        manifest: Option<Digest>,
-        origin: Origin,
-    ) -> Result<Image> {
+    async fn keep(&self, reference: &Reference, accepted: Accepted, origin: Origin) -> Result<Image> {
         let Accepted { id, bytes, created, layers, .. } = accepted;
         let name = Name { name: reference.to_string(), id: id.clone(), origin };
-        let record = Record { id, manifest, created, fetched: SystemTime::now(), layers };
+        let record = Record { id, created, fetched: SystemTime::now(), layers };
         let kept = self.blocking("write to", move |places| {
             places.remember(&record, &bytes, &name)?;
             load(places, &record.id)
@@ -264,4 +259,21 @@ fn list(places: &Places) -> io::Result<Vec<Stored>> {
         });
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_removed_while_something_is_added() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Images::default()).expect("opened");
+        let all = Prune { all: true, ..Prune::default() };
+        let adding = store.share().await.expect("shared");
+        let error = store.prune(&BTreeSet::new(), all).await.expect_err("it is busy");
+        assert_eq!(error.kind, Kind::Retryable, "{error}");
+        drop(adding);
+        assert_eq!(store.prune(&BTreeSet::new(), all).await.expect("pruned"), Pruned::default());
+    }
 }

@@ -29,7 +29,7 @@ pub(super) fn full(folder: &Path, needed: Option<u64>) -> Error {
 
 /// Bytes for people.
 fn people(bytes: u64) -> String {
-    format!("{}.{} MiB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20)
+    format!("{}.{} MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20)
 }
 
 /// Bytes that a folder still takes.
