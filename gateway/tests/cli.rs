@@ -421,3 +421,41 @@ fn explanation() -> Explanation {
         no_fit: None,
     }
 }
+
+#[test]
+fn doctor_says_what_it_found_and_touches_no_gateways_things() {
+    let folder = folder();
+    let state = folder.path().join("state");
+    let doctor = tidegate(folder.path(), "doctor --json --state state");
+    let report: Value = serde_json::from_str(&doctor.out).expect("JSON");
+    let checks = report["checks"].as_array().expect("a list");
+    let failed = checks.iter().any(|check| check["verdict"] == "fail");
+    assert_eq!((doctor.code, &*doctor.err), (i32::from(failed), ""));
+    assert!(checks.iter().any(|check| check["what"] == "kernel"), "{report}");
+    assert!(!state.exists(), "a look leaves nothing behind");
+
+    let nothing = tidegate(folder.path(), "doctor --purge --state state");
+    assert_eq!((nothing.code, nothing.err.contains("no state directory")), (1, true), "{}", nothing.err);
+    let held = tidegate::state_dir::StateDir::take(&state).expect("free");
+    let refused = tidegate(folder.path(), "doctor --purge --state state");
+    assert_eq!((refused.code, refused.err.contains("a gateway runs on state")), (1, true), "{}", refused.err);
+    drop(held);
+}
+
+#[test]
+fn images_of_an_engine_that_never_ran_are_none() {
+    let folder = folder();
+    let images = tidegate(folder.path(), "images --state state");
+    assert_eq!((images.code, &*images.out), (0, "no images in state/embedded\n"));
+    assert_eq!(tidegate(folder.path(), "images --json --state state").out, "[]\n");
+    let prune = tidegate(folder.path(), "images prune --state state");
+    assert_eq!((prune.code, &*prune.err), (1, "tidegate: there are no images in state/embedded\n"));
+}
+
+#[test]
+fn a_shim_is_no_command_for_people() {
+    let folder = folder();
+    let shim = tidegate(folder.path(), "shim");
+    assert!(shim.code != 0 && shim.out.is_empty(), "{}", shim.out);
+    assert!(!tidegate(folder.path(), "--help").out.contains("shim"));
+}
