@@ -258,7 +258,9 @@ mod tests {
         assert_eq!(found("gcr.io"), Source::Helper("gcloud".into()));
         assert_eq!(found("empty.example"), Source::Nowhere);
         assert_eq!(found("other.example"), Source::Nowhere);
-        assert!(matches!(found("token.example"), Source::File(c) if c.identity_token.as_deref() == Some("t")));
+        assert!(
+            matches!(found("token.example"), Source::File(c) if c.identity_token.as_deref() == Some("t"))
+        );
 
         let config = Config { creds_store: Some("pass".into()), ..config };
         assert_eq!(source(&config, HUB), Source::Helper("pass".into()));

@@ -154,7 +154,7 @@ mod tests {
         let bad = json!({"mediaType": tar, "digest": "sha256:../../x", "size": 1});
         let with = |layer: Value| json!({"schemaVersion": 2, "config": blob("c", 1), "layers": [layer]});
         for (document, words) in [
-            (json!([]), "not understood"),
+            (json!("text"), "not understood"),
             (json!({}), "neither"),
             (json!({"schemaVersion": 1, "fsLayers": []}), "first format"),
             (with(bad.clone()), "not a digest"),

@@ -64,6 +64,6 @@ mod tests {
             meter.set(layer, done);
         }
         let total = STEP * 4 + 10;
-        assert_eq!(*told.lock(), [(STEP, total), (5, total), (STEP * 4 + 5, total), (total, total)]);
+        assert_eq!(*told.lock(), [(STEP, total), (STEP * 4 + 5, total), (total, total)]);
     }
 }
