@@ -3,16 +3,13 @@
 
 use std::process::ExitCode;
 
-/// Not a command for people.
-const SHIM: &str = "shim";
-
 /// Requests are short-lived allocations on many threads, which the system's allocator does slowly.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything else: a shim has one thread and little memory, and there are many.
-    if std::env::args_os().nth(1).is_some_and(|word| word == SHIM) {
+    if std::env::args_os().nth(1).is_some_and(|word| word == tidegate::cli::SHIM) {
         return tidegate_runner::embedded::shim::main(std::env::args_os().skip(2));
     }
     tidegate::cli::main()

@@ -19,7 +19,7 @@ use super::up::say;
 use crate::state_dir::StateDir;
 
 /// The argument that makes this program a shim.
-pub(crate) const SHIM: &str = "shim";
+pub const SHIM: &str = "shim";
 
 /// What runs a host's containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ async fn choose(host: &Host, docker: &Docker) -> anyhow::Result<Engine> {
         return Ok(Engine::Docker);
     }
     let Err(silent) = docker.answers().await else { return Ok(Engine::Docker) };
-    let missing = doctor::missing();
+    let missing = tokio::task::spawn_blocking(doctor::missing).await.context("look what this machine offers")?;
     if missing.is_empty() {
         return Ok(Engine::Embedded);
     }

@@ -28,6 +28,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::engines::SHIM;
 use self::{
     config_file::{config_file, environment},
     output::{report, usage},
