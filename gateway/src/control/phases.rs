@@ -19,7 +19,7 @@ use super::{
 use crate::clock;
 
 /// The exit code of a process that got SIGKILL.
-const KILLED: i64 = 137;
+pub(super) const KILLED: i64 = 137;
 
 impl Control {
     /// Moves a replica to its next phase and tells the data plane. False if the event changes nothing.

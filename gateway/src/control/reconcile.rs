@@ -15,8 +15,11 @@ use super::{
     Control, RELIST,
     apply::send,
     event::{Event, Purpose},
+    history::{self, What},
     hosts,
     member::Member,
+    phases::KILLED,
+    state::LastFailure,
 };
 use crate::{clock, fleet::admission::SlotKey};
 
@@ -226,9 +229,30 @@ impl Control {
             _ if busy_elsewhere => {}
             _ => {
                 tracing::info!(replica = %seen.id, %host, state = ?seen.state, "left over; removing it");
+                self.tell_end(seen);
                 self.remove_stray(host, &seen.id);
             }
         }
+    }
+
+    /// How a replica ended while no gateway ran is told like any other end. SIGKILL may have been a removal of ours that the
+    /// former gateway did not finish.
+    fn tell_end(&mut self, seen: &Observed) {
+        let ObservedState::Exited(exit) = &seen.state else { return };
+        let Some(state) = self.states.get_mut(seen.id.service()) else { return };
+        if exit.code == KILLED && !exit.out_of_memory {
+            return;
+        }
+        let cause = Cause::Exited(exit.clone()).to_string();
+        let what = What::Phase { replica: seen.id.to_string(), to: "failed".into() };
+        state.history.note(what, cause.clone());
+        state.last_failure = Some(LastFailure {
+            replica: seen.id.clone(),
+            at: history::unix_now(),
+            cause,
+            open: false,
+            log: Vec::new(),
+        });
     }
 
     fn remove_stray(&mut self, host: &HostName, id: &ReplicaId) {
