@@ -222,9 +222,11 @@ impl Cgroup {
             // Another one may have ended it, which is as well.
             drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL));
         }
-        // On v1 what is frozen does not even die.
-        self.set_frozen(false)?;
-        Ok(processes.len())
+        // On v1 what is frozen does not even die. Its shim may have removed the group in this moment.
+        match self.set_frozen(false) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(processes.len()),
+        }
     }
 
     /// What its processes use.
