@@ -1,5 +1,6 @@
 //! `make demo`: a cold start, a load that needs more replicas, and the way back to none, told as it happens.
 //! Everything is real: a gateway process, the container engine, requests over sockets. Exit 0 only if all of it worked.
+//! The engine is Tidegate's own, or Docker with ENGINE=docker.
 
 use std::{
     io::IsTerminal,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use e2e::process::Gateway;
+use e2e::{engine::Engine, process::Gateway};
 use parking_lot::Mutex;
 use tidegate_loadtest::{
     Options, Report, Snapshot,
@@ -30,8 +31,17 @@ const LINES: Duration = Duration::from_millis(500);
 async fn main() -> anyhow::Result<()> {
     let paint = Paint(std::io::stdout().is_terminal());
     println!("{}", paint.bold("Tidegate: containers that start when somebody calls"));
-    println!("One service, `echo`, from examples/demo.toml. Nothing of it runs yet.\n");
-    let gateway = Gateway::start(Path::new("examples/demo.toml")).await?;
+    let engine = Engine::named()?.unwrap_or(Engine::Embedded);
+    let runs = match engine {
+        Engine::Embedded => "Tidegate's own engine: no Docker, no daemon, one process per container that watches over it",
+        Engine::Docker => "Docker",
+    };
+    println!("One service, `echo`, from examples/demo.toml. Nothing of it runs yet.");
+    println!("{}\n", paint.dim(&format!("Its containers are run by {runs}.")));
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("demo.toml");
+    std::fs::write(&file, config(engine)?)?;
+    let gateway = Gateway::start(&file).await?;
     let told = tell(&gateway, &paint).await;
     let stopped = gateway.stop().await;
     let told = told?;
@@ -45,6 +55,14 @@ async fn main() -> anyhow::Result<()> {
         told.peak
     );
     Ok(())
+}
+
+/// The example as it is, for this engine; the image's file is looked for from where we are.
+fn config(engine: Engine) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string("examples/demo.toml").context("run this in the project's folder")?;
+    let target = Path::new("target").canonicalize().context("the image: scripts/demo builds it")?;
+    let text = text.replace("docker-archive:../target", &format!("docker-archive:{}", target.display()));
+    Ok(text.replace("engine = \"embedded\"", &format!("engine = \"{engine}\"")))
 }
 
 struct Told {

@@ -379,7 +379,7 @@ pub mod recipes {
         ],
         files: &[("www/index.html", "a page from busybox\n")],
         entrypoint: &[],
-        cmd: &["/bin/busybox", "httpd", "-f", "-v", "-p", "80", "-h", "/www"],
+        cmd: &["/bin/busybox", "httpd", "-f", "-vv", "-p", "80", "-h", "/www"],
         user: "",
         working_dir: "",
         port: 80,

@@ -45,7 +45,7 @@ impl Remains {
         let state = state.display().to_string();
         let cgroups = cgroups(&name);
         Self {
-            namespaces: names(&PathBuf::from("/run/tidegate").join(&name)),
+            namespaces: files(&Path::new("/run/tidegate").join(&name)),
             mounts: lines("/proc/self/mountinfo", |line| line.contains(&name) || line.contains(&state)),
             processes: processes(&cgroups, &name, &state),
             cgroups: cgroups.iter().map(|path| path.display().to_string()).collect(),
@@ -156,6 +156,18 @@ fn lines(file: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The files in a folder and below, and the folder itself.
+fn files(folder: &Path) -> Vec<String> {
+    let (mut found, mut next) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(path) = next.pop() {
+        if fs::symlink_metadata(&path).is_ok() {
+            found.push(path.display().to_string());
+        }
+        next.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+    found
 }
 
 /// The folders in a folder.

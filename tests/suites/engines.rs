@@ -271,13 +271,33 @@ async fn what_keeps_a_gateway_from_starting_is_said_at_once() -> anyhow::Result<
 
 #[tokio::test]
 async fn an_engine_that_does_not_answer_is_named() -> anyhow::Result<()> {
-    let file = File::new(Engine::Docker, ECHO)?;
-    let (path, other) = (file.path(), tempfile::tempdir()?);
-    let config = path.to_str().context("a path")?;
-    let state = other.path().to_str().context("a path")?;
+    // Without a host: one that a file names may be away for a moment, and the gateway serves the others.
+    let folder = tempfile::tempdir()?;
+    let (file, state) = (folder.path().join("tidegate.toml"), folder.path().join("state"));
+    std::fs::write(&file, ECHO.replace("@echo@", "echo:1"))?;
+    let arguments = ["-c", file.to_str().context("a path")?, "--state", state.to_str().context("a path")?];
     let nowhere =
         [("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0"), ("DOCKER_HOST", "unix:///nowhere/docker.sock")];
-    let words = refused(&["-c", config, "--state", state], &nowhere)?;
+    let words = refused(&arguments, &nowhere)?;
     ensure!(words.contains("/nowhere/docker.sock"), "{words}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_state_stays_with_its_engine() -> anyhow::Result<()> {
+    with("", async |gateway, file| {
+        gateway.terminate().await?;
+        let other = match gateway.runs_on() {
+            Engine::Docker => Engine::Embedded,
+            Engine::Embedded => Engine::Docker,
+        };
+        let path = file.folder().join("other.toml");
+        std::fs::write(&path, other.on(&ECHO.replace("@echo@", "echo:1"), ""))?;
+        let state = gateway.state().to_str().context("a path")?;
+        let arguments = ["-c", path.to_str().context("a path")?, "--state", state];
+        let words = refused(&arguments, &[("TIDEGATE_GATEWAY__LISTEN", "127.0.0.1:0")])?;
+        ensure!(words.contains("doctor") || words.contains("docker rm"), "{words}");
+        gateway.start_again().await
+    })
+    .await
 }

@@ -20,7 +20,7 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { recipe: recipes::BUSYBOX, serves: "a page from busybox", prints: "url:/" },
+    Row { recipe: recipes::BUSYBOX, serves: "a page from busybox", prints: "response:200" },
     Row { recipe: recipes::NGINX, serves: "a page from nginx", prints: "GET /?seen=once HTTP/1.1" },
     Row { recipe: recipes::PYTHON, serves: "a page from python", prints: "GET /?seen=once HTTP/1.1" },
 ];
