@@ -1,20 +1,34 @@
 //! Images that lie in the file system: an OCI layout, a tar of one, or what `docker save` writes.
-//! Holds: the bytes that come out of [`Source::open`] are those that the image names, or reading them fails at their end.
+//! Holds: what an image names by a digest has it, or reading it fails at its end.
 //! Absent: the store, unpacking. Nothing here is trusted.
 
 use std::{io::Read, path::Path};
 
 use tidegate_config::spec::Digest;
 
-use super::reference::Reference;
+use super::{
+    config::Config,
+    manifest,
+    reference::{Local, Reference},
+};
+use docker::Saved;
+use files::{Archive, Folder};
+use layout::Layout;
 
+mod docker;
+mod files;
+mod layout;
 pub(crate) mod platform;
+#[cfg(test)]
+mod tests;
+mod verify;
 
 /// An image that lies in the file system.
 pub(crate) trait Source: Send + Sync {
     /// What it is, for this machine.
     fn image(&self) -> &Found;
-    /// A layer as it is stored, compressed or not; reading fails at the end if it is not what the image names. Blocks.
+    /// A layer as it is stored, compressed or not. If the image names the digest of the stored bytes, reading fails at their
+    /// end where they have another; the digest of the tar in them is for whoever unpacks it. Blocks.
     fn open(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error>;
 }
 
@@ -66,6 +80,29 @@ pub(crate) enum Error {
 /// Opens the image that a reference to a file or folder names. `scratch` is where a compressed archive is unpacked to, as
 /// long as the source lives; it has to exist. Blocks.
 pub(crate) fn open(reference: &Reference, scratch: &Path) -> Result<Box<dyn Source>, Error> {
-    let _ = scratch;
-    Err(Error::Bad { what: reference.to_string(), why: "not yet".into() })
+    match reference {
+        Reference::Layout(Local { path, which }) => {
+            let files = Box::new(Folder(path.clone()));
+            Ok(Box::new(Layout::open(files, path.display().to_string(), which)?))
+        }
+        Reference::Archive(Local { path, which }) => {
+            let files = Box::new(Archive::open(path, scratch)?);
+            Ok(Box::new(Layout::open(files, path.display().to_string(), which)?))
+        }
+        Reference::Docker(Local { path, which }) => {
+            let files = Box::new(Archive::open(path, scratch)?);
+            Ok(Box::new(Saved::open(files, &path.display().to_string(), which)?))
+        }
+        Reference::Registry(_) | Reference::Id(_) => {
+            Err(Error::Bad { what: reference.to_string(), why: "it is no file or folder".into() })
+        }
+    }
+}
+
+/// The layers that a configuration names, if there are as many as are stored.
+fn diff_ids(config: &[u8], stored: usize) -> Result<Vec<Digest>, String> {
+    let config: Config =
+        serde_json::from_slice(config).map_err(|e| format!("its configuration is not understood: {e}"))?;
+    manifest::match_layers(stored, &config.rootfs.diff_ids)?;
+    Ok(config.rootfs.diff_ids)
 }

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, openat},
-    sys::stat::{Mode, SFlag, mknodat},
+    sys::stat::{Mode, SFlag, fstat, mknodat},
     unistd::{UnlinkatFlags, linkat, mkfifoat, symlinkat, unlinkat},
 };
 
@@ -49,7 +49,7 @@ impl Maker {
             Meaning::Plain if name.is_root() => self.top(member),
             Meaning::Plain => self.plain(folder, last, member, contents),
             Meaning::Hides(hidden) => self.hide(folder, hidden),
-            Meaning::Opaque => Ok(attributes::make_opaque(self.root.parent(folder)?)?),
+            Meaning::Opaque => self.opaque(folder),
             Meaning::Leftover => Ok(()),
         }
     }
@@ -170,6 +170,17 @@ impl Maker {
             Trouble::System(Errno::ESTALE) => absent(),
             other => other,
         })
+    }
+
+    /// Hides all that lower layers have in a folder.
+    fn opaque(&mut self, folder: &[u8]) -> Result<(), Trouble> {
+        let top = fstat(self.root.folder())?;
+        let folder = self.root.parent(folder)?;
+        if fstat(folder)?.st_ino == top.st_ino {
+            // The folders at the top of all layers are always one.
+            return Err(Trouble::Refused("it hides all other layers, which overlayfs cannot do"));
+        }
+        Ok(attributes::make_opaque(folder)?)
     }
 
     /// A whiteout. What this layer itself has by that name stays: it hides only what lies below.

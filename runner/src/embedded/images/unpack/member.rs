@@ -157,13 +157,8 @@ impl<R: Read> Members<R> {
 
     /// The entry itself.
     fn member(&mut self, header: &Header<'_>, mut before: Before) -> Result<Member, Error> {
-        let mut name = Vec::new();
-        header.name(&mut name);
+        let (name, link) = names(header, &mut before);
         let extended = &mut before.extended;
-        let stated = extended.sparse.name.take().or_else(|| extended.path.take());
-        let name = before.name.take().or(stated).unwrap_or(name);
-        let link = before.link.take().or_else(|| extended.link.take());
-        let link = link.unwrap_or_else(|| header.link().to_vec());
         let kind = header.kind();
         let wrong = |why| damaged(&name, why);
         let size = match extended.size {
@@ -267,6 +262,19 @@ impl<R: Read> Members<R> {
         member.pieces = Some(pieces);
         Ok(())
     }
+}
+
+/// An entry's name, and where it leads: GNU's way of saying it before PAX's, and that before the header.
+fn names(header: &Header<'_>, before: &mut Before) -> (Vec<u8>, Vec<u8>) {
+    let extended = &mut before.extended;
+    let stated = extended.sparse.name.take().or_else(|| extended.path.take());
+    let name = before.name.take().or(stated).unwrap_or_else(|| {
+        let mut name = Vec::new();
+        header.name(&mut name);
+        name
+    });
+    let link = before.link.take().or_else(|| extended.link.take());
+    (name, link.unwrap_or_else(|| header.link().to_vec()))
 }
 
 /// A name for people.

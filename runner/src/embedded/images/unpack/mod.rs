@@ -13,6 +13,7 @@ mod error;
 mod header;
 #[cfg(test)]
 mod hostile;
+mod index;
 mod limits;
 mod make;
 mod member;
@@ -31,6 +32,7 @@ use trouble::Trouble;
 
 pub(crate) use decompress::{decompress, is_compressed};
 pub(crate) use error::Error;
+pub(crate) use index::{Lies, index};
 pub(crate) use limits::Limits;
 
 /// What a layer turned out to be.

@@ -255,6 +255,16 @@ fn whiteouts_that_lead_out() {
             Refused("leads nowhere"),
         ),
         (
+            "of all other layers",
+            |_| Tar::default().file(".wh..wh..opq", "").end(),
+            Refused("all other layers"),
+        ),
+        (
+            "of all other layers, by a symlink",
+            |_| Tar::default().symlink("s", "/").file("s/.wh..wh..opq", "").end(),
+            Refused("all other layers"),
+        ),
+        (
             "of a symlink that leads out",
             |yard| Tar::default().symlink("d", canary(yard, "sub")).file(".wh.d", "").end(),
             Contained(|layer| assert!(at(layer, "d").is_symlink())),
