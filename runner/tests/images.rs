@@ -6,111 +6,26 @@ mod registry;
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
 use registry::{
-    PASSWORD, Registry, USER,
-    image::{self, Layer, Stored, layer, noise},
+    PASSWORD, Registry,
+    image::{self, Layer, Stored, layer},
     proxy::{Fault, Proxy},
+    world::{Disk, World, blobs, large, read, refused, silent, small},
 };
-use tempfile::TempDir;
-use tidegate_config::{model::Images, spec::Digest, spec::Pull, units::Bytes};
+use tidegate_config::{
+    spec::{Digest, Pull},
+    units::Bytes,
+};
 use tidegate_runner::{
-    Error, Kind, Progress, PullProgress,
+    Kind, Progress, PullProgress,
     embedded::{Prune, Store},
 };
-
-/// A store in a folder of its own.
-struct World {
-    folder: TempDir,
-    settings: Images,
-    credentials: PathBuf,
-}
-
-impl World {
-    /// With these registries listed as those without TLS.
-    fn new(insecure: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let insecure_registries = insecure.iter().map(|host| (*host).to_owned()).collect();
-        let credentials = folder.path().join("config.json");
-        Self { settings: Images { insecure_registries, ..Images::default() }, credentials, folder }
-    }
-
-    /// With a password for a registry.
-    fn knowing(self, host: &str, password: &str) -> Self {
-        let entry = serde_json::json!({"auths": {host: {"username": USER, "password": password}}});
-        fs::write(&self.credentials, entry.to_string()).expect("written");
-        self
-    }
-
-    fn images(&self) -> PathBuf {
-        self.folder.path().join("images")
-    }
-
-    fn store(&self) -> Arc<Store> {
-        Store::open_with(&self.images(), self.settings.clone(), Some(self.credentials.clone()))
-            .expect("opened")
-    }
-
-    /// What is in a folder of the store.
-    fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.images().join(folder)).expect("a folder");
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
-    /// Nothing that was begun is left.
-    fn is_clean(&self) {
-        for folder in ["partial", "tmp"] {
-            assert_eq!(self.names(folder), [""; 0], "{folder}");
-        }
-    }
-
-    /// Makes an image look as if it was last used so long ago.
-    fn unused_for(&self, id: &Digest, age: Duration) {
-        let hex = id.0.strip_prefix("sha256:").expect("a digest");
-        let file = fs::File::options().write(true).open(self.images().join(format!("images/{hex}.json")));
-        file.and_then(|file| file.set_modified(SystemTime::now() - age)).expect("changed");
-    }
-}
-
-fn silent() -> Progress {
-    Arc::new(|_| ())
-}
-
-/// What a layer's files say, by their path in an image: the uppermost counts.
-fn read(layers: &[PathBuf], path: &str) -> Option<String> {
-    layers.iter().rev().find_map(|layer| fs::read_to_string(layer.join(path)).ok())
-}
-
-fn small(name: &str, text: &str) -> Layer {
-    layer(&[(name, text.as_bytes())], Stored::Gzip)
-}
-
-/// A layer that does not compress.
-fn large(seed: u64, kibibytes: usize) -> Layer {
-    layer(&[(&format!("noise-{seed}"), &noise(seed, kibibytes << 10))], Stored::Gzip)
-}
-
-fn blobs(proxy: &Proxy, built: &image::Built) -> usize {
-    built.layers.iter().map(|layer| proxy.seen(&layer.blob.digest).len()).sum()
-}
-
-#[track_caller]
-fn refused(outcome: Result<impl std::fmt::Debug, Error>, kind: Kind, words: &str) -> Error {
-    let error = outcome.expect_err("refused");
-    assert_eq!(error.kind, kind, "{error}");
-    assert!(error.message.contains(words), "{error}");
-    assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error:?}");
-    error
-}
 
 #[tokio::test]
 async fn images_come_by_tag_and_by_digest() {
@@ -419,25 +334,6 @@ async fn images_have_many_layers_or_none() {
     // A folder can be in a stack once: the upper place counts.
     let twice = store.prepare(&format!("{host}/twice:1"), Pull::Missing, silent()).await.expect("pulled");
     assert_eq!(twice.layers, [found.layers[1].clone(), found.layers[0].clone()]);
-}
-
-/// A small file system in memory, as long as it lives.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf, options: &str) -> Self {
-        fs::create_dir_all(&at).expect("made");
-        let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(Some("tmpfs"), &at, Some("tmpfs"), flags, Some(options))
-            .expect("the test runs as root");
-        Self(at)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
-    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 pub(crate) mod proxy;
+pub(crate) mod world;
 
 use std::{
     io::{BufRead, BufReader},
