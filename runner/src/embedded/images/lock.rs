@@ -88,6 +88,6 @@ mod tests {
         let mut waiting = Box::pin(wait(&path, Sharing::Alone));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(held);
-        waiting.await.expect("it is had");
+        drop(waiting.await.expect("it is had"));
     }
 }
