@@ -205,7 +205,7 @@ impl Cgroup {
     }
 
     /// How many processes were in it and have been sent SIGKILL.
-    fn kill_once(&self) -> io::Result<usize> {
+    pub(crate) fn kill_once(&self) -> io::Result<usize> {
         let found = fs::read_to_string(self.file("freezer", "cgroup.procs")?);
         let processes = match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -17,7 +17,7 @@ pub(super) fn mount(file: &Path, limit: Bytes, at: &Path) -> Result<()> {
         std::fs::rename(&new, file).context(|| file.display().to_string())?;
     }
     // The loop device goes with the mount, and the mount with the shim.
-    let options = "loop,nodev,noatime,data=writeback";
+    let options = "loop,nodev,noatime";
     let mut command = command("mount");
     command.args(["-t", "ext4", "-o", options]).arg(file).arg(at);
     run(command, "mount", "loop devices (the kernel module `loop`)")

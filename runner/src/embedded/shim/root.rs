@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::{
+    poll::poll,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     sys::{
@@ -25,9 +26,13 @@ use super::{
     user::User,
 };
 use crate::embedded::{
-    cgroup::{Layout, ROOT},
+    cgroup::{Cgroup, Layout, ROOT},
     task::{Folder, Task},
 };
+
+/// How often the kernel is asked to let go of a control group, and how long in between, in milliseconds.
+const TRIES: u32 = 500;
+const STEP: u16 = 10;
 
 /// A session of its own, no signal but at the place for them, and the folder's lock.
 pub(super) fn settle(folder: &Folder) -> Result<File> {
@@ -35,6 +40,8 @@ pub(super) fn settle(folder: &Folder) -> Result<File> {
     drop(nix::unistd::setsid());
     umask(Mode::from_bits_truncate(0o022));
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).context(|| "signals".into())?;
+    // The gateway's groups are nothing to its replicas.
+    nix::unistd::setgroups(&[]).context(|| "groups".into())?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "subreaper".into())?;
     nix::sys::prctl::set_dumpable(false).context(|| "not dumpable".into())?;
     drop(nix::sys::prctl::set_name(c"tidegate-shim"));
@@ -58,6 +65,16 @@ pub(super) fn close_output() -> io::Result<()> {
 pub(super) fn unkillable() {
     // Not allowed everywhere, and no more than good to have.
     drop(fs::write("/proc/self/oom_score_adj", "-999"));
+}
+
+/// Removes a control group as soon as the kernel lets go of it.
+pub(super) fn remove(cgroup: &Cgroup) {
+    for _ in 0..TRIES {
+        match cgroup.try_remove() {
+            Ok(false) => drop(poll(&mut [], STEP)),
+            _ => return,
+        }
+    }
 }
 
 /// A mount namespace of its own, where the control groups are found at other places: what makes the replica would

@@ -9,7 +9,10 @@ use std::{
 };
 
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
-use nix::unistd::Pid as Process;
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::Pid as Process,
+};
 use serde::Serialize;
 
 use super::{
@@ -29,6 +32,8 @@ use crate::embedded::{
 pub(super) struct Replica {
     pub init: Process,
     pub cgroup: Cgroup,
+    /// Where this process belongs from now on. Going there takes some milliseconds, which nobody has to wait for.
+    pub shims: Cgroup,
     pub log: Log,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
@@ -36,6 +41,15 @@ pub(super) struct Replica {
     pub complaint: Option<String>,
     /// Held while the shim lives, so that there is only one in a folder.
     pub lock: File,
+}
+
+/// What the first part of the work leaves for the second.
+struct Started {
+    init: Process,
+    cgroup: Cgroup,
+    shims: Cgroup,
+    pipes: Pipes,
+    complaint: Option<String>,
 }
 
 /// Where the first process reports to, and where it prints.
@@ -55,18 +69,21 @@ pub(super) fn start(folder: &Folder) -> Result<Replica> {
     drop(outside.try_remove());
     let limits = Limits::of(&task.resources, task.profile);
     outside.create(&limits).and_then(|()| outside.join()).context(|| "the control group cannot be made".into())?;
+    let here = File::open("/proc/self/ns/mnt").context(|| "this process's mounts".into())?;
     let started = within(folder, &task);
-    let (init, cgroup, pipes, complaint) = started.inspect_err(|_| leave(&outside, &task))?;
-    Ok(Replica { init, cgroup, log, stdout: pipes.stdout.0, stderr: pipes.stderr.0, complaint, lock })
+    let Started { init, cgroup, shims, pipes, complaint } = started.inspect_err(|_| leave(&here, &outside, &task))?;
+    Ok(Replica { init, cgroup, shims, log, stdout: pipes.stdout.0, stderr: pipes.stderr.0, complaint, lock })
 }
 
-/// After a failure: nothing may stay.
-fn leave(cgroup: &Cgroup, task: &Task) {
+/// After a failure: nothing may stay. From where the control groups are at their usual places.
+fn leave(outside: &File, cgroup: &Cgroup, task: &Task) {
+    drop(setns(outside, CloneFlags::CLONE_NEWNS));
     drop(shims(&task.cgroup, Layout::here()).and_then(|shims| shims.join()));
-    drop(cgroup.try_remove());
+    drop(cgroup.kill_once());
+    root::remove(cgroup);
 }
 
-fn within(folder: &Folder, task: &Task) -> Result<(Process, Cgroup, Pipes, Option<String>)> {
+fn within(folder: &Folder, task: &Task) -> Result<Started> {
     let layout = root::namespace(folder, Layout::here())?;
     root::file_system(folder, task)?;
     let user = User::within(&folder.bundle().join("rootfs"), &task.user)?;
@@ -84,11 +101,8 @@ fn within(folder: &Folder, task: &Task) -> Result<(Process, Cgroup, Pipes, Optio
     let pipes = Pipes::new(&user)?;
     let (init, pipes, complaint) = build(folder, task, env, pipes)?;
     let cgroup = Cgroup::at(layout.clone(), &task.cgroup);
-    shims(&task.cgroup, &layout)
-        .and_then(|shims| shims.join())
-        .context(|| "the shim cannot leave its replica's control group".into())?;
-    root::unkillable();
-    Ok((init, cgroup, pipes, complaint))
+    let shims = shims(&task.cgroup, &layout).context(|| "the shims' control group cannot be made".into())?;
+    Ok(Started { init, cgroup, shims, pipes, complaint })
 }
 
 /// How many open files this machine allows.
@@ -124,6 +138,8 @@ fn build(
     let Some(pid) = container.pid() else { return Err(Failure::retryable("the replica has no process")) };
     let init = Process::from_raw(pid.as_raw());
     write_run(folder, init)?;
+    // Not before: the first process would have it as well.
+    root::unkillable();
     container.start().map_err(|error| refused(task, &chain(&error)))?;
     let Pipes { notice: (notice, end), stdout: (stdout, out), stderr: (stderr, err) } = pipes;
     // What is left open here would be taken for the replica's.

@@ -22,6 +22,7 @@ use super::{
     failure::{Context, Result},
     lines::Lines,
     log::Log,
+    root,
     run::{Replica, replace},
 };
 use crate::embedded::task::{Ended, Folder};
@@ -31,8 +32,6 @@ const CHUNK: usize = 64 * 1024;
 /// How often what is left in the pipes is looked for after the end, and how long in between, in milliseconds.
 const ROUNDS: u32 = 64;
 const STEP: u16 = 10;
-/// How often the kernel is asked to let go of the control group.
-const TRIES: u32 = 500;
 
 /// One stream of the replica's.
 struct Stream {
@@ -42,6 +41,10 @@ struct Stream {
 
 /// Stays until the replica has ended, and writes down how.
 pub(super) fn to_the_end(folder: &Folder, mut replica: Replica) -> Result<()> {
+    if let Err(error) = replica.shims.join() {
+        // It is counted as its replica's then, and ends if that is killed as a whole.
+        eprintln!("the shim stays in its replica's control group: {error}");
+    }
     let mut streams = [Stream::new(replica.stdout, 'o'), Stream::new(replica.stderr, 'e')];
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .context(|| "signals".into())?;
@@ -59,12 +62,7 @@ pub(super) fn to_the_end(folder: &Folder, mut replica: Replica) -> Result<()> {
     let out_of_memory = code != 0 && replica.cgroup.killed_for_memory() > 0;
     let exit = Exit { code: code.into(), out_of_memory, message: replica.complaint };
     let written = replace(&folder.exit(), &Ended { exit, at: SystemTime::now() });
-    for _ in 0..TRIES {
-        match replica.cgroup.try_remove() {
-            Ok(false) => drop(poll(&mut [], STEP)),
-            _ => break,
-        }
-    }
+    root::remove(&replica.cgroup);
     drop(replica.lock);
     written
 }
