@@ -110,12 +110,14 @@ fn image(root: &Path) {
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("set");
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("a static busybox");
     for name in [
-        "sh", "cat", "id", "echo", "sleep", "ls", "ps", "grep", "dd", "env", "hostname", "touch", "true", "mount", "wc",
-        "mkdir", "mknod", "stat", "nc", "unshare", "chroot", "tail", "kill", "df", "yes", "head", "ping",
+        "sh", "cat", "id", "echo", "sleep", "ls", "ps", "grep", "dd", "env", "hostname", "touch", "true",
+        "mount", "wc", "mkdir", "mknod", "stat", "nc", "unshare", "chroot", "tail", "kill", "df", "yes",
+        "head", "ping",
     ] {
         symlink("busybox", root.join("bin").join(name)).expect("linked");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\n").expect("written");
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\n")
+        .expect("written");
     fs::write(root.join("etc/group"), "root:x:0:\nweb:x:1001:\nextra:x:2000:web\n").expect("written");
     fs::write(root.join("data/inner/file"), "of the image\n").expect("written");
     fs::write(root.join("bin/script"), "#!/nowhere\n").expect("written");
@@ -221,7 +223,8 @@ async fn users_are_the_images() {
         ("1000:2000", "uid=1000(web) gid=2000(extra)\n/home/web\n"),
         ("4242", "uid=4242 gid=0(root)\n/\n"),
     ] {
-        let (exit, log) = room.script("id; echo $HOME; echo again > /dev/stderr", |task| task["user"] = json!(user)).await;
+        let (exit, log) =
+            room.script("id; echo $HOME; echo again > /dev/stderr", |task| task["user"] = json!(user)).await;
         assert_eq!((exit.code, log.replace("again\n", "").as_str()), (0, expected), "{user}");
         assert!(log.contains("again"), "/dev/stderr cannot be opened by {user:?}");
     }
@@ -263,7 +266,11 @@ async fn signals_are_passed_on_and_orphans_are_buried() {
         }
     }
     let listed = room.exec(&place, &["ps", "-o", "pid,stat,comm"]).await;
-    assert!(!listed.output.lines().any(|line| line.split_whitespace().nth(1) == Some("Z")), "{}", listed.output);
+    assert!(
+        !listed.output.lines().any(|line| line.split_whitespace().nth(1) == Some("Z")),
+        "{}",
+        listed.output
+    );
     replica.signal(libc::SIGTERM).expect("sent");
     assert_eq!(ended(&replica, &place).await.code, 7);
     assert!(printed(&place).ends_with("bye\n"));
@@ -281,11 +288,15 @@ async fn secrets_are_in_memory_only() {
     let room = Room::new();
     let secret = room.folder.path().join("secret");
     fs::write(&secret, "canary-77\n").expect("written");
-    let place = room.place("x-1-1", &["/bin/sh", "-c", "echo $KEY; cat /run/secrets/*; ls -ln /run/secrets; sleep 100"], |task| {
-        task["user"] = json!("web");
-        task["secrets"] = json!({ "KEY": secret });
-        task["secret_files"] = json!({ "file": secret });
-    });
+    let place = room.place(
+        "x-1-1",
+        &["/bin/sh", "-c", "echo $KEY; cat /run/secrets/*; ls -ln /run/secrets; sleep 100"],
+        |task| {
+            task["user"] = json!("web");
+            task["secrets"] = json!({ "KEY": secret });
+            task["secret_files"] = json!({ "file": secret });
+        },
+    );
     let replica = room.start(&place).await.expect("it starts");
     eventually("it prints", || printed(&place).contains("file")).await;
     let log = printed(&place);
@@ -299,7 +310,10 @@ async fn secrets_are_in_memory_only() {
     replica.kill_shim().expect("sent");
     let absent = room.place("x-1-2", &["/bin/true"], |task| task["secrets"] = json!({ "KEY": "/nowhere" }));
     let error = room.start(&absent).await.expect_err("it cannot be read");
-    assert!(error.kind == Kind::Permanent && error.message.contains("KEY cannot be read from /nowhere"), "{error}");
+    assert!(
+        error.kind == Kind::Permanent && error.message.contains("KEY cannot be read from /nowhere"),
+        "{error}"
+    );
     tokio::time::timeout(SOON, replica.ended()).await.expect("it ends").expect("watched");
     Group::of(&place.group).remove().await.expect("removed");
 }
@@ -396,7 +410,8 @@ async fn a_shim_that_is_killed_takes_everything_with_it() {
 #[tokio::test]
 async fn logs_are_rotated() {
     let room = Room::new();
-    let (exit, _) = room.script("yes 0123456789012345678901234567890123456789 | head -c 60000000", |_| {}).await;
+    let (exit, _) =
+        room.script("yes 0123456789012345678901234567890123456789 | head -c 60000000", |_| {}).await;
     assert_eq!(exit.code, 0);
     let folders = fs::read_dir(room.folder.path()).expect("readable").flatten();
     let folder = folders.map(|entry| entry.path()).find(|path| path.join("log").exists()).expect("a log");

@@ -105,7 +105,9 @@ impl Cgroup {
                 Some(mount) => Ok(mount.join(&self.path).join(name)),
                 None => Err(io::Error::new(
                     io::ErrorKind::Unsupported,
-                    format!("this machine has no control group controller `{controller}` mounted below {ROOT}"),
+                    format!(
+                        "this machine has no control group controller `{controller}` mounted below {ROOT}"
+                    ),
                 )),
             },
         }
@@ -220,7 +222,7 @@ impl Cgroup {
         }
         for pid in &processes {
             // Another one may have ended it, which is as well.
-            drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL));
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::SIGKILL).ok();
         }
         // On v1 what is frozen does not even die. Its shim may have removed the group in this moment.
         match self.set_frozen(false) {
@@ -300,4 +302,54 @@ fn value(text: &str, name: &str) -> Option<u64> {
 
 fn told(file: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_found_where_they_are_mounted() {
+        let mountinfo = "25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                         30 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+                         31 25 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                         32 25 0:28 /docker/x /elsewhere rw - cgroup cgroup rw,pids\n\
+                         33 25 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let found = mounted(mountinfo);
+        let expected = [("cpu", "cpu,cpuacct"), ("cpuacct", "cpu,cpuacct"), ("memory", "memory")];
+        let expected: BTreeMap<_, _> =
+            expected.into_iter().map(|(name, folder)| (name, Path::new(ROOT).join(folder))).collect();
+        assert_eq!(found, expected);
+        let folders = Cgroup::at(Layout::V1(found), "/a/b").folders();
+        assert_eq!(folders, ["cpu,cpuacct/a/b", "memory/a/b"].map(|folder| Path::new(ROOT).join(folder)));
+    }
+
+    #[test]
+    fn numbers_are_found_by_their_names() {
+        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        for (name, expected) in [("oom_kill", Some(3)), ("under_oom", Some(0)), ("oom", None)] {
+            assert_eq!(value(text, name), expected, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_second_version_freezes_and_kills_too() {
+        let root = Path::new("/sys/fs/cgroup/unified");
+        let root = if root.join("cgroup.procs").exists() { root } else { Path::new(ROOT) };
+        let layout = Layout::V2(root.into());
+        let group = Cgroup::at(layout, &format!("/tidegate-test-{}", std::process::id()));
+        group.create_plain().expect("made");
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("it runs");
+        for folder in group.folders() {
+            fs::write(folder.join("cgroup.procs"), child.id().to_string()).expect("moved");
+        }
+        group.freeze().await.expect("frozen");
+        assert!(group.is_frozen());
+        group.thaw().expect("thawed");
+        group.freeze().await.expect("frozen");
+        assert_eq!(group.kill_once().expect("killed"), 1);
+        child.wait().expect("it ended");
+        group.remove().await.expect("removed");
+        assert!(group.folders().iter().all(|folder| !folder.exists()));
+    }
 }

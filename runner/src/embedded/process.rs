@@ -90,7 +90,12 @@ impl Shims {
     }
 
     /// Runs a command in a replica that runs.
-    pub(crate) async fn exec(&self, folder: &Folder, command: &[String], timeout: Duration) -> Result<Executed> {
+    pub(crate) async fn exec(
+        &self,
+        folder: &Folder,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Executed> {
         let mut words = vec![OsStr::new("exec"), folder.path().as_os_str(), OsStr::new("--")];
         words.extend(command.iter().map(OsStr::new));
         let failed = |error| failed(folder, "a command cannot be run in it", error);
@@ -125,10 +130,9 @@ impl Shims {
 
 impl Running {
     /// Ends when the shim does.
-    #[expect(unsafe_code, reason = "the registration must go before the descriptor does")]
     pub(crate) async fn ended(&self) -> io::Result<()> {
-        // SAFETY: what is registered is borrowed from `self`, so it stays open and the same until `shim` is dropped.
-        let shim = unsafe { AsyncFd::register_with_interest(self.shim.as_fd(), Interest::READABLE) }?;
+        // A descriptor of its own: several may wait at once.
+        let shim = registered(self.shim.try_clone()?)?;
         shim.readable().await.map(drop)
     }
 
@@ -217,6 +221,7 @@ fn kind(blame: Blame) -> Kind {
 }
 
 fn failed(folder: &Folder, what: &str, error: io::Error) -> Error {
-    let words = format!("the shim in {}: {what}: {error}; shim.err there may say more", folder.path().display());
+    let words =
+        format!("the shim in {}: {what}: {error}; shim.err there may say more", folder.path().display());
     Error::because(Kind::Retryable, words, error)
 }

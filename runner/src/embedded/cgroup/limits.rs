@@ -55,7 +55,50 @@ pub(super) fn about_swap(file: &str) -> bool {
 }
 
 /// The kernel takes no less than a millisecond.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "cores of a machine times 1e5 fit")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "cores of a machine times 1e5 fit"
+)]
 fn quota(cores: f64) -> u64 {
     ((cores * PERIOD as f64).round() as u64).max(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::{spec::Launch, units::Bytes};
+
+    use super::*;
+
+    fn check(profile: Profile, cpu: Option<f64>, pids: u32, v2: bool, expected: &[(&str, &str)]) {
+        let mut resources = Launch::of("api:1").resources;
+        (resources.memory, resources.cpu, resources.pids) = (Bytes(4096), cpu, pids);
+        let settings = Limits::of(&resources, profile).settings(v2);
+        let settings: Vec<_> = settings.iter().map(|(_, name, value)| (*name, value.as_str())).collect();
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn limits_are_files() {
+        let (memory, swap) = (("memory.limit_in_bytes", "4096"), ("memory.memsw.limit_in_bytes", "4096"));
+        check(Profile::Default, None, 1024, false, &[memory, swap, ("pids.max", "1024")]);
+        let cpu = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "50000")];
+        check(Profile::Strict, Some(0.5), 1024, false, &[memory, swap, cpu[0], cpu[1], ("pids.max", "256")]);
+        let memory = [("memory.max", "4096"), ("memory.swap.max", "0")];
+        check(
+            Profile::Strict,
+            Some(1.5),
+            9,
+            true,
+            &[memory[0], memory[1], ("cpu.max", "150000 100000"), ("pids.max", "9")],
+        );
+        check(
+            Profile::Default,
+            Some(0.001),
+            9,
+            true,
+            &[memory[0], memory[1], ("cpu.max", "1000 100000"), ("pids.max", "9")],
+        );
+    }
 }

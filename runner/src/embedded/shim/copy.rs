@@ -88,3 +88,43 @@ fn remove(path: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_copied_one_over_the_other() {
+        let room = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| room.path().join(name);
+        for folder in ["1/kept", "1/gone", "1/hidden", "2/kept", "2/hidden", "to", "notes"] {
+            fs::create_dir_all(at(folder)).expect("made");
+        }
+        for (file, text) in [
+            ("1/kept/old", "old"),
+            ("1/kept/both", "1"),
+            ("2/kept/both", "2"),
+            ("1/gone/x", ""),
+            ("1/hidden/x", ""),
+        ] {
+            fs::write(at(file), text).expect("written");
+        }
+        symlink("/outside", at("2/link")).expect("linked");
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::sys::stat::mknod(&at("2/gone"), nix::sys::stat::SFlag::S_IFCHR, mode, 0).expect("a whiteout");
+        rustix::fs::setxattr(at("2/hidden"), "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+            .expect("set");
+        fs::set_permissions(at("1/kept/old"), Permissions::from_mode(0o4750)).expect("set");
+        std::os::unix::fs::chown(at("1/kept/old"), Some(12), Some(34)).expect("set");
+        fs::set_permissions(at("1/kept/old"), Permissions::from_mode(0o4750)).expect("set");
+        layers(&[at("1"), at("2")], &at("to"), &at("notes")).expect("copied");
+        assert_eq!(fs::read_to_string(at("to/kept/both")).expect("there"), "2");
+        let old = fs::metadata(at("to/kept/old")).expect("there");
+        assert_eq!((old.mode() & 0o7777, old.uid(), old.gid()), (0o4750, 12, 34));
+        assert!(!at("to/gone").exists() && at("to/hidden").is_dir() && !at("to/hidden/x").exists());
+        assert_eq!(fs::read_link(at("to/link")).expect("there"), Path::new("/outside"));
+        fs::write(at("to/kept/both"), "mine").expect("written");
+        layers(&[at("1"), at("2")], &at("to"), &at("notes")).expect("nothing to do");
+        assert_eq!(fs::read_to_string(at("to/kept/both")).expect("there"), "mine");
+    }
+}

@@ -3,7 +3,8 @@
 use std::{fs::File, io, os::fd::AsFd, process::ExitCode};
 
 use libcontainer::{
-    container::builder::ContainerBuilder, oci_spec::runtime::Process as Description, syscall::syscall::SyscallType,
+    container::builder::ContainerBuilder, oci_spec::runtime::Process as Description,
+    syscall::syscall::SyscallType,
 };
 use nix::{
     errno::Errno,
@@ -50,7 +51,8 @@ fn run(folder: &Folder, command: &[String]) -> Result<i32> {
     }
     cgroup.join().context(|| "the replica's control group".into())?;
     // Where the shim is, there is what libcontainer keeps of the replica.
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS).context(|| "the shim's mounts cannot be entered".into())?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS)
+        .context(|| "the shim's mounts cannot be entered".into())?;
     let description: Description = read(&folder.bundle().join("process.json"))?;
     let env = description.env().clone().unwrap_or_default();
     let process = tailored(folder, description, command)?;
@@ -59,7 +61,8 @@ fn run(folder: &Folder, command: &[String]) -> Result<i32> {
         .with_root_path(folder.bundle().join("state"))
         .and_then(|builder| builder.as_tenant().with_process(Some(&process)).with_detach(true).build());
     drop(std::fs::remove_file(&process));
-    let pid = pid.map_err(|error| Failure::retryable(format!("the command cannot be run: {}", chain(&error))))?;
+    let pid =
+        pid.map_err(|error| Failure::retryable(format!("the command cannot be run: {}", chain(&error))))?;
     loop {
         match waitpid(nix::unistd::Pid::from_raw(pid.as_raw()), None) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(code),

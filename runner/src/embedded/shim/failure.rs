@@ -52,7 +52,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     while let Some(next) = cause {
         let next_words = next.to_string();
         if !words.contains(&next_words) {
-            drop(write!(words, ": {next_words}"));
+            write!(words, ": {next_words}").ok();
         }
         cause = next.source();
     }

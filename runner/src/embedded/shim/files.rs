@@ -40,11 +40,9 @@ pub(super) fn environment(task: &Task, user: &User) -> Result<Vec<String>> {
 /// Writes what is bound into the replica.
 pub(super) fn write(folder: &Folder, task: &Task, user: &User) -> Result<()> {
     let etc = folder.bundle().join("etc");
-    for (name, text) in [
-        ("resolv.conf", &task.resolv_conf),
-        ("hosts", &task.hosts),
-        ("hostname", &format!("{}\n", task.id)),
-    ] {
+    for (name, text) in
+        [("resolv.conf", &task.resolv_conf), ("hosts", &task.hosts), ("hostname", &format!("{}\n", task.id))]
+    {
         fs::write(etc.join(name), text).context(|| name.to_owned())?;
     }
     let secrets = folder.bundle().join("secrets");

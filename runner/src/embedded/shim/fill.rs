@@ -23,7 +23,9 @@ pub(super) fn fill(rootfs: &Path, target: &str, volume: &Path) -> Result<()> {
 fn filled(rootfs: &Path, target: &str, volume: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, rootfs, flags, Mode::empty())?;
-    let Ok(image) = openat2(&root, target, flags, Mode::empty(), ResolveFlags::IN_ROOT) else { return Ok(()) };
+    let Ok(image) = openat2(&root, target, flags, Mode::empty(), ResolveFlags::IN_ROOT) else {
+        return Ok(());
+    };
     let image = PathBuf::from(format!("/proc/self/fd/{}/.", image.as_raw_fd()));
     if !empty(volume)? {
         return Ok(());

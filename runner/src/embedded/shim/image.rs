@@ -27,7 +27,9 @@ fn make(file: &Path, limit: Bytes) -> Result<()> {
     let sparse = File::create(file).and_then(|made| made.set_len(limit.0));
     sparse.context(|| file.display().to_string())?;
     let mut command = command("mkfs.ext4");
-    command.args(["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"]).arg(file);
+    command
+        .args(["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"])
+        .arg(file);
     run(command, "mkfs.ext4", "the package e2fsprogs")
 }
 
@@ -40,12 +42,17 @@ fn command(name: &str) -> Command {
 fn run(mut command: Command, name: &str, needs: &str) -> Result<()> {
     let instead = "or set `scratch = \"memory\"`, or no `disk`";
     let output = command.output().map_err(|error| {
-        Failure::permanent(format!("a limit for the replica's disk needs `{name}`: {error}; install {needs}, {instead}"))
+        Failure::permanent(format!(
+            "a limit for the replica's disk needs `{name}`: {error}; install {needs}, {instead}"
+        ))
     })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let words = format!("a limit for the replica's disk: `{name}` says: {}; it needs {needs}, {instead}", said.trim());
+    let words = format!(
+        "a limit for the replica's disk: `{name}` says: {}; it needs {needs}, {instead}",
+        said.trim()
+    );
     Err(Failure::permanent(words))
 }

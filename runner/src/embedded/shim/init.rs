@@ -44,7 +44,8 @@ impl Init {
     /// Becomes the program.
     pub(super) fn becoming(args: &[String], env: Vec<String>) -> Result<Self> {
         let text = |text: String| {
-            CString::new(text).map_err(|_| Failure::permanent("a zero byte in the command or the environment"))
+            CString::new(text)
+                .map_err(|_| Failure::permanent("a zero byte in the command or the environment"))
         };
         let args = args.iter().cloned().map(text).collect::<Result<Vec<_>>>()?;
         let env = env.into_iter().map(text).collect::<Result<Vec<_>>>()?;
@@ -91,14 +92,14 @@ impl Init {
         match split().map_err(told)? {
             ForkResult::Child => {
                 // What the program sends to its group is not for this process's parent.
-                drop(setsid());
+                setsid().ok();
                 let (code, words) = self.run();
-                drop(nix::unistd::write(borrowed(notice), words.as_bytes()));
+                nix::unistd::write(borrowed(notice), words.as_bytes()).ok();
                 std::process::exit(code)
             }
             ForkResult::Parent { child } => {
-                drop(nix::sys::prctl::set_name(c"tidegate-init"));
-                drop(nix::unistd::close(notice));
+                nix::sys::prctl::set_name(c"tidegate-init").ok();
+                nix::unistd::close(notice).ok();
                 std::process::exit(stand_by(child, &all))
             }
         }
@@ -174,8 +175,8 @@ fn bury(child: Pid) -> Option<i32> {
 #[expect(unsafe_code, reason = "no handler is installed, only taken away")]
 fn defaults() {
     // SAFETY: the default action has no code of this program's.
-    drop(unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) });
-    drop(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None));
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.ok();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).ok();
 }
 
 #[expect(unsafe_code, reason = "there is one thread")]

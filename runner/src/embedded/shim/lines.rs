@@ -61,7 +61,7 @@ pub(super) fn own(words: &str, now: SystemTime) -> Vec<u8> {
 
 fn record(out: &mut Vec<u8>, stamp: &str, stream: char, end: char, text: &[u8]) {
     let mut head = String::with_capacity(40);
-    drop(write!(head, "{stamp} {stream}{end} "));
+    write!(head, "{stamp} {stream}{end} ").ok();
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(text);
     out.push(b'\n');
@@ -79,7 +79,8 @@ mod tests {
             lines.push(bytes.as_bytes(), SystemTime::UNIX_EPOCH, &mut out);
         }
         lines.finish(SystemTime::UNIX_EPOCH, &mut out);
-        let expected: String = expected.iter().map(|(end, text)| format!("{STAMP} o{end} {text}\n")).collect();
+        let expected: String =
+            expected.iter().map(|(end, text)| format!("{STAMP} o{end} {text}\n")).collect();
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 

@@ -36,7 +36,8 @@ impl Log {
             return;
         }
         if self.lost > 0 {
-            let words = format!("tidegate: {} lines before this one are lost: they could not be written", self.lost);
+            let words =
+                format!("tidegate: {} lines before this one are lost: they could not be written", self.lost);
             if self.append(&lines::own(&words, now)).is_ok() {
                 self.lost = 0;
             }

@@ -25,8 +25,8 @@ mod spec;
 mod user;
 mod watch;
 
-use failure::Failure;
 pub(crate) use failure::Blame;
+use failure::Failure;
 
 /// What a shim says to who started it, on its standard output, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,7 +22,8 @@ use rustix::{
 use super::failure::{Context, Failure, Result};
 
 /// Said outright, because kernels are built with different defaults, and a layer must mean the same everywhere.
-const OPTIONS: [(&str, &str); 4] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
+const OPTIONS: [(&str, &str); 4] =
+    [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
 
 /// Mounts layers, lowest first, below `upper`, at `at`. `false`: the kernel has no overlayfs.
 pub(super) fn mount(layers: &[PathBuf], upper: &Path, work: &Path, at: &Path) -> Result<bool> {
@@ -50,7 +51,13 @@ fn highest(layers: &[PathBuf]) -> Result<&Path> {
     layers.last().map(PathBuf::as_path).ok_or_else(|| Failure::permanent("an image without layers"))
 }
 
-fn new(context: &OwnedFd, layers: &[PathBuf], upper: &Path, work: &Path, at: &Path) -> rustix::io::Result<()> {
+fn new(
+    context: &OwnedFd,
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    at: &Path,
+) -> rustix::io::Result<()> {
     // The highest is set already.
     for layer in layers.iter().rev().skip(1) {
         fsconfig_set_string(context, "lowerdir+", layer.as_path())?;
@@ -115,7 +122,10 @@ fn common(layers: &[PathBuf]) -> PathBuf {
 /// What separates options and layers is part of a name here.
 fn escaped(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
-    bytes.iter().flat_map(|byte| if b":,\\".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] }).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| if b":,\\".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] })
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::{
 };
 
 use nix::{
-    poll::poll,
     mount::{MntFlags, MsFlags, mount, umount2},
+    poll::poll,
     sched::{CloneFlags, unshare},
     sys::{
         signal::{SigSet, SigmaskHow, sigprocmask},
@@ -37,14 +37,14 @@ const STEP: u16 = 10;
 /// A session of its own, no signal but at the place for them, and the folder's lock.
 pub(super) fn settle(folder: &Folder) -> Result<File> {
     // It is not there if the shim was started by hand.
-    drop(nix::unistd::setsid());
+    nix::unistd::setsid().ok();
     umask(Mode::from_bits_truncate(0o022));
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).context(|| "signals".into())?;
     // The gateway's groups are nothing to its replicas.
     nix::unistd::setgroups(&[]).context(|| "groups".into())?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "subreaper".into())?;
     nix::sys::prctl::set_dumpable(false).context(|| "not dumpable".into())?;
-    drop(nix::sys::prctl::set_name(c"tidegate-shim"));
+    nix::sys::prctl::set_name(c"tidegate-shim").ok();
     let lock = File::open(folder.path()).context(|| folder.path().display().to_string())?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => {

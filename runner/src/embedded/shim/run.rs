@@ -68,16 +68,20 @@ pub(super) fn start(folder: &Folder) -> Result<Replica> {
     let outside = Cgroup::of(&task.cgroup);
     drop(outside.try_remove());
     let limits = Limits::of(&task.resources, task.profile);
-    outside.create(&limits).and_then(|()| outside.join()).context(|| "the control group cannot be made".into())?;
+    outside
+        .create(&limits)
+        .and_then(|()| outside.join())
+        .context(|| "the control group cannot be made".into())?;
     let here = File::open("/proc/self/ns/mnt").context(|| "this process's mounts".into())?;
     let started = within(folder, &task);
-    let Started { init, cgroup, shims, pipes, complaint } = started.inspect_err(|_| leave(&here, &outside, &task))?;
+    let Started { init, cgroup, shims, pipes, complaint } =
+        started.inspect_err(|_| leave(&here, &outside, &task))?;
     Ok(Replica { init, cgroup, shims, log, stdout: pipes.stdout.0, stderr: pipes.stderr.0, complaint, lock })
 }
 
 /// After a failure: nothing may stay. From where the control groups are at their usual places.
 fn leave(outside: &File, cgroup: &Cgroup, task: &Task) {
-    drop(setns(outside, CloneFlags::CLONE_NEWNS));
+    setns(outside, CloneFlags::CLONE_NEWNS).ok();
     drop(shims(&task.cgroup, Layout::here()).and_then(|shims| shims.join()));
     drop(cgroup.kill_once());
     root::remove(cgroup);
@@ -145,7 +149,10 @@ fn build(
     // What is left open here would be taken for the replica's.
     drop((end, out, err));
     let mut complaint = String::new();
-    drop(File::from(notice.try_clone().context(|| "a pipe cannot be duplicated".into())?).read_to_string(&mut complaint));
+    drop(
+        File::from(notice.try_clone().context(|| "a pipe cannot be duplicated".into())?)
+            .read_to_string(&mut complaint),
+    );
     let null = || File::open("/dev/null").map(OwnedFd::from).context(|| "/dev/null".into());
     let pipes = Pipes { notice: (notice, null()?), stdout: (stdout, null()?), stderr: (stderr, null()?) };
     Ok((init, pipes, (!complaint.is_empty()).then_some(complaint)))
@@ -180,7 +187,8 @@ impl Pipes {
         for (_, writer) in [&pipes.stdout, &pipes.stderr] {
             // So that /dev/stdout can be opened again by who does not run as root.
             let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
-            rustix::fs::fchown(writer, Some(uid), Some(gid)).context(|| "a pipe cannot be given away".into())?;
+            rustix::fs::fchown(writer, Some(uid), Some(gid))
+                .context(|| "a pipe cannot be given away".into())?;
         }
         Ok(pipes)
     }

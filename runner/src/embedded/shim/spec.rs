@@ -113,7 +113,11 @@ fn mounts(task: &Task, folder: &Folder, layout: &Layout) -> Result<Vec<Value>> {
     let mut mounts = vec![
         file_system("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         file_system("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=64k"]),
-        file_system("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        file_system(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         file_system("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
         file_system("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         file_system("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
@@ -182,4 +186,152 @@ fn can_be_mounted(target: &str) -> bool {
     let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     let ours = ["/proc", "/sys"].iter().any(|ours| path.starts_with(ours));
     path.is_absolute() && plain && !ours && path != Path::new("/") && path != Path::new("/dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use tidegate_config::{
+        spec::{Launch, Resources},
+        units::Bytes,
+    };
+
+    use super::*;
+    use crate::embedded::shim::Blame;
+
+    fn task(profile: Profile) -> Task {
+        let resources: Resources = Launch::of("api:1").resources;
+        Task {
+            id: "api-3-17".parse().expect("valid"),
+            layers: vec!["/layer".into()],
+            namespace: "/run/ns".into(),
+            cgroup: "/tidegate-12345678/api-3-17".to_owned(),
+            args: vec!["/bin/x".to_owned()],
+            env: vec![],
+            secrets: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
+            cwd: "/work".to_owned(),
+            user: String::new(),
+            mounts: vec![],
+            resolv_conf: String::new(),
+            hosts: String::new(),
+            profile,
+            resources,
+        }
+    }
+
+    fn made(task: &Task, uid: u32, layout: &Layout) -> Result<Spec> {
+        let user = User { uid, gid: 5, groups: vec![7], home: "/".to_owned() };
+        let env = ["A=b".to_owned()];
+        spec(task, &user, &env, &Folder("/r/api-3-17".into()), layout, 1000)
+    }
+
+    fn targets(spec: &Spec) -> Vec<String> {
+        let mounts = spec.mounts().clone().unwrap_or_default();
+        mounts.iter().map(|mount| mount.destination().display().to_string()).collect()
+    }
+
+    fn options(spec: &Spec, target: &str) -> BTreeSet<String> {
+        let mounts = spec.mounts().clone().unwrap_or_default();
+        let mount =
+            mounts.into_iter().find(|mount| mount.destination() == Path::new(target)).expect("mounted");
+        mount.options().clone().unwrap_or_default().into_iter().collect()
+    }
+
+    fn one_tree() -> Layout {
+        Layout::V2("/sys/fs/cgroup".into())
+    }
+
+    #[test]
+    fn profiles_differ_in_what_they_take_away() {
+        for (profile, uid, capabilities, read_only) in [
+            (Profile::Default, 0, 7, false),
+            (Profile::Default, 33, 7, false),
+            (Profile::Strict, 33, 0, true),
+        ] {
+            let spec = made(&task(profile), uid, &one_tree()).expect("it can be made");
+            let process = spec.process().clone().expect("always there");
+            let held = process.capabilities().clone().expect("always there");
+            for set in [held.bounding(), held.effective(), held.permitted()] {
+                assert_eq!(set.as_ref().map(|set| set.len()), Some(capabilities), "{profile:?}");
+            }
+            for set in [held.inheritable(), held.ambient()] {
+                assert_eq!(set.as_ref().map(|set| set.len()), Some(0), "{profile:?}");
+            }
+            assert_eq!(process.no_new_privileges(), Some(true));
+            assert_eq!((process.user().uid(), process.user().gid()), (uid, 5));
+            assert_eq!(process.user().additional_gids(), &Some(vec![7]));
+            let limits = process.rlimits().clone().expect("always there");
+            assert_eq!(
+                limits.iter().map(|limit| (limit.soft(), limit.hard())).collect::<Vec<_>>(),
+                [(1000, 1000)]
+            );
+            assert_eq!(spec.root().as_ref().and_then(|root| root.readonly()), Some(read_only));
+            assert_eq!(targets(&spec).contains(&"/tmp".to_owned()), read_only);
+        }
+        let refused = made(&task(Profile::Strict), 0, &one_tree()).expect_err("root is refused");
+        assert!(refused.blame == Blame::Permanent && refused.message.contains("runs nothing as root"));
+    }
+
+    #[test]
+    fn every_kind_of_namespace_is_the_replicas_own() {
+        let spec = made(&task(Profile::Default), 0, &one_tree()).expect("it can be made");
+        let linux = spec.linux().clone().expect("always there");
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        let kinds: BTreeSet<_> = namespaces.iter().map(|namespace| namespace.typ().to_string()).collect();
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        let given: Vec<_> = namespaces.iter().filter_map(|namespace| namespace.path().clone()).collect();
+        assert_eq!(given, [Path::new("/run/ns")]);
+        assert_eq!(spec.hostname().as_deref(), Some("api-3-17"));
+        let masked = linux.masked_paths().clone().unwrap_or_default();
+        assert!(masked.contains(&"/proc/kcore".to_owned()) && masked.contains(&"/proc/keys".to_owned()));
+    }
+
+    #[test]
+    fn mounts_are_the_tasks_and_what_every_program_needs() {
+        let mut task = task(Profile::Default);
+        let bind = |target: &str, read_only| Mount::Bind {
+            source: "/srv".into(),
+            target: target.to_owned(),
+            read_only,
+            fill: false,
+        };
+        task.mounts = vec![
+            bind("/data", false),
+            bind("/see", true),
+            Mount::Memory { target: "/quick".to_owned(), size: Bytes(4096) },
+        ];
+        task.secret_files.insert("key".to_owned(), "/key".into());
+        let places = BTreeMap::from([("memory", "/b/tree0".into()), ("cpuset", "/b/tree1".into())]);
+        let spec = made(&task, 0, &Layout::V1(places)).expect("it can be made");
+        for target in
+            ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup/memory"]
+        {
+            assert!(targets(&spec).contains(&target.to_owned()), "{target}");
+        }
+        for (target, read_only) in
+            [("/data", false), ("/see", true), ("/run/secrets", true), ("/etc/hosts", true), ("/sys", true)]
+        {
+            assert_eq!(options(&spec, target).contains("ro"), read_only, "{target}");
+            assert!(options(&spec, target).contains("nodev"), "{target}");
+        }
+        assert!(options(&spec, "/quick").contains("size=4096"));
+    }
+
+    #[test]
+    fn nothing_is_mounted_over_what_keeps_a_replica_in() {
+        for (target, allowed) in [
+            ("/data", true),
+            ("/dev/shm", true),
+            ("/", false),
+            ("/proc/self", false),
+            ("/sys/fs", false),
+            ("/dev", false),
+            ("/data/../proc", false),
+            ("data", false),
+        ] {
+            assert_eq!(can_be_mounted(target), allowed, "{target}");
+        }
+    }
 }

@@ -46,14 +46,17 @@ fn resolve(text: &str, users: &str, groups: &str) -> std::result::Result<User, S
     let entry = lines(users).find(|entry| entry[0] == who);
     let entry = entry.or_else(|| lines(users).find(|entry| who.parse().ok() == number(entry, 2)));
     let uid = entry.as_ref().and_then(|entry| number(entry, 2)).or_else(|| who.parse().ok());
-    let uid = uid.ok_or_else(|| format!("the image has no user `{who}` in its /etc/passwd: set `user` to a number"))?;
+    let uid = uid
+        .ok_or_else(|| format!("the image has no user `{who}` in its /etc/passwd: set `user` to a number"))?;
     let name = entry.as_ref().map(|entry| entry[0]);
     let home = entry.as_ref().and_then(|entry| entry.get(5).copied()).filter(|home| !home.is_empty());
     let home = home.unwrap_or("/").to_owned();
     if let Some(group) = group.filter(|group| !group.is_empty()) {
         let known = lines(groups).find(|entry| entry[0] == group).and_then(|entry| number(&entry, 2));
         let gid = known.or_else(|| group.parse().ok());
-        let gid = gid.ok_or_else(|| format!("the image has no group `{group}` in its /etc/group: set it to a number"))?;
+        let gid = gid.ok_or_else(|| {
+            format!("the image has no group `{group}` in its /etc/group: set it to a number")
+        })?;
         return Ok(User { uid, gid, groups: Vec::new(), home });
     }
     let gid = entry.as_ref().and_then(|entry| number(entry, 3)).unwrap_or(0);

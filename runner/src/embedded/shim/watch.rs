@@ -74,7 +74,11 @@ impl Stream {
 }
 
 /// Ends when there is something to do.
-fn wait(streams: &[Stream], signals: Option<std::os::fd::BorrowedFd<'_>>, timeout: PollTimeout) -> Result<bool> {
+fn wait(
+    streams: &[Stream],
+    signals: Option<std::os::fd::BorrowedFd<'_>>,
+    timeout: PollTimeout,
+) -> Result<bool> {
     let pipes = streams.iter().filter_map(|stream| stream.pipe.as_ref().map(AsFd::as_fd));
     let mut all: Vec<_> = pipes.chain(signals).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match poll(&mut all, timeout) {
@@ -128,7 +132,7 @@ fn drain(streams: &mut [Stream], log: &mut Log) -> Result<()> {
 /// Who stops a shim means its replica.
 fn pass(init: Pid, signal: i32) {
     if let Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT)) = Signal::try_from(signal) {
-        drop(kill(init, signal));
+        kill(init, signal).ok();
     }
 }
 
