@@ -24,6 +24,8 @@ use crate::{
 };
 
 const ARCHIVE: &str = "docker-archive:";
+/// What Docker cannot read; the embedded engine can.
+const LAYOUTS: [&str; 2] = ["oci:", "oci-archive:"];
 /// How long a download may be silent. Extracting a big layer on a slow disk is.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -47,8 +49,12 @@ impl Images {
 
     /// Sees to it that the image is there and says what it is.
     pub(super) async fn prepare(&self, image: &str, pull: Pull, progress: &Progress) -> Result<Prepared> {
-        if let Some(file) = image.strip_prefix(ARCHIVE) {
-            let loaded = self.load(Path::new(file)).await?;
+        if LAYOUTS.iter().any(|kind| image.starts_with(kind)) {
+            return Err(foreign(image));
+        }
+        if let Some(rest) = image.strip_prefix(ARCHIVE) {
+            let (file, wanted) = place(rest);
+            let loaded = self.load(Path::new(file), wanted).await?;
             let found = self.inspect(&loaded).await?.ok_or_else(|| absent(image, "the engine lost it"))?;
             return self.remember(image, &found);
         }
@@ -110,8 +116,8 @@ impl Images {
         Ok(())
     }
 
-    /// Loads an archive; gives the id or the tag that the engine loaded.
-    async fn load(&self, file: &Path) -> Result<String> {
+    /// Loads an archive; gives the id or the tag that the engine loaded, or the one of them that is wanted.
+    async fn load(&self, file: &Path, wanted: Option<&str>) -> Result<String> {
         let what = format!("load the image archive {}", file.display());
         let opened = tokio::fs::File::open(file)
             .await
@@ -123,14 +129,41 @@ impl Images {
         while let Some(message) = next(&mut messages).await.map_err(|f| f.permanent(&what))? {
             loaded.extend(reference(&message));
         }
-        match <[String; 1]>::try_from(loaded) {
-            Ok([one]) => Ok(one),
-            Err(list) => Err(Error::new(
-                Kind::Permanent,
-                format!("{what}: it holds {} images ({}), expected one", list.len(), list.join(", ")),
-            )),
+        only(loaded, wanted).map_err(|why| Error::new(Kind::Permanent, format!("{what}: {why}")))
+    }
+}
+
+/// An archive's path, and which of its images: `FILE`, `FILE:NAME:TAG` or `FILE@sha256:DIGEST`.
+fn place(text: &str) -> (&str, Option<&str>) {
+    if let Some(at) = text.rfind("@sha256:") {
+        return (&text[..at], Some(&text[at + 1..]));
+    }
+    text.split_once(':').map_or((text, None), |(file, name)| (file, Some(name)))
+}
+
+/// The one that was loaded, or the one of them that is wanted.
+fn only(mut loaded: Vec<String>, wanted: Option<&str>) -> std::result::Result<String, String> {
+    if let Some(wanted) = wanted {
+        // By its id an image is found, whatever names it was loaded by.
+        let is = |one: &String| is_id(wanted) || tagged(one) == tagged(wanted);
+        let found = loaded.iter().any(is).then(|| wanted.to_owned());
+        return found.ok_or_else(|| format!("it holds no {wanted}, but {}", loaded.join(", ")));
+    }
+    match (loaded.pop(), loaded.as_slice()) {
+        (Some(one), []) => Ok(one),
+        (last, _) => {
+            loaded.extend(last);
+            Err(format!("it holds {} images ({}), expected one", loaded.len(), loaded.join(", ")))
         }
     }
+}
+
+fn foreign(image: &str) -> Error {
+    let message = format!(
+        "Docker cannot read the image {image}: it takes references and docker-archive:FILE. Use engine = \"embedded\", or \
+         convert it, as with `skopeo copy {image} docker-archive:FILE`"
+    );
+    Error::new(Kind::Permanent, message)
 }
 
 /// Credentials as the engine takes them.
@@ -239,6 +272,38 @@ mod tests {
         ] {
             assert_eq!(tagged(image), expected);
         }
+    }
+
+    #[test]
+    fn archives_may_say_which_image() {
+        let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        for (text, file, wanted) in [
+            ("/a.tar", "/a.tar", None),
+            ("/a.tar:app:1", "/a.tar", Some("app:1")),
+            ("/a.tar:localhost:5000/app:1", "/a.tar", Some("localhost:5000/app:1")),
+            ("/a.tar@sha256:00", "/a.tar", Some("sha256:00")),
+        ] {
+            assert_eq!(place(text), (file, wanted));
+        }
+        for (loaded, wanted, expected) in [
+            (&["app:1"][..], None, Ok("app:1")),
+            (&["app:1", "app:2"], None, Err("it holds 2 images (app:1, app:2), expected one")),
+            (&[], None, Err("it holds 0 images (), expected one")),
+            (&["app:1", "app:2"], Some("app:2"), Ok("app:2")),
+            (&["app:latest"], Some("app"), Ok("app")),
+            (&["app:1", "app:2"], Some("app:3"), Err("it holds no app:3, but app:1, app:2")),
+            (&["app:1", "app:2"], Some("sha256:00"), Ok("sha256:00")),
+        ] {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(only(list(loaded), wanted), expected);
+        }
+    }
+
+    #[test]
+    fn layouts_are_for_the_other_engine() {
+        let error = foreign("oci:/images/app");
+        assert_eq!(error.kind, Kind::Permanent);
+        assert!(error.message.contains("oci:/images/app") && error.message.contains("embedded"), "{error}");
     }
 
     #[test]
