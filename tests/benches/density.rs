@@ -76,7 +76,7 @@ async fn measure(gateway: &Gateway, file: &Path, wanted: usize) -> anyhow::Resul
     .await?;
     let each = |whole: f64| whole / wanted as f64;
     let start = each(begun.elapsed().as_secs_f64() * 1e3);
-    let answers = join_all(all.iter().map(|replica| answers(replica))).await;
+    let answers = join_all(all.iter().map(answers)).await;
     for failed in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         eprintln!("{failed:#}");
     }
@@ -117,7 +117,8 @@ fn memory(pids: &[u32]) -> Memory {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let field = |name: &str| {
             let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
+            let kib =
+                line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
             kib.unwrap_or(0.0) / 1024.0
         };
         Memory { shared: sum.shared + field("Pss:"), resident: sum.resident + field("Rss:"), ..sum }
@@ -163,7 +164,12 @@ async fn until(
         if holds(&service.replicas) {
             return Ok(service.replicas);
         }
-        ensure!(begun.elapsed() < WITHIN, "not within {WITHIN:?}: {what}; {} replicas: {}", service.replicas.len(), service.reason);
+        ensure!(
+            begun.elapsed() < WITHIN,
+            "not within {WITHIN:?}: {what}; {} replicas: {}",
+            service.replicas.len(),
+            service.reason
+        );
         tokio::time::sleep(PAUSE).await;
     }
 }

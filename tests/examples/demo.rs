@@ -33,7 +33,9 @@ async fn main() -> anyhow::Result<()> {
     println!("{}", paint.bold("Tidegate: containers that start when somebody calls"));
     let engine = Engine::named()?.unwrap_or(Engine::Embedded);
     let runs = match engine {
-        Engine::Embedded => "Tidegate's own engine: no Docker, no daemon, one process per container that watches over it",
+        Engine::Embedded => {
+            "Tidegate's own engine: no Docker, no daemon, one process per container that watches over it"
+        }
         Engine::Docker => "Docker",
     };
     println!("One service, `echo`, from examples/demo.toml. Nothing of it runs yet.");

@@ -18,19 +18,46 @@ use sha2::{Digest, Sha256};
 
 /// What only maintainers' scripts need, and what would make every image large for nothing.
 const LEFT_OUT: &[&str] = &[
-    "adduser", "debconf", "debianutils", "dpkg", "init-system-helpers", "iproute2", "lsb-base", "passwd", "perl-base",
-    "sysvinit-utils", "tar", "tzdata",
+    "adduser",
+    "debconf",
+    "debianutils",
+    "dpkg",
+    "init-system-helpers",
+    "iproute2",
+    "lsb-base",
+    "passwd",
+    "perl-base",
+    "sysvinit-utils",
+    "tar",
+    "tzdata",
 ];
 
 /// What slim images leave out as well.
 const NO_DOCUMENTS: &[&str] = &[
-    "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/share/perl5",
-    "usr/share/bash-completion", "usr/share/applications", "usr/share/pixmaps", "usr/share/doc-base", "etc/init.d", "lib/systemd", "usr/lib/systemd",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "usr/share/bug",
+    "usr/share/perl5",
+    "usr/share/bash-completion",
+    "usr/share/applications",
+    "usr/share/pixmaps",
+    "usr/share/doc-base",
+    "etc/init.d",
+    "lib/systemd",
+    "usr/lib/systemd",
 ];
 
 /// The folders of a merged /usr, which packages still name by their old names.
-const MERGED: &[(&str, &str)] =
-    &[("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("lib32", "usr/lib32")];
+const MERGED: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+    ("lib32", "usr/lib32"),
+];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
     redis:x:999:999::/var/lib/redis:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
@@ -165,7 +192,8 @@ impl Recipe {
 /// When it cannot be made.
 pub fn images() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists() || folder.ends_with("target"));
+    let target =
+        own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists() || folder.ends_with("target"));
     let fallback = || own.ancestors().nth(3).map(Path::to_owned);
     let folder = target.map(Path::to_owned).or_else(fallback).context("the target folder")?.join("images");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -390,7 +418,12 @@ pub mod recipes {
     pub const NGINX: Recipe = Recipe {
         name: "nginx",
         packages: &["nginx-light"],
-        folders: &[("var/log/nginx", 33), ("var/lib/nginx", 33), ("etc/nginx/sites-enabled", 0), ("var/www/html", 0)],
+        folders: &[
+            ("var/log/nginx", 33),
+            ("var/lib/nginx", 33),
+            ("etc/nginx/sites-enabled", 0),
+            ("var/www/html", 0),
+        ],
         links: &[
             ("var/log/nginx/access.log", "/dev/stdout"),
             ("var/log/nginx/error.log", "/dev/stderr"),
@@ -456,7 +489,9 @@ mod tests {
 
     #[test]
     fn relations_are_reduced_to_names() {
-        for (relation, name) in [("libc6 (>= 2.34)", "libc6"), (" python3:any", "python3"), ("a", "a"), ("", "")] {
+        for (relation, name) in
+            [("libc6 (>= 2.34)", "libc6"), (" python3:any", "python3"), ("a", "a"), ("", "")]
+        {
             assert_eq!(bare(relation), name);
         }
     }

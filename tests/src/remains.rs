@@ -73,8 +73,7 @@ impl Remains {
 /// The processes of an instance's replicas, their shims included.
 #[must_use]
 pub fn pids(instance: &InstanceId) -> Vec<u32> {
-    let mut found: Vec<u32> =
-        cgroups(&instance.short().to_string()).iter().flat_map(|group| members(group)).collect();
+    let mut found: Vec<u32> = cgroups(instance.short()).iter().flat_map(|group| members(group)).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -141,7 +140,9 @@ fn rules(name: &str) -> Vec<String> {
     for source in sources {
         // Where a tool is missing nothing was made with it.
         let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        let Ok(output) = Command::new(source[0]).args(&source[1..]).env("PATH", path).output() else { continue };
+        let Ok(output) = Command::new(source[0]).args(&source[1..]).env("PATH", path).output() else {
+            continue;
+        };
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         found.extend(listed.lines().filter(|line| line.contains(name)).map(str::to_owned));
     }
@@ -173,5 +174,8 @@ fn files(folder: &Path) -> Vec<String> {
 /// The folders in a folder.
 fn paths(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }

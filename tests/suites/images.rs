@@ -85,8 +85,7 @@ async fn python_http_server() -> anyhow::Result<()> {
 #[tokio::test]
 async fn workers_of_nginx_are_not_root() -> anyhow::Result<()> {
     let image = recipes::NGINX.archive()?;
-    let text =
-        format!("[services.web]\nimage = \"docker-archive:{}\"\nscaling.min = 1\n", image.display());
+    let text = format!("[services.web]\nimage = \"docker-archive:{}\"\nscaling.min = 1\n", image.display());
     on_each(&text, async |gateway, _| {
         ensure!(get(gateway, "/").await?.0 == 200);
         let (replica, _) = phases(gateway).await?.into_iter().next().context("a replica")?;

@@ -23,7 +23,8 @@ async fn the_clouds_metadata_is_out_of_reach() -> anyhow::Result<()> {
         let id = only(gateway, "box").await?.id;
         let (code, said) = sh(gateway, &id, "/bin/busybox wget -qO- http://169.254.169.254/").await?;
         // Refused at once: a name for it other than silence.
-        let refused = ["refused", "unreachable", "ermission", "prohibited"].iter().any(|word| said.contains(word));
+        let refused =
+            ["refused", "unreachable", "ermission", "prohibited"].iter().any(|word| said.contains(word));
         ensure!(code != 0 && refused, "{code}: {said}");
         Ok(())
     })
@@ -33,7 +34,8 @@ async fn the_clouds_metadata_is_out_of_reach() -> anyhow::Result<()> {
 #[tokio::test]
 async fn replicas_do_not_reach_each_other() -> anyhow::Result<()> {
     let image = recipes::BUSYBOX.archive()?;
-    let other = format!("[services.other]\nimage = \"docker-archive:{}\"\nscaling.min = 1\n", image.display());
+    let other =
+        format!("[services.other]\nimage = \"docker-archive:{}\"\nscaling.min = 1\n", image.display());
     with(Engine::Embedded, &format!("{}{other}", box_with("")?), async |gateway, _| {
         eventually("both are ready", async || {
             let all = [replicas(gateway, "box").await?, replicas(gateway, "other").await?].concat();
@@ -42,7 +44,8 @@ async fn replicas_do_not_reach_each_other() -> anyhow::Result<()> {
         .await?;
         let (id, other) = (only(gateway, "box").await?.id, only(gateway, "other").await?.address);
         let url = format!("http://{}/", other.unwrap_or_default());
-        let (code, said) = sh(gateway, &id, &format!("/bin/busybox timeout 3 /bin/busybox wget -qO- {url}")).await?;
+        let (code, said) =
+            sh(gateway, &id, &format!("/bin/busybox timeout 3 /bin/busybox wget -qO- {url}")).await?;
         ensure!(code != 0, "{url}: {said}");
         let (code, said) = sh(gateway, &id, "/bin/busybox wget -qO- http://other/").await?;
         ensure!(code == 0 && said.contains("a page"), "by its name: {said}");

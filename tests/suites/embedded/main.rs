@@ -21,7 +21,10 @@ fn echo(rest: &str) -> String {
 /// A service of busybox's with one replica.
 fn box_with(rest: &str) -> anyhow::Result<String> {
     let image = recipes::BUSYBOX.archive()?;
-    Ok(format!("[services.box]\nimage = \"docker-archive:{}\"\nscaling = {{ min = 1, max = 1 }}\n{rest}", image.display()))
+    Ok(format!(
+        "[services.box]\nimage = \"docker-archive:{}\"\nscaling = {{ min = 1, max = 1 }}\n{rest}",
+        image.display()
+    ))
 }
 
 /// Asks a service through its gateway.
