@@ -162,8 +162,8 @@ section! {
 section! {
     /// A service.
     Service, d = spec::Launch::of("") => {
-        /// An image reference as in `nginx:1.27`, or `docker-archive:FILE` (what `docker save` writes; relative to
-        /// this file's folder). Required.
+        /// An image reference as in `nginx:1.27`, or `docker-archive:FILE` (what `docker save` writes), or for the embedded
+        /// engine `oci:DIR` or `oci-archive:FILE`; relative to this file's folder. Required.
         image: Text,
         /// When the registry is asked for the image.
         pull: Pull = d.pull,

@@ -93,7 +93,7 @@ impl fmt::Debug for Digest {
 /// What is run and how. A change of any field makes a new revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
-    /// An image reference, or `docker-archive:FILE` (absolute once loaded).
+    /// An image reference, or `docker-archive:FILE`, `oci-archive:FILE` or `oci:DIR` (absolute once loaded).
     pub image: String,
     /// When to ask the registry.
     pub pull: Pull,
