@@ -452,6 +452,24 @@ async fn volumes_and_working_folders_are_there() {
     assert_eq!(fs::read_to_string(volume.join("new")).expect("there"), "mine\n");
 }
 
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let room = Room::new();
+    let absent =
+        json!([{ "Bind": { "source": "/nowhere", "target": "/x", "read_only": false, "fill": false } }]);
+    for (key, value, kind, expected) in [
+        ("mounts", absent, Kind::Permanent, "there is no /nowhere to be mounted at /x"),
+        ("layers", json!(["/nowhere"]), Kind::Retryable, "layer /nowhere is not there"),
+        ("namespace", json!("/run/netns/none"), Kind::Retryable, "invalid netns path"),
+        ("cwd", json!("/etc/passwd"), Kind::Permanent, "the working folder /etc/passwd cannot be made"),
+    ] {
+        let place = room.place("w-1-1", &["/bin/true"], |task| task[key] = value);
+        let error = room.start(&place).await.expect_err("something is missing");
+        assert!(error.kind == kind && error.message.contains(expected), "{key}: {error}");
+        assert!(!Group::of(&place.group).exists(), "{key}: its control group is left");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_start_at_once() {
     let room = Room::new();

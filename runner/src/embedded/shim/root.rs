@@ -135,6 +135,12 @@ pub(super) fn bind(from: &Path, to: &Path) -> nix::Result<()> {
 /// The replica's root file system at `rootfs` in the bundle.
 pub(super) fn file_system(folder: &Folder, task: &Task) -> Result<()> {
     let (scratch, rootfs) = (folder.scratch(), folder.bundle().join("rootfs"));
+    if let Some(absent) = task.layers.iter().find(|layer| !layer.is_dir()) {
+        return Err(Failure::retryable(format!(
+            "the image's layer {} is not there any more",
+            absent.display()
+        )));
+    }
     fs::create_dir_all(&scratch).context(|| scratch.display().to_string())?;
     if let (Scratch::Disk, Some(limit)) = (task.resources.scratch, task.resources.disk) {
         image::mount(&folder.path().join("scratch.img"), limit, &scratch)?;

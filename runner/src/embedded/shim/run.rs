@@ -93,7 +93,12 @@ fn within(folder: &Folder, task: &Task) -> Result<Started> {
     let user = User::within(&folder.bundle().join("rootfs"), &task.user)?;
     root::working_folder(&folder.bundle().join("rootfs"), &task.cwd, &user)?;
     for mount in &task.mounts {
-        if let Mount::Bind { source, target, fill: true, .. } = mount {
+        let Mount::Bind { source, target, fill, .. } = mount else { continue };
+        if !source.exists() {
+            let words = format!("there is no {} to be mounted at {target}", source.display());
+            return Err(Failure::permanent(words));
+        }
+        if *fill {
             fill::fill(&folder.bundle().join("rootfs"), target, source)?;
         }
     }
