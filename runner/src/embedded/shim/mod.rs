@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::task::Folder;
 
 mod copy;
+mod errors;
 mod exec;
 mod failure;
 mod files;
@@ -75,6 +76,7 @@ fn start(folder: &Folder) -> ExitCode {
         // The gateway reads to the end.
         drop(root::close_output());
     };
+    errors::keep();
     let replica = match run::start(folder) {
         Ok(replica) => replica,
         Err(Failure { blame, message }) => {

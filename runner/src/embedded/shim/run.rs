@@ -164,7 +164,10 @@ fn build(
 }
 
 fn refused(task: &Task, why: &str) -> Failure {
-    Failure::retryable(format!("the process of {} cannot be made: {why}", task.id))
+    Failure::retryable(format!(
+        "the process of {} cannot be made: {why} (shim.err in its folder says more)",
+        task.id
+    ))
 }
 
 fn write_run(folder: &Folder, init: Process) -> Result<()> {
