@@ -97,7 +97,8 @@ impl Drop for Room {
         ip(&["netns", "delete", &self.name]);
         for entry in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             let folder = entry.path().join(format!("tidegate-{}", self.name));
-            drop(fs::remove_dir(folder.join("shims")).and_then(|()| fs::remove_dir(folder)));
+            drop(fs::remove_dir(folder.join("shims")));
+            drop(fs::remove_dir(folder));
         }
     }
 }
