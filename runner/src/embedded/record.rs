@@ -260,7 +260,8 @@ mod tests {
         folders.make(&record).expect("made");
         let again = folders.make(&record).expect_err("it is there");
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(folders.all().expect("read"), [record.clone()]);
+        let all = folders.all().expect("read");
+        assert_eq!(all, std::slice::from_ref(&record));
         assert!(matches!(folders.doing(&record.id), Ok(Doing::Nothing)));
 
         let left = folders.take_away(&record.id).expect("taken").expect("it was there");
