@@ -117,7 +117,8 @@ async fn choose(host: &Host, docker: &Docker) -> anyhow::Result<Engine> {
         return Ok(Engine::Docker);
     }
     let Err(silent) = docker.answers().await else { return Ok(Engine::Docker) };
-    let missing = tokio::task::spawn_blocking(doctor::missing).await.context("look what this machine offers")?;
+    let missing =
+        tokio::task::spawn_blocking(doctor::missing).await.context("look what this machine offers")?;
     if missing.is_empty() {
         return Ok(Engine::Embedded);
     }

@@ -136,7 +136,14 @@ mod tests {
 
     fn made(spec: &StartSpec, image: &Image) -> Result<Task> {
         let place = Place { namespace: "/run/ns".into(), address: [10, 64, 0, 9].into() };
-        task(&InstanceId::from_bits(0xab << 120), spec, image, &place, Vec::new(), &["10.64.0.1".parse().expect("ip")])
+        task(
+            &InstanceId::from_bits(0xab << 120),
+            spec,
+            image,
+            &place,
+            Vec::new(),
+            &["10.64.0.1".parse().expect("ip")],
+        )
     }
 
     fn words(text: &str) -> Vec<String> {
@@ -158,7 +165,9 @@ mod tests {
             let spec = spec(|launch| (launch.command, launch.args) = (words(command), words(args)));
             match (made(&spec, &image), expected) {
                 (Ok(task), Some(expected)) => assert_eq!(task.args, words(expected), "{command} {args}"),
-                (Err(error), None) => assert!(error.kind == Kind::Permanent && error.message.contains("command")),
+                (Err(error), None) => {
+                    assert!(error.kind == Kind::Permanent && error.message.contains("command"))
+                }
                 (made, expected) => panic!("{made:?}, and not {expected:?}"),
             }
         }

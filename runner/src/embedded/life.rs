@@ -70,7 +70,8 @@ pub(super) async fn restart(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
         return Ok(());
     }
     let folder = inner.folders.of(id);
-    let task: Option<Task> = record::read(&folder.task()).map_err(|error| super::inner::unreadable(id, error))?;
+    let task: Option<Task> =
+        record::read(&folder.task()).map_err(|error| super::inner::unreadable(id, error))?;
     let mut task = task.ok_or_else(|| Error::new(Kind::Gone, format!("{id} was never started")))?;
     let place = inner.network.take(id).await?;
     // After a restart of the machine it may be another one, and another gateway may answer names.
@@ -183,7 +184,13 @@ fn mount_scratch(folder: &Folder, task: &Task) -> io::Result<()> {
     let limit = task.resources.disk.unwrap_or(task.resources.memory);
     let options = format!("mode=0700,size={}", limit.0);
     let none: Option<&str> = None;
-    nix::mount::mount(Some("tidegate"), &folder.scratch(), Some("tmpfs"), MsFlags::MS_NODEV, Some(&*options))?;
+    nix::mount::mount(
+        Some("tidegate"),
+        &folder.scratch(),
+        Some("tmpfs"),
+        MsFlags::MS_NODEV,
+        Some(&*options),
+    )?;
     let made = std::fs::create_dir(folder.scratch().join("upper"))
         .and_then(|()| std::fs::create_dir(folder.scratch().join("work")));
     // No copy of it in namespaces that others make from ours: it would outlive the replica there.
@@ -201,5 +208,9 @@ fn unmakeable(id: &ReplicaId, error: io::Error) -> Error {
 }
 
 fn stubborn(id: &ReplicaId, error: io::Error) -> Error {
-    Error::because(Kind::Retryable, format!("the processes of replica {id} cannot be reached: {error}"), error)
+    Error::because(
+        Kind::Retryable,
+        format!("the processes of replica {id} cannot be reached: {error}"),
+        error,
+    )
 }

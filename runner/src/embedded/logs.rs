@@ -26,7 +26,10 @@ const OLDER: u32 = 9;
 const CHUNK: usize = 64 << 10;
 
 /// The lines of a replica's log, oldest first.
-pub(super) async fn lines(folder: Folder, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
+pub(super) async fn lines(
+    folder: Folder,
+    options: LogOptions,
+) -> Result<BoxStream<'static, Result<LogLine>>> {
     let (past, end) = past(&folder.log(), options.tail).await.map_err(failed)?;
     let past = futures_util::stream::iter(past.into_iter().map(Ok));
     if !options.follow {

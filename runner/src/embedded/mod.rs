@@ -188,7 +188,8 @@ impl Runner for Embedded {
     }
 
     async fn inventory(&self) -> Result<Inventory> {
-        let memory = sysinfo().map_err(|error| failed("ask how much memory there is".to_owned(), error.into()))?;
+        let memory =
+            sysinfo().map_err(|error| failed("ask how much memory there is".to_owned(), error.into()))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Inventory {
             engine: format!("embedded {}", env!("CARGO_PKG_VERSION")),
@@ -261,7 +262,8 @@ async fn tidy(inner: Arc<Inner>) {
             _ = ticks.tick() => {}
         }
         let pruned = async {
-            let used = in_use(&inner.options.folder).map_err(|e| failed("look what is in use".to_owned(), e))?;
+            let used =
+                in_use(&inner.options.folder).map_err(|e| failed("look what is in use".to_owned(), e))?;
             inner.store.prune(&used, Prune::from(&inner.options.images)).await
         };
         match pruned.await {
