@@ -246,7 +246,7 @@ impl Gateway {
         let runs = self.child.try_wait()?.is_none() || !self.successors.is_empty();
         let code = if runs { self.terminate().await? } else { Some(0) };
         match self.engine {
-            Engine::Docker => self.docker().await?.clear().await?,
+            Engine::Docker => clear_docker(self.state.path()).await?,
             Engine::Embedded => {
                 let instance = self.instance()?;
                 remains::purge(self.state.path(), &instance).await?;
@@ -298,6 +298,15 @@ impl Gateway {
 
 fn instance(state: &Path) -> anyhow::Result<InstanceId> {
     Ok(std::fs::read_to_string(state.join("instance"))?.trim().parse()?)
+}
+
+/// Removes what the gateway of this state directory has in Docker.
+///
+/// # Errors
+/// When Docker does not answer.
+pub async fn clear_docker(state: &Path) -> anyhow::Result<()> {
+    let options = docker::Options::of(&Host::local(), instance(state)?, None);
+    Ok(Docker::connect(options).await?.clear().await?)
 }
 
 /// Removes what a gateway that is gone left on this machine; nothing can be told to anybody here.
