@@ -1,0 +1,102 @@
+//! A machine that replicas may run on, and how its engine is reached.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    name::HostName,
+    units::{Bytes, Count},
+};
+
+/// A machine that replicas may run on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Its name in the file.
+    pub name: HostName,
+    /// What starts containers there.
+    pub engine: Engine,
+    /// Where the engine answers, as in `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` or `ssh://root@10.0.0.2`; `None`:
+    /// `DOCKER_HOST`, else Docker's socket.
+    pub endpoint: Option<String>,
+    /// How a `tcp` endpoint is spoken to; always there for one that is not on loopback.
+    pub tls: Option<Tls>,
+    /// The host's own address, where replicas' published ports are bound and reached; always there if the host
+    /// [is another machine](Host::is_remote).
+    pub address: Option<IpAddr>,
+    /// How replicas are reached.
+    pub reach: Reach,
+    /// What placement constraints look at.
+    pub labels: BTreeMap<String, String>,
+    /// Instead of what the engine reports.
+    pub capacity: Capacity,
+    /// Starts under way at once.
+    pub parallel_starts: u32,
+    /// What may be reserved by replicas that are not asleep before the idlest service is put to sleep.
+    pub memory_budget: Option<Bytes>,
+    /// How long the host may be silent before it counts as lost.
+    pub lost_after: Duration,
+}
+
+/// A client's side of mutual TLS: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Who signs the engine's certificate.
+    pub ca: PathBuf,
+    /// Our certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// How the gateway reaches the replicas of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// At their own addresses if the engine is on this machine and they answer there, else through published ports.
+    #[default]
+    Auto,
+    /// At their own addresses.
+    Address,
+    /// Through ports that are published on the host's address.
+    Published,
+}
+
+impl Host {
+    /// The host that a file without `[[hosts]]` means.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            name: "local".parse().expect("a valid name"),
+            engine: Engine::Auto,
+            endpoint: None,
+            tls: None,
+            address: None,
+            reach: Reach::Auto,
+            labels: BTreeMap::new(),
+            capacity: Capacity::default(),
+            parallel_starts: 4,
+            memory_budget: None,
+            lost_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What starts containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker if its socket answers, else the embedded one; chosen once.
+    Auto,
+    /// The Docker Engine API.
+    Docker,
+    /// Tidegate's own, on this machine.
+    Embedded,
+}
+
+/// What fits on a host; `None`: as the engine reports.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Capacity {
+    /// Cores.
+    pub cpu: Option<f64>,
+    /// Bytes.
+    pub memory: Option<Bytes>,
+    /// Containers.
+    pub replicas: Option<Count>,
+}
