@@ -108,6 +108,8 @@ impl Init {
     /// Becomes the program; returns only if that cannot be done, with the exit code that says so and with words.
     fn run(&self) -> (i32, String) {
         defaults();
+        // The shim does without huge pages, which is no business of the program's.
+        drop(nix::sys::prctl::set_thp_disable(false));
         let mut last = Errno::ENOENT;
         for candidate in self.candidates() {
             match execve(&candidate, &self.args, &self.env) {
