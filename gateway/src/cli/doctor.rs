@@ -84,6 +84,7 @@ async fn purge(args: &Doctor, state: &Path, own: Option<&Installation>) -> anyho
         bail!("a gateway runs on {shown}; stop it first");
     }
     doctor::purge(&own.folder, &own.instance).await?;
+    super::engines::forget(state)?;
     for (wanted, name) in [(args.images, "images"), (args.volumes, "volumes")] {
         let folder = own.folder.join(name);
         if wanted && folder.exists() {

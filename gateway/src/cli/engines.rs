@@ -2,7 +2,12 @@
 //! directory, and later starts never switch: an engine that does not answer is then a lost host, and no reason to start
 //! everything twice elsewhere.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use tidegate_config::{
@@ -20,6 +25,9 @@ use crate::state_dir::StateDir;
 
 /// The argument that makes this program a shim.
 pub const SHIM: &str = "shim";
+
+/// What the names of files in the state directory begin with that say which engine a host has.
+const RECORDED: &str = "engine-";
 
 /// What runs a host's containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +71,21 @@ pub(super) async fn runners(
     Ok(runners)
 }
 
+/// Forgets that hosts have our own engine, once nothing of it is left.
+pub(super) fn forget(state: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(state).with_context(|| format!("cannot read {}", state.display()))? {
+        let path = entry?.path();
+        let recorded = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(RECORDED));
+        let engine = recorded.then(|| std::fs::read_to_string(&path).ok()).flatten();
+        if engine.as_deref().and_then(Engine::from_word) == Some(Engine::Embedded) {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<Arc<dyn Runner>> {
-    let key = format!("engine-{}", host.name);
+    let key = format!("{RECORDED}{}", host.name);
     let known = state.recall(&key)?.as_deref().and_then(Engine::from_word);
     let docker = || async {
         let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
@@ -85,8 +106,9 @@ async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<
             match before {
                 Engine::Embedded => format!("tidegate doctor --purge --state {}", state.path().display()),
                 Engine::Docker => format!(
-                    "docker rm -f $(docker ps -aq --filter label=dev.tidegate.instance={}); rm {}",
+                    "docker rm -f $(docker ps -aq --filter label=dev.tidegate.instance={}); docker network rm tg-{}; rm {}",
                     state.instance,
+                    state.instance.short(),
                     state.path().join(&key).display()
                 ),
             }

@@ -50,7 +50,12 @@ pub(super) fn task(
 
 /// A replica's control group.
 pub(super) fn cgroup(instance: &InstanceId, id: &ReplicaId) -> String {
-    format!("/tidegate-{}/{id}", instance.short())
+    format!("{}/{id}", cgroup_of(instance))
+}
+
+/// The control group that all of an instance's are in.
+pub(super) fn cgroup_of(instance: &InstanceId) -> String {
+    format!("/tidegate-{}", instance.short())
 }
 
 /// A replica's /etc/hosts.

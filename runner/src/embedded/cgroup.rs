@@ -97,6 +97,14 @@ impl Cgroup {
         }
     }
 
+    /// The names of the groups in it, in whichever tree.
+    pub(crate) fn children(&self) -> std::collections::BTreeSet<String> {
+        let entries =
+            self.folders().into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     /// A file of a controller's.
     fn file(&self, controller: &str, name: &str) -> io::Result<PathBuf> {
         match &self.layout {

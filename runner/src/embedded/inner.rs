@@ -5,10 +5,9 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tidegate_config::{
     name::ReplicaId,
     spec::{Observed, ObservedState},
@@ -29,15 +28,15 @@ use crate::{Error, Event, Kind, Result, resolver};
 
 /// Events that a slow listener may be behind before it is told to list again.
 const BACKLOG: usize = 1024;
-/// Between an end of the process that its shim reported and its report being read again, if it was not whole.
-const REPORT_AGAIN: Duration = Duration::from_millis(20);
 
 /// The engine.
 pub(super) struct Inner {
     pub options: Options,
     pub folders: Folders,
     pub store: Arc<Store>,
-    pub network: Arc<Network>,
+    /// As it is now: made again if somebody removes it.
+    network: RwLock<Arc<Network>>,
+    mending: tokio::sync::Mutex<()>,
     pub shims: Shims,
     pub events: broadcast::Sender<Event>,
     /// What works beside the calls.
@@ -59,7 +58,8 @@ impl Inner {
             options,
             folders,
             store,
-            network,
+            network: RwLock::new(network),
+            mending: tokio::sync::Mutex::default(),
             shims,
             events: broadcast::channel(BACKLOG).0,
             tasks: TaskTracker::new(),
@@ -68,6 +68,29 @@ impl Inner {
             busy: Mutex::default(),
             watched: Mutex::default(),
         })
+    }
+
+    pub(super) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network.read())
+    }
+
+    /// Makes the network again if somebody has removed its bridge or its folder.
+    pub(super) async fn mend_network(&self) -> Result<()> {
+        if self.network().is_whole() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.mending.lock().await;
+        let broken = self.network();
+        if broken.is_whole() {
+            return Ok(());
+        }
+        tracing::warn!(
+            "somebody has removed the bridge of the replicas' network or its folder; making it again"
+        );
+        broken.close().await;
+        let made = Network::open(super::network_options(&self.options)).await?;
+        *self.network.write() = made;
+        Ok(())
     }
 
     /// Tells everyone who listens; nobody may.
@@ -114,14 +137,22 @@ impl Inner {
         self.folders.find(id).map_err(|error| unreadable(id, error))
     }
 
-    pub(super) fn doing(&self, id: &ReplicaId) -> Result<Doing> {
-        self.folders.doing(id).map_err(|error| unreadable(id, error))
+    pub(super) fn doing(&self, id: &ReplicaId) -> Doing {
+        self.folders.doing(id)
+    }
+
+    /// Whether anything at all is left of the replica.
+    pub(super) fn has_traces(&self, id: &ReplicaId) -> bool {
+        let folders = self.cgroup(id).folders();
+        self.folders.of(id).path().exists()
+            || self.network().of(id).is_some()
+            || folders.iter().any(|folder| folder.exists())
     }
 
     /// The replica as a list shows it.
     pub(super) fn observed(&self, record: Record, doing: &Doing) -> Observed {
         let state = record::state(doing, &self.cgroup(&record.id));
-        let place = self.network.of(&record.id).filter(|_| matches!(doing, Doing::Running(_)));
+        let place = self.network().of(&record.id).filter(|_| matches!(doing, Doing::Running(_)));
         Observed {
             address: place.map(|place| SocketAddr::from((place.address, record.port))),
             id: record.id,
@@ -158,22 +189,17 @@ impl Inner {
             let last = inner.watched.lock().get(&id) == Some(&shim);
             if last {
                 inner.watched.lock().remove(&id);
-                inner.tell_end(&id).await;
+                inner.tell_end(&id);
             }
         });
     }
 
-    async fn tell_end(&self, id: &ReplicaId) {
-        for _ in 0..2 {
-            match self.folders.doing(id) {
-                Ok(Doing::Exited(exit)) => return self.tell(Event::Exited { id: id.clone(), exit }),
-                // It was removed, or is started again.
-                Ok(Doing::Nothing | Doing::Running(_)) => return,
-                Err(error) => tracing::debug!(%id, %error, "how a replica ended"),
-            }
-            tokio::time::sleep(REPORT_AGAIN).await;
+    fn tell_end(&self, id: &ReplicaId) {
+        match self.doing(id) {
+            Doing::Exited(exit) => self.tell(Event::Exited { id: id.clone(), exit }),
+            // It was removed, or is started again.
+            Doing::Nothing | Doing::Running(_) => {}
         }
-        self.tell(Event::Resync);
     }
 }
 

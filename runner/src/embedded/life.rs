@@ -45,7 +45,7 @@ pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {
     let record = Record::new(spec, &image.config, SystemTime::now());
     let folder = inner.folders.make(&record).map_err(|error| unmakeable(&spec.id, error))?;
     let started = async {
-        let place = inner.network.take(&spec.id).await?;
+        let place = inner.network().take(&spec.id).await?;
         let task = build::task(&inner.options.instance, spec, &image, &place, mounts, &inner.servers())?;
         record::write(&folder.task(), &task).map_err(|error| unmakeable(&spec.id, error))?;
         launch(inner, &record, &folder, &task).await
@@ -63,9 +63,9 @@ pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {
 pub(super) async fn restart(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
     let _alone = inner.alone(id).await;
     let record = inner.ours(id)?;
-    if let Doing::Running(_) = inner.doing(id)? {
+    if let Doing::Running(_) = inner.doing(id) {
         thaw(inner, id)?;
-        let doing = inner.doing(id)?;
+        let doing = inner.doing(id);
         inner.tell_of(record, &doing);
         return Ok(());
     }
@@ -73,7 +73,7 @@ pub(super) async fn restart(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
     let task: Option<Task> =
         record::read(&folder.task()).map_err(|error| super::inner::unreadable(id, error))?;
     let mut task = task.ok_or_else(|| Error::new(Kind::Gone, format!("{id} was never started")))?;
-    let place = inner.network.take(id).await?;
+    let place = inner.network().take(id).await?;
     // After a restart of the machine it may be another one, and another gateway may answer names.
     (task.namespace, task.hosts) = (place.namespace.clone(), build::hosts(&place, id));
     task.resolv_conf = build::resolv_conf(&inner.servers());
@@ -83,7 +83,7 @@ pub(super) async fn restart(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
 
 /// A start of what is there: by an earlier call, or by one that was cut off.
 async fn start_again(inner: &Arc<Inner>, record: Record) -> Result<()> {
-    let doing = inner.doing(&record.id)?;
+    let doing = inner.doing(&record.id);
     if let Doing::Nothing = doing {
         clear(inner, &record.id).await?;
         let words = format!("{} was half made and is removed; start it again", record.id);
@@ -99,7 +99,7 @@ async fn launch(inner: &Arc<Inner>, record: &Record, folder: &Folder, task: &Tas
     }
     let running = inner.shims.start(folder).await?;
     inner.watch(&record.id, running);
-    let doing = inner.doing(&record.id)?;
+    let doing = inner.doing(&record.id);
     inner.tell_of(record.clone(), &doing);
     Ok(())
 }
@@ -107,8 +107,12 @@ async fn launch(inner: &Arc<Inner>, record: &Record, folder: &Folder, task: &Tas
 /// Asks the replica's process to end, ends it if it does not within `grace`, and removes it unless it is to be kept.
 pub(super) async fn stop(inner: &Arc<Inner>, id: &ReplicaId, grace: Duration, keep: bool) -> Result<()> {
     let _alone = inner.alone(id).await;
-    let Some(record) = inner.find(id)? else { return Ok(()) };
-    if let Doing::Running(running) = inner.doing(id)? {
+    if !inner.has_traces(id) {
+        return Ok(());
+    }
+    // Where the record is gone, nobody knows how to ask.
+    let record = inner.find(id).unwrap_or_default();
+    if let (Some(record), Doing::Running(running)) = (record, inner.doing(id)) {
         running.signal(record.stop_signal).map_err(|error| stubborn(id, error))?;
         // What is frozen hears nothing.
         thaw(inner, id)?;
@@ -122,24 +126,24 @@ pub(super) async fn stop(inner: &Arc<Inner>, id: &ReplicaId, grace: Duration, ke
 /// Removes a replica, whatever it is doing.
 pub(super) async fn remove(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
     let _alone = inner.alone(id).await;
-    if !inner.folders.of(id).path().exists() {
+    if !inner.has_traces(id) {
         return Ok(());
     }
     clear(inner, id).await
 }
 
-/// Ends and removes everything of a replica.
-async fn clear(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
-    if let Doing::Running(running) = inner.doing(id)? {
+/// Ends and removes everything of a replica. The folder goes first: a shim that is just beginning then finds nothing to
+/// begin with.
+pub(super) async fn clear(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
+    if let Doing::Running(running) = inner.doing(id) {
         kill(inner, id, &running).await?;
     }
+    let left = inner.folders.take_away(id).map_err(|error| unmakeable(id, error))?;
     let cgroup = inner.cgroup(id);
     // A shim that was ended from outside may have left something.
     cgroup.kill().await.map_err(|error| stubborn(id, error))?;
     cgroup.remove().await.map_err(|error| stubborn(id, error))?;
-    unmount_scratch(&inner.folders.of(id));
-    inner.network.release(id).await?;
-    let left = inner.folders.take_away(id).map_err(|error| unmakeable(id, error))?;
+    inner.network().release(id).await?;
     inner.tell(Event::Gone(id.clone()));
     if let Some(left) = left {
         inner.tasks.spawn_blocking(move || delete(&left));
@@ -169,6 +173,7 @@ fn thaw(inner: &Inner, id: &ReplicaId) -> Result<()> {
 
 /// Deletes a folder of which nobody knows any more.
 pub(super) fn delete(folder: &Path) {
+    unmount_scratch(&Folder(folder.to_owned()));
     if let Err(error) = std::fs::remove_dir_all(folder)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -203,8 +208,7 @@ fn unmount_scratch(folder: &Folder) {
 }
 
 fn unmakeable(id: &ReplicaId, error: io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::StorageFull { Kind::Permanent } else { Kind::Retryable };
-    Error::because(kind, format!("the files of replica {id} cannot be written: {error}"), error)
+    Error::because(Kind::Retryable, format!("the files of replica {id} cannot be written: {error}"), error)
 }
 
 fn stubborn(id: &ReplicaId, error: io::Error) -> Error {

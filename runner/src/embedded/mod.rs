@@ -65,21 +65,9 @@ impl Embedded {
         prepare_folders(&options, &folders)?;
         let store = Store::open(&options.folder.join("images"), options.images.clone())?;
         let shims = process::Shims::new(&options.shim)?;
-        let network = network::Network::open(network::Options {
-            instance: options.instance.clone(),
-            subnet: options.subnet,
-            run: RUN.into(),
-            allow_metadata: options.allow_metadata,
-            pool: POOL,
-        })
-        .await?;
+        let network = network::Network::open(network_options(&options)).await?;
         let inner = Inner::new(options, store, network, shims);
-        for id in inner.network.held() {
-            // A start that a gateway did not live to undo.
-            if !inner.folders.of(&id).path().exists() {
-                inner.network.release(&id).await?;
-            }
-        }
+        sweep(&inner).await?;
         inner.tasks.spawn(tidy(Arc::clone(&inner)));
         Ok(Self { inner })
     }
@@ -92,7 +80,7 @@ impl Embedded {
         for observed in self.list().await? {
             self.remove(&observed.id).await?;
         }
-        self.inner.network.give_back().await
+        self.inner.network().give_back().await
     }
 }
 
@@ -109,7 +97,7 @@ impl Drop for Embedded {
 /// When the folder cannot be read.
 pub fn in_use(folder: &Path) -> std::io::Result<BTreeSet<Digest>> {
     match Folders::below(folder).all() {
-        Ok(records) => Ok(records.into_iter().map(|record| record.digest).collect()),
+        Ok((records, _)) => Ok(records.into_iter().map(|record| record.digest).collect()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     }
@@ -152,6 +140,7 @@ impl Runner for Embedded {
     }
 
     async fn list(&self) -> Result<Vec<Observed>> {
+        sweep(&self.inner).await?;
         let inner = Arc::clone(&self.inner);
         let listed = tokio::task::spawn_blocking(move || list(&inner)).await;
         listed.map_err(|error| Error::because(Kind::Retryable, "the list was broken off", error))?
@@ -180,7 +169,8 @@ impl Runner for Embedded {
     async fn ping(&self) -> Result<()> {
         let folder = self.inner.folders.path();
         let words = || format!("the engine's folder {}", folder.display());
-        tokio::fs::metadata(folder).await.map(drop).map_err(|error| failed(words(), error))
+        tokio::fs::metadata(folder).await.map_err(|error| failed(words(), error))?;
+        self.inner.mend_network().await
     }
 
     fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
@@ -196,7 +186,7 @@ impl Runner for Embedded {
             cpu: f64::from(u32::try_from(cores).unwrap_or(u32::MAX)),
             memory: Bytes(memory.ram_total()),
             labels: std::collections::BTreeMap::new(),
-            bridge: Some(self.inner.network.bridge().into()),
+            bridge: Some(self.inner.network().bridge().into()),
         })
     }
 
@@ -209,7 +199,7 @@ impl Embedded {
     /// Whether the replica's process runs, or the error that says what is the matter.
     fn running(&self, id: &ReplicaId) -> Result<()> {
         self.inner.ours(id)?;
-        match self.inner.doing(id)? {
+        match self.inner.doing(id) {
             Doing::Running(_) => Ok(()),
             Doing::Nothing | Doing::Exited(_) => {
                 Err(Error::new(Kind::Permanent, format!("the process of {id} does not run")))
@@ -221,8 +211,9 @@ impl Embedded {
 fn list(inner: &Arc<Inner>) -> Result<Vec<Observed>> {
     let unlisted = |error| failed("list the replicas".to_owned(), error);
     let mut listed = Vec::new();
-    for record in inner.folders.all().map_err(unlisted)? {
-        let doing = inner.doing(&record.id)?;
+    let (records, _) = inner.folders.all().map_err(unlisted)?;
+    for record in records {
+        let doing = inner.doing(&record.id);
         let observed = inner.observed(record, &doing);
         if let Doing::Running(running) = doing {
             // It may be another gateway's, or an earlier one's.
@@ -231,6 +222,36 @@ fn list(inner: &Arc<Inner>) -> Result<Vec<Observed>> {
         listed.push(observed);
     }
     Ok(listed)
+}
+
+/// Removes what nobody knows any more: replicas whose record is gone or cannot be read, control groups and places in the
+/// network without a folder. A start makes the folder first, so none that is under way is taken for one.
+async fn sweep(inner: &Arc<Inner>) -> Result<()> {
+    let unknown = |id: &ReplicaId| !inner.folders.of(id).path().exists();
+    let groups = cgroup::Cgroup::of(&build::cgroup_of(&inner.options.instance)).children();
+    let groups = groups.into_iter().filter_map(|name| name.parse().ok());
+    let mut strays: Vec<ReplicaId> =
+        inner.network().held().into_iter().chain(groups).filter(unknown).collect();
+    let (_, broken) = inner.folders.all().map_err(|error| failed("look for replicas".to_owned(), error))?;
+    strays.extend(broken);
+    for id in strays {
+        let _alone = inner.alone(&id).await;
+        if !matches!(inner.find(&id), Ok(Some(_))) && inner.has_traces(&id) {
+            tracing::warn!(%id, "removing what is left of a replica that nobody knows any more");
+            life::clear(inner, &id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn network_options(options: &Options) -> network::Options {
+    network::Options {
+        instance: options.instance.clone(),
+        subnet: options.subnet,
+        run: RUN.into(),
+        allow_metadata: options.allow_metadata,
+        pool: POOL,
+    }
 }
 
 fn prepare_folders(options: &Options, folders: &Folders) -> Result<()> {

@@ -96,20 +96,25 @@ impl Folders {
         read(&self.of(id).record())
     }
 
-    /// Every replica that is there; what cannot be read is left out and told.
-    pub(crate) fn all(&self) -> io::Result<Vec<Record>> {
-        let mut found = Vec::new();
+    /// Every replica that is there, and those of which nobody can tell what they are.
+    pub(crate) fn all(&self) -> io::Result<(Vec<Record>, Vec<ReplicaId>)> {
+        let (mut found, mut broken) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.0)? {
-            let entry = entry?;
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()) else {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()) else {
                 continue;
             };
             match self.find(&id) {
-                Ok(record) => found.extend(record),
-                Err(error) => tracing::warn!(%id, %error, "the record of a replica cannot be read"),
+                Ok(Some(record)) => found.push(record),
+                // It went in this moment.
+                Ok(None) if !self.of(&id).path().exists() => {}
+                Ok(None) => broken.push(id),
+                Err(error) => {
+                    tracing::warn!(%id, %error, "the record of a replica cannot be read");
+                    broken.push(id);
+                }
             }
         }
-        Ok(found)
+        Ok((found, broken))
     }
 
     /// Makes a replica's folder, with its record in it. An error of the kind `AlreadyExists` if it is there.
@@ -158,17 +163,25 @@ impl Folders {
         Ok(found)
     }
 
-    /// What a replica is doing.
-    pub(crate) fn doing(&self, id: &ReplicaId) -> io::Result<Doing> {
+    /// What a replica is doing. What cannot be read is no reason to know nothing of the others: nothing lives behind it, as
+    /// after a crash of the machine.
+    pub(crate) fn doing(&self, id: &ReplicaId) -> Doing {
         let folder = self.of(id);
-        if let Some(exit) = ended(&folder)? {
+        self.look(&folder).unwrap_or_else(|error| {
+            tracing::warn!(folder = %folder.path().display(), %error, "run.json or exit.json cannot be read");
+            Doing::Exited(lost())
+        })
+    }
+
+    fn look(&self, folder: &Folder) -> io::Result<Doing> {
+        if let Some(exit) = ended(folder)? {
             return Ok(Doing::Exited(exit));
         }
         let Some(_) = read::<Run>(&folder.run())? else { return Ok(Doing::Nothing) };
-        match process::find(&folder)? {
+        match process::find(folder)? {
             Some(running) => Ok(Doing::Running(running)),
             // It may have ended between the two looks.
-            None => Ok(Doing::Exited(ended(&folder)?.unwrap_or_else(lost))),
+            None => Ok(Doing::Exited(ended(folder)?.unwrap_or_else(lost))),
         }
     }
 
@@ -260,12 +273,12 @@ mod tests {
         folders.make(&record).expect("made");
         let again = folders.make(&record).expect_err("it is there");
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        let all = folders.all().expect("read");
-        assert_eq!(all, std::slice::from_ref(&record));
-        assert!(matches!(folders.doing(&record.id), Ok(Doing::Nothing)));
+        let (all, broken) = folders.all().expect("read");
+        assert_eq!((all.as_slice(), broken.as_slice()), (std::slice::from_ref(&record), &[][..]));
+        assert!(matches!(folders.doing(&record.id), Doing::Nothing));
 
         let left = folders.take_away(&record.id).expect("taken").expect("it was there");
-        assert_eq!(folders.all().expect("read"), []);
+        assert_eq!(folders.all().expect("read"), (vec![], vec![]));
         assert!(folders.take_away(&record.id).expect("nothing").is_none());
         let (now, age) = (SystemTime::now(), std::time::Duration::from_secs(600));
         assert_eq!(folders.abandoned(now, age).expect("read"), Vec::<PathBuf>::new());
@@ -283,12 +296,15 @@ mod tests {
         let gone = Pid { pid: 1, started: u64::MAX };
         let run = Run { shim: gone, init: gone, at: SystemTime::UNIX_EPOCH };
         write(&folder.run(), &run).expect("written");
-        match folders.doing(&record.id).expect("read") {
-            Doing::Exited(exit) => assert_eq!(exit, lost()),
-            Doing::Nothing | Doing::Running(_) => panic!("nobody lives there"),
-        }
+        let is_lost = || matches!(folders.doing(&record.id), Doing::Exited(exit) if exit == lost());
+        assert!(is_lost(), "nobody lives there");
         let exit = Exit { code: 3, out_of_memory: false, message: None };
         write(&folder.exit(), &Ended { exit: exit.clone(), at: SystemTime::UNIX_EPOCH }).expect("written");
-        assert!(matches!(folders.doing(&record.id), Ok(Doing::Exited(found)) if found == exit));
+        assert!(matches!(folders.doing(&record.id), Doing::Exited(found) if found == exit));
+        // As a crash of the machine may leave them.
+        std::fs::write(folder.exit(), "").expect("written");
+        assert!(is_lost(), "what cannot be read is over");
+        std::fs::write(folder.record(), "").expect("written");
+        assert_eq!(folders.all().expect("read"), (vec![], vec![record.id.clone()]));
     }
 }

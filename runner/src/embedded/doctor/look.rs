@@ -43,7 +43,9 @@ pub(super) fn own(instance: &str, folder: &Path, gateway: bool) -> Own {
 
 /// Whether a replica of this name has a record.
 pub(super) fn has_record(folder: &Path, name: &str) -> bool {
-    !name.starts_with('.') && folder.join("replicas").join(name).join("record.json").exists()
+    let record = folder.join("replicas").join(name).join("record.json");
+    // An empty one is what a crash of the machine may leave.
+    !name.starts_with('.') && fs::metadata(record).is_ok_and(|record| record.len() > 0)
 }
 
 fn owners(run: &Path) -> BTreeMap<String, Owner> {

@@ -102,6 +102,11 @@ impl Network {
         self.pool.release(id).await
     }
 
+    /// Whether all of it is still there. If not, [`Network::open`] makes it again.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.pool.is_whole()
+    }
+
     /// The gateway's address on the bridge.
     pub(crate) fn bridge(&self) -> Ipv4Addr {
         self.pool.gateway()

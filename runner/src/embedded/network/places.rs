@@ -56,6 +56,11 @@ pub(super) enum Taken {
 }
 
 impl Places {
+    /// Whether nobody has removed them.
+    pub(super) fn exist(&self) -> bool {
+        self.root.join("claims").exists()
+    }
+
     /// Works on this folder, which is made if it is absent.
     pub(super) fn open(root: PathBuf, allow_metadata: bool) -> io::Result<Self> {
         for folder in [CLAIMS, USED, GONE, NEW].into_iter().chain(FREE) {

@@ -58,6 +58,15 @@ impl Pool {
         self.shared.wiring.names.gateway()
     }
 
+    /// Whether the bridge is the one that was opened, and the folder of claims is there.
+    pub(super) fn is_whole(&self) -> bool {
+        let wiring = &self.shared.wiring;
+        let index = std::fs::read_to_string(format!("/sys/class/net/{}/ifindex", wiring.names.bridge()));
+        index.is_ok_and(|index| index.trim().parse() == Ok(wiring.bridge))
+            && wiring.pins.exists()
+            && self.shared.places.exist()
+    }
+
     #[cfg(test)]
     pub(super) fn parts(&self) -> (&Wiring, &Places) {
         (&self.shared.wiring, &self.shared.places)

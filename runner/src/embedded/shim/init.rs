@@ -109,7 +109,7 @@ impl Init {
     fn run(&self) -> (i32, String) {
         defaults();
         // The shim does without huge pages, which is no business of the program's.
-        drop(nix::sys::prctl::set_thp_disable(false));
+        nix::sys::prctl::set_thp_disable(false).ok();
         let mut last = Errno::ENOENT;
         for candidate in self.candidates() {
             match execve(&candidate, &self.args, &self.env) {

@@ -85,7 +85,6 @@ pub(super) fn namespace(folder: &Folder, layout: &Layout) -> Result<Layout> {
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(none, "/", none, flags, none).context(|| "mounts cannot be kept apart".into())?;
     let bundle = folder.bundle();
-    fs::create_dir_all(&bundle).context(|| bundle.display().to_string())?;
     memory(&bundle, "mode=0700,size=16m")?;
     for name in ["rootfs", "etc", "secrets", "state", "cgroup"] {
         fs::create_dir(bundle.join(name)).context(|| name.to_owned())?;
@@ -141,13 +140,15 @@ pub(super) fn file_system(folder: &Folder, task: &Task) -> Result<()> {
             absent.display()
         )));
     }
-    fs::create_dir_all(&scratch).context(|| scratch.display().to_string())?;
     if let (Scratch::Disk, Some(limit)) = (task.resources.scratch, task.resources.disk) {
         image::mount(&folder.path().join("scratch.img"), limit, &scratch)?;
     }
     let places = [scratch.join("upper"), scratch.join("work")];
     for place in &places {
-        fs::create_dir_all(place).context(|| place.display().to_string())?;
+        match fs::create_dir(place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.context(|| place.display().to_string())?,
+        }
     }
     let [upper, work] = &places;
     if overlay::mount(&task.layers, upper, work, &rootfs)? {
