@@ -1,5 +1,5 @@
 //! What `tidegate doctor` knows: whether this machine has what the engine needs, and what crashes left behind.
-//! [`judge`] and [`leftovers`](self::leftovers) decide, on what [`machine`] and [`look`] have seen; [`remove`] does away
+//! [`judge`] and [`leftovers`] decide, on what [`machine`] and [`look`] have seen; [`remove`] does away
 //! with it. Holds: whatever belongs to a replica with a record, or to another instance that lives, is left alone; safe
 //! while a gateway runs. Absent: Docker's containers, the state directory's own files.
 
