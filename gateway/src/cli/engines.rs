@@ -87,60 +87,85 @@ pub(super) fn forget(state: &Path) -> anyhow::Result<()> {
 async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<Arc<dyn Runner>> {
     let key = format!("{RECORDED}{}", host.name);
     let known = state.recall(&key)?.as_deref().and_then(Engine::from_word);
-    let docker = || async {
-        let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
-        anyhow::Ok(Docker::connect(options).await?)
-    };
     let (engine, how) = match (host.engine, known) {
         (model::Engine::Docker, _) => (Engine::Docker, "as the file says"),
         (model::Engine::Embedded, _) => (Engine::Embedded, "as the file says"),
         (model::Engine::Auto, Some(known)) => (known, "as before"),
-        (model::Engine::Auto, None) => (choose(host, &docker().await?).await?, "chosen automatically"),
+        (model::Engine::Auto, None) => (choose(host, model, state).await?, "chosen automatically"),
     };
     if let Some(before) = known.filter(|before| *before != engine) {
-        bail!(
-            "the file says {}, but the containers of this state directory run with {}; remove those first \
-             (`{}`), or use another state directory with --state",
-            engine.name(),
-            before.name(),
-            match before {
-                Engine::Embedded => format!("tidegate doctor --purge --state {}", state.path().display()),
-                Engine::Docker => format!(
-                    "docker rm -f $(docker ps -aq --filter label=dev.tidegate.instance={}); docker network rm tg-{}; rm {}",
-                    state.instance,
-                    state.instance.short(),
-                    state.path().join(&key).display()
-                ),
-            }
-        );
+        bail!(switched(before, engine, state, &key));
     }
+    let first = known.is_none();
     let runner: Arc<dyn Runner> = match engine {
-        Engine::Docker => {
-            let docker = docker().await?;
-            if *host == Host::local() && known.is_none() {
-                // Nobody ever said that there is an engine, so one that does not answer is none, and not a lost host.
-                docker.answers().await?;
-            }
-            Arc::new(docker)
-        }
-        Engine::Embedded => Arc::new(Embedded::open(embedded_options(host, model, state)?).await?),
+        Engine::Docker => Arc::new(docker(host, model, state, first).await?),
+        Engine::Embedded => Arc::new(embedded(host, model, state, first).await?),
     };
-    if known.is_none() {
+    if first {
         say(&format!("tidegate: host {} runs its containers with {} ({how})\n", host.name, engine.name()));
         state.remember(&key, engine.word())?;
     }
     Ok(runner)
 }
 
+/// Why a state directory's containers stay with their engine, and how to part with them.
+fn switched(before: Engine, now: Engine, state: &StateDir, key: &str) -> String {
+    let (instance, path) = (&state.instance, state.path());
+    let remove = match before {
+        Engine::Embedded => format!("tidegate doctor --purge --state {}", path.display()),
+        Engine::Docker => format!(
+            "docker rm -f $(docker ps -aq --filter label=dev.tidegate.instance={instance}); \
+             docker network rm tg-{}; rm {}",
+            instance.short(),
+            path.join(key).display()
+        ),
+    };
+    format!(
+        "the file says {}, but the containers of this state directory run with {}; remove those first (`{remove}`), \
+         or use another state directory with --state",
+        now.name(),
+        before.name(),
+    )
+}
+
+async fn docker(host: &Host, model: &Model, state: &StateDir, first: bool) -> anyhow::Result<Docker> {
+    let options = docker::Options::of(host, state.instance.clone(), model.gateway.subnet);
+    let docker = Docker::connect(options).await?;
+    if *host == Host::local() && first {
+        // Nobody ever said that there is an engine, so one that does not answer is none, and not a lost host.
+        docker.answers().await?;
+    }
+    Ok(docker)
+}
+
+async fn embedded(host: &Host, model: &Model, state: &StateDir, first: bool) -> anyhow::Result<Embedded> {
+    let missing = if first { missing().await? } else { Vec::new() };
+    if !missing.is_empty() {
+        let missing = missing.join("; ");
+        bail!("Tidegate's own engine cannot work here: {missing}; `tidegate doctor` says more");
+    }
+    let path: PathBuf = std::env::current_exe().context("cannot tell which program this is")?;
+    let options = embedded::Options {
+        host: host.name.clone(),
+        instance: state.instance.clone(),
+        folder: state.path().join("embedded"),
+        subnet: model.gateway.subnet,
+        allow_metadata: model.gateway.allow_metadata,
+        images: model.images.clone(),
+        shim: embedded::ShimProgram { path, args: vec![OsString::from(SHIM)] },
+    };
+    Ok(Embedded::open(options).await?)
+}
+
 /// Docker where somebody said where it is, or where it answers; else our own engine, if this machine lets it.
-async fn choose(host: &Host, docker: &Docker) -> anyhow::Result<Engine> {
+async fn choose(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<Engine> {
     let told = host.endpoint.is_some() || std::env::var_os("DOCKER_HOST").is_some_and(|at| !at.is_empty());
     if told {
         return Ok(Engine::Docker);
     }
+    let docker = docker(host, model, state, false).await?;
     let Err(silent) = docker.answers().await else { return Ok(Engine::Docker) };
-    let missing =
-        tokio::task::spawn_blocking(doctor::missing).await.context("look what this machine offers")?;
+    let missing = missing().await?;
     if missing.is_empty() {
         return Ok(Engine::Embedded);
     }
@@ -151,15 +176,7 @@ async fn choose(host: &Host, docker: &Docker) -> anyhow::Result<Engine> {
     )
 }
 
-fn embedded_options(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<embedded::Options> {
-    let path: PathBuf = std::env::current_exe().context("cannot tell which program this is")?;
-    Ok(embedded::Options {
-        host: host.name.clone(),
-        instance: state.instance.clone(),
-        folder: state.path().join("embedded"),
-        subnet: model.gateway.subnet,
-        allow_metadata: model.gateway.allow_metadata,
-        images: model.images.clone(),
-        shim: embedded::ShimProgram { path, args: vec![OsString::from(SHIM)] },
-    })
+/// What this machine lacks for our own engine.
+async fn missing() -> anyhow::Result<Vec<String>> {
+    tokio::task::spawn_blocking(doctor::missing).await.context("look what this machine offers")
 }

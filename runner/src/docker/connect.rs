@@ -84,7 +84,7 @@ fn url_safe(value: &HeaderValue) -> Option<HeaderValue> {
 
 fn silent(endpoint: &Endpoint, words: &str) -> Error {
     let hint = match endpoint {
-        _ if words.to_ascii_lowercase().contains("permission denied (") => {
+        Endpoint::Ssh { .. } if words.to_ascii_lowercase().contains("permission denied (") => {
             "`ssh` must get in without a question: is our key there?"
         }
         Endpoint::Unix(_) if words.to_ascii_lowercase().contains("permission denied") => {
