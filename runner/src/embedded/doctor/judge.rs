@@ -62,7 +62,8 @@ pub(super) fn judge(machine: &Machine) -> Vec<Finding> {
     all.extend(network(machine));
     all.extend([disk(machine), files(machine)]);
     all.extend(free(machine));
-    all.extend([user_namespaces(machine), docker(machine), auto(machine)]);
+    let fit = all.iter().all(|finding| finding.verdict != Verdict::Fail);
+    all.extend([user_namespaces(machine), docker(machine), auto(machine, fit)]);
     all
 }
 
@@ -253,7 +254,7 @@ fn docker(machine: &Machine) -> Finding {
     )
 }
 
-fn auto(machine: &Machine) -> Finding {
+fn auto(machine: &Machine, fit: bool) -> Finding {
     if !machine.chosen.is_empty() {
         let chosen: Vec<_> =
             machine.chosen.iter().map(|(host, engine)| format!("{engine} on {host}")).collect();
@@ -264,7 +265,11 @@ fn auto(machine: &Machine) -> Finding {
             "",
         );
     }
-    let engine = if machine.docker.1 { "Docker" } else { "the embedded one" };
+    let engine = match (machine.docker.1, fit) {
+        (true, _) => "Docker",
+        (false, true) => "the embedded one",
+        (false, false) => "neither: no Docker answers, and the embedded one lacks what fails above",
+    };
     finding(Verdict::Ok, "engine", format!("none chosen yet; engine = \"auto\" would take {engine}"), "")
 }
 
@@ -369,15 +374,17 @@ mod tests {
 
     #[test]
     fn what_auto_takes_is_said() {
-        for (docker, chosen, words) in [
-            (true, None, "would take Docker"),
-            (false, None, "would take the embedded one"),
-            (true, Some("embedded"), "embedded on local"),
+        for (docker, fit, chosen, words) in [
+            (true, true, None, "would take Docker"),
+            (true, false, None, "would take Docker"),
+            (false, true, None, "would take the embedded one"),
+            (false, false, None, "would take neither"),
+            (true, true, Some("embedded"), "embedded on local"),
         ] {
             let mut machine = good();
             machine.docker.1 = docker;
             machine.chosen.extend(chosen.map(|engine| ("local".to_owned(), engine.to_owned())));
-            let said = auto(&machine);
+            let said = auto(&machine, fit);
             assert!(said.found.contains(words), "{said:?}");
         }
     }
