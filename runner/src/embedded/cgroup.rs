@@ -218,7 +218,7 @@ impl Cgroup {
     pub(crate) fn kill_once(&self) -> io::Result<usize> {
         let found = fs::read_to_string(self.file("freezer", "cgroup.procs")?);
         let processes = match found {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if vanished(&error) => return Ok(0),
             other => other?,
         };
         let processes: Vec<i32> = processes.lines().filter_map(|line| line.parse().ok()).collect();
@@ -234,7 +234,7 @@ impl Cgroup {
         }
         // On v1 what is frozen does not even die. Its shim may have removed the group in this moment.
         match self.set_frozen(false) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(error) if !vanished(&error) => Err(error),
             _ => Ok(processes.len()),
         }
     }
@@ -279,12 +279,17 @@ impl Cgroup {
         for folder in self.folders() {
             match fs::remove_dir(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => gone = false,
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(&folder, &error)),
+                Err(error) if !vanished(&error) => return Err(told(&folder, &error)),
                 _ => {}
             }
         }
         Ok(gone)
     }
+}
+
+/// Whether the group is gone, or went while its file was open.
+pub(crate) fn vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 /// On v2 a group has the controllers that the groups above it give it.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     build,
+    cgroup::vanished,
     inner::Inner,
     process::Running,
     record::{self, Doing, Record},
@@ -166,7 +167,7 @@ async fn kill(inner: &Inner, id: &ReplicaId, running: &Running) -> Result<()> {
 /// Lets the replica's processes go on, if there are any.
 fn thaw(inner: &Inner, id: &ReplicaId) -> Result<()> {
     match inner.cgroup(id).thaw() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(stubborn(id, error)),
+        Err(error) if !vanished(&error) => Err(stubborn(id, error)),
         _ => Ok(()),
     }
 }

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::Result;
 
+/// How often, and in what distance, what cannot be removed is tried again.
+const PURGE_TRIES: u32 = 20;
+const PURGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// What kind of thing was left over, in the order in which they are best removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LeftoverKind {
@@ -99,6 +103,19 @@ pub(crate) async fn leftovers(run: &Path) -> Result<Vec<Leftover>> {
 
 /// Removes everything of the instance whose id begins with these 8 digits: rules, cards, namespaces, bridge, folder.
 pub(crate) async fn purge(run: &Path, short: &str) -> Result<()> {
+    let mut tries = 0..PURGE_TRIES;
+    loop {
+        match purge_once(run, short).await {
+            // A gateway that is just ending may have finished a place meanwhile: the next look finds it.
+            Err(error) if error.kind.may_pass() && tries.next().is_some() => {
+                tokio::time::sleep(PURGE_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn purge_once(run: &Path, short: &str) -> Result<()> {
     let mut found = leftovers(run).await?;
     found.retain(|thing| thing.instance == short || short.get(..6) == Some(&thing.instance));
     found.sort_by_key(|thing| thing.kind);
