@@ -1,6 +1,6 @@
 //! Starting, stopping and removing a replica.
-//! Holds: a start that fails leaves nothing behind; a folder is there before a place in the network is taken and goes after
-//! it was given back, so that a place without a folder is nobody's. What exists already is a state, not an error.
+//! Holds: a start that fails leaves nothing behind; the folder is the first thing that is made and the first that goes, so
+//! that a control group or a place in the network without one is nobody's. What exists already is a state, not an error.
 
 use std::{io, path::Path, sync::Arc, time::Duration, time::SystemTime};
 
@@ -16,8 +16,8 @@ use super::{
     cgroup::vanished,
     inner::Inner,
     process::Running,
-    record::{self, Doing, Record},
-    task::{Folder, Task},
+    record::{Doing, Record},
+    task::{self, Folder, Task},
     volumes,
 };
 use crate::{Error, Event, Kind, Result};
@@ -48,7 +48,7 @@ pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {
     let started = async {
         let place = inner.network().take(&spec.id).await?;
         let task = build::task(&inner.options.instance, spec, &image, &place, mounts, &inner.servers())?;
-        record::write(&folder.task(), &task).map_err(|error| unmakeable(&spec.id, error))?;
+        task::write(&folder.task(), &task).map_err(|error| unmakeable(&spec.id, error))?;
         launch(inner, &record, &folder, &task).await
     };
     if let Err(error) = started.await {
@@ -72,7 +72,7 @@ pub(super) async fn restart(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
     }
     let folder = inner.folders.of(id);
     let task: Option<Task> =
-        record::read(&folder.task()).map_err(|error| super::inner::unreadable(id, error))?;
+        task::read(&folder.task()).map_err(|error| super::inner::unreadable(id, error))?;
     let mut task = task.ok_or_else(|| Error::new(Kind::Gone, format!("{id} was never started")))?;
     let place = inner.network().take(id).await?;
     // After a restart of the machine it may be another one, and another gateway may answer names.
@@ -197,10 +197,10 @@ fn mount_scratch(folder: &Folder, task: &Task) -> io::Result<()> {
         MsFlags::MS_NODEV,
         Some(&*options),
     )?;
-    let made = std::fs::create_dir(folder.scratch().join("upper"))
-        .and_then(|()| std::fs::create_dir(folder.scratch().join("work")));
     // No copy of it in namespaces that others make from ours: it would outlive the replica there.
-    made.and(Ok(nix::mount::mount(none, &folder.scratch(), none, MsFlags::MS_PRIVATE, none)?))
+    nix::mount::mount(none, &folder.scratch(), none, MsFlags::MS_PRIVATE, none)?;
+    std::fs::create_dir(folder.scratch().join("work"))?;
+    std::fs::create_dir(folder.scratch().join("upper"))
 }
 
 fn unmount_scratch(folder: &Folder) {

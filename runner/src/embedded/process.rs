@@ -4,8 +4,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     process::Stdio,
     time::Duration,
 };
@@ -18,7 +17,7 @@ use tokio::{
 use super::{
     ShimProgram,
     shim::{Answer, Blame},
-    task::{Folder, Run},
+    task::{self, Folder, Run},
 };
 use crate::{Error, Executed, Kind, Result};
 
@@ -40,7 +39,6 @@ const KEPT: usize = 4096;
 pub(crate) struct Shims {
     /// The program, in memory: a replica that breaks out of its walls finds nothing of the host's to write to.
     program: OwnedFd,
-    path: PathBuf,
     args: Vec<OsString>,
 }
 
@@ -56,11 +54,11 @@ pub(crate) struct Running {
 impl Shims {
     /// Copies the program into memory, once for all shims.
     pub(crate) fn new(program: &ShimProgram) -> Result<Self> {
-        let (sealed, path) = sealed(&program.path).map_err(|error| {
+        let sealed = sealed(&program.path).map_err(|error| {
             let words = format!("the program that runs replicas, {}, cannot be read", program.path.display());
             Error::because(Kind::Permanent, format!("{words}: {error}"), error)
         })?;
-        Ok(Self { program: sealed, path, args: program.args.clone() })
+        Ok(Self { program: sealed, args: program.args.clone() })
     }
 
     /// Starts the replica whose task is in this folder. Ends when its process runs, or could not be run, which the
@@ -72,12 +70,9 @@ impl Shims {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(complaints);
         let mut child = command.spawn().map_err(|error| failed(folder, "it cannot be started", error))?;
         match tokio::time::timeout(START, answer(&mut child)).await {
-            Ok(Ok(Answer::Runs)) => match find(folder) {
-                Ok(Some(running)) => Ok(running),
-                // It was so short that it is over.
-                Ok(None) => over(folder),
-                Err(error) => Err(failed(folder, "run.json cannot be read", error)),
-            },
+            Ok(Ok(Answer::Runs)) => {
+                started_now(folder).map_err(|error| failed(folder, "run.json cannot be read", error))
+            }
             Ok(Ok(Answer::Failed { blame, message })) => Err(Error::new(kind(blame), message)),
             Ok(Err(error)) => Err(failed(folder, "it ended without a word", error)),
             Err(_) => {
@@ -121,8 +116,7 @@ impl Shims {
     }
 
     fn command<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Command {
-        debug_assert!(rustix::fs::fstat(self.program.as_fd()).is_ok());
-        let mut command = Command::new(&self.path);
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
         command.arg0("tidegate-shim").args(&self.args).args(words).env_clear().current_dir("/");
         // A huge page each for a process that needs half a megabyte: the allocator does without, and the replica's
         // own program gets them back.
@@ -165,23 +159,20 @@ fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// The processes of a replica that was started earlier, by whom ever, if they live.
-pub(crate) fn find(folder: &Folder) -> io::Result<Option<Running>> {
-    let run: Run = match std::fs::read(folder.run()) {
-        Ok(bytes) => serde_json::from_slice(&bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+pub(crate) fn find(run: Run) -> io::Result<Option<Running>> {
     let Some(shim) = pidfd::open(run.shim)? else { return Ok(None) };
     let init = pidfd::open(run.init)?;
     Ok(Some(Running { run, shim, init }))
 }
 
-/// A replica that ended before anybody looked: nothing lives, and everything is in the folder.
-fn over(folder: &Folder) -> Result<Running> {
-    let run = std::fs::read(folder.run()).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-    let run: Run = run.map_err(|error| failed(folder, "run.json cannot be read", error))?;
-    let ended = pidfd::ended().map_err(|error| failed(folder, "no pidfd", error))?;
-    Ok(Running { run, shim: ended, init: None })
+/// The processes of a replica that was started just now. It may have been so short that nothing lives any more, and
+/// everything is in the folder.
+fn started_now(folder: &Folder) -> io::Result<Running> {
+    let run: Run = task::read(&folder.run())?.ok_or(io::ErrorKind::NotFound)?;
+    match find(run.clone())? {
+        Some(running) => Ok(running),
+        None => Ok(Running { run, shim: pidfd::ended()?, init: None }),
+    }
 }
 
 /// What a shim answers.

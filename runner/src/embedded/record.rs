@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tidegate_config::{
     name::ReplicaId,
     spec::{Digest, Exit, ObservedState, Revision, StartSpec},
@@ -17,7 +17,7 @@ use tidegate_config::{
 use super::{
     cgroup::Cgroup,
     process::{self, Running},
-    task::{Ended, Folder, Run, Task},
+    task::{Ended, Folder, Run, Task, read, write},
 };
 
 /// What a replica was started from.
@@ -177,8 +177,8 @@ impl Folders {
         if let Some(exit) = ended(folder)? {
             return Ok(Doing::Exited(exit));
         }
-        let Some(_) = read::<Run>(&folder.run())? else { return Ok(Doing::Nothing) };
-        match process::find(folder)? {
+        let Some(run) = read::<Run>(&folder.run())? else { return Ok(Doing::Nothing) };
+        match process::find(run)? {
             Some(running) => Ok(Doing::Running(running)),
             // It may have ended between the two looks.
             None => Ok(Doing::Exited(ended(folder)?.unwrap_or_else(lost))),
@@ -230,20 +230,6 @@ pub(crate) fn ended(folder: &Folder) -> io::Result<Option<Exit>> {
 pub(crate) fn lost() -> Exit {
     let message = "its shim was ended from outside, or the machine was restarted".to_owned();
     Exit { code: 137, out_of_memory: false, message: Some(message) }
-}
-
-/// A file's value; `None` if there is no such file.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Not synced: after a crash of the machine none of these replicas runs any more.
-pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    std::fs::write(path, serde_json::to_vec(value)?)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tidegate_config::{
     name::ReplicaId,
     spec::{Exit, Profile, Resources},
@@ -145,4 +146,18 @@ impl Folder {
     pub(crate) fn bundle(&self) -> PathBuf {
         self.0.join("bundle")
     }
+}
+
+/// A file's value; `None` if there is no such file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Not synced: after a crash of the machine none of these replicas runs any more.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    std::fs::write(path, serde_json::to_vec(value)?)
 }

@@ -8,7 +8,7 @@ use super::{
     ShimProgram,
     cgroup::Cgroup,
     process::{Running, Shims, find},
-    task::{Ended, Folder},
+    task::{self, Ended, Folder},
 };
 use crate::{Executed, Result, Stats};
 
@@ -57,7 +57,8 @@ impl Replica {
     /// # Errors
     /// If its folder cannot be read.
     pub fn find(folder: &Path) -> io::Result<Option<Self>> {
-        Ok(find(&Folder(folder.into()))?.map(Self))
+        let run = task::read(&Folder(folder.into()).run())?;
+        Ok(run.map(find).transpose()?.flatten().map(Self))
     }
 
     /// Ends with its shim.

@@ -3,14 +3,14 @@
 use std::{
     fs::File,
     io::{self, Seek},
-    os::fd::{AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::OwnedFd,
+    path::Path,
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-/// A copy of a program, and the path by which this process starts it.
-pub(super) fn sealed(program: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+/// A copy of a program.
+pub(super) fn sealed(program: &Path) -> io::Result<OwnedFd> {
     let mut from = File::open(program)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Machines may refuse programs in memory unless it is said that this is one; old kernels do not know the word.
@@ -20,6 +20,5 @@ pub(super) fn sealed(program: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     io::copy(&mut from, &mut copy)?;
     copy.rewind()?;
     fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    let path = format!("/proc/self/fd/{}", copy.as_raw_fd()).into();
-    Ok((copy.into(), path))
+    Ok(copy.into())
 }

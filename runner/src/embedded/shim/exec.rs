@@ -15,6 +15,7 @@ use nix::{
 use super::{
     failure::{Context, Failure, Result, chain},
     init::Init,
+    run::read,
 };
 use crate::embedded::{
     cgroup::Cgroup,
@@ -80,9 +81,4 @@ fn tailored(folder: &Folder, mut description: Description, command: &[String]) -
     let text = serde_json::to_vec(&description).context(|| "the command's description".into())?;
     std::fs::write(&path, text).context(|| path.display().to_string())?;
     Ok(path)
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T> {
-    let bytes = std::fs::read(path).context(|| path.display().to_string())?;
-    serde_json::from_slice(&bytes).context(|| path.display().to_string())
 }

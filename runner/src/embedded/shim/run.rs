@@ -202,7 +202,7 @@ impl Pipes {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).context(|| path.display().to_string())?;
     serde_json::from_slice(&bytes).context(|| path.display().to_string())
 }
