@@ -53,3 +53,17 @@ impl Error {
         Self { kind, message: message.into(), source: Some(source.into()) }
     }
 }
+
+/// An error with its causes in one line; what one has said already is said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words = format!("{words}: {cause_words}");
+        }
+        next = cause.source();
+    }
+    words
+}

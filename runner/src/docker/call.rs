@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::line::Line;
-use crate::{Error, Kind};
+use crate::{Error, Kind, error::chain};
 
 /// For the question whether the engine is there.
 const PING: Duration = Duration::from_secs(1);
@@ -198,20 +198,6 @@ pub(super) fn failed(error: bollard::errors::Error) -> Failed {
         E::DockerStreamError { error } => Failed { status: None, words: error },
         error => Failed { status: None, words: chain(&error) },
     }
-}
-
-/// An error with its causes in one line; equal neighbours are said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words = format!("{words}: {cause_words}");
-        }
-        next = cause.source();
-    }
-    words
 }
 
 #[cfg(test)]

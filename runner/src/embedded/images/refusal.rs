@@ -2,7 +2,7 @@
 
 use oci_client::errors::{OciDistributionError as Theirs, OciEnvelope, OciErrorCode};
 
-use crate::{Error, Kind};
+use crate::{Error, Kind, error::chain};
 
 /// Why a registry did not give what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,20 +111,6 @@ fn by_codes(envelope: &OciEnvelope) -> Why {
 fn said(envelope: &OciEnvelope) -> String {
     let one = |error: &oci_client::errors::OciError| format!("{:?} {}", error.code, error.message);
     envelope.errors.iter().take(3).map(one).collect::<Vec<_>>().join("; ")
-}
-
-/// An error and what caused it, as one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !words.ends_with(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = inner.source();
-    }
-    words
 }
 
 /// One short line without control characters, and without what addresses carry besides host and path: redirections to

@@ -16,9 +16,12 @@ use tidegate_config::spec::Digest;
 
 use super::{
     places,
-    refusal::{Refusal, Why, chain},
+    refusal::{Refusal, Why},
 };
-use crate::credentials::{self, Credentials};
+use crate::{
+    credentials::{self, Credentials},
+    error::chain,
+};
 
 const MANIFESTS: &[&str] = &[
     manifest::OCI_IMAGE_MEDIA_TYPE,

@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::{
-    failure::{Context, Failure, Result, chain},
+    failure::{Context, Failure, Result},
     init::Init,
     run::read,
 };
@@ -22,6 +22,7 @@ use crate::embedded::{
     process::started,
     task::{Folder, Run, Task},
 };
+use crate::error::chain;
 
 /// What says that the command could not even be tried.
 const CANNOT: u8 = 126;

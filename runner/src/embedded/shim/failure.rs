@@ -1,8 +1,10 @@
 //! Why nothing runs, and whether it may go better another time.
 
-use std::{error::Error, fmt::Write};
+use std::error::Error;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::chain;
 
 /// Whether it may go better another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +45,4 @@ impl<T, E: Error> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| Failure::retryable(format!("{}: {}", what(), chain(&error))))
     }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let next_words = next.to_string();
-        if !words.contains(&next_words) {
-            write!(words, ": {next_words}").ok();
-        }
-        cause = next.source();
-    }
-    words
 }

@@ -16,7 +16,7 @@ use nix::{
 use serde::Serialize;
 
 use super::{
-    failure::{Context, Failure, Result, chain},
+    failure::{Context, Failure, Result},
     files, fill, init,
     log::Log,
     root, spec,
@@ -27,6 +27,7 @@ use crate::embedded::{
     process::started,
     task::{Folder, Mount, Pid, Run, Task},
 };
+use crate::error::chain;
 
 /// A replica whose process runs, or could not be run.
 pub(super) struct Replica {

@@ -119,7 +119,7 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Has the calling process and those that it makes keep to the list from now on.
 pub(super) fn load() -> Result<(), String> {
     let profile = profile().map_err(|error| error.to_string())?;
-    initialize_seccomp(&profile).map(drop).map_err(|error| super::failure::chain(&error))
+    initialize_seccomp(&profile).map(drop).map_err(|error| crate::error::chain(&error))
 }
 
 fn profile() -> Result<LinuxSeccomp, libcontainer::oci_spec::OciSpecError> {
