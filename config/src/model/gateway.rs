@@ -1,0 +1,89 @@
+//! The gateway's own settings.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::units::Bytes;
+
+/// The gateway's own settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Where requests arrive.
+    pub listen: Vec<SocketAddr>,
+    /// Where metrics and probes are served, over TCP: loopback.
+    pub metrics: Option<SocketAddr>,
+    /// The state directory; `None`: /var/lib/tidegate as root, else under the XDG state home.
+    pub state: Option<PathBuf>,
+    /// Peers whose X-Forwarded-* and Forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether refusals carry the cause in words (exit codes, log lines) to the client.
+    pub expose_errors: bool,
+    /// Whether responses carry `Server-Timing` and `X-Tidegate-Cold`.
+    pub timing_headers: bool,
+    /// How long `SIGTERM` waits for running requests.
+    pub drain: Duration,
+    /// Whether replicas are stopped when the gateway stops.
+    pub stop_replicas_on_exit: bool,
+    /// The subnet of the containers' network on each host; `None`: a free one of 256 private ones.
+    pub subnet: Option<Ipv4Net>,
+    /// Whether replicas of the embedded engine may reach 169.254.0.0/16, where clouds keep a machine's credentials.
+    pub allow_metadata: bool,
+    /// Whether containers reach services by name, at `http://NAME`, through the gateway.
+    pub internal_names: bool,
+    /// Where containers of remote hosts reach the gateway for that; `None`: names do not resolve there.
+    pub internal_address: Option<IpAddr>,
+    /// What clients may ask of us.
+    pub limits: Limits,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080)],
+            metrics: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901)),
+            state: None,
+            trusted_proxies: Vec::new(),
+            expose_errors: false,
+            timing_headers: false,
+            drain: Duration::from_secs(30),
+            stop_replicas_on_exit: false,
+            subnet: None,
+            allow_metadata: false,
+            internal_names: true,
+            internal_address: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What clients may ask of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections.
+    pub connections: u32,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// Bytes of a request's headers.
+    pub header_bytes: Bytes,
+    /// Header fields of a request.
+    pub header_count: u32,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_timeout: Duration::from_secs(30),
+            header_bytes: Bytes(64 << 10),
+            header_count: 100,
+            h2_streams: 200,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How many replicas a service has, when they count as well, and how requests are sent to them.
+
+use std::time::Duration;
+
+use crate::units::{Concurrency, Count, Percent};
+
+/// How many replicas a service gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalingPolicy {
+    /// Replicas that are always there.
+    pub min: Count,
+    /// Replicas that are never exceeded.
+    pub max: Count,
+    /// Replicas that a wake starts.
+    pub initial: Count,
+    /// Hard limit of requests at once per replica; `None`: no hard limit.
+    pub concurrency: Option<Concurrency>,
+    /// The share of `concurrency` (100 where that is unset) that the autoscaler aims at.
+    pub target: Percent,
+    /// Over how long demand is averaged.
+    pub stable_window: Duration,
+    /// The share of `stable_window` that shows a surge.
+    pub surge_window: Percent,
+    /// Demand of the surge window over capacity that makes a surge (Knative's panic threshold, 200 %), as a ratio.
+    pub surge_threshold: f64,
+    /// Replicas may grow by this factor per decision.
+    pub max_up_rate: f64,
+    /// Replicas may shrink by this factor per decision.
+    pub max_down_rate: f64,
+    /// Hold a lower want back for this long.
+    pub scale_down_delay: Duration,
+    /// When the last replica goes.
+    pub idle: Idle,
+    /// How long a draining replica may finish what it runs.
+    pub drain: Duration,
+    /// How long a request may wait for a replica.
+    pub hold: Duration,
+    /// How many requests may wait.
+    pub queue: usize,
+}
+
+impl Default for ScalingPolicy {
+    fn default() -> Self {
+        Self {
+            min: 0,
+            max: 10,
+            initial: 1,
+            concurrency: None,
+            target: Percent::new(70).expect("in range"),
+            stable_window: Duration::from_secs(60),
+            surge_window: Percent::new(10).expect("in range"),
+            surge_threshold: 2.0,
+            max_up_rate: 1000.0,
+            max_down_rate: 2.0,
+            scale_down_delay: Duration::ZERO,
+            idle: Idle::After(Duration::from_secs(60)),
+            drain: Duration::from_secs(30),
+            hold: Duration::from_secs(60),
+            queue: 10_000,
+        }
+    }
+}
+
+/// When the last replica goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Once nothing ran, streamed or waited for this long.
+    After(Duration),
+    /// Knative's rule: a stable window without demand, then its 30 s grace.
+    Kpa,
+}
+
+/// When a replica counts as ready, and as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked; `None`: the image's HEALTHCHECK where the engine can run it, else a TCP connect.
+    pub probe: Option<Probe>,
+    /// Between two liveness probes.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Failed liveness probes in a row that make a failed replica.
+    pub failures: u32,
+    /// Probes passed in a row that make a ready replica.
+    pub successes: u32,
+    /// From the start call to ready.
+    pub start_deadline: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            probe: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+            successes: 1,
+            start_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is asked of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// A connect to its port.
+    Tcp,
+    /// A GET that must answer 2xx or 3xx (h2c services: over HTTP/2).
+    Http {
+        /// Path and query.
+        path: String,
+        /// Another port than the service's.
+        port: Option<u16>,
+    },
+    /// A command in the replica that must end with 0.
+    Exec {
+        /// The command and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// What a service's requests may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// For a connection to a replica.
+    pub connect_timeout: Duration,
+    /// From the request's end of headers to the response's.
+    pub first_byte_timeout: Duration,
+    /// How long an unused connection is kept; below what common servers keep (Node and uvicorn: 5 s, gunicorn: 2 s).
+    pub idle_connection: Duration,
+    /// Whether paths with encoded slashes or backslashes are passed on instead of refused.
+    pub allow_encoded_slashes: bool,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            first_byte_timeout: Duration::from_secs(300),
+            idle_connection: Duration::from_millis(1500),
+            allow_encoded_slashes: false,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A service, what is sent to it, and how one version follows another.
+
+use super::{
+    duration,
+    launch::{Mount, Resources, SecretFile},
+    percentages,
+    traffic::{Health, Scaling, Upstream},
+};
+use crate::{
+    decode::{
+        At, Named,
+        leaf::{Loose, Port, Span, Text},
+        section,
+    },
+    model::{self, Placement, Update},
+    spec::{self, Profile, Protocol, Pull},
+    units::Percent,
+};
+
+section! {
+    /// A service.
+    Service, d = spec::Launch::of("") => {
+        /// An image reference as in `nginx:1.27`, or `docker-archive:FILE` (what `docker save` writes), or for the embedded
+        /// engine `oci:DIR` or `oci-archive:FILE`; relative to this file's folder. Required.
+        image: Text,
+        /// When the registry is asked for the image.
+        pull: Pull = d.pull,
+        /// What is run, instead of the image's entrypoint.
+        command: Vec<At<Text>> = d.command,
+        /// Arguments, instead of the image's.
+        args: Vec<At<Text>> = d.args,
+        /// Environment variables. They win over those of `env_files`.
+        env: Named<At<Loose>> = d.env,
+        /// Files with a `NAME=VALUE` on each line, relative to this file's folder. Later files win over earlier ones.
+        env_files: Vec<At<Text>> = Vec::<String>::new(),
+        /// Environment variables whose values are read from files when a replica starts, as in
+        /// `{ TOKEN = "token.txt" }`, relative to this file's folder.
+        secrets: Named<At<SecretFile>> = serde_json::Map::new(),
+        /// Files below /run/secrets whose contents are read from other files when a replica starts, as in
+        /// `{ "db-password" = "db.txt" }`, relative to this file's folder.
+        secret_files: Named<At<SecretFile>> = serde_json::Map::new(),
+        /// The working folder in the container. Default: the image's.
+        working_dir: Text,
+        /// Who the process runs as: `user`, `uid` or `uid:gid`. Default: the image's.
+        user: Loose,
+        /// The port that the service listens on, also put into its environment as `PORT`. Default: the only port that
+        /// the image exposes, else 8080.
+        port: Port,
+        /// What the service speaks: HTTP/1.1, or HTTP/2 without TLS.
+        protocol: Protocol = d.protocol,
+        /// Named volumes and folders of the host, as `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`, or as tables. Folders
+        /// must be below one of `gateway.allow_mounts`. `{ target = "/cache", tmpfs = "64MiB" }` is an empty one in memory.
+        volumes: Vec<At<Mount>> = d.volumes,
+        /// How far a replica is locked in. `strict`: no capabilities, a read-only root, a user that is not root.
+        profile: Profile = d.profile,
+        /// Labels that a host must have.
+        constraints: Named<Loose> = serde_json::Map::new(),
+        /// How replicas are laid over hosts: wide or tight.
+        placement: Placement = "spread",
+        /// How one version follows another: `rolling` starts the new one beside the old one; `recreate` ends the old one
+        /// first, and requests wait meanwhile. Default: `recreate` with a volume that is written to and not `shared`, else
+        /// `rolling`.
+        update: Update,
+        /// What is sent to this service. Default: the host `NAME.localhost`, and everything if it is the only service.
+        routes: Vec<At<Route>>,
+        /// What a replica may use.
+        resources: Resources,
+        /// How many replicas run.
+        scaling: Scaling,
+        /// When a replica is ready, and when it has failed.
+        health: Health,
+        /// How requests are sent to replicas.
+        upstream: Upstream,
+        /// How a new version is tried, and how many old ones are kept.
+        rollout: Rollout,
+        /// What becomes of replicas that are not needed.
+        sleep: Sleep,
+    }
+}
+
+section! {
+    /// What is sent to a service: a host, a path, or both.
+    Route => {
+        /// The request's host: `api.example.org`, `*.example.org` for every name below it, or `*` for any.
+        host: Text = "*",
+        /// How the request's path begins; whole segments.
+        path: Text = "/",
+        /// Whether `path` is removed before the service sees the request.
+        strip: bool = false,
+    }
+}
+
+section! {
+    /// How a new version is tried, and how many old ones are kept.
+    Rollout, d = model::Rollout::default() => {
+        /// The percentages of requests that the new version gets, one after the other, as in `[10, 50, 100]`. The last is
+        /// 100.
+        steps: Vec<At<u32>> = percentages(&d.steps),
+        /// How long each step lasts.
+        every: Span = duration(d.every),
+        /// How much larger the new version's share of failed requests may be than the old one's before it is taken back.
+        margin: Percent = d.margin.fraction(),
+        /// Failed replicas of the new version that take it back.
+        failures: u32 = d.failures,
+        /// Old versions that are kept for `tidegate rollback`.
+        keep: u32 = d.keep,
+    }
+}
+
+section! {
+    /// What becomes of replicas that are not needed: first frozen, then stopped, then removed. Default: removed at once.
+    Sleep => {
+        /// How long a replica is kept with its processes stopped in place and its memory kept. It wakes in milliseconds.
+        frozen: Span,
+        /// How long a replica is kept with its processes gone and its container kept. It wakes faster than a new one.
+        stopped: Span,
+    }
+}

@@ -1,0 +1,98 @@
+//! How many replicas run, when they count as well, and how requests are sent to them.
+
+use super::{duration, idle, text_or_table};
+use crate::{
+    decode::{
+        At,
+        leaf::{Port, Span, Text},
+        section,
+    },
+    model::{self, Idle},
+    units::Percent,
+};
+
+section! {
+    /// How many replicas run.
+    Scaling, d = model::ScalingPolicy::default() => {
+        /// Replicas that always run; 0: none while nobody calls.
+        min: u32 = d.min,
+        /// Replicas that are never exceeded.
+        max: u32 = d.max,
+        /// Replicas that the first request starts.
+        initial: u32 = d.initial,
+        /// Requests that a replica gets at once; more wait. Default: no limit, and scaling as if it were 100.
+        concurrency: u32,
+        /// The share of `concurrency` that scaling aims at.
+        target: Percent = d.target.fraction(),
+        /// Over how long demand is averaged.
+        stable_window: Span = duration(d.stable_window),
+        /// The share of `stable_window` in which a surge is looked for.
+        surge_window: Percent = d.surge_window.fraction(),
+        /// How far demand must exceed what runs to be a surge: 2 is twice. During a surge nothing is scaled down.
+        surge_threshold: f64 = d.surge_threshold,
+        /// By how much one decision may multiply the replicas.
+        max_up_rate: f64 = d.max_up_rate,
+        /// By how much one decision may divide the replicas.
+        max_down_rate: f64 = d.max_down_rate,
+        /// How long demand must stay lower before replicas go.
+        scale_down_delay: Span = duration(d.scale_down_delay),
+        /// How long nothing must run, stream or wait before the last replica goes; `"kpa"` for Knative's rule.
+        idle: Idle = idle(d.idle),
+        /// How long a replica that goes may finish its requests.
+        drain: Span = duration(d.drain),
+        /// How long a request may wait for a replica.
+        hold: Span = duration(d.hold),
+        /// How many requests may wait.
+        queue: u32 = d.queue,
+    }
+}
+
+section! {
+    /// When a replica is ready, and when it has failed.
+    Health, d = model::Health::default() => {
+        /// What is asked: `"tcp"`, `"http:/path"`, `{ http = "/path", port = 8081 }` or `{ exec = ["cmd"] }`. Default:
+        /// the image's own health check where the engine can run it, else `"tcp"`.
+        probe: Probe,
+        /// Between two checks of a ready replica.
+        interval: Span = duration(d.interval),
+        /// For one check.
+        timeout: Span = duration(d.timeout),
+        /// Checks in a row that a ready replica must fail to be replaced.
+        failures: u32 = d.failures,
+        /// Checks in a row that a starting replica must pass to be ready.
+        successes: u32 = d.successes,
+        /// From start to ready; after that the start has failed.
+        start_deadline: Span = duration(d.start_deadline),
+    }
+}
+
+section! {
+    /// A probe as a table: either `http` (with or without `port`) or `exec`.
+    ProbeTable => {
+        /// The path of a GET that must answer 2xx or 3xx.
+        http: Text,
+        /// Another port than the service's, for `http`.
+        port: Port,
+        /// A command in the container that must end with 0.
+        exec: Vec<At<Text>>,
+    }
+}
+
+section! {
+    /// How requests are sent to replicas.
+    Upstream, d = model::Upstream::default() => {
+        /// For a connection to a replica.
+        connect_timeout: Span = duration(d.connect_timeout),
+        /// From the request's headers to the response's.
+        first_byte_timeout: Span = duration(d.first_byte_timeout),
+        /// How long an unused connection is kept; less than the service keeps it.
+        idle_connection: Span = duration(d.idle_connection),
+        /// Whether paths with encoded slashes or backslashes are passed on instead of refused.
+        allow_encoded_slashes: bool = d.allow_encoded_slashes,
+    }
+}
+
+text_or_table! {
+    /// What is asked of a replica.
+    Probe, ProbeTable, "text or table"
+}
