@@ -42,4 +42,8 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/chaos
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-proxy bench-churn chaos
+conformance: ## Try the gateway against the RFCs, real origins and hostile clients (root or sudo; PARTS=a,b for some)
+	@scripts/setup conformance
+	@scripts/conformance
+
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-proxy bench-churn chaos conformance

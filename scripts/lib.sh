@@ -40,6 +40,9 @@ bench_binary() {
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
+# What scripts/setup builds for itself.
+tools=$root/target/tools
+
 # Where the images of tests and benches are: beside what cargo builds.
 images=${CARGO_TARGET_DIR:-$root/target}/images
 
@@ -63,7 +66,7 @@ docker_answers() {
 # cargo-deny as scripts/setup put it, or the one that is installed; empty if there is none that fits deny.toml.
 cargo_deny() {
     local candidate
-    for candidate in "$root/target/tools/bin/cargo-deny" cargo-deny; do
+    for candidate in "$tools/bin/cargo-deny" cargo-deny; do
         case "$("$candidate" --version 2>/dev/null)" in
             "cargo-deny 0.20."*) echo "$candidate" && return ;;
         esac
