@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     model::{
-        Capacity, Gateway, Health, Host, Idle, Images, Limits, Model, Placement, Probe, Reach, Rollout,
-        ScalingPolicy, Service, Sleep, Update, Upstream,
+        Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Images, Limits, Model, Placement,
+        Probe, Reach, Rollout, ScalingPolicy, Service, Sleep, TlsVersion, Update, Upstream,
     },
     spec::Launch,
     units::Bytes,
@@ -61,6 +61,7 @@ pub fn describe(model: &Model) -> Description {
 pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
     let Gateway {
         listen,
+        tls,
         metrics,
         state,
         trusted_proxies,
@@ -74,13 +75,14 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         internal_address,
         limits,
     } = gateway;
-    let live = settings([
+    let mut live = settings([
         ("trusted_proxies", list(trusted_proxies)),
         ("expose_errors", expose_errors.to_string()),
         ("timing_headers", timing_headers.to_string()),
         ("drain", time(*drain)),
         ("stop_replicas_on_exit", stop_replicas_on_exit.to_string()),
     ]);
+    live.extend(below("tls", describe_tls(tls)));
     let Limits { connections, header_timeout, header_bytes, header_count, h2_streams } = limits;
     let at_start = settings([
         ("listen", list(listen)),
@@ -97,6 +99,25 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("limits.h2_streams", h2_streams.to_string()),
     ]);
     (below("gateway", live), below("gateway", at_start))
+}
+
+fn describe_tls(tls: &GatewayTls) -> Settings {
+    let GatewayTls { certificates, min_version, handshake_timeout, hsts, hsts_subdomains } = tls;
+    let certificates = certificates.iter().map(|Certificate { cert, key, default }| {
+        let default = if *default { " (default)" } else { "" };
+        format!("{} with {}{default}", cert.display(), key.display())
+    });
+    let min_version = match min_version {
+        TlsVersion::V12 => "1.2",
+        TlsVersion::V13 => "1.3",
+    };
+    settings([
+        ("certificates", list(certificates)),
+        ("min_version", min_version.to_owned()),
+        ("handshake_timeout", time(*handshake_timeout)),
+        ("hsts", or_none(hsts.map(time))),
+        ("hsts_subdomains", hsts_subdomains.to_string()),
+    ])
 }
 
 fn describe_images(images: &Images) -> Settings {
@@ -408,6 +429,7 @@ mod tests {
             ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
             ("[gateway]\nexpose_errors = true", vec!["at once gateway.expose_errors"]),
             ("[gateway]\nlisten = '127.0.0.1:1'", vec!["at start gateway.listen"]),
+            ("[gateway]\ntls.min_version = '1.3'", vec!["at once gateway.tls.min_version"]),
             ("[gateway]\nallow_metadata = true", vec!["at start gateway.allow_metadata"]),
             ("[images]\nmirrors.'docker.io' = ['m']", vec!["at start images.mirrors.docker.io"]),
             ("[[hosts]]\nname = 'local'\nlabels.a = 'b'", vec!["at start hosts.local.labels.a"]),

@@ -23,7 +23,7 @@ pub enum Change {
     },
     /// A service that is gone.
     Remove(ServiceName),
-    /// Settings of the gateway that apply at once: trusted proxies, what clients are told, how it stops.
+    /// Settings of the gateway that apply at once: certificates, trusted proxies, what clients are told, how it stops.
     Gateway,
     /// A setting that only the next start of the gateway takes up.
     NeedsRestart {
@@ -51,7 +51,8 @@ fn update(old: &Model, service: &Arc<Service>) -> Option<Change> {
 }
 
 fn live(old: &Gateway, new: &Gateway) -> bool {
-    old.trusted_proxies != new.trusted_proxies
+    old.tls != new.tls
+        || old.trusted_proxies != new.trusted_proxies
         || old.expose_errors != new.expose_errors
         || old.timing_headers != new.timing_headers
         || old.drain != new.drain
@@ -133,6 +134,7 @@ mod tests {
             "gateway = { internal_names = false, internal_address = '10.0.0.1' }",
             &["restart for gateway.internal_names", "restart for gateway.internal_address"],
         );
+        check("", "gateway.tls.hsts = '1d'", &["gateway"]);
         check(
             "",
             "gateway.expose_errors = true\nhosts = [{ name = 'x' }]",

@@ -4,11 +4,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+mod edge;
 mod gateway;
 mod host;
 mod images;
 mod traffic;
 
+pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
 pub use gateway::{Gateway, Limits};
 pub use host::{Capacity, Engine, Host, Reach, Tls};
 pub use images::Images;

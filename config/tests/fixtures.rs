@@ -9,7 +9,7 @@ use std::{
 
 use tidegate_config::{
     Format, Place, json_schema, load,
-    model::{Engine, Idle, Reach, Update},
+    model::{Engine, Idle, Listener, Reach, Update},
     name::Authority,
     parse,
     spec::{Scratch, Tmpfs},
@@ -152,7 +152,7 @@ fn variables_win_over_the_file() {
     ];
     let model = load(&file, set.map(|(name, text)| (name.into(), text.into()))).expect("good variables");
     let api = &model.services[&"api".parse().expect("a name")];
-    assert_eq!(model.gateway.listen, ["127.0.0.1:1".parse().expect("an address")]);
+    assert_eq!(model.gateway.listen, [Listener::plain("127.0.0.1:1".parse().expect("an address"))]);
     assert!(model.gateway.expose_errors && model.gateway.state.is_none());
     assert_eq!((&*api.launch.image, &*api.launch.env["Version"]), ("api:2", "1.10"));
     assert_eq!((&api.launch.command[..], api.routes.len()), (&["a".to_owned(), "b".to_owned()][..], 1));

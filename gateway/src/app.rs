@@ -3,7 +3,7 @@
 
 mod handing;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -24,6 +24,7 @@ use crate::{
     request::Door,
     router::RouteTable,
     sockets::Socket,
+    tls::{self, Tls},
 };
 
 /// How long the gateway waits for its replicas to stop, where it takes them with it.
@@ -50,8 +51,10 @@ pub struct Parts {
     pub generation: u64,
     /// What outlives the gateway.
     pub keeper: Keeper,
+    /// What is served over TLS.
+    pub tls: Arc<Tls>,
     /// The file and how it is loaded again; `None`: it never is.
-    pub file: Option<(PathBuf, reload::Loader)>,
+    pub file: Option<reload::Source>,
     /// Worker threads of the data plane.
     pub threads: usize,
 }
@@ -84,7 +87,8 @@ pub struct App {
     reload: mpsc::Sender<()>,
     asked: mpsc::Receiver<handover::Request>,
     passing: Vec<Socket>,
-    file: Option<(PathBuf, reload::Loader)>,
+    tls: Arc<Tls>,
+    file: Option<reload::Source>,
     exporter: PrometheusHandle,
     generation: u64,
     fingerprint: String,
@@ -116,7 +120,7 @@ impl App {
             cut: CancellationToken::new(),
         });
         let (addresses, passing) = (parts.sockets.addresses(), parts.sockets.duplicates()?);
-        let front = Front::start(parts.sockets, Arc::clone(&door), parts.threads)?;
+        let front = Front::start(parts.sockets, Arc::clone(&door), &parts.tls, parts.threads)?;
         let names = Names::start(names::Setup {
             inside: front.inside(Arc::clone(&fleet)),
             fleet: Arc::clone(&fleet),
@@ -158,6 +162,7 @@ impl App {
             unfollow: CancellationToken::new(),
             reload,
             asked,
+            tls: parts.tls,
             file: parts.file,
             exporter: parts.metrics,
             generation: parts.generation,
@@ -188,8 +193,11 @@ impl App {
         }
         let (again, asked) = mpsc::channel(1);
         self.reload = again;
-        if let Some((file, load)) = self.file.clone() {
-            self.tasks.spawn(reload::run(file, load, asked, control.clone(), stop.clone()));
+        let tls = Arc::clone(&self.tls);
+        self.tasks.spawn(tls::tell(Arc::clone(&tls), stop.clone()));
+        if let Some(source) = self.file.clone() {
+            let settings = self.door.settings.load().tls.clone();
+            self.tasks.spawn(reload::run(source, asked, control.clone(), tls, settings, stop.clone()));
         }
         let (ask, asked) = mpsc::channel(1);
         self.asked = asked;

@@ -8,3 +8,9 @@ use std::time::Instant;
 pub fn now() -> Instant {
     Instant::now()
 }
+
+/// What people and certificates call now. It may jump.
+#[must_use]
+pub fn wall() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}

@@ -19,3 +19,4 @@ pub mod simulate;
 pub mod sockets;
 pub mod state_dir;
 pub mod telemetry;
+pub mod tls;

@@ -2,31 +2,24 @@
 //! pingora's server, which accepts on its runtime; each connection is served by hyper, through tower's layers.
 //! Started and stopped by [`app`](crate::app). Absent: routing, and anything about services.
 
+mod connection;
+mod hello;
 mod inside;
 
 use std::{
-    convert::Infallible,
     fmt, io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use ipnet::IpNet;
 use pingora::{
     server::{
@@ -35,21 +28,19 @@ use pingora::{
     },
     services::Service as PingoraService,
 };
-use tidegate_config::model::Limits;
+use tidegate_config::model;
 use tokio::{
-    net::TcpStream,
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::task::TaskTracker;
-use tower::ServiceBuilder;
 
 pub use self::inside::Inside;
 use self::inside::{Claim, SIDE_DOORS, SideDoor};
 use crate::{
     fleet::Fleet,
-    panics::CatchPanic,
-    request::{self, Door, Entrance, Peer, body::Body},
+    request::{Door, Entrance},
+    tls::Tls,
 };
 
 pub(crate) use crate::sockets::listen;
@@ -83,17 +74,20 @@ pub struct Front {
 }
 
 impl Front {
-    /// A server for `door` on `sockets` with `threads` worker threads. It accepts nothing before [`Front::open`].
+    /// A server for `door` on `sockets`, one for each of the file's listeners, with `threads` worker threads. It accepts
+    /// nothing before [`Front::open`].
     ///
     /// # Errors
     /// When the server's thread cannot be made.
-    pub fn start(sockets: Sockets, door: Arc<Door>, threads: usize) -> io::Result<Self> {
-        let limits = door.settings.load().limits;
+    pub fn start(sockets: Sockets, door: Arc<Door>, tls: &Arc<Tls>, threads: usize) -> io::Result<Self> {
+        let settings = door.settings.load_full();
+        let limits = settings.limits;
+        let ways = settings.listen.iter().enumerate().map(|(index, listener)| Way::of(index, listener, tls));
         let (stage, stages) = watch::channel(Stage::Waiting);
         let (end, ending) = tokio::sync::oneshot::channel();
         let connections = Arc::new(Semaphore::new(limits.connections as usize));
         let app = App {
-            http: http(&limits),
+            http: connection::http(&limits),
             door,
             connections: Arc::clone(&connections),
             full: AtomicBool::new(false),
@@ -107,7 +101,7 @@ impl Front {
         let addresses = sockets.addresses().into();
         let (doors, opened) = mpsc::channel(SIDE_DOORS);
         let listening = Listening {
-            sockets: sockets.into_iter().collect(),
+            sockets: sockets.into_iter().zip(ways).collect(),
             app: Arc::clone(&app),
             stages,
             opened: Some(opened),
@@ -209,7 +203,7 @@ impl ShutdownSignalWatch for Ending {
 /// Our accept loops as a service of pingora's server. Its own would read and write through two more buffers and a boxed
 /// stream per connection, and closes its sockets only on the way into a fixed grace period.
 struct Listening {
-    sockets: Vec<(SocketAddr, TcpListener)>,
+    sockets: Vec<((SocketAddr, TcpListener), Way)>,
     app: Arc<App>,
     stages: watch::Receiver<Stage>,
     opened: Option<mpsc::Receiver<SideDoor>>,
@@ -219,10 +213,10 @@ struct Listening {
 impl PingoraService for Listening {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let mut loops = JoinSet::new();
-        for (address, socket) in std::mem::take(&mut self.sockets) {
+        for ((address, socket), way) in std::mem::take(&mut self.sockets) {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    loops.spawn(Arc::clone(&self.app).accept(listener, None, self.stages.clone()));
+                    loops.spawn(Arc::clone(&self.app).accept(listener, None, way, self.stages.clone()));
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot accept"),
             }
@@ -243,6 +237,21 @@ impl PingoraService for Listening {
 
     fn name(&self) -> &str {
         "http"
+    }
+}
+
+/// What is particular to one listener.
+#[derive(Debug, Clone, Default)]
+struct Way {
+    /// With which terms it speaks TLS: those of its place in the file.
+    tls: Option<(usize, Arc<Tls>)>,
+    /// The port over TLS to which its requests are sent on.
+    redirect: Option<u16>,
+}
+
+impl Way {
+    fn of(index: usize, listener: &model::Listener, tls: &Arc<Tls>) -> Self {
+        Self { tls: listener.tls.then(|| (index, Arc::clone(tls))), redirect: listener.redirect }
     }
 }
 
@@ -279,6 +288,7 @@ impl App {
         self: Arc<Self>,
         listener: tokio::net::TcpListener,
         allowed: Option<Vec<IpNet>>,
+        way: Way,
         stages: watch::Receiver<Stage>,
     ) {
         let stranger =
@@ -294,7 +304,10 @@ impl App {
             };
             match accepted {
                 Ok((_, peer)) if stranger(peer) => tracing::debug!(%peer, "a stranger here; closed"),
-                Ok((stream, peer)) => self.entered(&stream, peer).open(stream, peer, stages.clone()),
+                Ok((stream, peer)) => match self.claimed(&stream, peer) {
+                    Some(other) => other.open(stream, peer, &Way::default(), stages.clone()),
+                    None => self.open(stream, peer, &way, stages.clone()),
+                },
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -302,129 +315,4 @@ impl App {
             }
         }
     }
-
-    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, stages: watch::Receiver<Stage>) {
-        // Over the limit: closed at once; a client that is told to come back would only hold one more socket.
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "as many connections as gateway.limits.connections allows; further ones are closed"
-                );
-            }
-            return;
-        };
-        self.full.store(false, Ordering::Relaxed);
-        if let Err(error) = stream.set_nodelay(true) {
-            return tracing::debug!(%peer, %error, "gone before it was served");
-        }
-        let app = Arc::clone(self);
-        self.tasks.spawn(async move {
-            app.serve(stream, peer, stages).await;
-            drop(permit);
-        });
-    }
-
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, stages: watch::Receiver<Stage>) {
-        let heard = Arc::new(AtomicU8::new(NOTHING));
-        let service = TowerToHyperService::new(self.stack(peer, &heard));
-        let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = silence(&heard, self.patience) => return tracing::debug!(%peer, "no request came; closed"),
-            () = farewell(stages, &heard) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "client connection ended");
-        }
-    }
-
-    /// The layers around every request. What a route switches on will stand here.
-    fn stack(&self, peer: SocketAddr, heard: &Arc<AtomicU8>) -> CatchPanic<Entry> {
-        let peer = Peer::new(peer, self.entrance.clone());
-        let (door, leaving) = (Arc::clone(&self.door), Arc::clone(&self.leaving));
-        let entry = Entry { door, peer, heard: Arc::clone(heard), leaving };
-        ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
-    }
-}
-
-/// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
-/// so a client that sends nothing, or half of HTTP/2's preface, would keep its place for ever.
-async fn silence(heard: &AtomicU8, patience: Duration) {
-    tokio::time::sleep(patience).await;
-    if heard.load(Ordering::Relaxed) != NOTHING {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Ends when a connection is to end as soon as it can.
-async fn farewell(mut stages: watch::Receiver<Stage>, heard: &AtomicU8) {
-    // Errors mean that the server has gone.
-    drop(stages.wait_for(|stage| *stage >= Stage::Leaving).await);
-    if heard.load(Ordering::Relaxed) != HTTP2 {
-        drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
-    }
-}
-
-/// What has been heard on a connection.
-const NOTHING: u8 = 0;
-const HTTP1: u8 = 1;
-const HTTP2: u8 = 2;
-
-/// The innermost service: the request path.
-#[derive(Clone)]
-struct Entry {
-    door: Arc<Door>,
-    peer: Peer,
-    /// In what a request has come on this connection.
-    heard: Arc<AtomicU8>,
-    leaving: Arc<AtomicBool>,
-}
-
-impl tower::Service<Request<Incoming>> for Entry {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    /// Boxed: a connection's own future stays small while it is between requests.
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let version = if request.version() == Version::HTTP_2 { HTTP2 } else { HTTP1 };
-        self.heard.store(version, Ordering::Relaxed);
-        let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
-        let leaving = Arc::clone(&self.leaving);
-        Box::pin(async move {
-            let mut response = request::handle(&door, request, &peer).await;
-            let last = version == HTTP1 && leaving.load(Ordering::Relaxed);
-            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
-        })
-    }
-}
-
-/// hyper's limits, from ours.
-fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.header_count as usize)
-        .max_buf_size(header_bytes);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(Some(20))
-        .keep_alive_interval(Some(Duration::from_secs(30)));
-    http
 }

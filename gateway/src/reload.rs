@@ -1,7 +1,9 @@
-//! Watches the file's folder (editors and config maps replace files by renames), loads what changed, and hands a good
-//! model to the control loop. A bad file changes nothing and says why.
+//! Watches the file's folder and those of certificates (editors, config maps and ACME clients replace files by renames),
+//! loads what changed, and hands a good model to the control loop and good certificates to the listeners. A bad file changes
+//! nothing and says why.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,11 +11,18 @@ use std::{
 
 use metrics::counter;
 use notify_debouncer_full::{DebounceEventResult, new_debouncer, notify::RecursiveMode};
-use tidegate_config::{Change, model::Model};
+use sha2::{Digest, Sha256};
+use tidegate_config::{
+    Change,
+    model::{GatewayTls, Model},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{control, telemetry};
+use crate::{
+    control, telemetry,
+    tls::{Prepared, Tls, Troubles},
+};
 
 /// Changes that come within this time are one.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -21,20 +30,28 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Loads the file again, with the environment that the gateway started with.
 pub type Loader = Arc<dyn Fn() -> Result<Model, tidegate_config::Problems> + Send + Sync>;
 
-/// Reloads whenever the file changes or `again` asks, until `stop`.
+/// What can be loaded again.
+#[derive(Clone)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// How it is loaded.
+    pub load: Loader,
+}
+
+/// Reloads whenever the file or a certificate changes or `again` asks, until `stop`.
 pub async fn run(
-    file: PathBuf,
-    load: Loader,
+    Source { file, load }: Source,
     mut again: mpsc::Receiver<()>,
     control: control::Handle,
+    tls: Arc<Tls>,
+    mut settings: GatewayTls,
     stop: CancellationToken,
 ) {
     let (changed, mut changes) = mpsc::channel(1);
-    let watcher = watch(&file, changed);
-    if let Err(error) = &watcher {
-        tracing::warn!(file = %file.display(), %error, "cannot watch the file; send SIGHUP after a change");
-    }
-    let mut text = std::fs::read(&file).ok();
+    let mut watcher = Watch::new(changed);
+    watcher.folders(&file, &tls.files(&settings));
+    let (mut text, mut keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files(&settings)));
     loop {
         // Both channels are cancel-safe: what is not taken stays queued.
         let asked = tokio::select! {
@@ -42,33 +59,74 @@ pub async fn run(
             Some(()) = changes.recv() => false,
             Some(()) = again.recv() => true,
         };
-        let now = std::fs::read(&file).ok();
-        // The folder's other files change too, and editors touch what they do not change.
-        if !asked && now == text {
-            continue;
+        let (new_text, new_keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files(&settings)));
+        // The folders' other files change too, and editors touch what they do not change.
+        if asked || new_text != text {
+            text = new_text;
+            if let Some(new) = reload(&load, &control, &tls).await {
+                settings = new;
+                watcher.folders(&file, &tls.files(&settings));
+            }
+        } else if new_keys != keys {
+            renew(&tls, &settings);
         }
-        text = now;
-        reload(&load, &control).await;
+        keys = fingerprint(&tls.files(&settings));
     }
 }
 
-async fn reload(load: &Loader, control: &control::Handle) {
-    let outcome = match load() {
-        Ok(model) => match control.change(Arc::new(model)).await {
-            Ok(changes) => {
-                tracing::info!(changes = %words(&changes), "file reloaded");
-                "ok"
-            }
-            Err(ended) => return tracing::debug!(%ended, "not reloaded"),
-        },
+async fn reload(load: &Loader, control: &control::Handle, tls: &Tls) -> Option<GatewayTls> {
+    let loaded = load().map_err(|problems| problems.to_string()).and_then(|model| {
+        let prepared: Result<Prepared, Troubles> = tls.prepare(&model.gateway.tls);
+        prepared.map(|prepared| (model, prepared)).map_err(|troubles| troubles.to_string())
+    });
+    let (model, prepared) = match loaded {
+        Ok(loaded) => loaded,
         Err(problems) => {
             tracing::error!(
                 "the changed file is not used, the gateway goes on with the last good one:\n{problems}"
             );
+            counter!(telemetry::RELOADS, "outcome" => "bad").increment(1);
+            return None;
+        }
+    };
+    let settings = model.gateway.tls.clone();
+    match control.change(Arc::new(model)).await {
+        Ok(changes) => tracing::info!(changes = %words(&changes), "file reloaded"),
+        Err(ended) => {
+            tracing::debug!(%ended, "not reloaded");
+            return None;
+        }
+    }
+    tls.take_up(prepared);
+    counter!(telemetry::RELOADS, "outcome" => "ok").increment(1);
+    Some(settings)
+}
+
+/// Certificates changed in their files.
+fn renew(tls: &Tls, settings: &GatewayTls) {
+    let outcome = match tls.prepare(settings) {
+        Ok(prepared) => {
+            tls.take_up(prepared);
+            tracing::info!("certificates read anew");
+            "ok"
+        }
+        Err(troubles) => {
+            tracing::error!(
+                "changed certificates are not used, the gateway goes on with those it has:\n{troubles}"
+            );
             "bad"
         }
     };
-    counter!(telemetry::RELOADS, "outcome" => outcome).increment(1);
+    counter!(telemetry::CERTIFICATE_RELOADS, "outcome" => outcome).increment(1);
+}
+
+/// What tells one content of files from another.
+fn fingerprint(files: &BTreeSet<PathBuf>) -> Vec<u8> {
+    let mut all = Sha256::new();
+    for file in files {
+        all.update(Sha256::digest(std::fs::read(file).unwrap_or_default()));
+    }
+    all.finalize().to_vec()
 }
 
 fn words(changes: &[Change]) -> String {
@@ -88,15 +146,43 @@ type Watcher = notify_debouncer_full::Debouncer<
     notify_debouncer_full::RecommendedCache,
 >;
 
-fn watch(file: &Path, changed: mpsc::Sender<()>) -> Result<Watcher, notify_debouncer_full::notify::Error> {
-    let tell = move |result: DebounceEventResult| {
-        if result.is_ok() {
-            // One that waits already covers this one.
-            let _ = changed.try_send(());
+/// The folders that are watched.
+struct Watch {
+    watcher: Option<Watcher>,
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    fn new(changed: mpsc::Sender<()>) -> Self {
+        let tell = move |result: DebounceEventResult| {
+            if result.is_ok() {
+                // One that waits already covers this one.
+                let _ = changed.try_send(());
+            }
+        };
+        let watcher = new_debouncer(SETTLE, None, tell)
+            .inspect_err(|error| tracing::warn!(%error, "cannot watch files; send SIGHUP after a change"))
+            .ok();
+        Self { watcher, folders: BTreeSet::new() }
+    }
+
+    /// Watches the folders of these files, and no others.
+    fn folders(&mut self, file: &Path, others: &BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let folder = |file: &Path| {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            folder.unwrap_or(Path::new(".")).to_owned()
+        };
+        let wanted: BTreeSet<_> = others.iter().map(|other| folder(other)).chain([folder(file)]).collect();
+        for gone in self.folders.difference(&wanted) {
+            // It may have been removed, and with it its watch.
+            drop(watcher.unwatch(gone));
         }
-    };
-    let mut watcher = new_debouncer(SETTLE, None, tell)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+        for new in wanted.difference(&self.folders) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %new.display(), %error, "cannot watch it; send SIGHUP after a change");
+            }
+        }
+        self.folders = wanted;
+    }
 }

@@ -92,7 +92,7 @@ impl Sockets {
             let fits =
                 |passed: &Passed| fits(*configured, passed.configured, passed.listener.local_addr().ok());
             let listener = match passed.iter().position(fits) {
-                Some(at) => Ok(passed.swap_remove(at).listener),
+                Some(at) => Ok(passed.remove(at).listener),
                 None => listen(*configured),
             };
             let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));

@@ -45,6 +45,12 @@ pub const ENGINE_CALLS: &str = "tidegate_engine_calls_total";
 pub const ENGINE_SECONDS: &str = "tidegate_engine_call_seconds";
 /// Open client connections.
 pub const CONNECTIONS: &str = "tidegate_connections";
+/// Handshakes over TLS, by `outcome`.
+pub const HANDSHAKES: &str = "tidegate_tls_handshakes_total";
+/// Certificates whose files changed, by `outcome`.
+pub const CERTIFICATE_RELOADS: &str = "tidegate_tls_certificate_reloads_total";
+/// Until a certificate is no longer good, by `certificate`.
+pub const CERTIFICATE_SECONDS: &str = "tidegate_tls_certificate_expiry_seconds";
 /// Reloads of the file, by `outcome`.
 pub const RELOADS: &str = "tidegate_reloads_total";
 /// Failed writes of the state.
@@ -90,6 +96,24 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (ENGINE_CALLS, Kind::Counter, Unit::Count, "Calls to engines, by host, call and outcome"),
     (ENGINE_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of calls to engines, by host and call"),
     (CONNECTIONS, Kind::Gauge, Unit::Count, "Open client connections"),
+    (
+        HANDSHAKES,
+        Kind::Counter,
+        Unit::Count,
+        "Handshakes over TLS, by outcome: ok, late, no_name, unknown_name, http, client_certificate, protocol, closed",
+    ),
+    (
+        CERTIFICATE_SECONDS,
+        Kind::Gauge,
+        Unit::Seconds,
+        "Time until a certificate is no longer good, by certificate (its file); negative when it is past",
+    ),
+    (
+        CERTIFICATE_RELOADS,
+        Kind::Counter,
+        Unit::Count,
+        "Times that certificates were read anew because their files changed, by outcome: ok, bad",
+    ),
     (RELOADS, Kind::Counter, Unit::Count, "Reloads of the configuration file, by outcome"),
     (STATE_FAILURES, Kind::Counter, Unit::Count, "Writes of the state directory that failed"),
 ];
@@ -194,6 +218,11 @@ impl std::fmt::Debug for ServiceMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ServiceMetrics({})", self.service)
     }
+}
+
+/// A handshake ended.
+pub fn handshake(outcome: &'static str) {
+    counter!(HANDSHAKES, "outcome" => outcome).increment(1);
 }
 
 /// A request was refused by us.

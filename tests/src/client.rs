@@ -13,13 +13,18 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
     task::JoinSet,
 };
 
-use crate::{eventually::soon, origin::Echo};
+use crate::{eventually::soon, origin::Echo, secure::TlsStream};
+
+/// What bytes flow over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A request's body.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -129,10 +134,30 @@ impl Session {
     /// When nobody listens.
     pub async fn http1(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a gateway that listens");
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+        Self::http1_over(stream).await.expect("a connection")
+    }
+
+    /// Speaks what was agreed on in the handshake.
+    ///
+    /// # Panics
+    /// When the connection is closed already.
+    pub async fn over(stream: TlsStream<TcpStream>) -> Self {
+        Self::try_over(stream).await.expect("a connection")
+    }
+
+    /// The same; `None` if the connection is closed already.
+    pub async fn try_over(stream: TlsStream<TcpStream>) -> Option<Self> {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Self::http2_over(stream).await.ok(),
+            _ => Self::http1_over(stream).await.ok(),
+        }
+    }
+
+    async fn http1_over(stream: impl Stream) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.with_upgrades().await) });
-        Self { sender: Sender::Http1(sender), connection: Arc::new(tasks) }
+        Ok(Self { sender: Sender::Http1(sender), connection: Arc::new(tasks) })
     }
 
     /// Speaks HTTP/2 with prior knowledge.
@@ -141,11 +166,14 @@ impl Session {
     /// When nobody listens.
     pub async fn http2(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a gateway that listens");
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.expect("a connection");
+        Self::http2_over(stream).await.expect("a connection")
+    }
+
+    async fn http2_over(stream: impl Stream) -> hyper::Result<Self> {
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.await) });
-        Self { sender: Sender::Http2(sender), connection: Arc::new(tasks) }
+        Ok(Self { sender: Sender::Http2(sender), connection: Arc::new(tasks) })
     }
 
     /// Another handle on the same HTTP/2 connection.
@@ -200,8 +228,8 @@ fn absolute(mut request: Request<Body>) -> Request<Body> {
 }
 
 /// A connection over which a test sends what it likes. Dropping it closes the connection.
-pub struct Wire {
-    stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    stream: S,
     read: BytesMut,
 }
 
@@ -222,6 +250,19 @@ impl Wire {
         Self { stream, read: BytesMut::new() }
     }
 
+    /// Closes the connection with a reset instead of an end.
+    pub fn reset(self) {
+        drop(self.stream.set_zero_linger());
+    }
+}
+
+impl<S: Stream> Wire<S> {
+    /// Over a connection that is there.
+    #[must_use]
+    pub fn of(stream: S) -> Self {
+        Self { stream, read: BytesMut::new() }
+    }
+
     /// Sends bytes; the other end may have gone.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.stream.write_all(bytes.as_ref()).await);
@@ -230,11 +271,6 @@ impl Wire {
     /// Says that nothing more will be sent.
     pub async fn finish(&mut self) {
         drop(self.stream.shutdown().await);
-    }
-
-    /// Closes the connection with a reset instead of an end.
-    pub fn reset(self) {
-        drop(self.stream.set_zero_linger());
     }
 
     /// Reads a head, with its last empty line; `None` if the connection ends before.

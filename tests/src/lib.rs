@@ -9,6 +9,7 @@ pub mod origin;
 pub mod outside;
 pub mod process;
 pub mod remains;
+pub mod secure;
 pub mod sim;
 pub mod targets;
 pub mod world;

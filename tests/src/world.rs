@@ -23,12 +23,13 @@ use tidegate::{
     },
     handover::{self, Outcome},
     listener::Sockets,
-    reload::Loader,
+    reload::{self, Loader},
     state_dir::StateDir,
+    tls::Tls,
 };
 use tidegate_config::{
     Format,
-    model::Model,
+    model::{Gateway, Model},
     name::{ReplicaId, ServiceName},
     spec::Exit,
 };
@@ -91,6 +92,12 @@ impl Setup {
         self
     }
 
+    /// The folder of the file, which names other files from there.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The engine of a host other than the first one.
     pub fn engine(&mut self, host: &str) -> Scripted {
         let targets = self.targets.clone();
@@ -102,18 +109,29 @@ impl Setup {
     /// # Panics
     /// When it does not start.
     pub async fn start(self) -> World {
-        let (sockets, settle) = (Sockets::bind(&[LOOPBACK]).expect("a free port"), self.settle);
+        let (sockets, settle) = (Sockets::bind(&self.addresses()).expect("free ports"), self.settle);
         let world = self.build(sockets).await;
         world.app.open();
         world.app.settle(settle).await.expect("a control loop");
         world
     }
 
+    /// Where it listens: where its file says so, or else on some port.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let file = self.folder.path().join("tidegate.toml");
+        std::fs::write(&file, &self.text).expect("a temporary file");
+        let listeners = load(&file).expect("a valid file").gateway.listen;
+        if listeners == Gateway::default().listen {
+            return vec![LOOPBACK];
+        }
+        listeners.iter().map(|listener| listener.address).collect()
+    }
+
     /// Starts everything but accepting.
     async fn build(mut self, sockets: Sockets) -> World {
         let file = self.folder.path().join("tidegate.toml");
-        std::fs::write(&file, &self.text).expect("a temporary file");
         let model = Arc::new(load(&file).expect("a valid file"));
+        let tls = Tls::load(&model.gateway).expect("good certificates");
         let mut runners: BTreeMap<_, Arc<dyn Runner>> = BTreeMap::new();
         for (at, host) in model.hosts.iter().enumerate() {
             let runner = if at == 0 { self.runner.clone() } else { self.engine(host.name.as_str()) };
@@ -133,7 +151,8 @@ impl Setup {
             metrics: metrics().clone(),
             generation: self.generation,
             keeper: keeper(self.folder.path()),
-            file: self.file.then(|| (file.clone(), loader)),
+            tls: Arc::new(tls),
+            file: self.file.then(|| reload::Source { file: file.clone(), load: loader }),
             threads: 1,
         })
         .expect("a gateway");
@@ -233,7 +252,7 @@ impl World {
         let take = async {
             let taken = handover::take_over(&handover::socket(&folder), String::new()).await;
             let mut taken = taken.expect("an answer").expect("a gateway");
-            let sockets = Sockets::gather(&[LOOPBACK], taken.sockets()).expect("the same sockets");
+            let sockets = Sockets::gather(&setup.addresses(), taken.sockets()).expect("the same sockets");
             let world = setup.build(sockets).await;
             taken.serve(&world.app).await.expect("a gateway that yields");
             world.app.settle(true).await.expect("a control loop");

@@ -4,12 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{World, address, value};
+use super::{World, address, edge, value};
 use crate::{
-    decode::{
-        At,
-        leaf::{OneOrMany, Text},
-    },
+    decode::{At, leaf::Text},
     model::{Gateway, Limits},
     problem::Draft,
     raw,
@@ -20,7 +17,8 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
     let default = Gateway::default();
     let metrics = metrics(raw.metrics.as_ref(), default.metrics, problems);
     Gateway {
-        listen: listen(raw.listen, metrics, default.listen, problems),
+        tls: edge::tls(raw.tls, edge::first_tls(raw.listen.as_ref()).as_ref(), world, problems),
+        listen: edge::listen(raw.listen, metrics, default.listen, world, problems),
         metrics,
         state: raw.state.as_ref().and_then(|state| state_folder(state, world, problems)),
         trusted_proxies: proxies(raw.trusted_proxies, problems),
@@ -34,33 +32,6 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
     }
-}
-
-fn listen(
-    raw: Option<At<OneOrMany>>,
-    metrics: Option<SocketAddr>,
-    default: Vec<SocketAddr>,
-    problems: &mut Vec<Draft>,
-) -> Vec<SocketAddr> {
-    let Some(raw) = raw else { return default };
-    if raw.value.0.is_empty() {
-        problems.push(raw.problem("nowhere to listen").allowed("one address or more"));
-    }
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for text in &raw.value.0 {
-        let Some(address) = address(text, problems) else { continue };
-        if let Some(taken) = addresses.iter().find(|other| overlap(address, **other)) {
-            problems.push(
-                text.problem(format!("listens where {taken} already does"))
-                    .allowed("each address and port once"),
-            );
-        } else if metrics.is_some_and(|metrics| overlap(address, metrics)) {
-            let draft = text.problem("this is where gateway.metrics is served");
-            problems.push(draft.allowed("another port; or another address, or \"off\", for gateway.metrics"));
-        }
-        addresses.push(address);
-    }
-    addresses
 }
 
 fn metrics(
@@ -82,7 +53,7 @@ fn metrics(
     Some(address)
 }
 
-fn address(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<SocketAddr> {
+pub(super) fn address(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<SocketAddr> {
     let parsed = text.value.parse().ok();
     if parsed.is_none() {
         let meant = text.value.trim().trim_start_matches("http://").trim_end_matches('/');
@@ -98,7 +69,7 @@ fn address(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<SocketAddr> {
 }
 
 /// Whether two listeners would get in each other's way. Port 0 is a free one each time.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |a: SocketAddr, b: SocketAddr| {
         a.ip() == b.ip() || (a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4()))
     };

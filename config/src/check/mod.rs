@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod address;
+mod edge;
 mod environment;
 mod gateway;
 mod health;

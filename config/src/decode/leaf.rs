@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Engine, Idle, Placement, Reach, Update},
+    model::{Engine, Idle, Placement, Reach, TlsVersion, Update},
     problem::Draft,
     spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
@@ -270,28 +270,42 @@ words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "publi
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
-/// One address or a list of them.
-#[derive(Debug, Clone)]
-pub(crate) struct OneOrMany(pub(crate) Vec<super::At<Text>>);
-schema!(OneOrMany, "OneOrMany", {
-    "title": "text or list of text",
-    "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
-});
+words!(TlsVersion, "TlsVersion" { "1.2" => Self::V12, "1.3" => Self::V13 });
 
-impl Decode for OneOrMany {
+/// One or a list of them.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<super::At<T>>);
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("OneOrMany{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>().to_value();
+        let several = serde_json::json!({ "type": "array", "items": one });
+        let mut choices = one["anyOf"].as_array().cloned().unwrap_or_else(|| vec![one.clone()]);
+        choices.push(several);
+        json_schema!({ "title": format!("{} or a list", one["title"].as_str().unwrap_or("one")), "anyOf": choices })
+    }
+}
+
+impl<T: Decode> Decode for OneOrMany<T> {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
         match (&node.kind, &node.at) {
             (Kind::Text(text), Origin::Variable(_)) if text.starts_with('[') => {
                 Vec::decode(node, key, problems).map(Self)
             }
-            (Kind::Text(_), _) => Decode::decode(node, key, problems).map(|one| Self(vec![one])),
+            (Kind::Text(_) | Kind::Table(_), _) => {
+                Decode::decode(node, key, problems).map(|one| Self(vec![one]))
+            }
             (Kind::List(_), _) => Vec::decode(node, key, problems).map(Self),
             _ => {
                 let help = match node.kind {
                     Kind::Int(port) => Some(format!("write \"0.0.0.0:{port}\"")),
                     _ => None,
                 };
-                problems.push(mismatch(node, key, "text, or a list of texts").help(help));
+                problems.push(mismatch(node, key, "text, a table, or a list of them").help(help));
                 None
             }
         }

@@ -8,13 +8,16 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::{GatewayTls, Listener};
 use crate::units::Bytes;
 
 /// The gateway's own settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
     /// Where requests arrive.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
+    /// Certificates, and what is demanded of connections over TLS.
+    pub tls: GatewayTls,
     /// Where metrics and probes are served, over TCP: loopback.
     pub metrics: Option<SocketAddr>,
     /// The state directory; `None`: /var/lib/tidegate as root, else under the XDG state home.
@@ -44,7 +47,8 @@ pub struct Gateway {
 impl Default for Gateway {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080)],
+            listen: vec![Listener::plain(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080))],
+            tls: GatewayTls::default(),
             metrics: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901)),
             state: None,
             trusted_proxies: Vec::new(),

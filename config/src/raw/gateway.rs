@@ -1,6 +1,6 @@
 //! The gateway's own settings, and where images come from.
 
-use super::duration;
+use super::{GatewayTls, Listener, duration};
 use crate::{
     decode::{
         At, Named,
@@ -13,8 +13,10 @@ use crate::{
 section! {
     /// The gateway's own settings.
     Gateway, d = model::Gateway::default() => {
-        /// Where requests arrive: an address and port, or several.
-        listen: OneOrMany = d.listen[0].to_string(),
+        /// Where requests arrive: an address and port, or a table (see below), or a list of them.
+        listen: OneOrMany<Listener> = d.listen[0].to_string(),
+        /// Certificates, and what is demanded of connections over TLS.
+        tls: GatewayTls,
         /// Where Prometheus metrics and the readiness and liveness endpoints are served, on loopback; `"off"` for
         /// nowhere.
         metrics: Text = d.metrics.map(|metrics| metrics.to_string()),

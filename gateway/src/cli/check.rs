@@ -9,6 +9,7 @@ use super::{
     config_file, environment,
     output::{print, print_json},
 };
+use crate::tls;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -29,7 +30,11 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
     match tidegate_config::load(&file, environment()) {
         Ok(model) => {
             let services: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
-            let notes = tidegate_config::notes(&model);
+            let troubles = tls::trouble(&model.gateway);
+            if !troubles.is_empty() {
+                return bad(args, &name, &troubles);
+            }
+            let notes = [tidegate_config::notes(&model), tls::notes(&model)].concat();
             if args.json {
                 print_json(&json!({ "file": name, "ok": true, "services": services, "notes": notes }))?;
             } else {
@@ -49,4 +54,14 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+/// The file is fine, but not what it names.
+fn bad(args: &Check, name: &str, troubles: &[String]) -> anyhow::Result<ExitCode> {
+    if args.json {
+        print_json(&json!({ "file": name, "ok": false, "certificates": troubles }))?;
+    } else {
+        drop(writeln!(std::io::stderr(), "{}", troubles.join("\n")));
+    }
+    Ok(ExitCode::from(2))
 }

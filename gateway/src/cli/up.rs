@@ -25,9 +25,10 @@ use crate::{
     control,
     handover::{self, Outcome, systemd},
     listener::Sockets,
-    reload::Loader,
+    reload::{self, Loader},
     state_dir::{self, StateDir},
     telemetry,
+    tls::Tls,
 };
 
 /// Bounds of the histograms, in seconds: from a proxied request to a slow start.
@@ -94,7 +95,9 @@ async fn start(
     let mut taken = take_over(args, &path, model).await?;
     let state = take_state(&path, taken.is_some()).await?;
     passed.extend(taken.iter_mut().flat_map(handover::Taken::sockets));
-    let sockets = Sockets::gather(&model.gateway.listen, passed)?;
+    let tls = Arc::new(Tls::load(&model.gateway)?);
+    let addresses: Vec<_> = model.gateway.listen.iter().map(|listener| listener.address).collect();
+    let sockets = Sockets::gather(&addresses, passed)?;
     let admin = admin::Listeners::bind(&state.socket(), model.gateway.metrics).await?;
     let others =
         handover::Server::bind(&handover::socket(&path)).context("cannot listen for other gateways")?;
@@ -111,7 +114,8 @@ async fn start(
         metrics: metrics.clone(),
         generation: state.generation,
         keeper: state.keeper()?,
-        file: Some((file.to_owned(), loader)),
+        tls,
+        file: Some(reload::Source { file: file.to_owned(), load: loader }),
         threads: threads(),
     })
     .context("cannot start serving")?;

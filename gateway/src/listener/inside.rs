@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Stage};
+use super::{App, Stage, Way};
 
 /// Listeners that wait to be served; there is one per host at most.
 pub(super) const SIDE_DOORS: usize = 64;
@@ -69,7 +69,7 @@ impl SideDoor {
         match tokio::net::TcpListener::from_std(socket) {
             // Cancel-safe: a connection is accepted and handed to a task of its own in one step.
             Ok(listener) => tokio::select! {
-                () = app.accept(listener, Some(allowed), stages) => {}
+                () = app.accept(listener, Some(allowed), Way::default(), stages) => {}
                 () = until.cancelled() => {}
             },
             Err(error) => tracing::error!(%error, "cannot accept calls by name"),
@@ -100,15 +100,15 @@ impl App {
         });
     }
 
-    /// Who serves a connection: us, unless its address is claimed.
-    pub(super) fn entered(self: &Arc<Self>, stream: &TcpStream, peer: SocketAddr) -> Arc<Self> {
+    /// Who serves a connection instead of us, because its address is claimed.
+    pub(super) fn claimed(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Arc<Self>> {
         let claims = self.claims.load();
         if claims.is_empty() {
-            return Arc::clone(self);
+            return None;
         }
-        let at = stream.local_addr().map(|at| at.ip().to_canonical());
-        let claim = claims.iter().find(|claim| at.as_ref().is_ok_and(|at| claim.is_for(*at, peer.ip())));
-        Arc::clone(claim.map_or(self, |claim| &claim.app))
+        let at = stream.local_addr().ok()?.ip().to_canonical();
+        let claim = claims.iter().find(|claim| claim.is_for(at, peer.ip()))?;
+        Some(Arc::clone(&claim.app))
     }
 }
 

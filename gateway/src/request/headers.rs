@@ -88,11 +88,17 @@ pub(crate) struct From<'f> {
     pub(crate) text: &'f HeaderValue,
     /// Whose word on forwarding is believed.
     pub(crate) trusted: &'f [IpNet],
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
 }
 
 impl From<'_> {
     fn is_trusted(&self) -> bool {
         self.trusted.iter().any(|net| net.contains(&self.peer))
+    }
+
+    fn proto(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 
@@ -105,23 +111,23 @@ fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
     };
     set(X_REAL_IP, from.text.clone());
     set(X_FORWARDED_HOST, host.clone());
-    set(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    set(X_FORWARDED_PROTO, HeaderValue::from_static(from.proto()));
     let known = trusted && headers.contains_key(X_FORWARDED_FOR);
     let peer = || from.text.to_str().unwrap_or("unknown");
     let chain = if known { joined(headers, &X_FORWARDED_FOR, peer()) } else { from.text.clone() };
     headers.insert(X_FORWARDED_FOR, chain);
     // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
     if headers.contains_key(FORWARDED) {
-        let hop = forwarded_hop(from.peer);
+        let hop = forwarded_hop(from.peer, from.proto());
         let chain = if trusted { joined(headers, &FORWARDED, &hop) } else { text(&hop) };
         headers.insert(FORWARDED, chain);
     }
 }
 
-fn forwarded_hop(peer: IpAddr) -> String {
+fn forwarded_hop(peer: IpAddr, proto: &str) -> String {
     match peer {
-        IpAddr::V4(ip) => format!("for={ip};proto=http"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto=http"),
+        IpAddr::V4(ip) => format!("for={ip};proto={proto}"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={proto}"),
     }
 }
 
@@ -166,7 +172,8 @@ mod tests {
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("a net")).collect();
         let (peer, text) = ([10, 1, 2, 3].into(), HeaderValue::from_static("10.1.2.3"));
         let host = HeaderValue::from_static("api.org");
-        prepare_request(&mut headers, &host, &From { peer, text: &text, trusted: &trusted });
+        let from = From { peer, text: &text, trusted: &trusted, secure: false };
+        prepare_request(&mut headers, &host, &from);
         headers
     }
 

@@ -7,6 +7,7 @@ mod exchange;
 mod frames;
 mod headers;
 mod path;
+mod redirect;
 mod refusal;
 mod response;
 pub(crate) mod retry;
@@ -18,7 +19,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use http::{
     HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONTENT_LENGTH, HOST},
+    header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -33,6 +34,7 @@ use crate::{
     fleet::{Fleet, Service},
     router::{Found, RouteTable},
     telemetry,
+    tls::Secured,
 };
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
@@ -64,6 +66,10 @@ pub struct Peer {
     /// The address as forwarding fields carry it; made once per connection.
     text: HeaderValue,
     entrance: Entrance,
+    /// Its connection's terms, if it speaks TLS.
+    tls: Option<Arc<Secured>>,
+    /// The port over TLS to which its requests are sent on.
+    redirect: Option<u16>,
 }
 
 impl Peer {
@@ -71,7 +77,19 @@ impl Peer {
     #[must_use]
     pub fn new(address: SocketAddr, entrance: Entrance) -> Self {
         let text = HeaderValue::try_from(address.ip().to_canonical().to_string());
-        Self { address, text: text.expect("an address is text"), entrance }
+        Self { address, text: text.expect("an address is text"), entrance, tls: None, redirect: None }
+    }
+
+    /// The same, over TLS.
+    #[must_use]
+    pub fn over_tls(self, secured: Secured) -> Self {
+        Self { tls: Some(Arc::new(secured)), ..self }
+    }
+
+    /// The same, sent on to HTTPS.
+    #[must_use]
+    pub fn redirected_to(self, port: Option<u16>) -> Self {
+        Self { redirect: port, ..self }
     }
 
     /// Where it is.
@@ -85,11 +103,15 @@ impl Peer {
 pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
     let is_head = request.method() == Method::HEAD;
-    match serve(door, &settings, request, peer).await {
+    let mut response = match serve(door, &settings, request, peer).await {
         Ok(response) => response,
         Err(refusal) if is_head => without_body(refuse(&refusal, settings.expose_errors)),
         Err(refusal) => refuse(&refusal, settings.expose_errors),
+    };
+    if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
+    response
 }
 
 /// The answer to a HEAD: over HTTP/2 a body, which HTTP/1.1 leaves out by itself, would break the stream.
@@ -120,7 +142,15 @@ async fn serve(
     let upgrade = headers::upgrade(request.headers()).map(|to| (hyper::upgrade::on(&mut request), to));
     let (mut head, body) = request.into_parts();
     let host = identify(&head)?;
-    let (service, target) = route(door, &peer.entrance, &head.uri, &host_name(&host))?;
+    let name = host_name(&host);
+    if peer.tls.as_ref().is_some_and(|tls| !tls.covers(&name)) {
+        return Err(Refusal::Misdirected);
+    }
+    if let Some(place) = peer.redirect.and_then(|port| redirect::to_https(&name, &head.uri, port)) {
+        return Ok(response::moved(place));
+    }
+    let (service, target) = route(door, &peer.entrance, &head.uri, &name)?;
+    drop(name);
     if let Some(target) = target {
         head.uri = target;
     }
@@ -131,6 +161,7 @@ async fn serve(
             Entrance::Routes => &settings.trusted_proxies,
             Entrance::Names(_) => &[],
         },
+        secure: peer.tls.is_some(),
     };
     prepare(&mut head, &host, &from);
     let exchange = exchange::Exchange {

@@ -11,6 +11,9 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The connection's certificate does not stand for the host; the client may ask again over another one.
+    #[error("this connection is not for this host")]
+    Misdirected,
     /// No route leads anywhere.
     #[error("no service has a route for this host and path")]
     NoRoute,
@@ -77,6 +80,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
             Self::QueueFull => "queue_full",
             Self::Pulling { .. } => "pulling",
@@ -98,6 +102,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::QueueFull
             | Self::Pulling { .. }
@@ -123,6 +128,7 @@ impl Refusal {
             Self::Pulling { .. } => Some(5),
             Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
             Self::BadRequest(_)
+            | Self::Misdirected
             | Self::NoRoute
             | Self::UpstreamRefused
             | Self::UpstreamReset
@@ -141,6 +147,7 @@ impl Refusal {
             | Self::OutOfResources { cause }
             | Self::NoCapacity { cause } => Some(cause),
             Self::BadRequest(_)
+            | Self::Misdirected
             | Self::NoRoute
             | Self::QueueFull
             | Self::ShuttingDown

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use serde::Serialize;
 
@@ -43,6 +43,14 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &str, expose: bool, now: Ins
     if let Some(seconds) = refusal.retry_after(now) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response
+}
+
+/// The answer that sends a request on: the method and the body stay as they are.
+pub(crate) fn moved(place: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, place);
     response
 }
 

@@ -1,0 +1,61 @@
+//! What `tidegate check` says of certificates: what would keep the gateway from starting, what clients would refuse, and
+//! which hosts have none.
+
+use tidegate_config::{
+    model::{Gateway, Model},
+    name::Authority,
+};
+
+use super::{Certificate, Tls};
+use crate::clock;
+
+/// Everything that is wrong with the certificates of a file, in lines.
+#[must_use]
+pub fn trouble(gateway: &Gateway) -> Vec<String> {
+    match Tls::load(gateway) {
+        Err(troubles) => troubles.0.iter().map(ToString::to_string).collect(),
+        Ok(tls) => {
+            let now = clock::wall();
+            tls.active().certificates().iter().filter_map(|certificate| certificate.stale(now)).collect()
+        }
+    }
+}
+
+/// Hosts of routes that clients cannot call over TLS.
+#[must_use]
+pub fn notes(model: &Model) -> Vec<String> {
+    let secure = model.gateway.listen.iter().any(|listener| listener.tls);
+    if !secure {
+        let unused = !model.gateway.tls.certificates.is_empty();
+        let note = "certificates are named, and no listener has tls = true: they are not used";
+        return unused.then(|| note.to_owned()).into_iter().collect();
+    }
+    let Ok(tls) = Tls::load(&model.gateway) else { return Vec::new() };
+    let active = tls.active();
+    let routes =
+        model.services.values().flat_map(|service| service.routes.iter().map(move |route| (service, route)));
+    let bare = routes.filter_map(|(service, route)| {
+        let host = match &route.host {
+            Authority::Exact(host) => host.clone(),
+            Authority::Wildcard(suffix) => format!("*.{suffix}"),
+            Authority::Any => return None,
+        };
+        // `NAME.localhost` is there unasked, for people on this machine.
+        let known =
+            host.ends_with(".localhost") || active.certificates().iter().any(|one| stands_for(one, &host));
+        (!known).then(|| {
+            format!(
+                "services.{}: no certificate is for {host}, so it cannot be called over TLS",
+                service.name
+            )
+        })
+    });
+    bare.collect()
+}
+
+fn stands_for(certificate: &Certificate, host: &str) -> bool {
+    match host.strip_prefix("*.") {
+        Some(_) => certificate.names.iter().any(|name| name == host),
+        None => super::names::cover(&certificate.names, host),
+    }
+}

@@ -1,0 +1,112 @@
+//! The terms on which a listener speaks TLS: versions, protocols, session tickets, clients' certificates.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use rustls::{
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+    server::{
+        ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
+    sign::CertifiedKey,
+    version,
+};
+use tidegate_config::model;
+
+use super::{
+    certificate::{self, Certificate, Trouble, Why},
+    names::Table,
+};
+
+/// What is spoken over TLS, the better first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What listeners have in common, whatever their certificates are at the moment.
+pub(super) struct Terms {
+    /// Keys of session tickets, which change by themselves. They outlive a change of certificates. Where clients must have
+    /// certificates there are others: a session that began without one must not go on there.
+    tickets: Option<Arc<dyn ProducesTickets>>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { tickets: tickets() }
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terms")
+    }
+}
+
+/// `None` without a source of chance, where sessions are not resumed.
+fn tickets() -> Option<Arc<dyn ProducesTickets>> {
+    ring::Ticketer::new().inspect_err(|error| tracing::warn!(%error, "no session tickets")).ok()
+}
+
+impl Terms {
+    /// The terms of one listener.
+    pub(super) fn of(
+        &self,
+        listener: &model::Listener,
+        oldest: model::TlsVersion,
+        table: &Arc<Table<Arc<Certificate>>>,
+        default: Option<&Arc<Certificate>>,
+    ) -> Result<ServerConfig, Trouble> {
+        let versions: &[&SupportedProtocolVersion] = match oldest {
+            model::TlsVersion::V12 => &[&version::TLS13, &version::TLS12],
+            model::TlsVersion::V13 => &[&version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("the provider speaks both versions");
+        let (builder, tickets) = match &listener.client_ca {
+            Some(file) => (builder.with_client_cert_verifier(authorities(file)?), tickets()),
+            None => (builder.with_no_client_auth(), self.tickets.clone()),
+        };
+        let (table, default) = (Arc::clone(table), default.cloned());
+        let mut config = builder.with_cert_resolver(Arc::new(Answers { table, default }));
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        if let Some(tickets) = tickets {
+            config.ticketer = tickets;
+        }
+        Ok(config)
+    }
+}
+
+/// Who vouches for clients.
+fn authorities(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, Trouble> {
+    let trouble = |why: String| Trouble { file: file.to_owned(), why: Why::NoAuthority(why) };
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&certificate::read(file)?) {
+        let authority = authority.map_err(|error| trouble(error.to_string()))?;
+        roots.add(authority).map_err(|error| trouble(error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
+        .build()
+        .map_err(|error| trouble(error.to_string()))
+}
+
+/// Gives each client the certificate that it calls for.
+struct Answers {
+    table: Arc<Table<Arc<Certificate>>>,
+    default: Option<Arc<Certificate>>,
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+impl ResolvesServerCert for Answers {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificate = match hello.server_name() {
+            Some(name) => self.table.find(name),
+            None => self.default.as_ref(),
+        };
+        certificate.map(|certificate| Arc::clone(&certificate.key))
+    }
+}

@@ -1,0 +1,6 @@
+//! The gateway's edge over real sockets: certificates, names, what is demanded of clients.
+
+mod names;
+mod redirect;
+mod reload;
+mod terms;

@@ -1,0 +1,146 @@
+//! On what terms TLS is spoken: protocols, versions, clients' certificates, and how long a handshake may take.
+
+use e2e::{
+    client::{Session, Wire},
+    eventually::found,
+    secure::{Authority, Client, Good},
+    world::{Setup, World, get},
+};
+
+fn file(listener: &str, tls: &str) -> String {
+    format!(
+        "[gateway]\nlisten = {{ address = \"127.0.0.1:0\", tls = true{listener} }}\n\
+         [gateway.tls]\ncertificates = [{{ cert = \"a.pem\", key = \"a.key\" }}]\n{tls}\n\
+         [services.a]\nimage = \"a:1\"\nroutes = [{{ host = \"a.localhost\" }}]\n"
+    )
+}
+
+async fn world(listener: &str, tls: &str) -> (World, Authority) {
+    let setup = Setup::new(&file(listener, tls));
+    let authority = Authority::new(setup.folder(), "ca");
+    authority.write("a", &["a.localhost"]);
+    (setup.start().await, authority)
+}
+
+async fn echo(world: &World, client: &Client) -> e2e::origin::Echo {
+    let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
+    Session::over(stream).await.ask(get("a", "/")).await.expect("an answer").echo()
+}
+
+#[tokio::test]
+async fn the_protocol_is_the_one_that_was_agreed_on() {
+    let (world, authority) = world("", "").await;
+    for (offered, agreed) in [
+        (&["h2", "http/1.1"][..], Some(&b"h2"[..])),
+        (&["http/1.1", "h2"], Some(b"h2")),
+        (&["http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let client = authority.client(offered);
+        let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), agreed, "{offered:?}");
+        let answer = Session::over(stream).await.ask(get("a", "/")).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{offered:?}");
+    }
+    authority.client(&["ftp"]).connect(world.address, "a.localhost").await.expect_err("nothing in common");
+}
+
+#[tokio::test]
+async fn replicas_hear_that_it_was_https() {
+    let (world, authority) = world("", "").await;
+    for protocols in [&["h2"][..], &["http/1.1"]] {
+        let seen = echo(&world, &authority.client(protocols)).await;
+        assert_eq!(seen.header("x-forwarded-proto"), Some("https"), "{protocols:?}");
+    }
+    let stream = authority.client(&[]).connect(world.address, "a.localhost").await.expect("a handshake");
+    let mut request = get("a", "/");
+    request.headers_mut().insert("forwarded", "for=1.1.1.1;proto=http".parse().expect("a field"));
+    let seen = Session::over(stream).await.ask(request).await.expect("an answer").echo();
+    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=https"));
+}
+
+#[tokio::test]
+async fn the_oldest_version_is_as_old_as_the_file_says() {
+    let (world, authority) = world("", "").await;
+    assert_eq!(echo(&world, &authority.client(&[]).old()).await.method, "GET");
+    let (world, authority) = self::world("", "min_version = \"1.3\"").await;
+    assert_eq!(echo(&world, &authority.client(&[])).await.method, "GET");
+    authority.client(&[]).old().connect(world.address, "a.localhost").await.expect_err("too old");
+}
+
+#[tokio::test]
+async fn where_clients_must_have_certificates_nobody_else_is_served() {
+    let (world, authority) = world(", client_ca = \"ca.pem\"", "").await;
+    let own = |authority: &Authority| authority.issue(&["client"], Good::Now);
+    let client = authority.client(&["http/1.1"]);
+    assert_eq!(echo(&world, &client.clone().with(own(&authority))).await.method, "GET");
+    let stranger = Authority::new(world.folder(), "stranger");
+    let old = authority.issue(&["client"], Good::Once);
+    for refused in [client.clone(), client.clone().with(own(&stranger)), client.with(old)] {
+        // Over TLS 1.3 a client hears of it only after its own end of the handshake.
+        let served = async {
+            let stream = refused.connect(world.address, "a.localhost").await.ok()?;
+            Session::try_over(stream).await?.ask(get("a", "/")).await.ok()
+        };
+        assert!(served.await.is_none());
+    }
+    assert_eq!(world.targets.seen().len(), 1);
+    found("three refusals", async || {
+        let count = world.metric("tidegate_tls_handshakes_total", &["client_certificate"]);
+        if count >= 3.0 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_is_closed() {
+    let (world, _) = world("", "handshake_timeout = \"50ms\"").await;
+    for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+        let mut wire = world.wire().await;
+        wire.send(begun).await;
+        assert!(wire.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_tls_is_closed_with_an_alert() {
+    let (world, _) = world("", "").await;
+    let mut wire = Wire::connect(world.address).await;
+    wire.send(b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00").await;
+    assert_eq!(wire.rest().await.first(), Some(&0x15));
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_remember_where_that_is_wanted() {
+    let (world, authority) = world("", "hsts = \"365d\"\nhsts_subdomains = true").await;
+    let stream = authority.client(&["h2"]).connect(world.address, "a.localhost").await.expect("a handshake");
+    let mut session = Session::over(stream).await;
+    for path in ["/", "/\\refused"] {
+        let Ok(request) =
+            http::Request::builder().uri(path).header("host", "a.localhost").body(e2e::client::empty())
+        else {
+            continue;
+        };
+        let answer = session.ask(request).await.expect("an answer");
+        let said = answer.header("strict-transport-security");
+        assert_eq!(said, Some("max-age=31536000; includeSubDomains"), "{path}");
+    }
+    let (world, authority) = self::world("", "").await;
+    let stream = authority.client(&[]).connect(world.address, "a.localhost").await.expect("a handshake");
+    let answer = Session::over(stream).await.ask(get("a", "/")).await.expect("an answer");
+    assert_eq!(answer.header("strict-transport-security"), None);
+}
+
+#[tokio::test]
+async fn websockets_go_over_tls() {
+    let (world, authority) = world("", "").await;
+    let stream =
+        authority.client(&["http/1.1"]).connect(world.address, "a.localhost").await.expect("a handshake");
+    let mut wire = Wire::of(stream);
+    wire.send("GET /upgrade HTTP/1.1\r\nhost: a.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .await;
+    let head = wire.head().await.expect("a head");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    wire.send("through").await;
+    assert_eq!(wire.exactly(7).await, "through");
+}
