@@ -271,6 +271,8 @@ fn describe_health(health: &Health) -> Settings {
         Some(Probe::Tcp) => "tcp".to_owned(),
         Some(Probe::Http { path, port: None }) => format!("http:{path}"),
         Some(Probe::Http { path, port: Some(port) }) => format!("http:{path} on port {port}"),
+        Some(Probe::Grpc { service, port: None }) => format!("grpc {service:?}"),
+        Some(Probe::Grpc { service, port: Some(port) }) => format!("grpc {service:?} on port {port}"),
         Some(Probe::Exec { command }) => format!("exec {command:?}"),
     };
     settings([

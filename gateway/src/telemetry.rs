@@ -9,6 +9,8 @@ use metrics::{
 };
 use tidegate_config::name::ServiceName;
 
+use crate::request::grpc;
+
 /// Requests answered, by `service` and `code`.
 pub const REQUESTS: &str = "tidegate_requests_total";
 /// From arrival to the end of both bodies, by `service`.
@@ -27,6 +29,8 @@ pub const RETRIES: &str = "tidegate_retries_total";
 pub const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
 /// Responses that broke off in their body, by `service`.
 pub const BROKEN: &str = "tidegate_responses_broken_total";
+/// Calls of gRPC that ended, by `service` and `status`.
+pub const CALLS: &str = "tidegate_grpc_calls_total";
 /// Replicas by `service` and `phase`.
 pub const REPLICAS: &str = "tidegate_replicas";
 /// Replicas that the last decision wants, by `service`.
@@ -82,6 +86,12 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (RETRIES, Kind::Counter, Unit::Count, "Attempts that were made again after a failure, by service"),
     (UPSTREAM_FAILURES, Kind::Counter, Unit::Count, "Attempts that failed for good, by service and failure"),
     (BROKEN, Kind::Counter, Unit::Count, "Responses that broke off in their body, by service"),
+    (
+        CALLS,
+        Kind::Counter,
+        Unit::Count,
+        "Calls of gRPC that ended, by service and status (cancelled: the client left first)",
+    ),
     (REPLICAS, Kind::Gauge, Unit::Count, "Replicas, by service and phase"),
     (DESIRED, Kind::Gauge, Unit::Count, "Replicas that the last decision wants, by service"),
     (
@@ -159,6 +169,7 @@ pub fn markdown() -> String {
 pub struct ServiceMetrics {
     service: String,
     codes: Box<[OnceLock<Counter>]>,
+    calls: Box<[OnceLock<Counter>]>,
     seconds: Histogram,
     wait: Histogram,
     /// Attempts that were made again.
@@ -183,6 +194,7 @@ impl ServiceMetrics {
         let label = service.to_string();
         Self {
             codes: std::iter::repeat_with(OnceLock::new).take(STATUSES).collect(),
+            calls: std::iter::repeat_with(OnceLock::new).take(grpc::NAMES.len()).collect(),
             seconds: histogram!(REQUEST_SECONDS, "service" => label.clone()),
             wait: histogram!(WAIT_SECONDS, "service" => label.clone()),
             retries: counter!(RETRIES, "service" => label.clone()),
@@ -201,6 +213,15 @@ impl ServiceMetrics {
             code.get_or_init(new).increment(1);
         }
         self.seconds.record(took);
+    }
+
+    /// One call of gRPC has ended with this status.
+    pub(crate) fn call(&self, status: u8) {
+        if let Some(counter) = self.calls.get(usize::from(status)) {
+            let name = grpc::NAMES[usize::from(status)];
+            let new = || counter!(CALLS, "service" => self.service.clone(), "status" => name);
+            counter.get_or_init(new).increment(1);
+        }
     }
 
     /// One request got its first lease.

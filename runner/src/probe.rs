@@ -1,6 +1,8 @@
-//! Asks a replica whether it is well: by a connect, a GET, or a command in it.
+//! Asks a replica whether it is well: by a connect, a GET, a call of gRPC, or a command in it.
 //! [`until_ready`] dials densely at first, because a slow poll is time that a waiting request loses; it must be called
 //! only once the engine says running (an earlier dial to a bridge address costs a second of ARP).
+
+mod grpc;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,6 +47,13 @@ pub enum Check {
         /// HTTP as the replica speaks it.
         protocol: Protocol,
     },
+    /// A call of gRPC's health protocol that must say `SERVING`.
+    Grpc {
+        /// Where; usually the target's address.
+        address: SocketAddr,
+        /// Of which service; the empty name stands for the whole server.
+        service: String,
+    },
     /// A command in the replica that must end with 0.
     Exec {
         /// Who runs it.
@@ -81,6 +90,14 @@ pub enum Failure {
         /// Path and query.
         path: String,
         /// What broke.
+        why: String,
+    },
+    /// The health protocol did not say that the service serves.
+    #[error("the gRPC health of {service:?}: {why}")]
+    Grpc {
+        /// Which service; the empty name stands for the whole server.
+        service: String,
+        /// What it said instead.
         why: String,
     },
     /// The command ended with something other than 0.
@@ -167,7 +184,9 @@ pub fn backoff(elapsed: Duration) -> Duration {
 fn pause(check: &Check, last: &Failure, elapsed: Duration) -> Duration {
     match (check, last) {
         (Check::Exec { .. }, Failure::Connect { .. })
-        | (Check::Tcp | Check::AnyAnswer { .. } | Check::Http { .. }, _) => backoff(elapsed),
+        | (Check::Tcp | Check::AnyAnswer { .. } | Check::Http { .. } | Check::Grpc { .. }, _) => {
+            backoff(elapsed)
+        }
         (Check::Exec { .. }, _) => Duration::from_millis(100).max(elapsed / 10).min(Duration::from_secs(1)),
     }
 }
@@ -183,6 +202,10 @@ async fn ask(target: &Target, limit: Duration) -> Result<(), Failure> {
             let status = get(stream, *address, path, *protocol).await?;
             let well = status.is_success() || status.is_redirection();
             if well { Ok(()) } else { Err(Failure::Status { path: path.clone(), status }) }
+        }
+        Check::Grpc { address, service } => {
+            let stream = if *address == target.address { stream } else { dial(*address).await? };
+            grpc::check(stream, &address.to_string(), service).await
         }
         Check::Exec { runner, id, command } => {
             drop(stream);
@@ -368,6 +391,56 @@ mod tests {
         });
         let target = Target { address, check: Check::AnyAnswer { protocol: Protocol::H2c } };
         once(&target, LIMIT).await.expect("any status is an answer");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_grpc_says_how_its_services_are() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ =
+                    server.serve_connection(TokioIo::new(stream), hyper::service::service_fn(health)).await;
+            }
+        });
+        for (service, words) in [
+            ("", None),
+            ("good", None),
+            ("bad", Some("the gRPC health of \"bad\": NOT_SERVING")),
+            ("nobody", Some("the gRPC health of \"nobody\": no such service (grpc-status 5)")),
+        ] {
+            let target = Target { address, check: Check::Grpc { address, service: service.into() } };
+            let outcome = once(&target, LIMIT).await.err().map(|failure| failure.to_string());
+            assert_eq!(outcome.as_deref(), words, "{service:?}");
+        }
+    }
+
+    /// A health service: the whole server and `good` serve, `bad` does not, others are not there.
+    async fn health(
+        request: Request<hyper::body::Incoming>,
+    ) -> Result<
+        http::Response<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>,
+        hyper::Error,
+    > {
+        use http_body_util::{BodyExt, Full};
+        assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+        let question = request.into_body().collect().await?.to_bytes();
+        let name = question.get(7..).unwrap_or_default();
+        let serving = match name {
+            b"" | b"good" => Some(1),
+            b"bad" => Some(2),
+            _ => None,
+        };
+        let code = if serving.is_some() { "0" } else { "5" };
+        let trailers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static(code),
+        )]);
+        let message = serving.map(|status| Bytes::from(vec![0, 0, 0, 0, 2, 8, status])).unwrap_or_default();
+        let body = Full::new(message).with_trailers(async { Some(Ok(trailers)) });
+        Ok(http::Response::new(body.boxed()))
     }
 
     #[tokio::test]

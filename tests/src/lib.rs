@@ -5,6 +5,7 @@ pub mod client;
 pub mod debian;
 pub mod engine;
 pub mod eventually;
+pub mod h2c;
 pub mod origin;
 pub mod outside;
 pub mod process;

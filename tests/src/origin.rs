@@ -66,6 +66,7 @@ pub(crate) async fn answer(
     let (method, target) = (request.method().to_string(), request.uri().to_string());
     targets.note(Seen { replica: spec.id.clone(), method, target });
     let is_head = request.method() == Method::HEAD;
+    let is_connect = request.method() == Method::CONNECT;
     let mut response = match request.uri().path() {
         "/hold" => {
             targets.released().await;
@@ -89,7 +90,7 @@ pub(crate) async fn answer(
                     drop(tokio::io::AsyncWriteExt::shutdown(&mut write).await);
                 }
             });
-            switching()
+            if is_connect { text("") } else { switching() }
         }
         path => match path.strip_prefix("/status/").and_then(|code| code.parse::<StatusCode>().ok()) {
             Some(status) => with_status(status),

@@ -241,7 +241,8 @@ impl scripted::Targets for Targets {
 
 async fn http(targets: Targets, spec: Arc<StartSpec>, stream: TcpStream) {
     let service = service_fn(move |request| origin::answer(targets.clone(), Arc::clone(&spec), request));
-    let server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().enable_connect_protocol();
     // A connection that breaks is what some tests are about.
     drop(server.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
 }

@@ -11,8 +11,8 @@ use crate::{
     raw::{self, ProbeTable},
 };
 
-const PROBES: &str =
-    "\"tcp\", \"http:/path\", { http = \"/path\", port = 8081 } or { exec = [\"cmd\", \"arg\"] }";
+const PROBES: &str = "\"tcp\", \"http:/path\", \"grpc\", { http = \"/path\", port = 8081 }, { grpc = \"pkg.Service\" } or \
+                      { exec = [\"cmd\", \"arg\"] }";
 
 pub(super) fn check(raw: Option<At<raw::Health>>, problems: &mut Vec<Draft>) -> Health {
     let default = Health::default();
@@ -45,6 +45,7 @@ fn probe(raw: &At<raw::Probe>, problems: &mut Vec<Draft>) -> Option<Probe> {
     };
     match (&**text, text.strip_prefix("http:")) {
         ("tcp", _) => Some(Probe::Tcp),
+        ("grpc", _) => Some(Probe::Grpc { service: String::new(), port: None }),
         (_, Some(path)) if !path.starts_with("//") => http(&raw.with(path.to_owned()), None, problems),
         _ => {
             let help = text.starts_with('/').then(|| format!("did you mean \"http:{text}\"?"));
@@ -55,22 +56,34 @@ fn probe(raw: &At<raw::Probe>, problems: &mut Vec<Draft>) -> Option<Probe> {
 }
 
 fn from_table(table: &ProbeTable, raw: &At<raw::Probe>, problems: &mut Vec<Draft>) -> Option<Probe> {
-    match (&table.http, &table.exec) {
-        (Some(path), None) => http(path, table.port.as_ref(), problems),
-        (None, Some(command)) => {
+    let port = table.port.as_ref();
+    match (&table.http, &table.grpc, &table.exec) {
+        (Some(path), None, None) => http(path, port, problems),
+        (None, Some(service), None) => grpc(service, port, problems),
+        (None, None, Some(command)) => {
             if command.value.is_empty() {
                 problems.push(command.problem("no command").allowed("[\"cmd\", \"arg\"]"));
             }
-            if let Some(port) = &table.port {
-                problems.push(port.problem("a command has no port").allowed("port only with http"));
+            if let Some(port) = port {
+                problems.push(port.problem("a command has no port").allowed("port only with http or grpc"));
             }
             Some(Probe::Exec { command: command.value.iter().map(|word| word.value.clone()).collect() })
         }
-        (Some(_), Some(_)) | (None, None) => {
-            problems.push(raw.problem("needs one of http and exec").allowed(PROBES));
+        (_, _, _) => {
+            problems.push(raw.problem("needs one of http, grpc and exec").allowed(PROBES));
             None
         }
     }
+}
+
+fn grpc(service: &At<Text>, port: Option<&At<Port>>, problems: &mut Vec<Draft>) -> Option<Probe> {
+    let odd = |c: char| !c.is_ascii_graphic() || c == '/';
+    if service.value.contains(odd) || service.value.len() > 255 {
+        let draft = service.problem("not the name of a gRPC service");
+        problems.push(draft.allowed("a name as in \"helloworld.Greeter\", or \"\" for the whole server"));
+        return None;
+    }
+    Some(Probe::Grpc { service: service.value.clone(), port: port.map(|port| port.value.0) })
 }
 
 fn http(path: &At<Text>, port: Option<&At<Port>>, problems: &mut Vec<Draft>) -> Option<Probe> {

@@ -112,6 +112,13 @@ pub enum Probe {
         /// Another port than the service's.
         port: Option<u16>,
     },
+    /// A call of gRPC's health protocol that must say `SERVING`.
+    Grpc {
+        /// Of which service; the empty name stands for the whole server.
+        service: String,
+        /// Another port than the service's.
+        port: Option<u16>,
+    },
     /// A command in the replica that must end with 0.
     Exec {
         /// The command and its arguments.

@@ -50,8 +50,8 @@ section! {
 section! {
     /// When a replica is ready, and when it has failed.
     Health, d = model::Health::default() => {
-        /// What is asked: `"tcp"`, `"http:/path"`, `{ http = "/path", port = 8081 }` or `{ exec = ["cmd"] }`. Default:
-        /// the image's own health check where the engine can run it, else `"tcp"`.
+        /// What is asked: `"tcp"`, `"http:/path"`, `"grpc"`, `{ http = "/path", port = 8081 }`, `{ grpc = "pkg.Service" }`
+        /// or `{ exec = ["cmd"] }`. Default: the image's own health check where the engine can run it, else `"tcp"`.
         probe: Probe,
         /// Between two checks of a ready replica.
         interval: Span = duration(d.interval),
@@ -67,11 +67,13 @@ section! {
 }
 
 section! {
-    /// A probe as a table: either `http` (with or without `port`) or `exec`.
+    /// A probe as a table: `http` or `grpc` (with or without `port`), or `exec`.
     ProbeTable => {
         /// The path of a GET that must answer 2xx or 3xx.
         http: Text,
-        /// Another port than the service's, for `http`.
+        /// The service whose health is asked for by gRPC's health protocol (grpc.health.v1); `""` for the whole server.
+        grpc: Text,
+        /// Another port than the service's, for `http` and `grpc`.
         port: Port,
         /// A command in the container that must end with 0.
         exec: Vec<At<Text>>,

@@ -1,7 +1,7 @@
 //! Probing: densely until a replica is ready, then every few seconds as long as it lives, and at once when the data plane
 //! could not connect to it. Each runs as a task that is aborted when its replica leaves the phase.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tidegate_autoscaler::Phase;
 use tidegate_config::{
@@ -141,6 +141,7 @@ impl Control {
             id: id.clone(),
             command,
         };
+        let at = |port: Option<u16>| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
         let images = state.images.get(&member.host).and_then(|image| image.healthcheck.clone());
         let images = images.filter(|_| engine.handle.runner.capabilities().exec && engine.is_up());
         // Whatever publishes a port takes connections by itself; only an answer comes from the replica.
@@ -152,8 +153,11 @@ impl Control {
             // An engine that does not answer runs no command, which says nothing of its replicas.
             (Some(Probe::Exec { .. }), _) if !engine.is_up() => connect,
             (Some(Probe::Exec { command }), _) => exec(command.clone()),
+            (Some(Probe::Grpc { service, port }), _) => {
+                Check::Grpc { address: at(*port), service: service.clone() }
+            }
             (Some(Probe::Http { path, port }), _) => Check::Http {
-                address: std::net::SocketAddr::new(address.ip(), port.unwrap_or(address.port())),
+                address: at(*port),
                 path: path.clone(),
                 protocol: if port.is_some() { Protocol::Http1 } else { settings.launch.protocol },
             },

@@ -191,6 +191,16 @@ impl tower::Service<Request<Incoming>> for Entry {
     }
 }
 
+/// Streams of one HTTP/2 connection that we may have to reset for breaking the protocol before it is closed: a client
+/// that makes us do it has them processed, but not counted as its own (MadeYouReset).
+const RESETS_BY_US: usize = 50;
+
+/// What a client may send ahead on one stream whose replica reads slowly.
+const UPLOAD_WINDOW: u32 = 256 << 10;
+
+/// The same on all streams of a connection.
+const UPLOADS_WINDOW: u32 = 1 << 20;
+
 /// hyper's limits, from ours.
 pub(super) fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
@@ -205,6 +215,10 @@ pub(super) fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(Some(20))
+        .max_local_error_reset_streams(Some(RESETS_BY_US))
+        .initial_stream_window_size(UPLOAD_WINDOW)
+        .initial_connection_window_size(UPLOADS_WINDOW)
+        .enable_connect_protocol()
         .keep_alive_interval(Some(Duration::from_secs(30)));
     http
 }

@@ -1,18 +1,27 @@
 //! One account per request: what it was answered with and how long it took, written when it is dropped, so exactly once
-//! whatever becomes of the task.
+//! whatever becomes of the task. A call of gRPC has a second answer, its status, which comes last.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU8, AtomicU16, Ordering},
     },
     time::Instant,
 };
 
+use http::{HeaderMap, StatusCode};
+
+use super::grpc;
 use crate::{clock, fleet::Service};
 
 /// The client left before its answer began (nginx's number for it).
 const LEFT: u16 = 499;
+
+/// In place of a gRPC status: the request is no call.
+const NO_CALL: u8 = u8::MAX;
+
+/// In place of a gRPC status: the call's has not come.
+const NOT_SAID: u8 = u8::MAX - 1;
 
 /// One request's account.
 #[derive(Debug)]
@@ -20,18 +29,29 @@ pub(crate) struct Account {
     service: Arc<Service>,
     arrived: Instant,
     status: AtomicU16,
+    call: AtomicU8,
     closed: Option<Instant>,
 }
 
 impl Account {
-    /// Opens the account of a request that arrived at `arrived`.
-    pub(crate) fn open(service: Arc<Service>, arrived: Instant) -> Self {
-        Self { service, arrived, status: AtomicU16::new(LEFT), closed: None }
+    /// Opens the account of a request that arrived at `arrived`; `call`: of gRPC.
+    pub(crate) fn open(service: Arc<Service>, arrived: Instant, call: bool) -> Self {
+        let call = AtomicU8::new(if call { NOT_SAID } else { NO_CALL });
+        Self { service, arrived, status: AtomicU16::new(LEFT), call, closed: None }
     }
 
     /// The answer has begun.
     pub(crate) fn answered(&self, status: http::StatusCode) {
         self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    /// These fields end the answer, or are all of it: a call's have its status.
+    pub(crate) fn said(&self, fields: &HeaderMap) {
+        if self.call.load(Ordering::Relaxed) == NOT_SAID
+            && let Some(status) = grpc::Status::said(fields)
+        {
+            self.call.store(status.number(), Ordering::Relaxed);
+        }
     }
 
     /// The request has ended; the account is written when it is dropped.
@@ -42,12 +62,27 @@ impl Account {
     /// The response broke off in its body.
     pub(crate) fn broke_off(&self) {
         self.service.metrics.broken.increment(1);
+        if self.call.load(Ordering::Relaxed) == NOT_SAID {
+            self.call.store(grpc::Status::UNAVAILABLE.number(), Ordering::Relaxed);
+        }
+    }
+
+    /// How a call ended whose status did not come: refused by us, answered by something that does not speak gRPC, or left.
+    fn unsaid(status: u16) -> grpc::Status {
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_success());
+        status.map_or(grpc::Status::CANCELLED, grpc::Status::of)
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
         let took = self.closed.unwrap_or_else(clock::now).saturating_duration_since(self.arrived);
-        self.service.metrics.request(self.status.load(Ordering::Relaxed), took);
+        let status = self.status.load(Ordering::Relaxed);
+        self.service.metrics.request(status, took);
+        match self.call.load(Ordering::Relaxed) {
+            NO_CALL => {}
+            NOT_SAID => self.service.metrics.call(Self::unsaid(status).number()),
+            said => self.service.metrics.call(said),
+        }
     }
 }

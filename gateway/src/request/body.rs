@@ -2,6 +2,7 @@
 //! Holds: a [`Hold`] ends when request body and response body have both ended or been dropped.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -136,7 +137,12 @@ impl http_body::Body for Body {
                     hold.account.broke_off();
                 }
             }
-            (Some(Ok(_)), _) => self.end_if_ended(),
+            (Some(Ok(frame)), Kind::Upstream { held, .. }) => {
+                if let (Some(trailers), Some((_, hold))) = (frame.trailers_ref(), held) {
+                    hold.account.said(trailers);
+                }
+                self.end_if_ended();
+            }
             (_, Kind::Full(_)) => {}
         }
         Poll::Ready(frame)
@@ -171,6 +177,13 @@ pub(crate) enum Outbound {
         /// Let go at the body's end.
         hold: Option<Arc<Hold>>,
     },
+    /// What an attempt had taken that came to nothing, once more, and then the rest.
+    Again {
+        /// Not empty at first.
+        taken: VecDeque<Bytes>,
+        /// What nobody has seen.
+        rest: Box<Outbound>,
+    },
 }
 
 impl http_body::Body for Outbound {
@@ -191,6 +204,10 @@ impl http_body::Body for Outbound {
                 }
                 Poll::Ready(frame)
             }
+            Self::Again { taken, rest } => match taken.pop_front() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Pin::new(&mut **rest).poll_frame(cx),
+            },
         }
     }
 
@@ -199,6 +216,7 @@ impl http_body::Body for Outbound {
             Self::Empty | Self::Kept(None) => true,
             Self::Kept(Some(_)) => false,
             Self::Flowing { inner, .. } => inner.is_end_stream(),
+            Self::Again { taken, rest } => taken.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -207,6 +225,16 @@ impl http_body::Body for Outbound {
             Self::Empty => SizeHint::with_exact(0),
             Self::Kept(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Flowing { inner, .. } => inner.size_hint(),
+            Self::Again { taken, rest } => {
+                let (rest, taken) =
+                    (rest.size_hint(), taken.iter().map(|bytes| bytes.len() as u64).sum::<u64>());
+                let mut all = SizeHint::new();
+                all.set_lower(rest.lower() + taken);
+                if let Some(upper) = rest.upper() {
+                    all.set_upper(upper + taken);
+                }
+                all
+            }
         }
     }
 }

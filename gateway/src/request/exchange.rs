@@ -14,10 +14,11 @@ use super::{
     Door,
     accounting::Account,
     body::{Body, Hold, Outbound},
-    headers,
+    grpc, headers,
     refusal::Refusal,
     response::{self, Timing},
     retry::{self, Failure, Verdict},
+    switch::{Reply, Wish},
     upgrade,
     upstream::{Failed, Returning},
 };
@@ -36,24 +37,33 @@ pub(crate) struct Exchange {
     /// The head as it is forwarded.
     pub(crate) head: Parts,
     pub(crate) body: Incoming,
-    /// The client's end of a tunnel, if it asked for one, and the protocol that it asked for.
-    pub(crate) upgrade: Option<(OnUpgrade, http::HeaderValue)>,
+    /// The client's end of a tunnel, if it asked for one, and what it asked for.
+    pub(crate) upgrade: Option<(OnUpgrade, Wish)>,
     pub(crate) arrived: Instant,
     pub(crate) timing_headers: bool,
+    /// Whether it is a call of gRPC.
+    pub(crate) call: bool,
 }
 
 /// Runs one exchange. Tunnels go on in the tasks of `door`.
 pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<Body>, Refusal> {
-    let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived));
+    let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived, exchange.call));
     let client = exchange.upgrade.take();
-    let answer = attempts(exchange, &hold, client.as_ref().map(|(_, to)| to)).await;
+    let protocol = exchange.settings.launch.protocol;
+    let answer = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish)).await;
     match answer {
-        Ok((response, ..)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && client.is_none() => {
-            // To a protocol that nobody asked for: what follows is no HTTP, and no answer either.
-            hold.account.answered(Refusal::UpstreamReset.status());
-            Err(Refusal::UpstreamReset)
-        }
         Ok((response, returning, timing)) => {
+            let reply = match &client {
+                Some((_, wish)) => wish.reply(response.status(), protocol),
+                // To a protocol that nobody asked for: what follows is no HTTP, and no answer either.
+                None if response.status() == StatusCode::SWITCHING_PROTOCOLS => Reply::Confusing,
+                None => Reply::Answered,
+            };
+            if reply == Reply::Confusing {
+                hold.account.answered(Refusal::UpstreamReset.status());
+                return Err(Refusal::UpstreamReset);
+            }
+            let client = client.filter(|_| reply == Reply::Switched);
             hold.account.answered(response.status());
             Ok(finish(response, returning, hold, client, timing, door))
         }
@@ -67,17 +77,23 @@ pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<
 async fn attempts(
     exchange: Exchange,
     hold: &Arc<Hold>,
-    upgrade_to: Option<&http::HeaderValue>,
+    wish: Option<&Wish>,
 ) -> Result<(Response<Incoming>, Returning, Option<Timing>), Refusal> {
-    let Exchange { service, settings, mut head, body, arrived, timing_headers, .. } = exchange;
-    let deadline = hold_deadline(arrived, settings.scaling.hold);
-    if let Some(to) = upgrade_to {
-        head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
-        head.headers.insert(http::header::UPGRADE, to.clone());
+    let Exchange { service, settings, mut head, body, arrived, timing_headers, call, .. } = exchange;
+    let deadline = match grpc::timeout(&head.headers).filter(|_| call) {
+        Some(patience) => hold_deadline(arrived, settings.scaling.hold.min(patience)),
+        None => hold_deadline(arrived, settings.scaling.hold),
+    };
+    if let Some(wish) = wish {
+        wish.ask(&mut head, settings.launch.protocol, rand::random());
     }
     fit_protocol(&mut head, settings.launch.protocol);
     let (lease, granted) = service.enter(arrived, deadline).await?;
-    service.metrics.waited(granted.saturating_duration_since(arrived));
+    let waited = granted.saturating_duration_since(arrived);
+    service.metrics.waited(waited);
+    if call {
+        grpc::spend(&mut head.headers, waited);
+    }
     service.retries.lock().request(granted);
     hold.put(lease);
     failpoint::request();
@@ -96,7 +112,7 @@ async fn attempts(
                     hold.put(lease);
                 }
                 let timing = timing_headers.then(|| Timing {
-                    queue: granted.saturating_duration_since(arrived),
+                    queue: waited,
                     start: replica.cold_start_for(arrived),
                     upstream: clock::now().saturating_duration_since(granted),
                 });
@@ -197,25 +213,21 @@ fn finish(
     mut upstream: Response<Incoming>,
     returning: Returning,
     hold: Arc<Hold>,
-    client: Option<(OnUpgrade, http::HeaderValue)>,
+    client: Option<(OnUpgrade, Wish)>,
     timing: Option<Timing>,
     door: &Door,
 ) -> Response<Body> {
-    if upstream.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some((client, to)) = client
-    {
-        let replica = hyper::upgrade::on(&mut upstream);
-        door.tasks.spawn(upgrade::tunnel(client, replica, to.clone(), door.cut.clone(), hold));
-        let (mut head, _) = upstream.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
-        head.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("upgrade"));
-        head.headers.insert(http::header::UPGRADE, to);
-        response::time(&mut head.headers, timing);
-        return Response::from_parts(head, Body::empty());
-    }
+    let replica = client.is_some().then(|| hyper::upgrade::on(&mut upstream));
     let (mut head, body) = upstream.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
     response::time(&mut head.headers, timing);
+    hold.account.said(&head.headers);
     head.version = Version::HTTP_11;
+    if let (Some((client, wish)), Some(replica)) = (client, replica) {
+        wish.switched(&mut head);
+        let held = (returning, hold);
+        door.tasks.spawn(upgrade::tunnel(client, replica, wish.to, door.cut.clone(), held));
+        return Response::from_parts(head, Body::empty());
+    }
     Response::from_parts(head, Body::upstream(body, returning, hold))
 }

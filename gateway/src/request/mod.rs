@@ -5,12 +5,15 @@ mod accounting;
 pub mod body;
 mod exchange;
 mod frames;
+pub(crate) mod grpc;
+mod h2c;
 mod headers;
 mod path;
 mod redirect;
 mod refusal;
 mod response;
 pub(crate) mod retry;
+mod switch;
 mod upgrade;
 pub(crate) mod upstream;
 
@@ -28,6 +31,8 @@ use tidegate_config::model;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use refusal::Refusal;
+pub(crate) use response::Form;
+use switch::Wish;
 
 use crate::{
     clock,
@@ -102,11 +107,10 @@ impl Peer {
 /// Answers one request.
 pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
-    let is_head = request.method() == Method::HEAD;
-    let mut response = match serve(door, &settings, request, peer).await {
+    let form = Form::of(&request);
+    let mut response = match serve(door, &settings, request, peer, form).await {
         Ok(response) => response,
-        Err(refusal) if is_head => without_body(refuse(&refusal, settings.expose_errors)),
-        Err(refusal) => refuse(&refusal, settings.expose_errors),
+        Err(refusal) => refuse(&refusal, settings.expose_errors, form),
     };
     if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
@@ -114,22 +118,12 @@ pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Res
     response
 }
 
-/// The answer to a HEAD: over HTTP/2 a body, which HTTP/1.1 leaves out by itself, would break the stream.
-fn without_body(response: Response<body::Body>) -> Response<body::Body> {
-    let length = http_body::Body::size_hint(response.body()).exact();
-    let (mut head, _) = response.into_parts();
-    if let Some(length) = length {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Response::from_parts(head, body::Body::empty())
-}
-
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
-pub(crate) fn refuse(refusal: &Refusal, expose: bool) -> Response<body::Body> {
+pub(crate) fn refuse(refusal: &Refusal, expose: bool, form: Form) -> Response<body::Body> {
     let id = format!("{:016x}", rand::random::<u64>());
     tracing::debug!(request_id = %id, reason = refusal.reason(), cause = refusal.cause(), "refused");
     telemetry::refused(refusal.reason());
-    response::refuse(refusal, &id, expose, clock::now())
+    response::refuse(refusal, &id, expose, form, clock::now())
 }
 
 async fn serve(
@@ -137,9 +131,10 @@ async fn serve(
     settings: &model::Gateway,
     mut request: Request<Incoming>,
     peer: &Peer,
+    form: Form,
 ) -> Result<Response<body::Body>, Refusal> {
     let arrived = clock::now();
-    let upgrade = headers::upgrade(request.headers()).map(|to| (hyper::upgrade::on(&mut request), to));
+    let upgrade = Wish::of(&mut request).map(|wish| (hyper::upgrade::on(&mut request), wish));
     let (mut head, body) = request.into_parts();
     let host = identify(&head)?;
     let name = host_name(&host);
@@ -172,6 +167,7 @@ async fn serve(
         upgrade,
         arrived,
         timing_headers: settings.timing_headers,
+        call: form == Form::Call,
     };
     exchange::run(exchange, door).await
 }
@@ -179,7 +175,7 @@ async fn serve(
 /// The host that the request names, as it wrote it; empty for HTTP/1.0 without one.
 fn identify(head: &Parts) -> Result<HeaderValue, Refusal> {
     if head.method == Method::CONNECT {
-        return Err(Refusal::BadRequest("CONNECT is not for a gateway"));
+        return Err(Refusal::BadRequest("CONNECT leads nowhere here"));
     }
     if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Refusal::BadRequest("more than one Content-Length"));

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use serde::Serialize;
 
-use super::{body::Body, refusal::Refusal};
+use super::{body::Body, grpc, refusal::Refusal};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const COLD: HeaderName = HeaderName::from_static("x-tidegate-cold");
@@ -26,8 +26,39 @@ struct Problem<'p> {
     detail: Option<&'p str>,
 }
 
+/// How a request that is refused can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A problem document.
+    Document,
+    /// The same without its body: over HTTP/2 a body after a HEAD, which HTTP/1.1 leaves out by itself, would break the
+    /// stream.
+    Head,
+    /// The status of a call of gRPC.
+    Call,
+}
+
+impl Form {
+    /// As the request needs it.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        if request.method() == Method::HEAD {
+            Self::Head
+        } else if request.version() == Version::HTTP_2 && grpc::is_call(request.headers()) {
+            Self::Call
+        } else {
+            Self::Document
+        }
+    }
+}
+
 /// The response for a refusal. `expose` adds the cause in words.
-pub(crate) fn refuse(refusal: &Refusal, request_id: &str, expose: bool, now: Instant) -> Response<Body> {
+pub(crate) fn refuse(
+    refusal: &Refusal,
+    request_id: &str,
+    expose: bool,
+    form: Form,
+    now: Instant,
+) -> Response<Body> {
     let problem = Problem {
         r#type: "about:blank",
         title: refusal.to_string(),
@@ -37,11 +68,22 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &str, expose: bool, now: Ins
         detail: refusal.cause().filter(|_| expose),
     };
     let json = serde_json::to_vec(&problem).expect("strings and a number always serialize");
-    let mut response = Response::new(Body::full(Bytes::from(json)));
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = refusal.status();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let fields = response.headers_mut();
     if let Some(seconds) = refusal.retry_after(now) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    match form {
+        Form::Document => *response.body_mut() = Body::full(Bytes::from(json)),
+        Form::Head => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+        }
+        Form::Call => {
+            grpc::refuse(fields, refusal, request_id, problem.detail);
+            *response.status_mut() = StatusCode::OK;
+        }
     }
     response
 }
@@ -87,7 +129,7 @@ mod tests {
     use super::*;
 
     fn check(refusal: &Refusal, expose: bool) -> (u16, Option<String>, serde_json::Value) {
-        let response = refuse(refusal, "id-1", expose, crate::clock::now());
+        let response = refuse(refusal, "id-1", expose, Form::Document, crate::clock::now());
         let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = response.status().as_u16();
         let body = futures_util::FutureExt::now_or_never(response.into_body().collect());
@@ -100,6 +142,32 @@ mod tests {
         let (status, after, json) = check(&Refusal::QueueFull, true);
         assert_eq!((status, after.as_deref()), (503, Some("1")));
         assert_eq!((&json["reason"], &json["request_id"]), (&"queue_full".into(), &"id-1".into()));
+    }
+
+    #[test]
+    fn each_form_of_refusal_says_the_same() {
+        let told = |form| refuse(&Refusal::QueueFull, "id-1", false, form, crate::clock::now());
+        let (head, call) = (told(Form::Head), told(Form::Call));
+        for response in [&head, &call] {
+            assert!(http_body::Body::is_end_stream(response.body()), "{response:?}");
+        }
+        assert_eq!(
+            (head.status(), head.headers().contains_key(CONTENT_LENGTH)),
+            (Refusal::QueueFull.status(), true)
+        );
+        assert_eq!((call.status(), &call.headers()["grpc-status"]), (StatusCode::OK, &HeaderValue::from(14)));
+        let asked = |version, kind| {
+            Form::of(
+                &Request::post("/a").version(version).header(CONTENT_TYPE, kind).body(()).expect("a request"),
+            )
+        };
+        assert_eq!(asked(Version::HTTP_2, "application/grpc"), Form::Call);
+        assert_eq!(
+            asked(Version::HTTP_11, "application/grpc"),
+            Form::Document,
+            "which no gRPC client speaks"
+        );
+        assert_eq!(asked(Version::HTTP_2, "text/plain"), Form::Document);
     }
 
     #[test]

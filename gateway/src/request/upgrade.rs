@@ -1,4 +1,4 @@
-//! Tunnels: after a `101` both ends talk bytes. The lease is held until both directions have closed. When the gateway or
+//! Tunnels: after a [change of protocol](super::switch) both ends talk bytes. The lease is held until both directions have closed. When the gateway or
 //! the replica goes, a WebSocket is told so with a close frame (1001) in either direction, between two frames.
 
 use std::{io, sync::Arc, time::Duration};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     body::Hold,
     frames::{self, Frames},
+    upstream::Returning,
 };
 
 /// After a tunnel was told to end: to finish the frame that is under way, and for the other end's farewell.
@@ -26,13 +27,13 @@ pub(crate) async fn tunnel(
     replica: OnUpgrade,
     to: HeaderValue,
     cut: CancellationToken,
-    hold: Arc<Hold>,
+    held: (Returning, Arc<Hold>),
 ) {
     let (client, server) = match tokio::try_join!(client, replica) {
         Ok(ends) => ends,
         Err(error) => return tracing::debug!(%error, "upgrade failed"),
     };
-    let end = End { gateway: cut, replica: hold.replica().cut.clone() };
+    let end = End { gateway: cut, replica: held.1.replica().cut.clone() };
     let (client, server) = (TokioIo::new(client), TokioIo::new(server));
     let ended = match to.as_bytes().eq_ignore_ascii_case(b"websocket") {
         true => websocket(client, server, &end).await,
@@ -41,7 +42,7 @@ pub(crate) async fn tunnel(
     if let Err(error) = ended {
         tracing::debug!(%error, "tunnel broke");
     }
-    drop(hold);
+    drop(held);
 }
 
 /// What ends a tunnel besides its two ends.

@@ -10,11 +10,8 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_config::{model::Upstream, spec::Protocol};
 use tokio::{net::TcpStream, sync::Notify};
@@ -22,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     body::{Hold, Outbound},
+    h2c,
     retry::Failure,
 };
 use crate::clock;
@@ -38,8 +36,7 @@ pub(crate) struct Pool {
     address: SocketAddr,
     protocol: Protocol,
     shared: Arc<Shared>,
-    /// The one HTTP/2 connection. Its lock is held while it is opened, so that a thousand first requests open one.
-    h2: tokio::sync::Mutex<Option<http2::SendRequest<Outbound>>>,
+    h2c: h2c::Connections,
 }
 
 #[derive(Debug, Default)]
@@ -68,14 +65,20 @@ pub(crate) struct Failed {
     pub(crate) error: String,
 }
 
-/// A connection on its way back to its pool, once the response's body has ended.
+/// A connection on its way back to its pool, once the response's body has ended; of HTTP/2, a stream's room on it.
 #[derive(Debug)]
-pub(crate) struct Returning(Option<(http1::SendRequest<Outbound>, Arc<Shared>)>);
+pub(crate) struct Returning(Way);
+
+#[derive(Debug)]
+enum Way {
+    Http1(http1::SendRequest<Outbound>, Arc<Shared>),
+    H2c { _place: h2c::Place },
+}
 
 impl Returning {
     /// The response has ended well: the connection may serve another request.
     pub(crate) fn give_back(self) {
-        if let Some((sender, shared)) = self.0
+        if let Way::Http1(sender, shared) = self.0
             && !sender.is_closed()
         {
             shared.idle.lock().push(Idle { sender, since: clock::now() });
@@ -85,7 +88,7 @@ impl Returning {
 
 impl Pool {
     pub(crate) fn new(address: SocketAddr, protocol: Protocol) -> Self {
-        Self { address, protocol, shared: Arc::default(), h2: tokio::sync::Mutex::new(None) }
+        Self { address, protocol, shared: Arc::default(), h2c: h2c::Connections::default() }
     }
 
     /// Sends a request and waits for the response's head.
@@ -97,7 +100,11 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Returning), Failed> {
         match self.protocol {
             Protocol::Http1 => self.send_http1(request, settings, now).await,
-            Protocol::H2c => Box::pin(self.send_http2(request, settings)).await,
+            Protocol::H2c => {
+                let sent = self.h2c.send(request, self.address, settings, &self.shared.abandoned, now);
+                let (response, place) = Box::pin(sent).await?;
+                Ok((response, Returning(Way::H2c { _place: place })))
+            }
         }
     }
 
@@ -112,6 +119,7 @@ impl Pool {
     pub(crate) fn reap(&self, now: Instant, idle: Duration) {
         let fresh = |connection: &Idle| now.saturating_duration_since(connection.since) < idle;
         self.shared.idle.lock().retain(fresh);
+        self.h2c.reap(now);
     }
 
     async fn send_http1(
@@ -137,7 +145,7 @@ impl Pool {
                 return Err(Failed::sending(unsent, error.error()));
             }
         };
-        Ok((response, Returning(Some((sender, Arc::clone(&self.shared))))))
+        Ok((response, Returning(Way::Http1(sender, Arc::clone(&self.shared)))))
     }
 
     /// A kept connection that is ready, last used first.
@@ -166,61 +174,21 @@ impl Pool {
         });
         Ok(sender)
     }
-
-    async fn send_http2(
-        &self,
-        request: Request<Outbound>,
-        settings: &Upstream,
-    ) -> Result<(Response<Incoming>, Returning), Failed> {
-        let mut sender = match self.shared_http2(settings.connect_timeout).await {
-            Ok(sender) => sender,
-            Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
-        };
-        let upload = Upload::of(&request);
-        let sent = sender.try_send_request(request);
-        match first_byte(sent, settings, &upload, &self.shared.abandoned).await? {
-            Ok(response) => Ok((response, Returning(None))),
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err(Failed::sending(unsent, error.error()))
-            }
-        }
-    }
-
-    async fn shared_http2(
-        &self,
-        timeout: Duration,
-    ) -> Result<http2::SendRequest<Outbound>, (Failure, String)> {
-        let mut shared = self.h2.lock().await;
-        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
-        }
-        let stream = connect(self.address, timeout).await?;
-        let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .adaptive_window(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        self.shared.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        *shared = Some(sender.clone());
-        Ok(sender)
-    }
 }
 
 /// Whether a request's body is still on its way to the replica.
-struct Upload(Option<Weak<Hold>>);
+pub(super) struct Upload(Option<Weak<Hold>>);
 
 impl Upload {
-    fn of(request: &Request<Outbound>) -> Self {
-        match request.body() {
+    pub(super) fn of(request: &Request<Outbound>) -> Self {
+        Self::by(request.body())
+    }
+
+    fn by(body: &Outbound) -> Self {
+        match body {
             Outbound::Flowing { hold: Some(hold), .. } => Self(Some(Arc::downgrade(hold))),
             Outbound::Flowing { hold: None, .. } | Outbound::Empty | Outbound::Kept(_) => Self(None),
+            Outbound::Again { rest, .. } => Self::by(rest),
         }
     }
 
@@ -232,7 +200,7 @@ impl Upload {
 
 /// The response, unless it has not begun in time or the replica was given up. The clock starts anew as long as the request's
 /// body flows.
-async fn first_byte<T>(
+pub(super) async fn first_byte<T>(
     sent: impl Future<Output = T>,
     settings: &Upstream,
     upload: &Upload,
@@ -255,7 +223,7 @@ async fn first_byte<T>(
 }
 
 impl Failed {
-    fn sending(unsent: Option<Request<Outbound>>, error: &hyper::Error) -> Self {
+    pub(super) fn sending(unsent: Option<Request<Outbound>>, error: &hyper::Error) -> Self {
         let failure = match &unsent {
             Some(_) => Failure::NotSent,
             None if error.is_user() => Failure::Client,
@@ -273,7 +241,7 @@ impl Failed {
     }
 }
 
-async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (Failure, String)> {
+pub(super) async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (Failure, String)> {
     let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
     let stream = match connected {
         Ok(Ok(stream)) => stream,

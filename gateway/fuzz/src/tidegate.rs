@@ -1,0 +1,9 @@
+//! The gateway's own source.
+#![allow(dead_code, unused_imports, reason = "the gateway uses more of it")]
+
+#[path = "../../src/request/headers.rs"]
+pub(crate) mod headers;
+#[path = "../../src/request/path.rs"]
+pub(crate) mod path;
+#[path = "../../src/router.rs"]
+pub(crate) mod router;
