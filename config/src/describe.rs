@@ -73,6 +73,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         allow_metadata,
         internal_names,
         internal_address,
+        resolvers,
         limits,
     } = gateway;
     let mut live = settings([
@@ -92,6 +93,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("allow_metadata", allow_metadata.to_string()),
         ("internal_names", internal_names.to_string()),
         ("internal_address", or_none(*internal_address)),
+        ("resolvers", if resolvers.is_empty() { "default".to_owned() } else { list(resolvers) }),
         ("limits.connections", connections.to_string()),
         ("limits.header_timeout", time(*header_timeout)),
         ("limits.header_bytes", header_bytes.to_string()),
@@ -177,6 +179,7 @@ pub fn describe_service(service: &Service) -> Described {
     let Service {
         name: _,
         launch,
+        upstreams,
         routes,
         scaling,
         health,
@@ -208,6 +211,9 @@ pub fn describe_service(service: &Service) -> Described {
             },
         ),
     ]);
+    if service.is_outside() {
+        live.insert("upstreams".to_owned(), list(upstreams));
+    }
     live.extend(below("constraints", constraints.clone()));
     live.extend(below("scaling", describe_scaling(scaling)));
     live.extend(below("health", describe_health(health)));

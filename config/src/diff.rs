@@ -69,6 +69,7 @@ fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
         ("gateway.allow_metadata", a.allow_metadata != b.allow_metadata),
         ("gateway.internal_names", a.internal_names != b.internal_names),
         ("gateway.internal_address", a.internal_address != b.internal_address),
+        ("gateway.resolvers", a.resolvers != b.resolvers),
         ("gateway.limits", a.limits != b.limits),
         ("images", old.images != new.images),
         ("hosts", old.hosts != new.hosts),

@@ -4,6 +4,7 @@
 //! file) > `decode` and `raw` (the table of keys) > `check` (ranges, references, defaults) > [`model::Model`], or
 //! [`Problems`]: all of them at once, each with file, line and column. [`diff`] compares two models.
 
+pub mod address;
 mod advice;
 mod check;
 mod decode;

@@ -17,6 +17,7 @@ pub use images::Images;
 pub use traffic::{Health, Idle, Probe, ScalingPolicy, Upstream};
 
 use crate::{
+    address::Address,
     name::{Authority, PathPrefix, ServiceName},
     spec::{Launch, Protocol, Pull, Reserve, Resources, Scratch},
     units::{Bytes, Percent},
@@ -40,8 +41,10 @@ pub struct Model {
 pub struct Service {
     /// Its name, also its host name below `.localhost`.
     pub name: ServiceName,
-    /// What is run and how; a change makes a new revision.
+    /// What is run and how; a change makes a new revision. With `upstreams` only its protocol counts.
     pub launch: Launch,
+    /// Where its requests go that no replica of ours serves; empty: it is run from an image. A change restarts nothing.
+    pub upstreams: Vec<Address>,
     /// What selects it; a change restarts nothing.
     pub routes: Vec<Route>,
     /// How many replicas it gets; a change restarts nothing.
@@ -172,7 +175,21 @@ impl Launch {
     }
 }
 
+impl Model {
+    /// Whether an engine has something to start, now or, in a file without services yet, soon.
+    #[must_use]
+    pub fn needs_engine(&self) -> bool {
+        self.services.is_empty() || self.services.values().any(|service| !service.is_outside())
+    }
+}
+
 impl Service {
+    /// Whether it has addresses of its own, and nothing is started for it.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        !self.upstreams.is_empty()
+    }
+
     /// A service with nothing but defaults, as `image = "..."` alone gives it: one route, `NAME.localhost`.
     #[must_use]
     pub fn of(name: ServiceName, image: impl Into<String>) -> Self {
@@ -180,6 +197,7 @@ impl Service {
         Self {
             name,
             launch: Launch::of(image),
+            upstreams: Vec::new(),
             routes: vec![Route { host, path: PathPrefix::root(), strip: false }],
             scaling: ScalingPolicy::default(),
             health: Health::default(),

@@ -113,7 +113,8 @@ impl Problems {
     }
 
     /// A problem with the file as a whole: it cannot be read.
-    pub(crate) fn whole(file: &str, message: String, help: Option<String>) -> Self {
+    #[must_use]
+    pub fn whole(file: &str, message: String, help: Option<String>) -> Self {
         let place = Place::Whole { file: file.to_owned() };
         let (found, allowed, excerpt, also) = (None, None, None, Vec::new());
         Self(vec![Problem { place, key: String::new(), message, found, allowed, help, excerpt, also }])

@@ -16,13 +16,21 @@ pub fn json_schema() -> Value {
     schema.insert("title".into(), "Tidegate configuration".into());
     let mut schema = schema.to_value();
     require(&mut schema, "/properties/hosts/items", "name");
-    require(&mut schema, "/properties/services/additionalProperties", "image");
+    require_one(&mut schema, "/properties/services/additionalProperties", ["image", "upstreams"]);
     schema
 }
 
 fn require(schema: &mut Value, pointer: &str, key: &str) {
     if let Some(Value::Object(table)) = schema.pointer_mut(pointer) {
         table.insert("required".into(), serde_json::json!([key]));
+    }
+}
+
+/// Exactly one of the keys.
+fn require_one(schema: &mut Value, pointer: &str, keys: [&str; 2]) {
+    if let Some(Value::Object(table)) = schema.pointer_mut(pointer) {
+        let each = keys.map(|key| serde_json::json!({ "required": [key] }));
+        table.insert("oneOf".into(), serde_json::json!(each));
     }
 }
 
@@ -185,7 +193,7 @@ mod tests {
         assert_eq!(service["properties"]["scaling"]["properties"]["target"]["default"], 0.7);
         assert_eq!(service["properties"]["resources"]["properties"]["memory"]["default"], "512MiB");
         assert_eq!(
-            (&service["additionalProperties"], &service["required"][0]),
+            (&service["additionalProperties"], &service["oneOf"][0]["required"][0]),
             (&false.into(), &"image".into())
         );
     }

@@ -383,6 +383,7 @@ fn status() -> ServiceStatus {
     ServiceStatus {
         service: "api".into(),
         state: "ready".into(),
+        upstreams: Vec::new(),
         image: "api:1".into(),
         digest: Some("sha256:0123456789abcdef".into()),
         revision: Some("5f2c".into()),

@@ -370,7 +370,10 @@ async fn launch(config: &Path, state: &Path) -> anyhow::Result<(Child, SocketAdd
 }
 
 /// Reads until the line that says where it is ready. The pipe stays open: what is printed later is small.
-async fn ready(said: tokio::process::ChildStdout) -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// When it ends before.
+pub async fn ready(said: tokio::process::ChildStdout) -> anyhow::Result<SocketAddr> {
     let mut lines = BufReader::new(said).lines();
     while let Some(line) = lines.next_line().await? {
         if let Some(rest) = line.strip_prefix("tidegate: ready on ") {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{World, address, edge, value};
+use super::{World, address, edge, upstreams, value};
 use crate::{
     decode::{At, leaf::Text},
     model::{Gateway, Limits},
@@ -30,6 +30,7 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
         allow_metadata: value::of(raw.allow_metadata, default.allow_metadata),
         internal_names: value::of(raw.internal_names, default.internal_names),
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
+        resolvers: upstreams::resolvers(raw.resolvers, problems),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn check(
     allowed: &volumes::Allowed,
     problems: &mut Vec<Draft>,
 ) -> Launch {
-    if raw.image.is_none() && !raw.refused.contains(&"image") {
+    let said = |key| raw.refused.contains(&key);
+    if raw.image.is_none() && raw.upstreams.is_none() && !said("image") && !said("upstreams") {
         let draft = Draft::new(&name.key, &name.at, "has no image");
         problems.push(draft.allowed("image = \"...\", as in \"nginx:1.27\""));
     }

@@ -30,6 +30,7 @@ mod launch;
 mod release;
 mod routes;
 mod scaling;
+mod upstreams;
 mod value;
 mod volumes;
 
@@ -71,6 +72,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {
         let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };
+        let upstreams = upstreams::check(&name, &service.value, &gateway, problems);
         let launch = launch::check(&name, &service.value, world, &allowed, problems);
         let writer = release::writer(service.value.volumes.as_ref());
         let update = release::update(service.value.update.as_ref(), writer, problems);
@@ -81,6 +83,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         let service = Service {
             name: checked.clone(),
             launch,
+            upstreams,
             routes: routes.check(&name, raw_routes, only, problems),
             scaling,
             health: health::check(health, problems),

@@ -40,8 +40,18 @@ pub struct Gateway {
     pub internal_names: bool,
     /// Where containers of remote hosts reach the gateway for that; `None`: names do not resolve there.
     pub internal_address: Option<IpAddr>,
+    /// Who resolves the names in `upstreams`; empty: whom /etc/resolv.conf names.
+    pub resolvers: Vec<SocketAddr>,
     /// What clients may ask of us.
     pub limits: Limits,
+}
+
+impl Gateway {
+    /// Where it listens itself.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.listen.iter().map(|listener| listener.address).chain(self.metrics).collect()
+    }
 }
 
 impl Default for Gateway {
@@ -60,6 +70,7 @@ impl Default for Gateway {
             allow_metadata: false,
             internal_names: true,
             internal_address: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         }
     }

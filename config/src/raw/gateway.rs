@@ -45,6 +45,8 @@ section! {
         /// An address of this machine where the containers of remote hosts reach the gateway for that: ports 53 and 80,
         /// as in `10.0.0.1`. Without it, names do not resolve on remote hosts.
         internal_address: Text,
+        /// Name servers for the names in `upstreams`, as in `["10.0.0.53"]`. Default: those of /etc/resolv.conf.
+        resolvers: Vec<At<Text>> = Vec::<String>::new(),
         /// What clients may ask of the gateway.
         limits: Limits,
     }

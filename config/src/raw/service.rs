@@ -21,8 +21,12 @@ section! {
     /// A service.
     Service, d = spec::Launch::of("") => {
         /// An image reference as in `nginx:1.27`, or `docker-archive:FILE` (what `docker save` writes), or for the embedded
-        /// engine `oci:DIR` or `oci-archive:FILE`; relative to this file's folder. Required.
+        /// engine `oci:DIR` or `oci-archive:FILE`; relative to this file's folder. Required, unless there are `upstreams`.
         image: Text,
+        /// Addresses that requests are sent to instead of replicas, as in `["10.0.0.5:8080", "app.internal:8080"]`.
+        /// Nothing is started for them; each gets requests while it passes the probe. Names are resolved again when
+        /// their time is up.
+        upstreams: Vec<At<Text>>,
         /// When the registry is asked for the image.
         pull: Pull = d.pull,
         /// What is run, instead of the image's entrypoint.

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_runner::{LogLine, LogOptions};
 
@@ -40,8 +41,10 @@ pub(super) async fn stream(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Failure> {
     let service = service(&name)?;
-    if admin.control.explain(service.clone()).await?.is_none() {
-        return Err(unknown(&name));
+    let Some(explained) = admin.control.explain(service.clone()).await? else { return Err(unknown(&name)) };
+    if !explained.status.upstreams.is_empty() {
+        let why = format!("{name} has addresses of its own: what it prints is not here");
+        return Err(Failure(StatusCode::CONFLICT, why));
     }
     let options = LogOptions { tail: wanted.tail, follow: wanted.follow };
     let mut streams = Vec::new();

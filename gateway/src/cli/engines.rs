@@ -58,17 +58,26 @@ impl Engine {
     }
 }
 
-/// One runner per host.
+/// One runner per host; none where the file starts nothing, names no host, and nothing was ever started.
 pub(super) async fn runners(
     model: &Model,
     state: &StateDir,
 ) -> anyhow::Result<BTreeMap<HostName, Arc<dyn Runner>>> {
     let mut runners: BTreeMap<HostName, Arc<dyn Runner>> = BTreeMap::new();
     for host in &model.hosts {
+        let known = state.recall(&recorded(host))?.is_some();
+        if !model.needs_engine() && *host == Host::local() && !known {
+            continue;
+        }
         let runner = runner(host, model, state).await.with_context(|| format!("host {}", host.name))?;
         runners.insert(host.name.clone(), runner);
     }
     Ok(runners)
+}
+
+/// The file in the state directory that says which engine a host has.
+fn recorded(host: &Host) -> String {
+    format!("{RECORDED}{}", host.name)
 }
 
 /// Forgets that hosts have our own engine, once nothing of it is left.
@@ -85,7 +94,7 @@ pub(super) fn forget(state: &Path) -> anyhow::Result<()> {
 }
 
 async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<Arc<dyn Runner>> {
-    let key = format!("{RECORDED}{}", host.name);
+    let key = recorded(host);
     let known = state.recall(&key)?.as_deref().and_then(Engine::from_word);
     let (engine, how) = match (host.engine, known) {
         (model::Engine::Docker, _) => (Engine::Docker, "as the file says"),

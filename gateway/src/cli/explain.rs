@@ -58,14 +58,16 @@ fn text(explanation: &Explanation, now: u64) -> String {
 fn summary(status: &ServiceStatus, no_fit: Option<&str>) -> String {
     let ready = status.replicas.iter().filter(|replica| replica.phase == "ready").count();
     let absent = || "not known yet".to_owned();
+    let outside = !status.upstreams.is_empty();
     let rows = [
         ("why", Some(status.reason.clone())),
         // The reason may be just that.
         ("no room", no_fit.filter(|why| *why != status.reason).map(str::to_owned)),
         ("requests", Some(format!("{} in flight, {} waiting", status.in_flight, status.queued))),
-        ("image", Some(status.image.clone())),
-        ("digest", Some(status.digest.clone().unwrap_or_else(absent))),
-        ("revision", Some(status.revision.clone().unwrap_or_else(absent))),
+        ("upstreams", outside.then(|| status.upstreams.join(", "))),
+        ("image", (!outside).then(|| status.image.clone())),
+        ("digest", (!outside).then(|| status.digest.clone().unwrap_or_else(absent))),
+        ("revision", (!outside).then(|| status.revision.clone().unwrap_or_else(absent))),
         ("rollout", status.rollout.clone()),
         (
             "newer image",
@@ -78,13 +80,17 @@ fn summary(status: &ServiceStatus, no_fit: Option<&str>) -> String {
         ("routes", Some(if status.routes.is_empty() { "none".into() } else { status.routes.join(", ") })),
     ];
     let rows = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?]));
-    let head =
-        format!("{}: {}, {ready} of {} wanted ready", status.service, status.state, replicas_of(status.want));
+    let of = if outside { addresses_of(status.want) } else { format!("{} wanted", replicas_of(status.want)) };
+    let head = format!("{}: {}, {ready} of {of} ready", status.service, status.state);
     block(&head, aligned(rows, &[]).into_iter().map(|line| format!("  {line}")).collect())
 }
 
 fn replicas_of(count: u32) -> String {
     format!("{count} replica{}", if count == 1 { "" } else { "s" })
+}
+
+fn addresses_of(count: u32) -> String {
+    format!("{count} address{}", if count == 1 { "" } else { "es" })
 }
 
 fn failed(failure: &FailureStatus, now: u64) -> String {
@@ -139,6 +145,7 @@ mod tests {
                 service: "api".into(),
                 state: "failing".into(),
                 image: "api:1".into(),
+                upstreams: Vec::new(),
                 digest: Some("sha256:4f06".into()),
                 revision: None,
                 rollout: None,

@@ -122,7 +122,7 @@ fn row(service: &ServiceStatus) -> Vec<String> {
         format!("{ready}/{}", service.want),
         service.in_flight.to_string(),
         service.queued.to_string(),
-        service.image.clone(),
+        if service.image.is_empty() { service.upstreams.join(", ") } else { service.image.clone() },
         service.digest.as_deref().map_or_else(|| "-".into(), short),
         words(service),
     ]
@@ -159,6 +159,7 @@ mod tests {
             service: name.into(),
             state: if replicas.is_empty() { "cold" } else { "ready" }.into(),
             image: "shop/api:1.2".into(),
+            upstreams: Vec::new(),
             digest: Some(format!("sha256:{}", "0123456789abcdef".repeat(4))),
             revision: None,
             rollout: None,

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tidegate_config::model::Model;
+use tidegate_config::{Problems, model::Model};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -67,8 +67,20 @@ pub(super) fn run(args: &Up) -> anyhow::Result<ExitCode> {
     control.block_on(serve(args, &file, model))
 }
 
-fn load(file: &Path) -> Result<Model, tidegate_config::Problems> {
+fn load(file: &Path) -> Result<Model, Problems> {
     tidegate_config::load(file, super::environment())
+}
+
+/// Without an engine nothing can be started; one is looked for at the start only.
+fn reload(file: &Path, no_engine: bool) -> Result<Model, Problems> {
+    let model = load(file)?;
+    if no_engine && model.needs_engine() {
+        let problem =
+            "has a service with an image now, and this gateway was started without an engine".to_owned();
+        let help = "restart it, or upgrade it in place with SIGQUIT".to_owned();
+        return Err(Problems::whole(&file.display().to_string(), problem, Some(help)));
+    }
+    Ok(model)
 }
 
 async fn serve(args: &Up, file: &Path, model: Arc<Model>) -> anyhow::Result<ExitCode> {
@@ -103,8 +115,8 @@ async fn start(
         handover::Server::bind(&handover::socket(&path)).context("cannot listen for other gateways")?;
     let runners = engines::runners(model, &state).await?;
     let metrics = install_metrics()?;
-    let reloaded = file.to_owned();
-    let loader: Loader = Arc::new(move || load(&reloaded));
+    let (reloaded, no_engine) = (file.to_owned(), runners.is_empty());
+    let loader: Loader = Arc::new(move || reload(&reloaded, no_engine));
     let app = App::build(Parts {
         model: Arc::clone(model),
         runners,
@@ -204,7 +216,10 @@ fn threads() -> usize {
 
 async fn settle(app: &App, args: &Up, model: &Model) -> anyhow::Result<()> {
     if !args.no_prepull {
-        say(&format!("tidegate: looking at {} service(s) and their images ...\n", model.services.len()));
+        say(&format!(
+            "tidegate: looking at {} service(s) and what they run from ...\n",
+            model.services.len()
+        ));
     }
     tokio::select! {
         settled = app.settle(!args.no_prepull) => settled?,

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, net::SocketAddr};
 
-use tidegate_config::{model::Model, model::Route, name::Authority};
+use tidegate_config::{
+    model::{Model, Route, Service},
+    name::Authority,
+};
 
 use crate::control::status::ServiceStatus;
 
@@ -19,7 +22,7 @@ pub(super) fn text(
         let status = statuses.iter().find(|status| status.service == service.name.as_str());
         let state = status.map_or("unknown", |status| status.state.as_str());
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n  {}  ({}, {state})", service.name, service.launch.image);
+        let _ = writeln!(text, "\n  {}  ({}, {state})", service.name, what(service));
         if let Some(status) = status.filter(|status| status.state == "failing") {
             let _ = writeln!(text, "    {}", status.reason);
         }
@@ -34,6 +37,15 @@ pub(super) fn text(
     }
     text.push_str("; stop with Ctrl-C\n");
     text
+}
+
+/// What serves it.
+fn what(service: &Service) -> String {
+    if service.is_outside() {
+        service.upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    } else {
+        service.launch.image.clone()
+    }
 }
 
 /// The host that a person would type for this route.

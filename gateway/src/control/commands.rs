@@ -17,6 +17,7 @@ use super::{
     apply::send,
     event::{Command, Event, Purpose, Reply},
     history::{What, unix, unix_now},
+    outside::Outside,
     state::{Goal, State, Waiter},
     status::{Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus},
 };
@@ -36,10 +37,12 @@ impl Control {
         match command {
             Command::Status(reply) => {
                 self.publish_gauges();
-                drop(reply.send(self.states.values().map(State::status).collect()));
+                drop(reply.send(self.statuses()));
             }
             Command::Explain(name, reply) => {
-                drop(reply.send(self.states.get(&name).map(|state| Box::new(state.explain()))));
+                let outside = self.outside.get(&name).map(Outside::explain);
+                let explained = outside.or_else(|| self.states.get(&name).map(State::explain));
+                drop(reply.send(explained.map(Box::new)));
             }
             Command::Wake(name, reply) => self.ask(&name, Goal::Ready, reply),
             Command::Sleep(name, reply) => self.ask(&name, Goal::Cold, reply),
@@ -53,7 +56,18 @@ impl Control {
         }
     }
 
+    /// All services, in order of their names.
+    fn statuses(&self) -> Vec<ServiceStatus> {
+        let outside = self.outside.values().map(Outside::status);
+        let mut all: Vec<_> = self.states.values().map(State::status).chain(outside).collect();
+        all.sort_by(|a, b| a.service.cmp(&b.service));
+        all
+    }
+
     fn ask(&mut self, name: &ServiceName, goal: Goal, reply: oneshot::Sender<Result<(), String>>) {
+        if self.outside.contains_key(name) {
+            return self.ask_outside(name, goal, reply);
+        }
         let Some(state) = self.states.get_mut(name) else {
             drop(reply.send(Err(format!("no service is called {name}"))));
             return;
@@ -92,6 +106,9 @@ impl Control {
 
     /// Sees whether any host has the version to go back to: one that is nowhere must not replace one that serves.
     fn look_back(&mut self, name: ServiceName, to: Option<Revision>, reply: Reply) {
+        if self.outside.contains_key(&name) {
+            return self.ask_outside(&name, Goal::Runs, reply);
+        }
         let Some(state) = self.states.get(&name) else {
             drop(reply.send(Err(format!("no service is called {name}"))));
             return;
@@ -150,7 +167,8 @@ impl Control {
             state.members.values().any(|member| member.phase == Phase::Starting && member.adopted)
         };
         let none_up = !self.engines.iter().any(super::Engine::is_up);
-        self.unlisted.is_empty()
+        self.outside.values().all(Outside::is_settled)
+            && self.unlisted.is_empty()
             && (none_up || self.states.values().all(|state| state.images_settled() && !probing(state)))
     }
 
@@ -177,6 +195,7 @@ impl State {
         ServiceStatus {
             service: self.fleet.name.to_string(),
             state: self.state_word().into(),
+            upstreams: Vec::new(),
             image: main.map_or_else(|| settings.launch.image.clone(), |version| version.launch.image.clone()),
             digest: main.map(|version| version.digest.0.clone()),
             revision: main.map(|version| version.revision.0.clone()),

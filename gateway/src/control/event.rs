@@ -46,6 +46,8 @@ pub(crate) enum Event {
     Started(ReplicaId, runner::Result<()>),
     /// A replica was probed.
     Probed(ReplicaId, Probed),
+    /// Something is said about the addresses of services that run elsewhere.
+    Outside(super::outside::Said),
     /// Another gateway says something.
     Peer(super::peers::Said),
     /// A call that ends a replica has ended; with what it had printed last.

@@ -14,6 +14,7 @@ mod images;
 pub mod keep;
 mod member;
 mod observe;
+mod outside;
 pub(crate) mod peers;
 mod phases;
 mod prober;
@@ -56,6 +57,7 @@ use self::{
     event::Event,
     keep::{Keeper, Kept},
     observe::{Around, observe},
+    outside::Outside,
     peers::Peers,
     state::State,
 };
@@ -109,6 +111,8 @@ pub(crate) struct Control {
     bell: Bell,
     engines: Vec<Engine>,
     states: BTreeMap<ServiceName, State>,
+    /// Services that run elsewhere.
+    outside: BTreeMap<ServiceName, Outside>,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     started: Instant,
@@ -166,6 +170,7 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         bell,
         engines,
         states: BTreeMap::new(),
+        outside: BTreeMap::new(),
         tasks: JoinSet::new(),
         events,
         started: now,
@@ -185,7 +190,7 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
     };
     control.restore_orders();
     for service in model.services.values() {
-        control.add(service);
+        control.enter(service);
     }
     control.publish_routes();
     (Loop { control, inbox, writer: (values, keeper.save), watching: false }, handle)
@@ -283,6 +288,7 @@ impl Control {
             Event::Probed(id, found) => self.probed(&id, found),
             Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
             Event::Back(name, to, is_there, reply) => self.roll_back(&name, to.as_ref(), is_there, reply),
+            Event::Outside(said) => self.outside_said(said),
             Event::Peer(said) => self.peer_said(said),
             Event::Command(command) => self.command(command),
         }
@@ -422,6 +428,7 @@ impl Control {
                 replica.pool.reap(now, idle);
             }
         }
+        self.outside.values().for_each(|outside| outside.reap(now));
     }
 }
 

@@ -16,7 +16,9 @@ use tidegate_autoscaler::{
 use tidegate_config::name::{ReplicaId, ServiceName};
 use tokio::sync::{oneshot, watch};
 
-use super::{Control, Ended, Handle, Loop, event::Event, member::Member, publish, state::State};
+use super::{
+    Control, Ended, Handle, Loop, event::Event, member::Member, outside::Outside, publish, state::State,
+};
 use crate::{
     clock,
     handover::{
@@ -265,7 +267,8 @@ impl Control {
             !self.peers.links.iter().any(|(link, known)| link.generation == generation && known.begun)
         };
         let missing = self.peers.expected.is_some_and(expected);
-        match self.unlisted.is_empty() && !missing && !self.states.values().any(probing) {
+        let outside = self.outside.values().all(Outside::is_settled);
+        match self.unlisted.is_empty() && outside && !missing && !self.states.values().any(probing) {
             _ if silent => Known::Nothing,
             true => Known::All,
             false => Known::Some,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tidegate_autoscaler::Phase;
 use tidegate_config::{
-    model::{Health, Probe},
+    model::{Health, Probe, Service},
     name::ReplicaId,
     spec::{Exit, ObservedState, Protocol},
 };
@@ -24,8 +24,8 @@ use super::{
 use crate::clock;
 
 /// A replica that did not take a connection gets this many probes in quick succession before it is given up.
-const SUSPECT_PROBES: u32 = 3;
-const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const SUSPECT_PROBES: u32 = 3;
+pub(super) const SUSPECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The same for one whose engine does not answer either: requests are waiting for the word.
 const SILENT_PROBES: u32 = 2;
@@ -82,6 +82,9 @@ impl Control {
     /// Probes a replica now that did not take a connection, or whose host is silent. One that did not take a connection gets
     /// no requests until it has passed.
     pub(super) fn probe_suspect(&mut self, id: &ReplicaId) {
+        if self.doubt_outside(id) {
+            return;
+        }
         let Some((target, health)) = self.target(id) else { return };
         let Some(handle) = self.handle_of(id) else { return };
         let serves = |member: &&mut super::member::Member| {
@@ -141,7 +144,6 @@ impl Control {
             id: id.clone(),
             command,
         };
-        let at = |port: Option<u16>| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
         let images = state.images.get(&member.host).and_then(|image| image.healthcheck.clone());
         let images = images.filter(|_| engine.handle.runner.capabilities().exec && engine.is_up());
         // Whatever publishes a port takes connections by itself; only an answer comes from the replica.
@@ -153,18 +155,26 @@ impl Control {
             // An engine that does not answer runs no command, which says nothing of its replicas.
             (Some(Probe::Exec { .. }), _) if !engine.is_up() => connect,
             (Some(Probe::Exec { command }), _) => exec(command.clone()),
-            (Some(Probe::Grpc { service, port }), _) => {
-                Check::Grpc { address: at(*port), service: service.clone() }
-            }
-            (Some(Probe::Http { path, port }), _) => Check::Http {
-                address: at(*port),
-                path: path.clone(),
-                protocol: if port.is_some() { Protocol::Http1 } else { settings.launch.protocol },
-            },
             (None, Some(command)) => exec(command),
-            (Some(Probe::Tcp) | None, _) => connect,
+            (Some(Probe::Http { .. } | Probe::Grpc { .. } | Probe::Tcp) | None, _) => {
+                asked(&settings, address).unwrap_or(connect)
+            }
         };
         Some((Target { address, check }, settings.health.clone()))
+    }
+}
+
+/// What the file asks over the network, beyond whether the address takes connections.
+pub(super) fn asked(settings: &Service, address: SocketAddr) -> Option<Check> {
+    let at = |port: Option<u16>| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+    match settings.health.probe.as_ref()? {
+        Probe::Grpc { service, port } => Some(Check::Grpc { address: at(*port), service: service.clone() }),
+        Probe::Http { path, port } => Some(Check::Http {
+            address: at(*port),
+            path: path.clone(),
+            protocol: if port.is_some() { Protocol::Http1 } else { settings.launch.protocol },
+        }),
+        Probe::Tcp | Probe::Exec { .. } => None,
     }
 }
 
@@ -184,7 +194,7 @@ async fn exit(handle: &Handle, id: &ReplicaId) -> Result<Option<Exit>, Silent> {
 
 /// Ends with the last failure once enough probes in a row have failed. A probe that is not `proven` counts from its first
 /// pass on.
-async fn fails(target: &Target, health: &Health, mut proven: bool) -> String {
+pub(super) async fn fails(target: &Target, health: &Health, mut proven: bool) -> String {
     let mut ticks = interval_at(Instant::from_std(clock::now() + health.interval), health.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = 0;

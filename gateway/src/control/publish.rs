@@ -13,6 +13,7 @@ use super::{
     Control,
     history::What,
     member::Member,
+    outside::Outside,
     state::{Goal, State},
 };
 use crate::{
@@ -145,6 +146,7 @@ impl Control {
                 replicas(&state.fleet.name, phase).set(count as f64);
             }
         }
+        self.outside.values().for_each(Outside::publish_gauges);
     }
 }
 
@@ -153,7 +155,7 @@ const PHASES: [&str; 10] = [
     "starting", "ready", "draining", "freezing", "frozen", "thawing", "stopping", "stopped", "lost", "failed",
 ];
 
-fn replicas(service: &ServiceName, phase: &str) -> metrics::Gauge {
+pub(super) fn replicas(service: &ServiceName, phase: &str) -> metrics::Gauge {
     gauge!(telemetry::REPLICAS, &[("service", service.to_string()), ("phase", phase.to_owned())])
 }
 

@@ -18,8 +18,8 @@ impl Control {
         self.model = model;
         for change in &changes {
             match change {
-                Change::Add(service) => self.add(service),
-                Change::Update { service, launch } => self.update(service, *launch),
+                Change::Add(service) => self.enter(service),
+                Change::Update { service, launch } => self.change(service, *launch),
                 Change::Remove(_) => {}
                 Change::Gateway => self.door.settings.store(Arc::new(self.model.gateway.clone())),
                 Change::NeedsRestart { key } => {
@@ -31,6 +31,7 @@ impl Control {
         self.publish_routes();
         for change in &changes {
             if let Change::Remove(name) = change {
+                self.remove_outside(name);
                 self.take_out(name);
             }
         }
@@ -42,14 +43,44 @@ impl Control {
         changes
     }
 
-    /// A service enters the file. One that was on its way out comes back with what it still has.
-    pub(super) fn add(&mut self, service: &Arc<Service>) {
+    /// A service enters the file.
+    pub(super) fn enter(&mut self, service: &Arc<Service>) {
+        if service.is_outside() { self.add_outside(service) } else { self.add(service) }
+    }
+
+    /// A service has changed. One that is run from now on, or not any more, is another service.
+    fn change(&mut self, service: &Arc<Service>, launch: bool) {
+        match (self.outside.contains_key(&service.name), service.is_outside()) {
+            (false, false) => self.update(service, launch),
+            (true, true) => self.update_outside(service),
+            (true, false) => {
+                self.remove_outside(&service.name);
+                self.add(service);
+            }
+            (false, true) => {
+                self.take_out(&service.name);
+                self.add_outside(service);
+            }
+        }
+    }
+
+    /// One that was on its way out comes back with what it still has.
+    fn add(&mut self, service: &Arc<Service>) {
         if let Some(state) = self.states.get_mut(&service.name) {
             state.leaving = false;
             self.fleet.insert(Arc::clone(&state.fleet));
             self.update(service, true);
             return;
         }
+        let mut state = State::new(self.shared(service));
+        if let Some(kept) = self.kept.services.remove(&service.name) {
+            state.restore(kept);
+        }
+        self.states.insert(service.name.clone(), state);
+    }
+
+    /// What a service that is new shares with the data plane.
+    pub(super) fn shared(&self, service: &Arc<Service>) -> Arc<fleet::Service> {
         let shared = fleet::Service::new(
             Arc::clone(service),
             self.bell.clone(),
@@ -58,11 +89,7 @@ impl Control {
         );
         let shared = Arc::new(shared);
         self.fleet.insert(Arc::clone(&shared));
-        let mut state = State::new(shared);
-        if let Some(kept) = self.kept.services.remove(&service.name) {
-            state.restore(kept);
-        }
-        self.states.insert(service.name.clone(), state);
+        shared
     }
 
     fn update(&mut self, service: &Arc<Service>, launch: bool) {
@@ -96,8 +123,8 @@ impl Control {
 
     /// A service leaves the file: it takes nothing new, finishes what runs, and goes.
     fn take_out(&mut self, name: &ServiceName) {
-        self.fleet.remove(name);
         let Some(state) = self.states.get_mut(name) else { return };
+        self.fleet.remove(name);
         state.leaving = true;
         let mut none = (*state.fleet.settings()).clone();
         (none.scaling.min, none.scaling.max) = (0, 0);

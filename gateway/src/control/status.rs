@@ -13,8 +13,11 @@ pub struct ServiceStatus {
     pub service: String,
     /// `ready`, `starting`, `draining`, `cold` (asleep, image present), `pulling`, `failing`, ...
     pub state: String,
-    /// The image as the file names it.
+    /// The image as the file names it; empty if nothing is run.
     pub image: String,
+    /// The addresses that it has instead, as the file names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<String>,
     /// The image's digest, once it is known.
     pub digest: Option<String>,
     /// The revision that new replicas get.

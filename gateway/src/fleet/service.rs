@@ -137,7 +137,7 @@ impl Service {
     /// What a request is told whose hold deadline has passed.
     fn hold_refusal(&self) -> Refusal {
         match &**self.refusal.load() {
-            pulling @ Refusal::Pulling { .. } => pulling.clone(),
+            known @ (Refusal::Pulling { .. } | Refusal::NoUpstream { .. }) => known.clone(),
             _ => Refusal::HoldDeadline,
         }
     }
@@ -197,9 +197,9 @@ impl Service {
         }
     }
 
-    /// Undoes [`Service::close`]. `pulling`: what to say if the hold deadline passes meanwhile.
-    pub fn open(&self, pulling: Option<Refusal>) {
-        self.refusal.store(Arc::new(pulling.unwrap_or(Refusal::HoldDeadline)));
+    /// Undoes [`Service::close`]. `late`: what to say if the hold deadline passes meanwhile.
+    pub fn open(&self, late: Option<Refusal>) {
+        self.refusal.store(Arc::new(late.unwrap_or(Refusal::HoldDeadline)));
         self.gate.lock().open();
     }
 

@@ -28,6 +28,7 @@ use tidegate_runner::Runner;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::peers::own_ips;
 use self::{bind::Bound, resolver::Resolver};
 pub use self::{bind::Ports, upstream::Upstreams};
 use crate::{fleet::Fleet, listener::Inside};

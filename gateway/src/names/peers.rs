@@ -1,6 +1,6 @@
 //! Whose requests come from a containers' network: the network of the interface that has an address.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use nix::{
@@ -12,6 +12,11 @@ use nix::{
 pub(super) fn network_of(address: IpAddr) -> IpNet {
     let interfaces = getifaddrs().into_iter().flatten();
     interfaces.filter_map(|interface| network(&interface, address)).next().unwrap_or(IpNet::from(address))
+}
+
+/// The addresses of this machine's interfaces.
+pub(crate) fn own_ips() -> BTreeSet<IpAddr> {
+    getifaddrs().into_iter().flatten().filter_map(|interface| ip(interface.address.as_ref()?)).collect()
 }
 
 fn network(interface: &InterfaceAddress, address: IpAddr) -> Option<IpNet> {

@@ -54,6 +54,12 @@ pub enum Refusal {
         /// In words, for `expose_errors`.
         cause: String,
     },
+    /// The service has addresses of its own, and none of them is well.
+    #[error("none of the service's addresses answers")]
+    NoUpstream {
+        /// In words, for `expose_errors`.
+        cause: String,
+    },
     /// The gateway stops, or the service was taken out of the file.
     #[error("the gateway is shutting down")]
     ShuttingDown,
@@ -88,6 +94,7 @@ impl Refusal {
             Self::CrashLooping { .. } => "crash_looping",
             Self::OutOfResources { .. } => "out_of_resources",
             Self::NoCapacity { .. } => "no_capacity",
+            Self::NoUpstream { .. } => "no_upstream",
             Self::ShuttingDown => "shutting_down",
             Self::HoldDeadline => "hold_deadline",
             Self::UpstreamRefused => "upstream_refused",
@@ -110,6 +117,7 @@ impl Refusal {
             | Self::CrashLooping { .. }
             | Self::OutOfResources { .. }
             | Self::NoCapacity { .. }
+            | Self::NoUpstream { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::HoldDeadline | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamRefused | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
@@ -125,7 +133,7 @@ impl Refusal {
                 again.map(|at| at.saturating_duration_since(now).as_secs_f64().ceil().max(1.0)).map(whole)
             }
             Self::QueueFull | Self::ShuttingDown | Self::HoldDeadline => Some(1),
-            Self::Pulling { .. } => Some(5),
+            Self::Pulling { .. } | Self::NoUpstream { .. } => Some(5),
             Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
             Self::BadRequest(_)
             | Self::Misdirected
@@ -145,7 +153,8 @@ impl Refusal {
             | Self::StartFailed { cause, .. }
             | Self::CrashLooping { cause, .. }
             | Self::OutOfResources { cause }
-            | Self::NoCapacity { cause } => Some(cause),
+            | Self::NoCapacity { cause }
+            | Self::NoUpstream { cause } => Some(cause),
             Self::BadRequest(_)
             | Self::Misdirected
             | Self::NoRoute

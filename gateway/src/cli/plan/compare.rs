@@ -33,8 +33,14 @@ pub(super) struct ServiceChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(super) enum What {
-    /// It is new.
+    /// It is new, and run from an image.
     Add { image: String },
+    /// It is new, and has addresses of its own.
+    AddOutside { upstreams: String },
+    /// It is run from an image from now on.
+    RunFrom { image: String },
+    /// It has addresses of its own from now on.
+    MoveOut { upstreams: String },
     /// A new revision takes over, in this way.
     NewRevision { takes_over: TakesOver },
     /// Nothing is restarted.
@@ -93,8 +99,11 @@ pub(super) fn compare(running: &Description, file: &Description, statuses: &[Ser
     for (name, new) in &file.services {
         match running.services.get(name) {
             None => {
-                let image = new.launch.get("image").cloned().unwrap_or_default();
-                services.push(change(name, What::Add { image }, Default::default()));
+                let what = match upstreams(new) {
+                    Some(upstreams) => What::AddOutside { upstreams },
+                    None => What::Add { image: image(new) },
+                };
+                services.push(change(name, what, Default::default()));
             }
             Some(old) => {
                 let found = update(old, new, status(name));
@@ -114,7 +123,27 @@ pub(super) fn compare(running: &Description, file: &Description, statuses: &[Ser
 /// Settings that make a new revision, and those that restart nothing.
 type Both = (Vec<Difference>, Vec<Difference>);
 
+fn image(service: &Described) -> String {
+    service.launch.get("image").cloned().unwrap_or_default()
+}
+
+fn upstreams(service: &Described) -> Option<String> {
+    service.live.get("upstreams").cloned()
+}
+
 fn update(old: &Described, new: &Described, status: Option<&ServiceStatus>) -> Option<(What, Both)> {
+    let live = differences(&old.live, &new.live);
+    match (upstreams(old), upstreams(new)) {
+        (None, None) => {}
+        // Nothing is started, so nothing is started anew.
+        (Some(_), Some(_)) => {
+            let protocol = differences(&old.launch, &new.launch);
+            let all: Vec<_> = protocol.into_iter().chain(live).collect();
+            return (!all.is_empty()).then_some((What::Adjust, (Vec::new(), all)));
+        }
+        (Some(_), None) => return Some((What::RunFrom { image: image(new) }, Both::default())),
+        (None, Some(upstreams)) => return Some((What::MoveOut { upstreams }, Both::default())),
+    }
     let mut revision = differences(&old.launch, &new.launch);
     // A tag that means another content by now is taken up with the file.
     let newer = status.and_then(|status| status.newer.clone()).filter(|_| revision.is_empty());
@@ -122,7 +151,6 @@ fn update(old: &Described, new: &Described, status: Option<&ServiceStatus>) -> O
         let from = status.and_then(|status| status.digest.clone());
         revision.push(Difference { key: "image content".to_owned(), from, to: Some(newer) });
     }
-    let live = differences(&old.live, &new.live);
     let idle = status.is_none_or(|status| status.replicas.is_empty());
     let what = match (revision.is_empty(), live.is_empty()) {
         (true, true) => return None,
@@ -225,6 +253,18 @@ mod tests {
                 Some("sha256:new"),
                 "~ a  update: new revision (image content sha256:old -> sha256:new); 1 replica replaced once the new one \
                  is ready\n",
+            ),
+            (
+                "services.b.upstreams = ['10.0.0.5:80', 'b.internal:80']",
+                1,
+                None,
+                "+ b  add: at 10.0.0.5:80, b.internal:80; nothing to start\n- a  remove: 1 replica drained\n",
+            ),
+            (
+                "services.a.upstreams = ['10.0.0.5:80']",
+                1,
+                None,
+                "~ a  update: at 10.0.0.5:80 from now on; 1 replica drained\n",
             ),
             (
                 "[services.b]\nimage = 'b:1'\nroutes = [{ path = '/' }]\n",

@@ -33,6 +33,17 @@ fn words(change: &ServiceChange) -> (char, Vec<String>) {
     let quiet = |settings: String| format!("no restart: {settings}");
     match &change.what {
         What::Add { image } => ('+', vec![format!("add: image {image}")]),
+        What::AddOutside { upstreams } => {
+            ('+', vec![format!("add: at {}; nothing to start", items(upstreams))])
+        }
+        What::RunFrom { image } => ('~', vec![format!("update: run from image {image} from now on")]),
+        What::MoveOut { upstreams } => {
+            let drained = match change.replicas {
+                0 => "nothing runs".to_owned(),
+                count => format!("{} drained", replicas(count)),
+            };
+            ('~', vec![format!("update: at {} from now on; {drained}", items(upstreams))])
+        }
         What::Remove => match change.replicas {
             0 => ('-', vec!["remove: nothing runs".to_owned()]),
             count => ('-', vec![format!("remove: {} drained", replicas(count))]),
@@ -58,6 +69,11 @@ fn how(takes_over: &TakesOver, count: usize) -> String {
             format!("{} stopped before the new one starts, requests wait meanwhile", replicas(count))
         }
     }
+}
+
+/// A list without its brackets.
+fn items(list: &str) -> &str {
+    list.trim_matches(['[', ']'])
 }
 
 fn replicas(count: usize) -> String {
