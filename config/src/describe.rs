@@ -10,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     model::{
-        Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Images, Limits, Model, Placement,
-        Probe, Reach, Rollout, ScalingPolicy, Service, Sleep, TlsVersion, Update, Upstream,
+        Admin, Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Images, Limits, Model,
+        Placement, Probe, Reach, Rollout, ScalingPolicy, Secret, Service, Sleep, TlsVersion, Token, Update,
+        Upstream,
     },
     spec::Launch,
     units::Bytes,
@@ -63,6 +64,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         listen,
         tls,
         metrics,
+        admin,
         state,
         trusted_proxies,
         expose_errors,
@@ -84,8 +86,10 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("stop_replicas_on_exit", stop_replicas_on_exit.to_string()),
     ]);
     live.extend(below("tls", describe_tls(tls)));
+    let (asking, place) = describe_admin(admin.as_ref());
+    live.extend(asking);
     let Limits { connections, header_timeout, header_bytes, header_count, h2_streams } = limits;
-    let at_start = settings([
+    let mut at_start = settings([
         ("listen", list(listen)),
         ("metrics", metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.to_string())),
         ("state", or_default(state.as_ref().map(|state| state.display()))),
@@ -100,7 +104,30 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("limits.header_count", header_count.to_string()),
         ("limits.h2_streams", h2_streams.to_string()),
     ]);
+    at_start.extend(place);
     (below("gateway", live), below("gateway", at_start))
+}
+
+/// Who may ask, and where. Hashes are told apart and not told: a short token could be found from one.
+fn describe_admin(admin: Option<&Admin>) -> (Settings, Settings) {
+    let Some(Admin { listen, tls, names, tokens }) = admin else { return Default::default() };
+    let token = |Token { name, role, secret }: &Token| {
+        let known = match secret {
+            Secret::Sha256(hash) => fingerprint(&format!("{hash:?}")),
+            Secret::File(file) => file.display().to_string(),
+        };
+        (format!("admin.tokens.{name}"), format!("{} {known}", role.word()))
+    };
+    let mut asking = settings([("admin.names", list(names))]);
+    asking.extend(tokens.iter().map(token));
+    let mut place = settings([("admin.listen", listen.to_string())]);
+    if let Some((cert, key)) = tls {
+        place.extend(settings([
+            ("admin.cert", cert.display().to_string()),
+            ("admin.key", key.display().to_string()),
+        ]));
+    }
+    (asking, place)
 }
 
 fn describe_tls(tls: &GatewayTls) -> Settings {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Gateway, Model, Service},
+    model::{Admin, Gateway, Model, Service, Token},
     name::ServiceName,
     revision::same_revision,
 };
@@ -52,6 +52,7 @@ fn update(old: &Model, service: &Arc<Service>) -> Option<Change> {
 
 fn live(old: &Gateway, new: &Gateway) -> bool {
     old.tls != new.tls
+        || who_may_ask(old) != who_may_ask(new)
         || old.trusted_proxies != new.trusted_proxies
         || old.expose_errors != new.expose_errors
         || old.timing_headers != new.timing_headers
@@ -59,11 +60,17 @@ fn live(old: &Gateway, new: &Gateway) -> bool {
         || old.stop_replicas_on_exit != new.stop_replicas_on_exit
 }
 
+/// What of the admin table is looked at for each question.
+fn who_may_ask(gateway: &Gateway) -> Option<(&[Token], &[String])> {
+    gateway.admin.as_ref().map(|admin| (&*admin.tokens, &*admin.names))
+}
+
 fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
     let (a, b) = (&old.gateway, &new.gateway);
     [
         ("gateway.listen", a.listen != b.listen),
         ("gateway.metrics", a.metrics != b.metrics),
+        ("gateway.admin", a.admin.as_ref().map(Admin::place) != b.admin.as_ref().map(Admin::place)),
         ("gateway.state", a.state != b.state),
         ("gateway.subnet", a.subnet != b.subnet),
         ("gateway.allow_metadata", a.allow_metadata != b.allow_metadata),

@@ -4,12 +4,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+mod admin;
 mod edge;
 mod gateway;
 mod host;
 mod images;
 mod traffic;
 
+pub use admin::{Admin, Role, Secret, Token};
 pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
 pub use gateway::{Gateway, Limits};
 pub use host::{Capacity, Engine, Host, Reach, Tls};

@@ -94,6 +94,7 @@ pub(crate) struct Draft {
     allowed: Option<String>,
     help: Option<String>,
     also: Vec<(Origin, String)>,
+    secret: bool,
 }
 
 /// A text and the name it is shown under.
@@ -142,7 +143,16 @@ impl Problems {
 impl Draft {
     pub(crate) fn new(key: impl Into<String>, at: &Origin, message: impl Into<String>) -> Self {
         let (key, message) = (key.into(), message.into());
-        Self { at: at.clone(), key, message, found: None, allowed: None, help: None, also: Vec::new() }
+        Self {
+            at: at.clone(),
+            key,
+            message,
+            found: None,
+            allowed: None,
+            help: None,
+            also: Vec::new(),
+            secret: false,
+        }
     }
 
     pub(crate) fn found(mut self, found: impl Into<String>) -> Self {
@@ -165,11 +175,17 @@ impl Draft {
         self
     }
 
+    /// What stands there may be secret: its line is not shown.
+    pub(crate) fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
     fn resolve(self, source: Source<'_>) -> Problem {
         let also = self.also.into_iter().map(|(at, note)| Also { place: place(&at, source), note });
         Problem {
             place: place(&self.at, source),
-            excerpt: excerpt(&self.at, source),
+            excerpt: excerpt(&self.at, source).filter(|_| !self.secret),
             key: self.key,
             message: self.message,
             found: self.found,

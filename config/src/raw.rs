@@ -2,6 +2,7 @@
 //! The doc comments below are what the JSON Schema, editors and docs/configuration.md show. Defaults are read from
 //! [`crate::model`], where they stand. Pure lists, a file for each part.
 
+mod admin;
 mod edge;
 mod gateway;
 mod host;
@@ -10,6 +11,7 @@ mod service;
 mod traffic;
 
 pub(crate) use self::{
+    admin::{Admin, Token},
     edge::{Certificate, GatewayTls, Listener},
     gateway::{Gateway, Images, Limits},
     host::{Capacity, Host},

@@ -94,6 +94,7 @@ pub struct App {
     fingerprint: String,
     addresses: Vec<SocketAddr>,
     metrics: Option<SocketAddr>,
+    administered: Option<SocketAddr>,
 }
 
 impl App {
@@ -144,6 +145,7 @@ impl App {
         let mut app = Self {
             addresses,
             metrics: parts.admin.tcp_address(),
+            administered: parts.admin.remote_address(),
             passing,
             front,
             names,
@@ -221,6 +223,12 @@ impl App {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Where those with a token administrate.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.administered
     }
 
     /// The control loop.

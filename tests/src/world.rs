@@ -138,7 +138,9 @@ impl Setup {
             runners.insert(host.name.clone(), Arc::new(runner));
         }
         let socket = self.folder.path().join("admin.sock");
-        let admin = admin::Listeners::bind(&socket, Some(LOOPBACK)).await.expect("admin sockets");
+        let admin = admin::Listeners::bind(&socket, Some(LOOPBACK), model.gateway.admin.as_ref())
+            .await
+            .expect("admin sockets");
         let others = handover::Server::bind(&handover::socket(self.folder.path())).expect("a socket");
         let reloaded = file.clone();
         let loader: Loader = Arc::new(move || load(&reloaded));

@@ -13,13 +13,15 @@ use crate::{
     units::Bytes,
 };
 
-pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Draft>) -> Gateway {
+pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Draft>) -> Gateway {
     let default = Gateway::default();
     let metrics = metrics(raw.metrics.as_ref(), default.metrics, problems);
-    Gateway {
+    let admin = raw.admin.take();
+    let mut gateway = Gateway {
         tls: edge::tls(raw.tls, edge::first_tls(raw.listen.as_ref()).as_ref(), world, problems),
         listen: edge::listen(raw.listen, metrics, default.listen, world, problems),
         metrics,
+        admin: None,
         state: raw.state.as_ref().and_then(|state| state_folder(state, world, problems)),
         trusted_proxies: proxies(raw.trusted_proxies, problems),
         expose_errors: value::of(raw.expose_errors, default.expose_errors),
@@ -32,7 +34,9 @@ pub(super) fn check(raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Dra
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         resolvers: upstreams::resolvers(raw.resolvers, problems),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
-    }
+    };
+    gateway.admin = admin.and_then(|admin| super::admin::check(admin, &gateway, world, problems));
+    gateway
 }
 
 fn metrics(

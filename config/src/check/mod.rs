@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod address;
+mod admin;
 mod edge;
 mod environment;
 mod gateway;
@@ -68,7 +69,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let images = images::check(value::of(file.images, raw::Images::default()), problems);
     let raw_services = value::of(file.services, Named::default()).0;
     let only = raw_services.len() == 1;
-    let mut routes = routes::Seen::new(gateway.metrics);
+    let mut routes = routes::Seen::new(&gateway);
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {
         let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };

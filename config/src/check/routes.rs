@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::value;
 use crate::{
     decode::{At, leaf::Text},
-    model::Route,
+    model::{Gateway, Route},
     name::{Authority, PathPrefix},
     problem::Draft,
     raw,
@@ -14,7 +14,8 @@ use crate::{
 
 /// The routes so far.
 pub(super) struct Seen {
-    metrics: Option<SocketAddr>,
+    /// Our own addresses, and the keys that set them.
+    own: Vec<(SocketAddr, &'static str)>,
     taken: Vec<Taken>,
 }
 
@@ -27,8 +28,10 @@ struct Taken {
 }
 
 impl Seen {
-    pub(super) fn new(metrics: Option<SocketAddr>) -> Self {
-        Self { metrics, taken: Vec::new() }
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        let metrics = gateway.metrics.map(|address| (address, "gateway.metrics"));
+        let admin = gateway.admin.as_ref().map(|admin| (admin.listen, "gateway.admin"));
+        Self { own: metrics.into_iter().chain(admin).collect(), taken: Vec::new() }
     }
 
     /// The routes of one service. `only`: no other service is in the file.
@@ -70,8 +73,8 @@ impl Seen {
     }
 
     fn host(&self, text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Authority> {
-        if self.metrics.is_some_and(|metrics| leads_to(&text.value, metrics)) {
-            let draft = text.problem("leads to gateway.metrics, which is never routed");
+        if let Some((_, key)) = self.own.iter().find(|(own, _)| leads_to(&text.value, *own)) {
+            let draft = text.problem(format!("leads to {key}, which is never routed"));
             problems.push(draft.allowed("a host name without a port"));
             return None;
         }
@@ -115,8 +118,9 @@ fn defaults(service: &str, only: bool) -> Vec<Route> {
     routes
 }
 
-fn leads_to(host: &str, metrics: SocketAddr) -> bool {
+fn leads_to(host: &str, own: SocketAddr) -> bool {
     let name = host.to_ascii_lowercase().replace("localhost:", "127.0.0.1:");
-    name.parse::<SocketAddr>()
-        .is_ok_and(|address| address.port() == metrics.port() && address.ip().is_loopback())
+    name.parse::<SocketAddr>().is_ok_and(|address| {
+        address.port() == own.port() && (address.ip().is_loopback() || address.ip() == own.ip())
+    })
 }

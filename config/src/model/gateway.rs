@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::Admin;
 use super::{GatewayTls, Listener};
 use crate::units::Bytes;
 
@@ -20,6 +21,8 @@ pub struct Gateway {
     pub tls: GatewayTls,
     /// Where metrics and probes are served, over TCP: loopback.
     pub metrics: Option<SocketAddr>,
+    /// Administration over TCP; `None`: there is only the admin socket.
+    pub admin: Option<Admin>,
     /// The state directory; `None`: /var/lib/tidegate as root, else under the XDG state home.
     pub state: Option<PathBuf>,
     /// Peers whose X-Forwarded-* and Forwarded headers are believed.
@@ -60,6 +63,7 @@ impl Default for Gateway {
             listen: vec![Listener::plain(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080))],
             tls: GatewayTls::default(),
             metrics: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901)),
+            admin: None,
             state: None,
             trusted_proxies: Vec::new(),
             expose_errors: false,

@@ -1,6 +1,6 @@
 //! The gateway's own settings, and where images come from.
 
-use super::{GatewayTls, Listener, duration};
+use super::{Admin, GatewayTls, Listener, duration};
 use crate::{
     decode::{
         At, Named,
@@ -20,6 +20,8 @@ section! {
         /// Where Prometheus metrics and the readiness and liveness endpoints are served, on loopback; `"off"` for
         /// nowhere.
         metrics: Text = d.metrics.map(|metrics| metrics.to_string()),
+        /// Administration over TCP, for people and scripts that have a token.
+        admin: Admin,
         /// The folder of everything that must outlive the gateway. Default: /var/lib/tidegate as root, else
         /// `tidegate` below the XDG state home. A relative path starts at the file's folder.
         state: Text,

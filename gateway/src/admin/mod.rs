@@ -1,8 +1,13 @@
-//! The admin API: everything that changes or shows logs and causes is on a Unix socket (mode 0600); TCP on loopback
-//! serves metrics and probes alone, and checks `Host` against DNS rebinding.
+//! The admin API: everything that changes or shows logs and causes is on a Unix socket (mode 0600), and over TCP for those
+//! with a token, if the file wants that; TCP on loopback serves metrics and probes alone. Over TCP `Host` is checked, against
+//! DNS rebinding.
 
+mod audit;
+pub mod endpoints;
+mod guard;
 mod hosts;
 pub mod logs;
+mod remote;
 mod running;
 mod socket;
 mod tcp;
@@ -19,8 +24,10 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use tidegate_config::model;
 use tokio_util::sync::CancellationToken;
 
+use self::remote::Remote;
 pub use self::running::Running;
 use crate::control;
 
@@ -57,12 +64,12 @@ impl Ready {
     }
 }
 
-/// The two listeners, bound but not served yet.
-#[derive(Debug)]
+/// The listeners, bound but not served yet.
 pub struct Listeners {
     unix: tokio::net::UnixListener,
     path: PathBuf,
     tcp: Option<tokio::net::TcpListener>,
+    remote: Option<Remote>,
 }
 
 /// An admin address that cannot be had.
@@ -86,14 +93,26 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// The address of administration over TCP, or its certificate.
+    #[error("cannot serve gateway.admin on {address}: {source}")]
+    Remote {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl Listeners {
-    /// Binds both. The socket's file is replaced: the state directory's lock says that nobody else uses it.
+    /// Binds them. The socket's file is replaced: the state directory's lock says that nobody else uses it.
     ///
     /// # Errors
     /// The one that cannot be had.
-    pub async fn bind(path: &Path, tcp: Option<SocketAddr>) -> Result<Self, BindError> {
+    pub async fn bind(
+        path: &Path,
+        tcp: Option<SocketAddr>,
+        remote: Option<&model::Admin>,
+    ) -> Result<Self, BindError> {
         let unix = bind_unix(path).map_err(|source| BindError::Unix { path: path.to_owned(), source })?;
         let tcp = match tcp {
             Some(address) => Some(
@@ -103,7 +122,15 @@ impl Listeners {
             ),
             None => None,
         };
-        Ok(Self { unix, path: path.to_owned(), tcp })
+        let remote = match remote {
+            Some(settings) => {
+                let address = settings.listen;
+                let bound = Remote::bind(settings).await;
+                Some(bound.map_err(|source| BindError::Remote { address, source })?)
+            }
+            None => None,
+        };
+        Ok(Self { unix, path: path.to_owned(), tcp, remote })
     }
 
     /// Where metrics are served, with the port that 0 turned into.
@@ -112,7 +139,13 @@ impl Listeners {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 
-    /// Serves both until `stop`; those who follow a log then are cut off after [`LINGER`].
+    /// Where those with a token ask.
+    #[must_use]
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.remote.as_ref().and_then(Remote::address)
+    }
+
+    /// Serves them until `stop`; those who follow a log then are cut off after [`LINGER`].
     pub async fn serve(self, admin: Admin, stop: CancellationToken) {
         let late = async {
             stop.cancelled().await;
@@ -121,6 +154,14 @@ impl Listeners {
         let unix = axum::serve(self.unix, socket::routes(admin.clone()))
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();
+        let remote = {
+            let (admin, stop) = (admin.clone(), stop.clone());
+            async {
+                if let Some(remote) = self.remote {
+                    remote.serve(admin, stop).await;
+                }
+            }
+        };
         let tcp = async {
             match self.tcp {
                 Some(listener) => {
@@ -131,10 +172,10 @@ impl Listeners {
                 None => Ok(()),
             }
         };
-        let both = async { tokio::join!(unix, tcp) };
+        let all = async { tokio::join!(unix, tcp, remote) };
         tokio::select! {
-            ended = both => {
-                if let (Err(error), _) | (_, Err(error)) = ended {
+            ended = all => {
+                if let (Err(error), ..) | (_, Err(error), _) = ended {
                     tracing::error!(%error, "the admin API ended");
                 }
             }

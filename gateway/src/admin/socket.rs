@@ -1,33 +1,44 @@
-//! The Unix socket's routes: what the command line asks.
+//! What the command line asks over the Unix socket, and the answers. Who may open it may ask anything.
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{
+        ConnectInfo, Path, Query, Request, State,
+        connect_info::{Connected, IntoMakeServiceWithConnectInfo},
+    },
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    serve::IncomingStream,
 };
 use serde::Deserialize;
 use serde_json::json;
 use tidegate_config::{name::ServiceName, spec::Revision};
+use tokio::net::UnixListener;
 
-use super::{Admin, hosts, logs, tcp};
+use super::{Admin, audit, endpoints};
 use crate::control::{self, Ended};
 
-pub(super) fn routes(admin: Admin) -> Router {
-    Router::new()
-        .route("/v1/configuration", get(configuration))
-        .route("/v1/services", get(services))
-        .route("/v1/services/{name}", get(explain))
-        .route("/v1/services/{name}/logs", get(logs::stream))
-        .route("/v1/services/{name}/wake", post(wake))
-        .route("/v1/services/{name}/sleep", post(sleep))
-        .route("/v1/services/{name}/restart", post(restart))
-        .route("/v1/services/{name}/rollback", post(roll_back))
-        .route("/v1/hosts", get(hosts::list))
-        .route("/v1/hosts/{name}/{order}", post(hosts::order))
-        .merge(tcp::probes())
+/// Who has opened the socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct User(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for User {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
+    }
+}
+
+pub(super) fn routes(admin: Admin) -> IntoMakeServiceWithConnectInfo<Router, User> {
+    endpoints::routes(|_, route| route)
+        .layer(middleware::from_fn(note))
         .with_state(admin)
+        .into_make_service_with_connect_info()
+}
+
+async fn note(ConnectInfo(User(user)): ConnectInfo<User>, request: Request, next: Next) -> Response {
+    let who = user.map_or_else(|| "somebody".to_owned(), |user| format!("user {user}"));
+    audit::record(&who, None, request, next).await
 }
 
 /// An answer that says what went wrong.
@@ -54,40 +65,46 @@ pub(super) fn unknown(name: &str) -> Failure {
     Failure(StatusCode::NOT_FOUND, format!("no service is called {name}"))
 }
 
-async fn configuration(State(admin): State<Admin>) -> Response {
+pub(super) async fn configuration(State(admin): State<Admin>) -> Response {
     Json(admin.running.describe()).into_response()
 }
 
-async fn services(State(admin): State<Admin>) -> Result<Response, Failure> {
+pub(super) async fn services(State(admin): State<Admin>) -> Result<Response, Failure> {
     Ok(Json(admin.control.status().await?).into_response())
 }
 
-async fn explain(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
+pub(super) async fn explain(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
     match admin.control.explain(service(&name)?).await? {
         Some(explanation) => Ok(Json(explanation).into_response()),
         None => Err(unknown(&name)),
     }
 }
 
-async fn wake(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
+pub(super) async fn wake(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
     asked(&admin, &name, |control, name| async move { control.wake(name).await }).await
 }
 
-async fn sleep(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
+pub(super) async fn sleep(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
     asked(&admin, &name, |control, name| async move { control.sleep(name).await }).await
 }
 
-async fn restart(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Failure> {
+pub(super) async fn restart(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
     asked(&admin, &name, |control, name| async move { control.restart(name).await }).await
 }
 
 /// Which revision to go back to.
 #[derive(Deserialize)]
-struct To {
+pub(super) struct To {
     to: Option<String>,
 }
 
-async fn roll_back(
+pub(super) async fn roll_back(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     Query(To { to }): Query<To>,

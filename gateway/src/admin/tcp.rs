@@ -12,24 +12,25 @@ use axum::{
 use super::Admin;
 
 pub(super) fn routes(admin: Admin) -> Router {
-    probes().layer(middleware::from_fn(check_host)).with_state(admin)
-}
-
-/// The probes and the metrics; the Unix socket serves them too.
-pub(super) fn probes() -> Router<Admin> {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(|| async { "alive\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
+        .layer(middleware::from_fn(check_host))
+        .with_state(admin)
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+pub(super) async fn live() -> &'static str {
+    "alive\n"
+}
+
+pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
     // Asking for the status brings the gauges up to date; a loop that has ended leaves them as they were.
     drop(admin.control.status().await);
     ([("content-type", "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
 }
 
-async fn ready(State(admin): State<Admin>) -> Response {
+pub(super) async fn ready(State(admin): State<Admin>) -> Response {
     if admin.ready.is() {
         "ready\n".into_response()
     } else {
@@ -47,7 +48,7 @@ async fn check_host(request: Request, next: Next) -> Response {
 }
 
 /// Whether `Host` names this machine by a loopback name, or by any address (which no DNS answer can forge).
-fn is_local(host: &str) -> bool {
+pub(super) fn is_local(host: &str) -> bool {
     let name = match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],
         _ => host,

@@ -73,8 +73,12 @@ impl App {
             standing.resume(state.generation);
         }
         let wanted = self.door.settings.load().metrics;
+        let mut remote = self.started.gateway.admin.clone();
+        if let (Some(remote), Some(address)) = (&mut remote, self.administered) {
+            remote.listen = address;
+        }
         // What cannot be had is missed by operators; requests are served without it.
-        let admin = admin::Listeners::bind(&state.socket(), self.metrics.or(wanted)).await;
+        let admin = admin::Listeners::bind(&state.socket(), self.metrics.or(wanted), remote.as_ref()).await;
         let admin = admin.inspect_err(|error| tracing::error!(%error, "no admin API until the next start"));
         let others = handover::Server::bind(&handover::socket(state.path()));
         let others = others.inspect_err(|error| tracing::error!(%error, "no upgrades until the next start"));

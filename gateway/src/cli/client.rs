@@ -1,4 +1,4 @@
-//! Asks a running gateway over its admin socket: HTTP/1.1 over a Unix socket, a connection per question.
+//! Asks a running gateway: HTTP/1.1 over its admin socket, or over TCP with a token; a connection per question.
 
 use std::{
     io,
@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::HOST};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{AUTHORIZATION, HOST},
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -18,7 +21,10 @@ use serde_json::Value;
 use tidegate_config::name::ServiceName;
 use tokio::{net::UnixStream, task::JoinSet, time::timeout};
 
-use super::Gateway;
+use super::{
+    Gateway,
+    remote::{Remote, Stream},
+};
 use crate::control::status::ServiceStatus;
 
 /// The longest that a question which starts nothing may take.
@@ -33,7 +39,14 @@ pub(super) fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) 
 /// A gateway that can be asked.
 #[derive(Debug)]
 pub(super) struct Client {
-    socket: PathBuf,
+    line: Line,
+}
+
+/// How it is reached.
+#[derive(Debug)]
+enum Line {
+    Socket(PathBuf),
+    Remote(Remote),
 }
 
 /// An answer whose body comes piece by piece.
@@ -51,7 +64,11 @@ struct Refusal {
 
 impl Client {
     pub(super) fn new(gateway: &Gateway) -> Self {
-        Self { socket: gateway.socket() }
+        let line = match Remote::of(gateway) {
+            Some(remote) => Line::Remote(remote),
+            None => Line::Socket(gateway.socket()),
+        };
+        Self { line }
     }
 
     /// Every service.
@@ -110,13 +127,21 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, error))?;
+        let request = Request::builder().method(method).uri(path);
+        let (stream, request): (Box<dyn Stream>, _) = match &self.line {
+            Line::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, error))?;
+                (Box::new(stream), request.header(HOST, "tidegate"))
+            }
+            Line::Remote(remote) => {
+                let token = remote.authorization()?;
+                (remote.connect().await?, request.header(HOST, remote.host()).header(AUTHORIZATION, token))
+            }
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context(Self::CUT_OFF)?;
         let mut tasks = JoinSet::new();
         // Whatever breaks it shows at the request or its body too.
         tasks.spawn(async { drop(connection.await) });
-        let request = Request::builder().method(method).uri(path).header(HOST, "tidegate");
         let request = request.body(Empty::<Bytes>::new()).context("not a request")?;
         let response = sender.send_request(request).await.context(Self::CUT_OFF)?;
         Ok(Answer { response, _connection: tasks })

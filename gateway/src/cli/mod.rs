@@ -18,6 +18,7 @@ mod logs;
 mod output;
 mod plan;
 mod ps;
+mod remote;
 mod replicas;
 mod rollback;
 mod schema;
@@ -117,6 +118,21 @@ struct Gateway {
     /// The admin socket of the gateway to ask [default: admin.sock in the state directory]
     #[arg(long, value_name = "PATH", env = "TIDEGATE_SOCKET")]
     socket: Option<PathBuf>,
+    /// Ask a gateway over TCP instead, as in https://gateway:9902 (see gateway.admin)
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TIDEGATE_ADMIN",
+        conflicts_with = "socket",
+        requires = "token_file"
+    )]
+    admin: Option<http::Uri>,
+    /// A file with the token for that
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// A PEM file: who signs that gateway's certificate [default: whom this machine trusts]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -199,6 +215,7 @@ mod tests {
             "ps",
             "ps --json --state /tmp/s",
             "ps --watch --socket /tmp/s.sock",
+            "ps --admin https://gateway:9902 --token-file t",
             "explain api --json",
             "logs api -f --tail 5 --json",
             "wake api",

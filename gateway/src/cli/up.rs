@@ -110,7 +110,8 @@ async fn start(
     let tls = Arc::new(Tls::load(&model.gateway)?);
     let addresses: Vec<_> = model.gateway.listen.iter().map(|listener| listener.address).collect();
     let sockets = Sockets::gather(&addresses, passed)?;
-    let admin = admin::Listeners::bind(&state.socket(), model.gateway.metrics).await?;
+    let admin =
+        admin::Listeners::bind(&state.socket(), model.gateway.metrics, model.gateway.admin.as_ref()).await?;
     let others =
         handover::Server::bind(&handover::socket(&path)).context("cannot listen for other gateways")?;
     let runners = engines::runners(model, &state).await?;
