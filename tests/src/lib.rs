@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod client;
+pub mod corpus;
 pub mod debian;
 pub mod engine;
 pub mod eventually;

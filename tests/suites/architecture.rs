@@ -53,6 +53,7 @@ const PURE: &[&str] = &[
     "gateway/src/request/frames.rs",
     "gateway/src/request/grpc.rs",
     "gateway/src/request/headers.rs",
+    "gateway/src/request/identify.rs",
     "gateway/src/request/path.rs",
     "gateway/src/request/redirect.rs",
     "gateway/src/request/refusal.rs",

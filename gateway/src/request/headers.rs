@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, COOKIE, FORWARDED, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use ipnet::IpNet;
 
@@ -16,8 +16,11 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here.
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here. Only HTTP/1.1 can.
+pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 {
+        return None;
+    }
     let asks = tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let to = headers.get(UPGRADE).filter(|_| asks)?;
     let h2c = to.to_str().is_ok_and(|to| to.split(',').any(|t| t.trim().eq_ignore_ascii_case("h2c")));
@@ -31,14 +34,28 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         return;
     }
     let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
-    // A client that names Host or its like would have us drop what we must pass on.
-    let kept = |name: &HeaderName| *name == HOST || *name == FORWARDED || *name == X_FORWARDED_FOR;
-    for name in named.into_iter().filter(|name| !kept(name)) {
+    for name in named.into_iter().filter(|name| !is_end_to_end(name)) {
         headers.remove(name);
     }
     for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
         headers.remove(name);
     }
+}
+
+/// What `Connection` cannot name: a client would have us drop what we must pass on, or what tells who asks.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "content-length"
+            | "authorization"
+            | "cookie"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -70,11 +87,15 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from:
 }
 
 /// What goes no further than to us: hop-by-hop fields, what only a proxy reads, our own, and fields whose names a CGI-like
-/// backend cannot tell from ours (`X_Forwarded_For`). `Proxy` is httpoxy: CGI programs would take it for a setting.
+/// backend cannot tell from ours (`X_Forwarded_For`) or from framing. `Proxy` is httpoxy: CGI programs would take it for a setting.
 fn ends_here(name: &HeaderName) -> bool {
     let text = name.as_str();
-    let alias =
-        || text.starts_with("x_forwarded") || text.starts_with("x_real") || text.starts_with("x-forwarded_");
+    let alias = || {
+        text.starts_with("x_forwarded")
+            || text.starts_with("x_real")
+            || text.starts_with("x-forwarded_")
+            || matches!(text, "content_length" | "transfer_encoding")
+    };
     is_hop_by_hop(name)
         || matches!(text, "te" | "http2-settings" | "proxy-authorization" | "proxy" | "x-tidegate-cold")
         || (text.contains('_') && alias())
@@ -231,9 +252,12 @@ mod tests {
 
     #[test]
     fn upgrades_are_seen_and_h2c_is_not_one() {
-        let asks =
-            |connection, to| upgrade(&headers(&[("connection", connection), ("upgrade", to)])).is_some();
+        let upgrade = |version, connection, to| {
+            upgrade(version, &headers(&[("connection", connection), ("upgrade", to)])).is_some()
+        };
+        let asks = |connection, to| upgrade(Version::HTTP_11, connection, to);
         assert!(asks("keep-alive, Upgrade", "websocket"));
+        assert!(!upgrade(Version::HTTP_10, "upgrade", "websocket"));
         assert!(!asks("Upgrade, HTTP2-Settings", "h2c"));
         assert!(!asks("close", "websocket"));
     }

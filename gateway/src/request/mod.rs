@@ -8,6 +8,7 @@ mod frames;
 pub(crate) mod grpc;
 mod h2c;
 mod headers;
+mod identify;
 mod path;
 mod redirect;
 mod refusal;
@@ -21,8 +22,8 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{
-    HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY},
+    HeaderValue, Request, Response, Uri,
+    header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -136,8 +137,9 @@ async fn serve(
     let arrived = clock::now();
     let upgrade = Wish::of(&mut request).map(|wish| (hyper::upgrade::on(&mut request), wish));
     let (mut head, body) = request.into_parts();
-    let host = identify(&head)?;
-    let name = host_name(&host);
+    let chunked = http_body::Body::size_hint(&body).exact().is_none();
+    let host = identify::identify(&mut head, chunked)?;
+    let name = identify::host_name(&host);
     if peer.tls.as_ref().is_some_and(|tls| !tls.covers(&name)) {
         return Err(Refusal::Misdirected);
     }
@@ -170,42 +172,6 @@ async fn serve(
         call: form == Form::Call,
     };
     exchange::run(exchange, door).await
-}
-
-/// The host that the request names, as it wrote it; empty for HTTP/1.0 without one.
-fn identify(head: &Parts) -> Result<HeaderValue, Refusal> {
-    if head.method == Method::CONNECT {
-        return Err(Refusal::BadRequest("CONNECT leads nowhere here"));
-    }
-    if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(Refusal::BadRequest("more than one Content-Length"));
-    }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match (head.uri.authority(), hosts.next(), hosts.next()) {
-        (_, _, Some(_)) => return Err(Refusal::BadRequest("more than one Host")),
-        (Some(authority), _, _) => HeaderValue::from_str(authority.as_str())
-            .map_err(|_| Refusal::BadRequest("a Host that is not text"))?,
-        (None, Some(host), None) => host.clone(),
-        (None, None, None) if head.version == Version::HTTP_11 => return Err(Refusal::BadRequest("no Host")),
-        (None, None, None) => HeaderValue::from_static(""),
-    };
-    let text = host.to_str().map_err(|_| Refusal::BadRequest("a Host that is not text"))?;
-    if text.contains(['@', '/', ' ', ',']) {
-        return Err(Refusal::BadRequest("a Host that is not a host"));
-    }
-    Ok(host)
-}
-
-/// The host without its port, in lower case.
-fn host_name(host: &HeaderValue) -> Cow<'_, str> {
-    let host = host.to_str().unwrap_or_default();
-    let colon = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
-    let name = host[..colon.unwrap_or(host.len())].trim_end_matches('.');
-    if name.bytes().any(|c| c.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    }
 }
 
 /// The service, and the target as it is forwarded if it is not the one that came: one normalised path, matched and
@@ -266,47 +232,5 @@ fn prepare(head: &mut Parts, host: &HeaderValue, from: &headers::From<'_>) {
     // What was routed by is what the replica sees, also where the target and the field named different hosts.
     if head.headers.get(HOST) != Some(host) {
         head.headers.insert(HOST, host.clone());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(head: &[(&str, &str)], uri: &str, version: Version) -> Result<String, Refusal> {
-        let mut request = Request::builder().uri(uri).version(version);
-        for (name, value) in head {
-            request = request.header(*name, *value);
-        }
-        let host = identify(&request.body(()).expect("a request").into_parts().0)?;
-        Ok(host_name(&host).into_owned())
-    }
-
-    #[test]
-    fn a_request_names_exactly_one_host() {
-        let ok = |host: &str| Ok(host.to_owned());
-        assert_eq!(check(&[("host", "API.org:80")], "/", Version::HTTP_11), ok("api.org"));
-        assert_eq!(check(&[("host", "b.org")], "http://a.org/x", Version::HTTP_11), ok("a.org"));
-        assert_eq!(check(&[], "/", Version::HTTP_10), ok(""));
-        for (head, why) in [
-            (&[("host", "a"), ("host", "b")][..], "more than one Host"),
-            (&[][..], "no Host"),
-            (&[("host", "a@b")][..], "a Host that is not a host"),
-            (
-                &[("host", "a"), ("content-length", "1"), ("content-length", "2")][..],
-                "more than one Content-Length",
-            ),
-        ] {
-            assert_eq!(check(head, "/", Version::HTTP_11), Err(Refusal::BadRequest(why)));
-        }
-    }
-
-    #[test]
-    fn ports_and_final_dots_are_not_part_of_the_name() {
-        for (host, name) in
-            [("a.org:80", "a.org"), ("a.org.", "a.org"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
-        {
-            assert_eq!(host_name(&HeaderValue::from_static(host)), name);
-        }
     }
 }

@@ -11,6 +11,9 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The same, and nobody knows where the next one begins: the connection ends.
+    #[error("{0}")]
+    BadFraming(&'static str),
     /// The connection's certificate does not stand for the host; the client may ask again over another one.
     #[error("this connection is not for this host")]
     Misdirected,
@@ -85,7 +88,7 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::BadFraming(_) => "bad_request",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
             Self::QueueFull => "queue_full",
@@ -108,7 +111,7 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::BadFraming(_) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::QueueFull
@@ -136,6 +139,7 @@ impl Refusal {
             Self::Pulling { .. } | Self::NoUpstream { .. } => Some(5),
             Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
             Self::BadRequest(_)
+            | Self::BadFraming(_)
             | Self::Misdirected
             | Self::NoRoute
             | Self::UpstreamRefused
@@ -156,6 +160,7 @@ impl Refusal {
             | Self::NoCapacity { cause }
             | Self::NoUpstream { cause } => Some(cause),
             Self::BadRequest(_)
+            | Self::BadFraming(_)
             | Self::Misdirected
             | Self::NoRoute
             | Self::QueueFull

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use serde::Serialize;
 
@@ -71,6 +71,9 @@ pub(crate) fn refuse(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = refusal.status();
     let fields = response.headers_mut();
+    if matches!(refusal, Refusal::BadFraming(_)) {
+        fields.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(seconds) = refusal.retry_after(now) {
         fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -51,7 +51,7 @@ impl Wish {
     /// What the request wishes for, if it does. An extended CONNECT becomes a GET, which it stands for.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
         if request.method() != Method::CONNECT {
-            let (to, dialect) = (headers::upgrade(request.headers())?, Dialect::Http1);
+            let (to, dialect) = (headers::upgrade(request.version(), request.headers())?, Dialect::Http1);
             return Some(Self { to, dialect, key: request.headers().get(SEC_WEBSOCKET_KEY).cloned() });
         }
         let to = request.extensions_mut().remove::<Word>()?;
