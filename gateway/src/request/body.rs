@@ -10,10 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use parking_lot::Mutex;
 
-use super::{accounting::Account, upstream::Returning};
+use super::{accounting::Account, h2c, upgrade::Replica as Tunnel, wire::Reply};
 use crate::{
     clock,
     fleet::{Lease, Replica},
@@ -35,11 +35,6 @@ impl Hold {
     /// Holds the lease of the current attempt.
     pub(crate) fn put(&self, lease: Lease) {
         *self.lease.lock() = Some(lease);
-    }
-
-    /// Whether both bodies still flow, if asked by one of them.
-    pub(crate) fn is_shared(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1
     }
 
     /// The replica of the current attempt.
@@ -67,6 +62,42 @@ impl Drop for Hold {
     }
 }
 
+/// Why a body ended before its end.
+pub type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// A replica's body.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// Over HTTP/1.1.
+    Http1(Reply),
+    /// Over HTTP/2, and the stream's room on its connection until it has ended.
+    Http2(Incoming, Option<h2c::Place>),
+}
+
+impl Inbound {
+    /// Whether nothing follows. A connection with nothing to read goes back to its pool here, not by being polled.
+    fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Http1(reply) => reply.has_ended(),
+            Self::Http2(incoming, place) => {
+                let ended = http_body::Body::is_end_stream(incoming);
+                if ended {
+                    *place = None;
+                }
+                ended
+            }
+        }
+    }
+
+    /// What follows a head that changed the protocol; `upgrade` is hyper's way to it.
+    pub(crate) fn into_tunnel(self, upgrade: OnUpgrade) -> Option<Tunnel> {
+        match self {
+            Self::Http1(reply) => reply.into_tunnel().map(Tunnel::Http1),
+            Self::Http2(_, place) => Some(Tunnel::Http2(upgrade, place)),
+        }
+    }
+}
+
 /// A response's body as the client gets it.
 #[derive(Debug)]
 pub struct Body(Kind);
@@ -74,7 +105,7 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
-    Upstream { inner: Incoming, held: Option<(Returning, Arc<Hold>)> },
+    Upstream { inner: Inbound, hold: Option<Arc<Hold>> },
 }
 
 impl Body {
@@ -89,61 +120,42 @@ impl Body {
         Self(Kind::Full(None))
     }
 
-    /// A replica's body. The connection goes back to its pool when the body has ended well.
-    pub(crate) fn upstream(inner: Incoming, connection: Returning, hold: Arc<Hold>) -> Self {
-        let mut body = Self(Kind::Upstream { inner, held: Some((connection, hold)) });
-        body.end_if_ended();
-        body
-    }
-
-    fn end_if_ended(&mut self) {
-        if let Kind::Upstream { inner, held } = &mut self.0
-            && http_body::Body::is_end_stream(inner)
-            && let Some((connection, hold)) = held.take()
-        {
-            give_back(connection, &hold);
-        }
-    }
-}
-
-/// The response has ended. If the request has not, its connection is still busy with it and serves nobody else.
-fn give_back(connection: Returning, hold: &Arc<Hold>) {
-    if !hold.is_shared() {
-        connection.give_back();
+    /// A replica's body. The exchange is held until it has ended.
+    pub(crate) fn upstream(mut inner: Inbound, hold: Arc<Hold>) -> Self {
+        let hold = (!inner.has_ended()).then_some(hold);
+        Self(Kind::Upstream { inner, hold })
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let inner = match &mut self.0 {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let (inner, hold) = match &mut self.0 {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Upstream { inner, .. } => inner,
+            Kind::Upstream { inner, hold } => (inner, hold),
         };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
-        match (&frame, &mut self.0) {
-            (None, Kind::Upstream { held, .. }) => {
-                if let Some((connection, hold)) = held.take() {
-                    give_back(connection, &hold);
-                }
-            }
-            (Some(Err(_)), Kind::Upstream { held, .. }) => {
-                if let Some((_, hold)) = held.take() {
+        let frame = match inner {
+            Inbound::Http1(reply) => ready!(Pin::new(reply).poll_frame(cx)).map(|frame| Ok(frame?)),
+            Inbound::Http2(incoming, _) => ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| Ok(frame?)),
+        };
+        if let (Some(Ok(frame)), Some(hold)) = (&frame, hold.as_ref())
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            hold.account.said(trailers);
+        }
+        match &frame {
+            Some(Ok(_)) if !inner.has_ended() => {}
+            Some(Ok(_)) | None => *hold = None,
+            Some(Err(_)) => {
+                if let Some(hold) = hold.take() {
                     hold.account.broke_off();
                 }
             }
-            (Some(Ok(frame)), Kind::Upstream { held, .. }) => {
-                if let (Some(trailers), Some((_, hold))) = (frame.trailers_ref(), held) {
-                    hold.account.said(trailers);
-                }
-                self.end_if_ended();
-            }
-            (_, Kind::Full(_)) => {}
         }
         Poll::Ready(frame)
     }
@@ -151,14 +163,16 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream { inner, .. } => inner.is_end_stream(),
+            Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.is_end_stream(),
+            Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Upstream { inner, .. } => inner.size_hint(),
+            Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.size_hint(),
+            Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.size_hint(),
         }
     }
 }

@@ -4,23 +4,23 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, header::HOST, request::Parts};
+use http::{Response, StatusCode, Version, header::EXPECT, request::Parts};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tidegate_config::{model, spec::Protocol};
+use tidegate_config::model;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Door,
     accounting::Account,
-    body::{Body, Hold, Outbound},
+    body::{Body, Hold, Inbound, Outbound},
     grpc, headers,
     refusal::Refusal,
     response::{self, Timing},
     retry::{self, Failure, Verdict},
     switch::{Reply, Wish},
     upgrade,
-    upstream::{Failed, Returning},
+    upstream::Failed,
 };
 use crate::{
     clock, failpoint,
@@ -52,7 +52,7 @@ pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<
     let protocol = exchange.settings.launch.protocol;
     let answer = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish)).await;
     match answer {
-        Ok((response, returning, timing)) => {
+        Ok((response, timing)) => {
             let reply = match &client {
                 Some((_, wish)) => wish.reply(response.status(), protocol),
                 // To a protocol that nobody asked for: what follows is no HTTP, and no answer either.
@@ -65,7 +65,7 @@ pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<
             }
             let client = client.filter(|_| reply == Reply::Switched);
             hold.account.answered(response.status());
-            Ok(finish(response, returning, hold, client, timing, door))
+            finish(response, hold, client, timing, door)
         }
         Err(refusal) => {
             hold.account.answered(refusal.status());
@@ -78,7 +78,7 @@ async fn attempts(
     exchange: Exchange,
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
-) -> Result<(Response<Incoming>, Returning, Option<Timing>), Refusal> {
+) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
     let Exchange { service, settings, mut head, body, arrived, timing_headers, call, .. } = exchange;
     let deadline = match grpc::timeout(&head.headers).filter(|_| call) {
         Some(patience) => hold_deadline(arrived, settings.scaling.hold.min(patience)),
@@ -87,7 +87,6 @@ async fn attempts(
     if let Some(wish) = wish {
         wish.ask(&mut head, settings.launch.protocol, rand::random());
     }
-    fit_protocol(&mut head, settings.launch.protocol);
     let (lease, granted) = service.enter(arrived, deadline).await?;
     let waited = granted.saturating_duration_since(arrived);
     service.metrics.waited(waited);
@@ -98,14 +97,12 @@ async fn attempts(
     hold.put(lease);
     failpoint::request();
     // Not before the lease: what waits has only its head in memory.
-    let (body, copy) = outbound(&head, body, hold).await?;
-    let copy = copy.map(|copy| (head.clone(), copy));
-    let mut request = Request::from_parts(head, body);
+    let (mut body, copy) = outbound(&head, body, hold).await?;
     let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
     loop {
         let replica = hold.replica();
-        let failed = match replica.pool.send(request, &settings.upstream, begun).await {
-            Ok((response, returning)) => {
+        let failed = match replica.pool.send(&head, body, &settings.upstream, begun).await {
+            Ok(response) => {
                 replica.count(response.status().is_server_error());
                 if retried && let Some(lease) = hold.take() {
                     service.answered(&lease);
@@ -116,7 +113,7 @@ async fn attempts(
                     start: replica.cold_start_for(arrived),
                     upstream: clock::now().saturating_duration_since(granted),
                 });
-                return Ok((response, returning, timing));
+                return Ok((response, timing));
             }
             Err(failed) => failed,
         };
@@ -149,9 +146,9 @@ async fn attempts(
                 begun = clock::now();
             }
         }
-        request = match (unsent, &copy) {
-            (Some(request), _) => request,
-            (None, Some((head, copy))) => Request::from_parts(head.clone(), copy.body()),
+        body = match (unsent, &copy) {
+            (Some(body), _) => body,
+            (None, Some(copy)) => copy.body(),
             (None, None) => return Err(Refusal::UpstreamReset),
         };
     }
@@ -160,7 +157,7 @@ async fn attempts(
 /// A body that was kept for a replay, and its share of what all of them may take.
 struct Kept {
     bytes: Bytes,
-    _share: SemaphorePermit<'static>,
+    _share: Option<SemaphorePermit<'static>>,
 }
 
 impl Kept {
@@ -179,55 +176,41 @@ async fn outbound(
         true => Some(0),
         false => http_body::Body::size_hint(&body).upper().and_then(|size| u32::try_from(size).ok()),
     };
-    let small = size.filter(|size| retry::is_idempotent(&head.method) && *size <= retry::REPLAY_BYTES);
-    let share = small.and_then(|size| REPLAYS.try_acquire_many(size).ok());
-    let Some(share) = share else {
-        let flowing = Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) };
-        return Ok((if size == Some(0) { Outbound::Empty } else { flowing }, None));
-    };
+    let replayable = retry::is_idempotent(&head.method);
     if size == Some(0) {
-        return Ok((Outbound::Empty, Some(Kept { bytes: Bytes::new(), _share: share })));
+        let copy = replayable.then(|| Kept { bytes: Bytes::new(), _share: None });
+        return Ok((Outbound::Empty, copy));
     }
+    // Whoever waits to be asked for the body is asked by the replica, not by us.
+    let may_be_kept = replayable && !head.headers.contains_key(EXPECT);
+    let small = size.filter(|size| may_be_kept && *size <= retry::REPLAY_BYTES);
+    let Some(share) = small.and_then(|size| REPLAYS.try_acquire_many(size).ok()) else {
+        return Ok((Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) }, None));
+    };
     let read = Box::pin(body.collect()).await;
     let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
-    let kept = Kept { bytes, _share: share };
+    let kept = Kept { bytes, _share: Some(share) };
     Ok((kept.body(), Some(kept)))
 }
 
-/// The head in the replica's dialect: HTTP/2 wants the authority in the target, HTTP/1.1 in `Host`.
-fn fit_protocol(head: &mut Parts, protocol: Protocol) {
-    match protocol {
-        Protocol::Http1 => head.version = Version::HTTP_11,
-        Protocol::H2c => {
-            head.version = Version::HTTP_2;
-            let authority = head.headers.remove(HOST);
-            let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-            let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-            let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
-            head.uri = uri.unwrap_or_default();
-        }
-    }
-}
-
 fn finish(
-    mut upstream: Response<Incoming>,
-    returning: Returning,
+    mut upstream: Response<Inbound>,
     hold: Arc<Hold>,
     client: Option<(OnUpgrade, Wish)>,
     timing: Option<Timing>,
     door: &Door,
-) -> Response<Body> {
-    let replica = client.is_some().then(|| hyper::upgrade::on(&mut upstream));
+) -> Result<Response<Body>, Refusal> {
+    let upgrade = client.is_some().then(|| hyper::upgrade::on(&mut upstream));
     let (mut head, body) = upstream.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
     response::time(&mut head.headers, timing);
     hold.account.said(&head.headers);
     head.version = Version::HTTP_11;
-    if let (Some((client, wish)), Some(replica)) = (client, replica) {
+    if let (Some((client, wish)), Some(upgrade)) = (client, upgrade) {
         wish.switched(&mut head);
-        let held = (returning, hold);
-        door.tasks.spawn(upgrade::tunnel(client, replica, wish.to, door.cut.clone(), held));
-        return Response::from_parts(head, Body::empty());
+        let replica = body.into_tunnel(upgrade).ok_or(Refusal::UpstreamReset)?;
+        door.tasks.spawn(upgrade::tunnel(client, replica, wish.to, door.cut.clone(), hold));
+        return Ok(Response::from_parts(head, Body::empty()));
     }
-    Response::from_parts(head, Body::upstream(body, returning, hold))
+    Ok(Response::from_parts(head, Body::upstream(body, hold)))
 }

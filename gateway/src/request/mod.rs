@@ -3,6 +3,7 @@
 
 mod accounting;
 pub mod body;
+mod dial;
 mod exchange;
 mod frames;
 pub(crate) mod grpc;
@@ -17,6 +18,7 @@ pub(crate) mod retry;
 mod switch;
 mod upgrade;
 pub(crate) mod upstream;
+mod wire;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     body::Hold,
     frames::{self, Frames},
-    upstream::Returning,
+    h2c, wire,
 };
 
 /// After a tunnel was told to end: to finish the frame that is under way, and for the other end's farewell.
@@ -24,25 +24,46 @@ const BUFFER: usize = 8 * 1024;
 /// Carries bytes both ways until both ends have closed, one breaks, or the gateway (`cut`) or the replica goes.
 pub(crate) async fn tunnel(
     client: OnUpgrade,
-    replica: OnUpgrade,
+    replica: Replica,
     to: HeaderValue,
     cut: CancellationToken,
-    held: (Returning, Arc<Hold>),
+    hold: Arc<Hold>,
 ) {
-    let (client, server) = match tokio::try_join!(client, replica) {
-        Ok(ends) => ends,
-        Err(error) => return tracing::debug!(%error, "upgrade failed"),
-    };
-    let end = End { gateway: cut, replica: held.1.replica().cut.clone() };
-    let (client, server) = (TokioIo::new(client), TokioIo::new(server));
-    let ended = match to.as_bytes().eq_ignore_ascii_case(b"websocket") {
-        true => websocket(client, server, &end).await,
-        false => plain(client, server, &end).await,
+    let end = End { gateway: cut, replica: hold.replica().cut.clone() };
+    let is_websocket = to.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let ended = match replica {
+        Replica::Http1(replica) => match client.await {
+            Ok(client) => carry(TokioIo::new(client), replica, is_websocket, &end).await,
+            Err(error) => Err(io::Error::other(error)),
+        },
+        Replica::Http2(replica, _place) => match tokio::try_join!(client, replica) {
+            Ok((client, replica)) => {
+                carry(TokioIo::new(client), TokioIo::new(replica), is_websocket, &end).await
+            }
+            Err(error) => Err(io::Error::other(error)),
+        },
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "tunnel broke");
     }
-    drop(held);
+    drop(hold);
+}
+
+/// The replica's end of a tunnel.
+#[derive(Debug)]
+pub(crate) enum Replica {
+    /// A connection of its own.
+    Http1(wire::Tunnel),
+    /// A stream, and its room on the connection.
+    Http2(OnUpgrade, Option<h2c::Place>),
+}
+
+async fn carry<A, B>(client: A, replica: B, is_websocket: bool, end: &End) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    if is_websocket { websocket(client, replica, end).await } else { plain(client, replica, end).await }
 }
 
 /// What ends a tunnel besides its two ends.

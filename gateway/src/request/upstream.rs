@@ -1,109 +1,73 @@
 //! One replica's connections: opened when needed, kept for reuse, dropped with the replica.
-//! Called by [`exchange`](super::exchange). Holds: a connection is in the pool only between exchanges, and a failure says
-//! whether anything may have been sent. Absent: retries, names to resolve.
+//! Called by [`exchange`](super::exchange). Holds: a failure says whether anything may have been sent. HTTP/1.1 is spoken by
+//! [`wire`](super::wire), HTTP/2 by hyper, see [`h2c`]. Absent: retries, names to resolve.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
+use http::{Request, Response, Uri, Version, header::HOST, request::Parts};
 use tidegate_config::{model::Upstream, spec::Protocol};
-use tokio::{net::TcpStream, sync::Notify};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Notify;
 
 use super::{
-    body::{Hold, Outbound},
+    body::{Hold, Inbound, Outbound},
     h2c,
     retry::Failure,
+    wire::Home,
 };
-use crate::clock;
-
-/// Data that was sent and is not acknowledged for this long ends the connection; Linux alone would try for 15 minutes.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-
-/// A kept connection that is not ready by then is still busy with something; a new one is made instead.
-const READY_WITHIN: Duration = Duration::from_millis(10);
 
 /// One replica's connections.
 #[derive(Debug)]
 pub(crate) struct Pool {
     address: SocketAddr,
     protocol: Protocol,
-    shared: Arc<Shared>,
+    http1: Arc<Home>,
     h2c: h2c::Connections,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Last used last.
-    idle: Mutex<Vec<Idle>>,
-    /// The connections' tasks. They end with their connections, which end with the pool.
-    tasks: TaskTracker,
-    /// Rung when the replica is given up: whoever waits for a response to begin waits no more.
+    /// Rung when the replica is given up: whoever waits for a response over HTTP/2 to begin waits no more.
     abandoned: Notify,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: http1::SendRequest<Outbound>,
-    since: Instant,
-}
-
-/// A failed attempt, with the request if nothing of it was sent.
+/// A failed attempt, with the request's body if nothing of the request was sent.
 pub(crate) struct Failed {
     /// How it failed.
     pub(crate) failure: Failure,
-    /// The request as it was given, unless some of it may have been sent.
-    pub(crate) unsent: Option<Request<Outbound>>,
+    /// The body as it was given, unless something may have been sent.
+    pub(crate) unsent: Option<Outbound>,
     /// For the log.
     pub(crate) error: String,
 }
 
-/// A connection on its way back to its pool, once the response's body has ended; of HTTP/2, a stream's room on it.
-#[derive(Debug)]
-pub(crate) struct Returning(Way);
-
-#[derive(Debug)]
-enum Way {
-    Http1(http1::SendRequest<Outbound>, Arc<Shared>),
-    H2c { _place: h2c::Place },
-}
-
-impl Returning {
-    /// The response has ended well: the connection may serve another request.
-    pub(crate) fn give_back(self) {
-        if let Way::Http1(sender, shared) = self.0
-            && !sender.is_closed()
-        {
-            shared.idle.lock().push(Idle { sender, since: clock::now() });
-        }
-    }
-}
-
 impl Pool {
     pub(crate) fn new(address: SocketAddr, protocol: Protocol) -> Self {
-        Self { address, protocol, shared: Arc::default(), h2c: h2c::Connections::default() }
+        Self {
+            address,
+            protocol,
+            http1: Arc::new(Home::new(address)),
+            h2c: h2c::Connections::default(),
+            abandoned: Notify::new(),
+        }
     }
 
     /// Sends a request and waits for the response's head.
     pub(crate) async fn send(
         &self,
-        request: Request<Outbound>,
+        head: &Parts,
+        body: Outbound,
         settings: &Upstream,
         now: Instant,
-    ) -> Result<(Response<Incoming>, Returning), Failed> {
+    ) -> Result<Response<Inbound>, Failed> {
         match self.protocol {
-            Protocol::Http1 => self.send_http1(request, settings, now).await,
+            Protocol::Http1 => {
+                self.http1.send(head, body, settings, now).await.map(|got| got.map(Inbound::Http1))
+            }
             Protocol::H2c => {
-                let sent = self.h2c.send(request, self.address, settings, &self.shared.abandoned, now);
+                let request = Request::from_parts(for_http2(head), body);
+                let sent = self.h2c.send(request, self.address, settings, &self.abandoned, now);
                 let (response, place) = Box::pin(sent).await?;
-                Ok((response, Returning(Way::H2c { _place: place })))
+                Ok(response.map(|body| Inbound::Http2(body, Some(place))))
             }
         }
     }
@@ -111,84 +75,38 @@ impl Pool {
     /// The replica is lost: attempts whose response has not begun end now, and no kept connection is used again. What streams
     /// goes on, for as long as the network lets it.
     pub(crate) fn abandon(&self) {
-        self.shared.idle.lock().clear();
-        self.shared.abandoned.notify_waiters();
+        self.http1.abandon();
+        self.abandoned.notify_waiters();
     }
 
     /// Closes connections that have been unused for `idle`.
     pub(crate) fn reap(&self, now: Instant, idle: Duration) {
-        let fresh = |connection: &Idle| now.saturating_duration_since(connection.since) < idle;
-        self.shared.idle.lock().retain(fresh);
+        self.http1.reap(now, idle);
         self.h2c.reap(now);
     }
+}
 
-    async fn send_http1(
-        &self,
-        request: Request<Outbound>,
-        settings: &Upstream,
-        now: Instant,
-    ) -> Result<(Response<Incoming>, Returning), Failed> {
-        let mut sender = match self.reuse(now, settings.idle_connection).await {
-            Some(sender) => sender,
-            // Boxed: rare, and large enough to weigh on every request's future.
-            None => match Box::pin(self.connect_http1(settings.connect_timeout)).await {
-                Ok(sender) => sender,
-                Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
-            },
-        };
-        let upload = Upload::of(&request);
-        let sent = sender.try_send_request(request);
-        let response = match first_byte(sent, settings, &upload, &self.shared.abandoned).await? {
-            Ok(response) => response,
-            Err(mut error) => {
-                let unsent = error.take_message();
-                return Err(Failed::sending(unsent, error.error()));
-            }
-        };
-        Ok((response, Returning(Way::Http1(sender, Arc::clone(&self.shared)))))
-    }
-
-    /// A kept connection that is ready, last used first.
-    async fn reuse(&self, now: Instant, idle: Duration) -> Option<http1::SendRequest<Outbound>> {
-        loop {
-            let Idle { mut sender, since } = self.shared.idle.lock().pop()?;
-            // The backend may be closing what it has not used for long; a fresh connection cannot lose that race.
-            let fresh = now.saturating_duration_since(since) < idle;
-            if fresh && matches!(tokio::time::timeout(READY_WITHIN, sender.ready()).await, Ok(Ok(()))) {
-                return Some(sender);
-            }
-        }
-    }
-
-    async fn connect_http1(
-        &self,
-        timeout: Duration,
-    ) -> Result<http1::SendRequest<Outbound>, (Failure, String)> {
-        let stream = connect(self.address, timeout).await?;
-        let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        self.shared.tasks.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
-    }
+/// The head in HTTP/2's dialect, which wants the authority in the target and not in `Host`.
+fn for_http2(head: &Parts) -> Parts {
+    let mut head = head.clone();
+    head.version = Version::HTTP_2;
+    let authority = head.headers.remove(HOST);
+    let authority = authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
+    head.uri = uri.unwrap_or_default();
+    head
 }
 
 /// Whether a request's body is still on its way to the replica.
 pub(super) struct Upload(Option<Weak<Hold>>);
 
 impl Upload {
-    pub(super) fn of(request: &Request<Outbound>) -> Self {
-        Self::by(request.body())
-    }
-
-    fn by(body: &Outbound) -> Self {
+    pub(super) fn of(body: &Outbound) -> Self {
         match body {
             Outbound::Flowing { hold: Some(hold), .. } => Self(Some(Arc::downgrade(hold))),
             Outbound::Flowing { hold: None, .. } | Outbound::Empty | Outbound::Kept(_) => Self(None),
-            Outbound::Again { rest, .. } => Self::by(rest),
+            Outbound::Again { rest, .. } => Self::of(rest),
         }
     }
 
@@ -223,7 +141,7 @@ pub(super) async fn first_byte<T>(
 }
 
 impl Failed {
-    pub(super) fn sending(unsent: Option<Request<Outbound>>, error: &hyper::Error) -> Self {
+    pub(super) fn sending(unsent: Option<Outbound>, error: &hyper::Error) -> Self {
         let failure = match &unsent {
             Some(_) => Failure::NotSent,
             None if error.is_user() => Failure::Client,
@@ -232,42 +150,11 @@ impl Failed {
         Self { failure, unsent, error: error.to_string() }
     }
 
-    fn abandoned() -> Self {
+    pub(super) fn abandoned() -> Self {
         Self { failure: Failure::Reset, unsent: None, error: "its host is lost".into() }
     }
 
-    fn timeout() -> Self {
+    pub(super) fn timeout() -> Self {
         Self { failure: Failure::Timeout, unsent: None, error: "no response in time".into() }
-    }
-}
-
-pub(super) async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, (Failure, String)> {
-    let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err((blame(&error), format!("connect to {address}: {error}"))),
-        Err(_) => {
-            return Err((Failure::Connect, format!("connect to {address}: nothing within {timeout:?}")));
-        }
-    };
-    let socket = socket2::SockRef::from(&stream);
-    let set = stream.set_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
-    set.map_err(|error| (Failure::Ours, format!("socket options: {error}")))?;
-    Ok(stream)
-}
-
-/// Errors of our own making must not be held against the replica.
-fn blame(error: &io::Error) -> Failure {
-    let ours = [
-        nix::libc::EMFILE,
-        nix::libc::ENFILE,
-        nix::libc::EADDRNOTAVAIL,
-        nix::libc::ENOBUFS,
-        nix::libc::ENOMEM,
-    ];
-    if error.raw_os_error().is_some_and(|code| ours.contains(&code)) {
-        Failure::Ours
-    } else {
-        Failure::Connect
     }
 }

@@ -28,6 +28,7 @@ use self::{
 };
 use super::{
     body::Outbound,
+    dial,
     retry::Failure,
     upstream::{self, Failed, Upload},
 };
@@ -102,16 +103,17 @@ impl Connections {
     ) -> Result<(Response<Incoming>, Place), Failed> {
         let mut room = match self.room(address, settings.connect_timeout, now).await {
             Ok(room) => room,
-            Err((failure, error)) => return Err(Failed { failure, unsent: Some(request), error }),
+            Err((failure, error)) => {
+                return Err(Failed { failure, unsent: Some(request.into_body()), error });
+            }
         };
         if request.method() == http::Method::CONNECT && !room.settings.extended_connect {
             let error = "it does not take WebSockets over HTTP/2 (RFC 8441)".into();
             return Err(Failed { failure: Failure::Reset, unsent: None, error });
         }
-        let upload = Upload::of(&request);
+        let upload = Upload::of(request.body());
         let (head, body) = request.into_parts();
         let (spare, body) = spare::spared(body);
-        let again = head.clone();
         let sent = room.sender.try_send_request(Request::from_parts(head, body));
         let mut error = match upstream::first_byte(sent, settings, &upload, abandoned).await? {
             Ok(response) => {
@@ -121,10 +123,8 @@ impl Connections {
             Err(error) => error,
         };
         let unsent = match error.take_message() {
-            Some(message) => Some(message.map(Spared::into_inner)),
-            None if not_processed(error.error()) => {
-                spare.back().await.map(|body| Request::from_parts(again, body))
-            }
+            Some(message) => Some(message.into_body().into_inner()),
+            None if not_processed(error.error()) => spare.back().await,
             None => None,
         };
         if unsent.is_some() && !is_refused(error.error()) {
@@ -178,7 +178,7 @@ impl Connections {
         timeout: Duration,
         now: Instant,
     ) -> Result<Connection, (Failure, String)> {
-        let stream = upstream::connect(address, timeout).await?;
+        let stream = dial::connect(address, timeout).await?;
         let (stream, greeting) = Greeted::new(stream);
         let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())

@@ -1,0 +1,228 @@
+//! One connection to a replica, with the exchange that is on it: both directions in one value, polled by one task.
+//! Called by [`home`](super::home) up to the response's head and by [`Reply`](super::Reply) from there on.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use http::{Method, StatusCode, request::Parts};
+use http_body::Frame;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use super::{
+    Bad, encode,
+    framing::{Decoder, Framing, Step},
+    head::{self, Head},
+    output::Output,
+    timer::Timer,
+    upload::{Fault, Upload},
+};
+use crate::request::body::Outbound;
+
+/// How many interim responses may precede a response.
+pub(super) const MOST_INTERIM: u8 = 32;
+
+/// How much is read at once: from this, doubled while that is not enough, up to that.
+const ROOM: usize = 8 << 10;
+const MOST_ROOM: usize = 128 << 10;
+
+/// One connection to a replica.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    /// What was read and not looked at.
+    read: BytesMut,
+    /// How much is read at once.
+    room: usize,
+    output: Output,
+    upload: Upload,
+    decoder: Decoder,
+    /// The request is a HEAD.
+    to_head: bool,
+    keep_alive: bool,
+    interim: u8,
+    pub(super) timer: Timer,
+    /// Wakes the task that waits for a response's head.
+    pub(super) alarm: Arc<AtomicWaker>,
+    pub(super) opened: Instant,
+    pub(super) used: Instant,
+    /// How often the replica had been given up when it was opened.
+    pub(super) abandoned: u64,
+    /// Why the response's body ended, until it is told.
+    pub(super) broken: Option<Broken>,
+}
+
+/// Why an exchange ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The client's doing.
+    #[error(transparent)]
+    Client(#[from] Fault),
+    /// The connection ended, in order.
+    #[error("the replica closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is no response.
+    #[error(transparent)]
+    Bad(#[from] Bad),
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, now: Instant, abandoned: u64) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            room: ROOM,
+            output: Output::default(),
+            upload: Upload::none(),
+            decoder: Decoder::Ended,
+            to_head: false,
+            keep_alive: false,
+            interim: 0,
+            timer: Timer::default(),
+            alarm: Arc::default(),
+            opened: now,
+            used: now,
+            abandoned,
+            broken: None,
+        }
+    }
+
+    /// Whether the other end has neither closed it nor said anything. `surely`: the kernel is asked, which costs a call; else
+    /// what the runtime has heard of it counts.
+    pub(super) fn is_quiet(&self, surely: bool) -> bool {
+        let said = if surely {
+            socket2::SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()])
+        } else {
+            self.stream.try_read(&mut [0])
+        };
+        matches!(said, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// An exchange begins.
+    pub(super) fn begin(&mut self, head: &Parts, body: Outbound) {
+        self.upload = Upload::new(head, body);
+        let out = self.output.begin();
+        encode::head(out, &head.method, &head.uri, &head.headers, self.upload.framing());
+        self.to_head = head.method == Method::HEAD;
+        self.interim = 0;
+    }
+
+    /// The response's head, once it is whole.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
+        loop {
+            self.poll_upload(cx)?;
+            let section = if self.read.is_empty() { None } else { head::take(&mut self.read)? };
+            if let Some(section) = section {
+                let head = head::parse(&section, self.to_head)?;
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    self.answered(&head);
+                    return Poll::Ready(Ok(head));
+                }
+                self.interim(head.status)?;
+            } else if ready!(self.poll_read(cx))? == 0 {
+                return Poll::Ready(Err(Broken::Closed));
+            }
+        }
+    }
+
+    fn answered(&mut self, head: &Head) {
+        self.upload.answered();
+        self.decoder = Decoder::new(head.framing);
+        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose && !switched;
+    }
+
+    fn interim(&mut self, status: StatusCode) -> Result<(), Bad> {
+        self.interim += 1;
+        if status == StatusCode::CONTINUE {
+            self.upload.go_on();
+        }
+        if self.interim > MOST_INTERIM { Err(Bad::Interim) } else { Ok(()) }
+    }
+
+    /// The next part of the response's body; the request's body goes on meanwhile.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.poll_upload(cx)?;
+        loop {
+            match self.decoder.next(&mut self.read).map_err(Broken::Bad)? {
+                Step::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Step::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Step::End => return Poll::Ready(None),
+                Step::More => {
+                    if ready!(self.poll_read(cx)).map_err(Broken::Io)? == 0 {
+                        self.decoder.close().map_err(Broken::Bad)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with the request's body. True once nothing of it is left to be written.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        if !self.is_uploaded() {
+            self.upload.poll(cx, &mut self.output, &mut self.stream)?;
+        }
+        Ok(self.is_uploaded())
+    }
+
+    pub(super) fn is_uploaded(&self) -> bool {
+        self.upload.is_over() && self.output.is_empty()
+    }
+
+    /// Whether the response's body has ended.
+    pub(super) fn is_ended(&self) -> bool {
+        self.decoder.is_ended()
+    }
+
+    /// How many bytes of the response's body are still to come, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// Whether the exchange ended so that another one may follow: both bodies whole, and nothing behind the response's.
+    pub(super) fn is_reusable(&self) -> bool {
+        let whole = self.decoder.is_ended() && self.upload.is_whole() && self.output.is_empty();
+        whole && self.keep_alive && self.read.is_empty()
+    }
+
+    /// Whether the request's body has gone out whole.
+    pub(super) fn is_upload_whole(&self) -> bool {
+        self.upload.is_whole() && self.output.is_empty()
+    }
+
+    /// The request's body as it was given, if nothing of the request has been written.
+    pub(super) fn into_unsent(self) -> Option<Outbound> {
+        (!self.output.is_sent()).then(|| self.upload.into_unsent())
+    }
+
+    /// The bare connection, and what was read behind the response's head.
+    pub(super) fn into_stream(self) -> (TcpStream, Bytes) {
+        (self.stream, self.read.freeze())
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let spare = self.read.capacity() - self.read.len();
+        if spare < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+        let spare = self.read.capacity() - self.read.len();
+        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))?;
+        if read == spare {
+            self.room = (self.room * 2).min(MOST_ROOM);
+        } else if read < self.room / 4 {
+            self.room = (self.room / 2).max(ROOM);
+        }
+        Poll::Ready(Ok(read))
+    }
+}

@@ -1,0 +1,282 @@
+//! A response's head, from bytes. Pure. Strict where two readers could see two responses; see [`Bad`].
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+use hyper::ext::ReasonPhrase;
+use memchr::{memchr_iter, memmem};
+
+use super::{Bad, fields, framing::Framing};
+
+/// The longest head that is read.
+pub(super) const MOST_BYTES: usize = 64 << 10;
+
+const START: &[u8] = b"HTTP/1.";
+
+/// A response's head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// The words behind the status, where they are not the usual ones.
+    pub(super) reason: Option<ReasonPhrase>,
+    pub(super) headers: HeaderMap,
+    /// How its body ends.
+    pub(super) framing: Framing,
+    /// Whether the connection may carry another exchange.
+    pub(super) keep_alive: bool,
+}
+
+/// Takes a whole head out of what was read; `None` if there is none yet.
+pub(super) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
+    let begun = read.len().min(START.len());
+    if read[..begun] != START[..begun] {
+        return Err(Bad::Head(httparse::Error::Version));
+    }
+    let end = memmem::find(read, b"\r\n\r\n").map(|at| at + 4);
+    match end {
+        Some(end) if end <= MOST_BYTES => Ok(Some(read.split_to(end).freeze())),
+        Some(_) => Err(Bad::TooLarge),
+        // Without this, lines that end with LF alone would be waited for until the deadline.
+        None if memchr_iter(b'\n', read).any(|at| at == 0 || read[at - 1] != b'\r') => Err(Bad::BareLineFeed),
+        None if read.len() >= MOST_BYTES => Err(Bad::TooLarge),
+        None => Ok(None),
+    }
+}
+
+/// Reads a head that was [taken](take). `to_head`: it answers a HEAD, so no body follows.
+pub(super) fn parse(section: &Bytes, to_head: bool) -> Result<Head, Bad> {
+    let mut found = [const { std::mem::MaybeUninit::uninit() }; fields::MOST];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut response, section, &mut found)
+        .map_err(Bad::Head)?;
+    if parsed != httparse::Status::Complete(section.len()) {
+        return Err(Bad::BareLineFeed);
+    }
+    let (Some(code), Some(version)) = (response.code, response.version) else {
+        return Err(Bad::Head(httparse::Error::Status));
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| Bad::Head(httparse::Error::Status))?;
+    let mut headers = fields::map(section, response.headers)?;
+    let framing = framing(&mut headers, status, version, to_head)?;
+    let usual = status.canonical_reason().unwrap_or_default();
+    let reason = response.reason.filter(|reason| *reason != usual);
+    Ok(Head {
+        status,
+        reason: reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()),
+        keep_alive: keeps_alive(&headers, version),
+        headers,
+        framing,
+    })
+}
+
+/// RFC 9112, 6.3, without its leniency.
+fn framing(headers: &mut HeaderMap, status: StatusCode, version: u8, to_head: bool) -> Result<Framing, Bad> {
+    let length = length(headers)?;
+    let coding = headers.get(TRANSFER_ENCODING);
+    if let Some(coding) = coding {
+        let once = headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_none();
+        if version == 0 || !once || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(Bad::Coding);
+        }
+        if length.is_some() {
+            return Err(Bad::TwoFramings);
+        }
+    }
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    Ok(match length {
+        _ if to_head || bodiless || status.is_informational() => Framing::None,
+        _ if coding.is_some() => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+        None => Framing::UntilClose,
+    })
+}
+
+/// One number, however often it is said (RFC 9110, 8.6); it is said once from here on.
+fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Bad> {
+    let mut said =
+        headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let Some(first) = said.next() else { return Ok(None) };
+    let (length, mut again) = (number(first)?, false);
+    for other in said {
+        again = true;
+        if number(other)? != length {
+            return Err(Bad::Length);
+        }
+    }
+    if again {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(Some(length))
+}
+
+/// Digits and nothing else: `parse` alone would take a plus sign.
+fn number(text: &[u8]) -> Result<u64, Bad> {
+    let digits = std::str::from_utf8(text.trim_ascii()).map_err(|_| Bad::Length)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Bad::Length);
+    }
+    digits.parse().map_err(|_| Bad::Length)
+}
+
+fn keeps_alive(headers: &HeaderMap, version: u8) -> bool {
+    let says = |word: &[u8]| {
+        let values = headers.get_all(CONNECTION).iter();
+        let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    if version == 0 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+}
+
+/// The trailers of a chunked body: taken out of what was read, up to and with the empty line. `None`: not all there yet.
+pub(super) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
+    if read.starts_with(b"\r\n") {
+        read.advance(2);
+        return Ok(Some(HeaderMap::new()));
+    }
+    let Some(end) = memmem::find(read, b"\r\n\r\n").map(|at| at + 4) else {
+        return if read.len() < MOST_BYTES { Ok(None) } else { Err(Bad::TooLarge) };
+    };
+    let section = read.split_to(end).freeze();
+    let mut found = [httparse::EMPTY_HEADER; fields::MOST];
+    match httparse::parse_headers(&section, &mut found).map_err(Bad::Head)? {
+        httparse::Status::Complete((length, found)) if length == section.len() => {
+            let mut trailers = fields::map(&section, found)?;
+            let banned: Vec<_> =
+                trailers.keys().filter(|name| !super::encode::may_trail(name)).cloned().collect();
+            for name in banned {
+                trailers.remove(name);
+            }
+            Ok(Some(trailers))
+        }
+        _ => Err(Bad::BareLineFeed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, to_head: bool) -> Result<Option<Head>, Bad> {
+        let mut read = BytesMut::from(text);
+        take(&mut read)?.map(|section| parse(&section, to_head)).transpose()
+    }
+
+    /// What is wrong with a response of this status line and these fields.
+    fn bad(fields: &str) -> Option<Bad> {
+        read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"), false).err()
+    }
+
+    #[test]
+    fn where_a_body_ends_is_clear() {
+        for (text, to_head, framing, keep_alive) in [
+            ("1.1 200 OK\r\ncontent-length: 5", false, Framing::Length(5), true),
+            ("1.1 200 OK\r\ncontent-length: 5", true, Framing::None, true),
+            ("1.1 204 No Content\r\nx: y", false, Framing::None, true),
+            ("1.1 304 Not Modified\r\ncontent-length: 5", false, Framing::None, true),
+            ("1.1 200 OK\r\ntransfer-encoding: Chunked", false, Framing::Chunked, true),
+            ("1.1 200 OK\r\nx: y", false, Framing::UntilClose, true),
+            ("1.1 200 \r\ncontent-length: 0\r\nconnection: x, Close", false, Framing::Length(0), false),
+            ("1.0 200 OK\r\ncontent-length: 0", false, Framing::Length(0), false),
+            ("1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive", false, Framing::Length(0), true),
+            ("1.1 101 Switching Protocols\r\nupgrade: x", false, Framing::None, true),
+        ] {
+            let head =
+                read(&format!("HTTP/{text}\r\n\r\n"), to_head).expect("a good head").expect("a whole one");
+            assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (fields, want) in [
+            ("content-length: 5\r\ncontent-length: 6", Bad::Length),
+            ("content-length: 5, 6", Bad::Length),
+            ("content-length: 5,", Bad::Length),
+            ("content-length: +5", Bad::Length),
+            ("content-length: -5", Bad::Length),
+            ("content-length: 0x5", Bad::Length),
+            ("content-length: ", Bad::Length),
+            ("content-length: 18446744073709551616", Bad::Length),
+            ("content-length: 5\r\ntransfer-encoding: chunked", Bad::TwoFramings),
+            ("transfer-encoding: gzip, chunked", Bad::Coding),
+            ("transfer-encoding: chunked\r\ntransfer-encoding: chunked", Bad::Coding),
+            ("transfer-encoding: identity", Bad::Coding),
+            ("transfer-encoding: xchunked", Bad::Coding),
+            ("x: y\nz: 1", Bad::BareLineFeed),
+            ("x: y\n", Bad::BareLineFeed),
+            ("x: y\r\n folded", Bad::Head(httparse::Error::HeaderName)),
+            ("x : y", Bad::Head(httparse::Error::HeaderName)),
+            (": y", Bad::Head(httparse::Error::HeaderName)),
+            ("x: a\u{0}b", Bad::Head(httparse::Error::HeaderValue)),
+            ("x: a\rb", Bad::Head(httparse::Error::HeaderValue)),
+        ] {
+            assert_eq!(bad(fields), Some(want), "{fields:?}");
+        }
+        for text in ["SSH-2.0-x\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n"] {
+            assert!(read(text, false).is_err(), "{text:?}");
+        }
+        let old = read("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", false);
+        assert_eq!(old.err(), Some(Bad::Coding));
+        assert_eq!(read("HTTP/1.1 200 OK\nx: y\n", false).err(), Some(Bad::BareLineFeed));
+    }
+
+    #[test]
+    fn a_length_that_is_said_twice_is_passed_on_once() {
+        for fields in ["content-length: 5, 5", "content-length: 5\r\ncontent-length: 5"] {
+            let head = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"), false);
+            let head = head.expect("a good head").expect("a whole one");
+            let said: Vec<_> =
+                head.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes).collect();
+            assert_eq!((head.framing, said), (Framing::Length(5), vec![&b"5"[..]]), "{fields}");
+        }
+    }
+
+    #[test]
+    fn heads_have_an_end() {
+        assert_eq!(bad(&format!("x: {}", "y".repeat(MOST_BYTES))), Some(Bad::TooLarge));
+        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(MOST_BYTES));
+        assert_eq!(read(&endless, false).err(), Some(Bad::TooLarge));
+        let many = vec!["x: y"; fields::MOST + 1].join("\r\n");
+        assert_eq!(bad(&many), Some(Bad::Head(httparse::Error::TooManyHeaders)));
+        assert_eq!(bad(&vec!["x: y"; fields::MOST].join("\r\n")), None);
+    }
+
+    #[test]
+    fn only_unusual_words_are_kept() {
+        let reason = |text| read(text, false).expect("a good head").expect("a whole one").reason;
+        assert_eq!(reason("HTTP/1.1 200 OK\r\n\r\n"), None);
+        assert_eq!(reason("HTTP/1.1 200 Fine\r\n\r\n"), Some(ReasonPhrase::from_static(b"Fine")));
+    }
+
+    #[test]
+    fn trailers_do_not_frame() {
+        let got = |text: &str| trailers(&mut BytesMut::from(text)).map(|map| map.map(|map| map.len()));
+        assert_eq!(got("\r\nnext"), Ok(Some(0)));
+        assert_eq!(got("x: 1\r\ncontent-length: 3\r\n\r\n"), Ok(Some(1)));
+        assert_eq!(got("x: 1\r\n"), Ok(None));
+        assert_eq!(got("x: 1\ny: 2\r\n\r\n"), Err(Bad::BareLineFeed));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_bring_it_down(text in "(HTTP/1\\.[01] [0-9]{3} ?|)[ -~\r\n\u{0}\u{80}]{0,80}(\r\n\r\n|)") {
+            drop(read(&text, false));
+        }
+
+        #[test]
+        fn a_head_that_comes_in_pieces_is_the_same_head(cut in 0_usize..60) {
+            let whole = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: b\r\n\r\nhello";
+            let mut read = BytesMut::from(&whole[..cut.min(whole.len())]);
+            let early = take(&mut read).expect("the beginning of a good head");
+            proptest::prop_assert_eq!(early.is_some(), cut >= whole.len() - 5);
+            if early.is_none() {
+                read.extend_from_slice(&whole.as_bytes()[cut..]);
+                proptest::prop_assert!(take(&mut read).expect("a good head").is_some());
+            }
+            proptest::prop_assert!(b"hello".starts_with(&read));
+        }
+    }
+}
