@@ -14,7 +14,7 @@ use crate::{
         Placement, Probe, Reach, Rollout, ScalingPolicy, Secret, Service, Sleep, TlsVersion, Token, Update,
         Upstream,
     },
-    spec::Launch,
+    spec::{Launch, Protocol},
     units::Bytes,
 };
 
@@ -208,6 +208,8 @@ pub fn describe_service(service: &Service) -> Described {
         launch,
         upstreams,
         routes,
+        listen,
+        sni,
         scaling,
         health,
         upstream,
@@ -238,6 +240,9 @@ pub fn describe_service(service: &Service) -> Described {
             },
         ),
     ]);
+    if service.launch.protocol == Protocol::Tcp {
+        live.extend(settings([("listen", list(listen)), ("sni", list(sni))]));
+    }
     if service.is_outside() {
         live.insert("upstreams".to_owned(), list(upstreams));
     }
@@ -319,11 +324,20 @@ fn describe_health(health: &Health) -> Settings {
 }
 
 fn describe_upstream(upstream: &Upstream) -> Settings {
-    let Upstream { connect_timeout, first_byte_timeout, idle_connection, allow_encoded_slashes } = upstream;
+    let Upstream {
+        connect_timeout,
+        first_byte_timeout,
+        idle_connection,
+        idle_timeout,
+        proxy_protocol,
+        allow_encoded_slashes,
+    } = upstream;
     settings([
         ("connect_timeout", time(*connect_timeout)),
         ("first_byte_timeout", time(*first_byte_timeout)),
         ("idle_connection", time(*idle_connection)),
+        ("idle_timeout", or_none(idle_timeout.map(time))),
+        ("proxy_protocol", proxy_protocol.to_string()),
         ("allow_encoded_slashes", allow_encoded_slashes.to_string()),
     ])
 }

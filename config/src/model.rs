@@ -2,7 +2,7 @@
 //! Built by `check` and by nobody else outside tests. The `Default` impls below are the one place where
 //! defaults stand; `schema` and docs/configuration.md print them. Absent: serde (these are not wire formats).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 mod admin;
 mod edge;
@@ -49,6 +49,10 @@ pub struct Service {
     pub upstreams: Vec<Address>,
     /// What selects it; a change restarts nothing.
     pub routes: Vec<Route>,
+    /// Where connections arrive, if it speaks TCP.
+    pub listen: Vec<SocketAddr>,
+    /// Server names of connections over TLS that are passed on to it as they are.
+    pub sni: Vec<Authority>,
     /// How many replicas it gets; a change restarts nothing.
     pub scaling: ScalingPolicy,
     /// When a replica counts as well; a change restarts nothing.
@@ -178,6 +182,13 @@ impl Launch {
 }
 
 impl Model {
+    /// Where the gateway itself listens, for whatever purpose.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        let services = self.services.values().flat_map(|service| service.listen.iter().copied());
+        self.gateway.own_addresses().into_iter().chain(services).collect()
+    }
+
     /// Whether an engine has something to start, now or, in a file without services yet, soon.
     #[must_use]
     pub fn needs_engine(&self) -> bool {
@@ -201,6 +212,8 @@ impl Service {
             launch: Launch::of(image),
             upstreams: Vec::new(),
             routes: vec![Route { host, path: PathPrefix::root(), strip: false }],
+            listen: Vec::new(),
+            sni: Vec::new(),
             scaling: ScalingPolicy::default(),
             health: Health::default(),
             upstream: Upstream::default(),

@@ -154,6 +154,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge, without TLS.
     H2c,
+    /// Something else over TCP; bytes are carried as they are.
+    Tcp,
 }
 
 /// A mount: a named volume of the engine's, or a path of the host's.

@@ -24,6 +24,7 @@ use crate::{
     request::Door,
     router::RouteTable,
     sockets::Socket,
+    tcp::doors::Doors,
     tls::{self, Tls},
 };
 
@@ -41,6 +42,8 @@ pub struct Parts {
     pub runners: BTreeMap<HostName, Arc<dyn Runner>>,
     /// Where requests arrive.
     pub sockets: Sockets,
+    /// Where connections of TCP services arrive, in the order of [`addresses`](crate::tcp::doors::addresses).
+    pub streams: Sockets,
     /// Where operators ask.
     pub admin: admin::Listeners,
     /// Where other gateways ask, if any may.
@@ -62,6 +65,8 @@ pub struct Parts {
 /// A running gateway.
 pub struct App {
     front: Front,
+    /// The listeners of TCP services.
+    doors: Arc<Doors>,
     control: control::Handle,
     ready: Arc<Ready>,
     door: Arc<Door>,
@@ -117,11 +122,14 @@ impl App {
         let door = Arc::new(Door {
             routes: ArcSwap::from_pointee(RouteTable::new([])),
             settings: ArcSwap::from_pointee(parts.model.gateway.clone()),
+            passed_on: ArcSwap::from_pointee(RouteTable::new([])),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         });
         let (addresses, passing) = (parts.sockets.addresses(), parts.sockets.duplicates()?);
         let front = Front::start(parts.sockets, Arc::clone(&door), &parts.tls, parts.threads)?;
+        let doors = Arc::new(Doors::new(front.streams(Arc::clone(&fleet))));
+        doors.take_up(&parts.model, Doors::given(&parts.model, parts.streams))?;
         let names = Names::start(names::Setup {
             inside: front.inside(Arc::clone(&fleet)),
             fleet: Arc::clone(&fleet),
@@ -148,6 +156,7 @@ impl App {
             administered: parts.admin.remote_address(),
             passing,
             front,
+            doors,
             names,
             started,
             control,
@@ -199,7 +208,8 @@ impl App {
         self.tasks.spawn(tls::tell(Arc::clone(&tls), stop.clone()));
         if let Some(source) = self.file.clone() {
             let settings = self.door.settings.load().tls.clone();
-            self.tasks.spawn(reload::run(source, asked, control.clone(), tls, settings, stop.clone()));
+            let takers = reload::Takers { tls, doors: Arc::clone(&self.doors) };
+            self.tasks.spawn(reload::run(source, asked, control.clone(), takers, settings, stop.clone()));
         }
         let (ask, asked) = mpsc::channel(1);
         self.asked = asked;
@@ -235,6 +245,12 @@ impl App {
     #[must_use]
     pub fn control(&self) -> &control::Handle {
         &self.control
+    }
+
+    /// The listeners of TCP services.
+    #[must_use]
+    pub fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// What tells containers where services are.
@@ -281,6 +297,7 @@ impl App {
         self.ready.set(false);
         // A second handle would keep the sockets open.
         self.passing.clear();
+        self.doors.close();
         let settings = self.door.settings.load_full();
         self.front.stop_accepting();
         let clean = self.finish(clock::now() + settings.drain).await;

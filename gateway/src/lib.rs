@@ -18,5 +18,6 @@ pub mod router;
 pub mod simulate;
 pub mod sockets;
 pub mod state_dir;
+pub mod tcp;
 pub mod telemetry;
 pub mod tls;

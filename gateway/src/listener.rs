@@ -5,6 +5,7 @@
 mod connection;
 mod hello;
 mod inside;
+mod streams;
 
 use std::{
     fmt, io,
@@ -36,7 +37,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 pub use self::inside::Inside;
-use self::inside::{Claim, SIDE_DOORS, SideDoor};
+pub(crate) use self::streams::Streams;
+use self::{
+    inside::{Claim, SideDoor},
+    streams::StreamDoor,
+};
 use crate::{
     fleet::Fleet,
     request::{Door, Entrance},
@@ -68,7 +73,7 @@ pub struct Front {
     limit: u32,
     app: Arc<App>,
     addresses: Arc<[SocketAddr]>,
-    doors: mpsc::Sender<SideDoor>,
+    doors: mpsc::Sender<Opened>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -99,7 +104,7 @@ impl Front {
         };
         let app = Arc::new(app);
         let addresses = sockets.addresses().into();
-        let (doors, opened) = mpsc::channel(SIDE_DOORS);
+        let (doors, opened) = mpsc::channel(DOORS);
         let listening = Listening {
             sockets: sockets.into_iter().zip(ways).collect(),
             app: Arc::clone(&app),
@@ -134,6 +139,12 @@ impl Front {
         };
         let (front, listening) = (Arc::clone(&self.app), Arc::clone(&self.addresses));
         Inside { app: Arc::new(app), front, listening, doors: self.doors.clone() }
+    }
+
+    /// What opens listeners of TCP services. Their connections count among the others.
+    #[must_use]
+    pub(crate) fn streams(&self, fleet: Arc<Fleet>) -> Streams {
+        Streams { app: Arc::clone(&self.app), fleet, doors: self.doors.clone() }
     }
 
     /// Accepts from here on.
@@ -186,6 +197,27 @@ impl Drop for Front {
     }
 }
 
+/// Listeners that wait to be served: one per host at most for calls by name, and those of TCP services.
+const DOORS: usize = 1024;
+
+/// A listener that was opened on the running server.
+#[derive(Debug)]
+enum Opened {
+    /// For calls by name.
+    Inside(SideDoor),
+    /// For the connections of a TCP service.
+    Stream(StreamDoor),
+}
+
+impl Opened {
+    async fn serve(self, stages: watch::Receiver<Stage>) {
+        match self {
+            Self::Inside(door) => door.serve(stages).await,
+            Self::Stream(door) => door.serve(stages).await,
+        }
+    }
+}
+
 /// Tells pingora to end when its sender is dropped; signals are the composition root's.
 struct Ending(tokio::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>);
 
@@ -206,7 +238,7 @@ struct Listening {
     sockets: Vec<((SocketAddr, TcpListener), Way)>,
     app: Arc<App>,
     stages: watch::Receiver<Stage>,
-    opened: Option<mpsc::Receiver<SideDoor>>,
+    opened: Option<mpsc::Receiver<Opened>>,
 }
 
 #[async_trait]

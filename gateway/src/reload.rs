@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control, telemetry,
+    control,
+    tcp::doors::Doors,
+    telemetry,
     tls::{Prepared, Tls, Troubles},
 };
 
@@ -39,12 +41,21 @@ pub struct Source {
     pub load: Loader,
 }
 
+/// Who takes up what has changed, besides the control loop.
+#[derive(Debug, Clone)]
+pub struct Takers {
+    /// Certificates.
+    pub tls: Arc<Tls>,
+    /// Listeners of TCP services.
+    pub doors: Arc<Doors>,
+}
+
 /// Reloads whenever the file or a certificate changes or `again` asks, until `stop`.
 pub async fn run(
     Source { file, load }: Source,
     mut again: mpsc::Receiver<()>,
     control: control::Handle,
-    tls: Arc<Tls>,
+    Takers { tls, doors }: Takers,
     mut settings: GatewayTls,
     stop: CancellationToken,
 ) {
@@ -63,7 +74,7 @@ pub async fn run(
         // The folders' other files change too, and editors touch what they do not change.
         if asked || new_text != text {
             text = new_text;
-            if let Some(new) = reload(&load, &control, &tls).await {
+            if let Some(new) = reload(&load, &control, &tls, &doors).await {
                 settings = new;
                 watcher.folders(&file, &tls.files(&settings));
             }
@@ -74,12 +85,15 @@ pub async fn run(
     }
 }
 
-async fn reload(load: &Loader, control: &control::Handle, tls: &Tls) -> Option<GatewayTls> {
+/// Whatever can fail does so before anything changes.
+async fn reload(load: &Loader, control: &control::Handle, tls: &Tls, doors: &Doors) -> Option<GatewayTls> {
     let loaded = load().map_err(|problems| problems.to_string()).and_then(|model| {
         let prepared: Result<Prepared, Troubles> = tls.prepare(&model.gateway.tls);
-        prepared.map(|prepared| (model, prepared)).map_err(|troubles| troubles.to_string())
+        let prepared = prepared.map_err(|troubles| troubles.to_string())?;
+        let bound = doors.bind(&model).map_err(|error| error.to_string())?;
+        Ok((Arc::new(model), prepared, bound))
     });
-    let (model, prepared) = match loaded {
+    let (model, prepared, bound) = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
             tracing::error!(
@@ -90,7 +104,7 @@ async fn reload(load: &Loader, control: &control::Handle, tls: &Tls) -> Option<G
         }
     };
     let settings = model.gateway.tls.clone();
-    match control.change(Arc::new(model)).await {
+    match control.change(Arc::clone(&model)).await {
         Ok(changes) => tracing::info!(changes = %words(&changes), "file reloaded"),
         Err(ended) => {
             tracing::debug!(%ended, "not reloaded");
@@ -98,6 +112,9 @@ async fn reload(load: &Loader, control: &control::Handle, tls: &Tls) -> Option<G
         }
     }
     tls.take_up(prepared);
+    if let Err(error) = doors.take_up(&model, bound) {
+        tracing::error!(%error, "not every listener of the file is open");
+    }
     counter!(telemetry::RELOADS, "outcome" => "ok").increment(1);
     Some(settings)
 }

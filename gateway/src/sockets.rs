@@ -5,7 +5,10 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
+
+use socket2::TcpKeepalive;
 
 /// A listen address that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,14 @@ pub(crate) struct Socket {
     pub(crate) listener: TcpListener,
 }
 
+impl Socket {
+    /// Another handle on it.
+    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+        let Self { configured, address, listener } = self;
+        Ok(Self { configured: *configured, address: *address, listener: listener.try_clone()? })
+    }
+}
+
 /// Connections that wait for `accept`; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
 
@@ -113,16 +124,22 @@ impl Sockets {
         self.0.iter().map(|socket| socket.address).collect()
     }
 
+    /// Takes out all but the first `count`.
+    #[must_use]
+    pub fn split_off(&mut self, count: usize) -> Self {
+        Self(self.0.split_off(count))
+    }
+
+    pub(crate) fn into_sockets(self) -> Vec<Socket> {
+        self.0
+    }
+
     /// More handles on the same sockets, to be passed on.
     ///
     /// # Errors
     /// When this process has no more file descriptors.
     pub(crate) fn duplicates(&self) -> io::Result<Vec<Socket>> {
-        let duplicate = |socket: &Socket| {
-            let Socket { configured, address, listener } = socket;
-            Ok(Socket { configured: *configured, address: *address, listener: listener.try_clone()? })
-        };
-        self.0.iter().map(duplicate).collect()
+        self.0.iter().map(Socket::duplicate).collect()
     }
 
     pub(crate) fn into_iter(self) -> impl Iterator<Item = (SocketAddr, TcpListener)> {
@@ -145,7 +162,7 @@ fn refuse_rest(addresses: &[SocketAddr], passed: &[Passed]) -> Result<(), BindEr
                 });
             }
             By::Gateway => {
-                tracing::warn!(%address, "not in gateway.listen any more; it is closed when the old gateway leaves it");
+                tracing::warn!(%address, "not in the file any more; it is closed when the old gateway leaves it");
             }
         }
     }
@@ -170,6 +187,17 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// After so long without a word the other end is asked whether it is there, so often, with so long between.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// Has the kernel notice that a connection's other end is gone, although nothing moves: within two minutes.
+pub(crate) fn keep_alive(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE)
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -55,6 +55,12 @@ pub const HANDSHAKES: &str = "tidegate_tls_handshakes_total";
 pub const CERTIFICATE_RELOADS: &str = "tidegate_tls_certificate_reloads_total";
 /// Until a certificate is no longer good, by `certificate`.
 pub const CERTIFICATE_SECONDS: &str = "tidegate_tls_certificate_expiry_seconds";
+/// Connections of TCP services that have ended, by `service` and `outcome`.
+pub const TCP_CONNECTIONS: &str = "tidegate_tcp_connections_total";
+/// Bytes that TCP services were sent and have sent, by `service` and `direction`.
+pub const TCP_BYTES: &str = "tidegate_tcp_bytes_total";
+/// From the acceptance of a connection to its end, by `service`.
+pub const TCP_SECONDS: &str = "tidegate_tcp_connection_seconds";
 /// Reloads of the file, by `outcome`.
 pub const RELOADS: &str = "tidegate_reloads_total";
 /// Failed writes of the state.
@@ -123,6 +129,24 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Times that certificates were read anew because their files changed, by outcome: ok, bad",
+    ),
+    (
+        TCP_CONNECTIONS,
+        Kind::Counter,
+        Unit::Count,
+        "Connections of TCP services that have ended, by service and outcome (closed, idle, cut, broke, refused, left)",
+    ),
+    (
+        TCP_BYTES,
+        Kind::Counter,
+        Unit::Bytes,
+        "Bytes to TCP services (up) and from them (down), by service and direction",
+    ),
+    (
+        TCP_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "From the acceptance of a TCP service's connection to its end, by service",
     ),
     (RELOADS, Kind::Counter, Unit::Count, "Reloads of the configuration file, by outcome"),
     (STATE_FAILURES, Kind::Counter, Unit::Count, "Writes of the state directory that failed"),

@@ -12,11 +12,15 @@ use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tidegate_config::{name::ReplicaId, spec::Protocol};
 use tokio::{
+    io::AsyncReadExt,
     net::TcpStream,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::Runner;
+
+/// How long a connection is looked at that must stay open.
+const OPEN_FOR: Duration = Duration::from_millis(50);
 
 /// Whom to ask, and what.
 #[derive(Clone)]
@@ -38,6 +42,9 @@ pub enum Check {
         /// HTTP as the replica speaks it.
         protocol: Protocol,
     },
+    /// The connection must stay open for a moment, or bring something: for a published port of a replica that speaks
+    /// no HTTP.
+    StaysOpen,
     /// A GET that must answer 2xx or 3xx.
     Http {
         /// Where; usually the target's address.
@@ -184,9 +191,10 @@ pub fn backoff(elapsed: Duration) -> Duration {
 fn pause(check: &Check, last: &Failure, elapsed: Duration) -> Duration {
     match (check, last) {
         (Check::Exec { .. }, Failure::Connect { .. })
-        | (Check::Tcp | Check::AnyAnswer { .. } | Check::Http { .. } | Check::Grpc { .. }, _) => {
-            backoff(elapsed)
-        }
+        | (
+            Check::Tcp | Check::StaysOpen | Check::AnyAnswer { .. } | Check::Http { .. } | Check::Grpc { .. },
+            _,
+        ) => backoff(elapsed),
         (Check::Exec { .. }, _) => Duration::from_millis(100).max(elapsed / 10).min(Duration::from_secs(1)),
     }
 }
@@ -196,6 +204,7 @@ async fn ask(target: &Target, limit: Duration) -> Result<(), Failure> {
     let stream = dial(target.address).await?;
     match &target.check {
         Check::Tcp => Ok(()),
+        Check::StaysOpen => stays_open(stream, target.address).await,
         Check::AnyAnswer { protocol } => get(stream, target.address, "/", *protocol).await.map(drop),
         Check::Http { address, path, protocol } => {
             let stream = if *address == target.address { stream } else { dial(*address).await? };
@@ -211,6 +220,16 @@ async fn ask(target: &Target, limit: Duration) -> Result<(), Failure> {
             drop(stream);
             run(&**runner, id, command, limit).await
         }
+    }
+}
+
+/// Whoever publishes a port for a replica that does not listen takes the connection and closes it at once.
+async fn stays_open(mut stream: TcpStream, address: SocketAddr) -> Result<(), Failure> {
+    let mut byte = [0];
+    match timeout(OPEN_FOR, stream.read(&mut byte)).await {
+        Err(_) | Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0)) => Err(Failure::Connect { address, why: "closed at once".into() }),
+        Ok(Err(error)) => Err(Failure::Connect { address, why: error.to_string() }),
     }
 }
 
@@ -234,11 +253,11 @@ async fn get(
 ) -> Result<StatusCode, Failure> {
     let broke = |why: &dyn std::fmt::Display| Failure::Http { path: path.into(), why: why.to_string() };
     let version = match protocol {
-        Protocol::Http1 => Version::HTTP_11,
+        Protocol::Http1 | Protocol::Tcp => Version::HTTP_11,
         Protocol::H2c => Version::HTTP_2,
     };
     let (uri, host) = match protocol {
-        Protocol::Http1 => (path.to_owned(), Some(address.to_string())),
+        Protocol::Http1 | Protocol::Tcp => (path.to_owned(), Some(address.to_string())),
         Protocol::H2c => (format!("http://{address}{path}"), None),
     };
     let mut request = Request::get(uri).version(version).header("user-agent", "tidegate-probe");
@@ -248,7 +267,7 @@ async fn get(
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| broke(&e))?;
     let io = TokioIo::new(stream);
     let answered = match protocol {
-        Protocol::Http1 => {
+        Protocol::Http1 | Protocol::Tcp => {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(io).await.map_err(|e| broke(&e))?;
             exchange(sender.send_request(request), connection).await

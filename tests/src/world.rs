@@ -25,6 +25,7 @@ use tidegate::{
     listener::Sockets,
     reload::{self, Loader},
     state_dir::StateDir,
+    tcp::doors,
     tls::Tls,
 };
 use tidegate_config::{
@@ -116,19 +117,22 @@ impl Setup {
         world
     }
 
-    /// Where it listens: where its file says so, or else on some port.
+    /// Where it listens: where its file says so, or else on some port; then for connections of TCP services.
     fn addresses(&self) -> Vec<SocketAddr> {
         let file = self.folder.path().join("tidegate.toml");
         std::fs::write(&file, &self.text).expect("a temporary file");
-        let listeners = load(&file).expect("a valid file").gateway.listen;
-        if listeners == Gateway::default().listen {
-            return vec![LOOPBACK];
-        }
-        listeners.iter().map(|listener| listener.address).collect()
+        let model = load(&file).expect("a valid file");
+        let listeners = model.gateway.listen.iter().map(|listener| listener.address);
+        let own = if model.gateway.listen == Gateway::default().listen {
+            vec![LOOPBACK]
+        } else {
+            listeners.collect()
+        };
+        own.into_iter().chain(doors::addresses(&model)).collect()
     }
 
     /// Starts everything but accepting.
-    async fn build(mut self, sockets: Sockets) -> World {
+    async fn build(mut self, mut sockets: Sockets) -> World {
         let file = self.folder.path().join("tidegate.toml");
         let model = Arc::new(load(&file).expect("a valid file"));
         let tls = Tls::load(&model.gateway).expect("good certificates");
@@ -144,9 +148,11 @@ impl Setup {
         let others = handover::Server::bind(&handover::socket(self.folder.path())).expect("a socket");
         let reloaded = file.clone();
         let loader: Loader = Arc::new(move || load(&reloaded));
+        let streams = sockets.split_off(model.gateway.listen.len());
         let app = App::build(Parts {
             model,
             runners,
+            streams,
             sockets,
             admin,
             handover: Some(others),

@@ -106,6 +106,7 @@ const IMPURE: &[&str] = &[
 const PLANES: &[(&str, &str, &[&str])] = &[
     ("gateway/src/request", "control::", &[]),
     ("gateway/src/fleet", "control::", &[]),
+    ("gateway/src/tcp", "control::", &[]),
     ("gateway/src/control", "request::", &["request::Door", "request::refusal", "request::Refusal"]),
 ];
 

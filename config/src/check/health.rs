@@ -1,5 +1,7 @@
 //! When a replica is ready and when it has failed, and how requests are sent to it.
 
+use std::time::Duration;
+
 use super::value;
 use crate::{
     decode::{
@@ -34,6 +36,8 @@ pub(super) fn upstream(raw: Option<At<raw::Upstream>>, problems: &mut Vec<Draft>
         connect_timeout: value::lasting(raw.connect_timeout, default.connect_timeout, problems),
         first_byte_timeout: value::lasting(raw.first_byte_timeout, default.first_byte_timeout, problems),
         idle_connection: value::span(raw.idle_connection, default.idle_connection),
+        idle_timeout: raw.idle_timeout.map(|limit| value::lasting(Some(limit), Duration::ZERO, problems)),
+        proxy_protocol: value::of(raw.proxy_protocol, default.proxy_protocol),
         allow_encoded_slashes: value::of(raw.allow_encoded_slashes, default.allow_encoded_slashes),
     }
 }

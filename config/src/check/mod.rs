@@ -16,6 +16,7 @@ use crate::{
     name::ServiceName,
     problem::Draft,
     raw,
+    spec::{Launch, Protocol},
 };
 
 mod address;
@@ -31,6 +32,7 @@ mod launch;
 mod release;
 mod routes;
 mod scaling;
+mod streams;
 mod upstreams;
 mod value;
 mod volumes;
@@ -68,12 +70,17 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let hosts = hosts::check(file.hosts, world, problems);
     let images = images::check(value::of(file.images, raw::Images::default()), problems);
     let raw_services = value::of(file.services, Named::default()).0;
-    let only = raw_services.len() == 1;
+    let over_http = raw_services.iter().filter(|(_, service)| {
+        service.value.protocol.as_ref().is_none_or(|protocol| protocol.value != Protocol::Tcp)
+    });
+    let only = over_http.count() == 1;
+    let mut streams = streams::Seen::new(&gateway);
     let mut routes = routes::Seen::new(&gateway);
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {
         let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };
         let upstreams = upstreams::check(&name, &service.value, &gateway, problems);
+        let (listen, sni) = streams.check(&name, &service.value, problems);
         let launch = launch::check(&name, &service.value, world, &allowed, problems);
         let writer = release::writer(service.value.volumes.as_ref());
         let update = release::update(service.value.update.as_ref(), writer, problems);
@@ -83,9 +90,14 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         } = service.value;
         let service = Service {
             name: checked.clone(),
-            launch,
             upstreams,
-            routes: routes.check(&name, raw_routes, only, problems),
+            routes: if is_http(&launch) {
+                routes.check(&name, raw_routes, only, problems)
+            } else {
+                Vec::new()
+            },
+            listen,
+            sni,
             scaling,
             health: health::check(health, problems),
             upstream: health::upstream(upstream, problems),
@@ -94,10 +106,15 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             update,
             rollout: release::rollout(rollout, update, problems),
             sleep: release::sleep(sleep, problems),
+            launch,
         };
         services.insert(checked, Arc::new(service));
     }
     Model { gateway, hosts, images, services }
+}
+
+fn is_http(launch: &Launch) -> bool {
+    launch.protocol != Protocol::Tcp
 }
 
 fn labels(labels: Option<At<Named<crate::decode::leaf::Loose>>>) -> BTreeMap<String, String> {

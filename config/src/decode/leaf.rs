@@ -262,7 +262,7 @@ macro_rules! words {
     };
 }
 words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "never" => Self::Never });
-words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c });
+words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c, "tcp" => Self::Tcp });
 words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
 words!(Scratch, "Scratch" { "disk" => Self::Disk, "memory" => Self::Memory });
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded });

@@ -53,7 +53,8 @@ impl Gateway {
     /// Where it listens itself.
     #[must_use]
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
-        self.listen.iter().map(|listener| listener.address).chain(self.metrics).collect()
+        let admin = self.admin.as_ref().map(|admin| admin.listen);
+        self.listen.iter().map(|listener| listener.address).chain(self.metrics).chain(admin).collect()
     }
 }
 

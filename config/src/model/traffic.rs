@@ -135,6 +135,10 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// How long an unused connection is kept; below what common servers keep (Node and uvicorn: 5 s, gunicorn: 2 s).
     pub idle_connection: Duration,
+    /// How long nothing may move on a connection of a TCP service.
+    pub idle_timeout: Option<Duration>,
+    /// Whether a connection of a TCP service begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Whether paths with encoded slashes or backslashes are passed on instead of refused.
     pub allow_encoded_slashes: bool,
 }
@@ -145,6 +149,8 @@ impl Default for Upstream {
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(300),
             idle_connection: Duration::from_millis(1500),
+            idle_timeout: None,
+            proxy_protocol: false,
             allow_encoded_slashes: false,
         }
     }

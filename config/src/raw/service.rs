@@ -9,7 +9,7 @@ use super::{
 use crate::{
     decode::{
         At, Named,
-        leaf::{Loose, Port, Span, Text},
+        leaf::{Loose, OneOrMany, Port, Span, Text},
         section,
     },
     model::{self, Placement, Update},
@@ -50,7 +50,7 @@ section! {
         /// The port that the service listens on, also put into its environment as `PORT`. Default: the only port that
         /// the image exposes, else 8080.
         port: Port,
-        /// What the service speaks: HTTP/1.1, or HTTP/2 without TLS.
+        /// What the service speaks: HTTP/1.1, HTTP/2 without TLS, or something else over TCP, which needs `listen` or `sni`.
         protocol: Protocol = d.protocol,
         /// Named volumes and folders of the host, as `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`, or as tables. Folders
         /// must be below one of `gateway.allow_mounts`. `{ target = "/cache", tmpfs = "64MiB" }` is an empty one in memory.
@@ -65,6 +65,11 @@ section! {
         /// first, and requests wait meanwhile. Default: `recreate` with a volume that is written to and not `shared`, else
         /// `rolling`.
         update: Update,
+        /// With `protocol = "tcp"`: where its connections arrive, as in `"0.0.0.0:5432"`; one address or several.
+        listen: OneOrMany<Text>,
+        /// With `protocol = "tcp"`: server names of connections over TLS that are passed on as they are, from the gateway's
+        /// own listeners for TLS, as in `["db.example.org"]`.
+        sni: Vec<At<Text>> = Vec::<String>::new(),
         /// What is sent to this service. Default: the host `NAME.localhost`, and everything if it is the only service.
         routes: Vec<At<Route>>,
         /// What a replica may use.

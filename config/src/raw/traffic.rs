@@ -89,6 +89,12 @@ section! {
         first_byte_timeout: Span = duration(d.first_byte_timeout),
         /// How long an unused connection is kept; less than the service keeps it.
         idle_connection: Span = duration(d.idle_connection),
+        /// With `protocol = "tcp"`: how long nothing may move on a connection before it is closed. Default: no bound, but
+        /// an end that is gone is noticed within two minutes.
+        idle_timeout: Span,
+        /// With `protocol = "tcp"`: whether a connection to a replica begins with a PROXY protocol header (version 2), which
+        /// says who the client is.
+        proxy_protocol: bool = d.proxy_protocol,
         /// Whether paths with encoded slashes or backslashes are passed on instead of refused.
         allow_encoded_slashes: bool = d.allow_encoded_slashes,
     }

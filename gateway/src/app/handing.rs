@@ -35,8 +35,12 @@ impl App {
     }
 
     /// Its listening sockets, to be passed on.
-    pub(crate) fn passing(&self) -> &[Socket] {
-        &self.passing
+    ///
+    /// # Errors
+    /// When this process has no more file descriptors.
+    pub(crate) fn passing(&self) -> std::io::Result<Vec<Socket>> {
+        let requests = self.passing.iter().map(Socket::duplicate);
+        requests.chain(self.doors.duplicates()?.into_iter().map(Ok)).collect()
     }
 
     /// Closes the admin API, stops the control loop and waits for its calls.
@@ -88,6 +92,7 @@ impl App {
     /// Accepts nothing any more; another process does, on the same sockets.
     pub(crate) fn leave(&mut self) {
         self.passing.clear();
+        self.doors.close();
         // With it end its probes and what listens to engines.
         self.standing = None;
         self.front.leave();

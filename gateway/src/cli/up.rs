@@ -27,6 +27,7 @@ use crate::{
     listener::Sockets,
     reload::{self, Loader},
     state_dir::{self, StateDir},
+    tcp::doors,
     telemetry,
     tls::Tls,
 };
@@ -108,8 +109,10 @@ async fn start(
     let state = take_state(&path, taken.is_some()).await?;
     passed.extend(taken.iter_mut().flat_map(handover::Taken::sockets));
     let tls = Arc::new(Tls::load(&model.gateway)?);
-    let addresses: Vec<_> = model.gateway.listen.iter().map(|listener| listener.address).collect();
-    let sockets = Sockets::gather(&addresses, passed)?;
+    let listeners = model.gateway.listen.iter().map(|listener| listener.address);
+    let addresses: Vec<_> = listeners.chain(doors::addresses(model)).collect();
+    let mut sockets = Sockets::gather(&addresses, passed)?;
+    let streams = sockets.split_off(model.gateway.listen.len());
     let admin =
         admin::Listeners::bind(&state.socket(), model.gateway.metrics, model.gateway.admin.as_ref()).await?;
     let others =
@@ -122,6 +125,7 @@ async fn start(
         model: Arc::clone(model),
         runners,
         sockets,
+        streams,
         admin,
         handover: Some(others),
         metrics: metrics.clone(),

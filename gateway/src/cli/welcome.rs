@@ -26,6 +26,9 @@ pub(super) fn text(
         if let Some(status) = status.filter(|status| status.state == "failing") {
             let _ = writeln!(text, "    {}", status.reason);
         }
+        for address in &service.listen {
+            let _ = writeln!(text, "    tcp://{address}");
+        }
         if let Some(route) = service.routes.first() {
             let _ = writeln!(text, "    {}\n    {}", url(route, port), curl(route, port));
         }

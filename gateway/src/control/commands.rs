@@ -18,6 +18,7 @@ use super::{
     event::{Command, Event, Purpose, Reply},
     history::{What, unix, unix_now},
     outside::Outside,
+    publish,
     state::{Goal, State, Waiter},
     status::{Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus},
 };
@@ -206,7 +207,7 @@ impl State {
             in_flight,
             queued,
             reason: self.words(),
-            routes: settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
+            routes: publish::ways(&settings),
             replicas: self.members.values().map(|member| self.replica_status(member)).collect(),
         }
     }

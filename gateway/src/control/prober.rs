@@ -149,6 +149,7 @@ impl Control {
         // Whatever publishes a port takes connections by itself; only an answer comes from the replica.
         let connect = match engine.handle.runner.reach() {
             Reached::Address => Check::Tcp,
+            Reached::Published if settings.launch.protocol == Protocol::Tcp => Check::StaysOpen,
             Reached::Published => Check::AnyAnswer { protocol: settings.launch.protocol },
         };
         let check = match (&settings.health.probe, images) {

@@ -7,7 +7,10 @@ use tidegate_autoscaler::{
     Cause, Decision, Phase, decide,
     refuse::{Refuse, RefuseReason},
 };
-use tidegate_config::{model::Model, name::ServiceName};
+use tidegate_config::{
+    model::{self, Model, Route},
+    name::{Authority, PathPrefix, ServiceName},
+};
 
 use super::{
     Control,
@@ -129,9 +132,10 @@ pub(super) fn failed(service: &ServiceName, cause: &Cause) {
 }
 
 impl Control {
-    /// Swaps the route table whole.
+    /// Swaps the route tables whole.
     pub(super) fn publish_routes(&self) {
         self.door.routes.store(Arc::new(routes(&self.model, |name| self.fleet.get(name))));
+        self.door.passed_on.store(Arc::new(passed_on(&self.model, |name| self.fleet.get(name))));
     }
 
     /// Brings the gauges up to date, before they are read.
@@ -176,6 +180,26 @@ fn routes(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) ->
         with_service
             .flat_map(|(service, fleet)| service.routes.iter().map(move |route| (route, Arc::clone(&fleet)))),
     )
+}
+
+/// What leads to a service, in words.
+pub(super) fn ways(service: &model::Service) -> Vec<String> {
+    let routes = service.routes.iter().map(|route| format!("{}{}", route.host, route.path));
+    let listen = service.listen.iter().map(|address| format!("tcp://{address}"));
+    let names = service.sni.iter().map(|name| format!("tls://{name}"));
+    routes.chain(listen).chain(names).collect()
+}
+
+/// Which server names lead to TCP services.
+fn passed_on(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) -> RouteTable<Arc<Service>> {
+    let route = |host: &Authority| Route { host: host.clone(), path: PathPrefix::root(), strip: false };
+    let named: Vec<(Route, Arc<Service>)> = model
+        .services
+        .values()
+        .filter_map(|service| Some((service, find(&service.name)?)))
+        .flat_map(|(service, fleet)| service.sni.iter().map(move |host| (route(host), Arc::clone(&fleet))))
+        .collect();
+    RouteTable::new(named.iter().map(|(route, fleet)| (route, Arc::clone(fleet))))
 }
 
 impl State {

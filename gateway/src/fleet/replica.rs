@@ -18,6 +18,8 @@ use crate::request::upstream::Pool;
 pub struct Replica {
     /// Its name.
     pub id: ReplicaId,
+    /// Where it answers.
+    pub address: SocketAddr,
     /// When its start was asked for and when it was ready; `None` if it was adopted.
     start: Option<(Instant, Instant)>,
     /// Its connections.
@@ -40,6 +42,7 @@ impl Replica {
         let (requests, errors) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
             id,
+            address,
             start,
             pool: Pool::new(address, protocol),
             cut: CancellationToken::new(),

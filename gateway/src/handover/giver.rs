@@ -60,7 +60,7 @@ pub async fn hand_over(
 
 async fn give(app: &App, request: Request) -> io::Result<()> {
     let mut channel = request.channel;
-    let sockets = app.passing();
+    let sockets = app.passing()?;
     let handed = Handed {
         generation: app.generation(),
         sockets: sockets

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -24,8 +25,9 @@ use tidegate_config::model::Limits;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
 };
+use tokio_rustls::server::TlsStream;
 use tower::ServiceBuilder;
 
 use super::{
@@ -33,9 +35,11 @@ use super::{
     hello::{self, Hello},
 };
 use crate::{
+    fleet::Service,
     panics::CatchPanic,
     request::{self, Door, Peer, body::Body},
-    tls::Tls,
+    tcp::{self, Accepted},
+    tls::{Secured, Tls},
 };
 
 impl App {
@@ -46,16 +50,7 @@ impl App {
         way: &Way,
         stages: watch::Receiver<Stage>,
     ) {
-        // Over the limit: closed at once; a client that is told to come back would only hold one more socket.
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "as many connections as gateway.limits.connections allows; further ones are closed"
-                );
-            }
-            return;
-        };
-        self.full.store(false, Ordering::Relaxed);
+        let Some(permit) = self.admit() else { return };
         if let Err(error) = stream.set_nodelay(true) {
             return tracing::debug!(%peer, %error, "gone before it was served");
         }
@@ -84,7 +79,10 @@ impl App {
         let active = Arc::clone(&tls.active());
         let handshake = async {
             let hello = Hello::read(&mut stream).await?;
-            hello.answer(stream, &active, listener).await
+            match self.passed_on(&hello) {
+                Some(service) => Ok(Met::Other(service, stream, hello.into_bytes())),
+                None => hello.answer(stream, &active, listener).await.map(|shaken| Met::Us(Box::new(shaken))),
+            }
         };
         let shaken = tokio::select! {
             shaken = tokio::time::timeout(active.handshake_timeout, handshake) => {
@@ -92,13 +90,44 @@ impl App {
             }
             _ = stages.wait_for(|stage| *stage >= Stage::Closing) => return,
         };
-        hello::count(&shaken);
+        if !matches!(shaken, Ok(Met::Other(..))) {
+            hello::count(&shaken);
+        }
         // So that a connection does not keep certificates that were replaced long ago.
         drop(active);
         match shaken {
-            Ok((stream, secured)) => self.serve(stream, peer.over_tls(secured), stages).await,
+            Ok(Met::Us(shaken)) => {
+                let (stream, secured) = *shaken;
+                self.serve(stream, peer.over_tls(secured), stages).await;
+            }
+            Ok(Met::Other(service, client, first)) => {
+                let accepted = Accepted { client, peer: peer.address(), first };
+                let served = tcp::serve(accepted, service, self.door.cut.clone());
+                self.door.tasks.track_future(served).await;
+            }
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "no handshake"),
         }
+    }
+
+    /// The TCP service that has the name which the client calls, if one does: to be passed on as it is.
+    fn passed_on(&self, hello: &Hello) -> Option<Arc<Service>> {
+        let table = self.door.passed_on.load();
+        let found = table.find(&hello.name()?, "/")?;
+        Some(Arc::clone(found.service))
+    }
+
+    /// Room for one more connection. Over the limit it is closed at once; a client that is told to come back would only
+    /// hold one more socket.
+    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.connections).try_acquire_owned().ok();
+        if permit.is_none() && !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "as many connections as gateway.limits.connections allows; further ones are closed"
+            );
+        } else if permit.is_some() {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        permit
     }
 
     async fn serve<S>(&self, stream: S, peer: Peer, stages: watch::Receiver<Stage>)
@@ -148,6 +177,14 @@ async fn farewell(mut stages: watch::Receiver<Stage>, heard: &AtomicU8) {
     if heard.load(Ordering::Relaxed) != HTTP2 {
         drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
     }
+}
+
+/// Who a connection over TLS is for.
+enum Met {
+    /// The gateway itself.
+    Us(Box<(TlsStream<TcpStream>, Secured)>),
+    /// A TCP service; with what was read.
+    Other(Arc<Service>, TcpStream, Bytes),
 }
 
 /// What has been heard on a connection.

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustls::server::{Accepted, Acceptor};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -84,7 +84,6 @@ impl Broken {
 pub(super) struct Hello {
     accepted: Accepted,
     /// The bytes that came, from the connection's first on.
-    #[expect(dead_code, reason = "for whoever passes the connection on as it is")]
     bytes: BytesMut,
 }
 
@@ -118,6 +117,11 @@ impl Hello {
     /// The name that the client calls (lower case), if it says one.
     pub(super) fn name(&self) -> Option<String> {
         self.accepted.client_hello().server_name().map(str::to_owned)
+    }
+
+    /// What came, for whoever answers instead of us.
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes.freeze()
     }
 
     /// Goes on with the handshake, with the certificate that the name has.

@@ -14,10 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Stage, Way};
-
-/// Listeners that wait to be served; there is one per host at most.
-pub(super) const SIDE_DOORS: usize = 64;
+use super::{App, Opened, Stage, Way};
 
 /// Opens listeners for calls by name on the running server.
 #[derive(Debug, Clone)]
@@ -25,7 +22,7 @@ pub struct Inside {
     pub(super) app: Arc<App>,
     pub(super) front: Arc<App>,
     pub(super) listening: Arc<[SocketAddr]>,
-    pub(super) doors: mpsc::Sender<SideDoor>,
+    pub(super) doors: mpsc::Sender<Opened>,
 }
 
 impl Inside {
@@ -43,7 +40,7 @@ impl Inside {
             self.front.claim(Claim { ip, allowed, until, app });
             return true;
         };
-        self.doors.send(SideDoor { socket, allowed, until, app }).await.is_ok()
+        self.doors.send(Opened::Inside(SideDoor { socket, allowed, until, app })).await.is_ok()
     }
 
     /// Whether a listener of the file already takes what comes to this address.

@@ -10,7 +10,7 @@ use super::retry::Failure;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Connects, or tells how that failed and in words.
-pub(super) async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream, (Failure, String)> {
+pub(crate) async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream, (Failure, String)> {
     let connected = tokio::time::timeout(within, TcpStream::connect(address)).await;
     let stream = match connected {
         Ok(Ok(stream)) => stream,

@@ -3,7 +3,7 @@
 
 mod accounting;
 pub mod body;
-mod dial;
+pub(crate) mod dial;
 mod exchange;
 mod frames;
 pub(crate) mod grpc;
@@ -30,7 +30,7 @@ use http::{
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
-use tidegate_config::model;
+use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use refusal::Refusal;
@@ -52,7 +52,9 @@ pub struct Door {
     pub routes: ArcSwap<RouteTable<Arc<Service>>>,
     /// Swapped whole by the control loop.
     pub settings: ArcSwap<model::Gateway>,
-    /// Owns the tunnels.
+    /// By the name of the server, connections over TLS that are passed on as they are. Swapped whole by the control loop.
+    pub passed_on: ArcSwap<RouteTable<Arc<Service>>>,
+    /// Owns the tunnels, and the connections of TCP services.
     pub tasks: TaskTracker,
     /// Cancelled when the drain deadline has passed: tunnels take their leave.
     pub cut: CancellationToken,
@@ -218,7 +220,8 @@ fn route(
 
 /// The service that is called by its bare name.
 fn named(fleet: &Fleet, host: &str) -> Option<Arc<Service>> {
-    fleet.get(&host.parse().ok()?)
+    let over_http = |service: &Arc<Service>| service.settings().launch.protocol != Protocol::Tcp;
+    fleet.get(&host.parse().ok()?).filter(over_http)
 }
 
 fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {

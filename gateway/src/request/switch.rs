@@ -64,7 +64,7 @@ impl Wish {
     /// Puts the wish into a head that goes to a replica which speaks `protocol`. `chance` is for a key of ours.
     pub(crate) fn ask(&self, head: &mut Parts, protocol: Protocol, chance: [u8; 16]) {
         match protocol {
-            Protocol::Http1 => {
+            Protocol::Http1 | Protocol::Tcp => {
                 head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 head.headers.insert(UPGRADE, self.to.clone());
                 if self.dialect == Dialect::Http2 && self.is_websocket() {
@@ -85,14 +85,15 @@ impl Wish {
     /// What a replica that speaks `protocol` means with `status`.
     pub(crate) fn reply(&self, status: StatusCode, protocol: Protocol) -> Reply {
         match (protocol, status) {
-            (Protocol::Http1, StatusCode::SWITCHING_PROTOCOLS) | (Protocol::H2c, StatusCode::OK) => {
-                Reply::Switched
-            }
-            (Protocol::Http1, status) if status.is_success() && self.dialect == Dialect::Http2 => {
+            (Protocol::Http1 | Protocol::Tcp, StatusCode::SWITCHING_PROTOCOLS)
+            | (Protocol::H2c, StatusCode::OK) => Reply::Switched,
+            (Protocol::Http1 | Protocol::Tcp, status)
+                if status.is_success() && self.dialect == Dialect::Http2 =>
+            {
                 Reply::Confusing
             }
             (Protocol::H2c, status) if status.is_success() || status.is_informational() => Reply::Confusing,
-            (Protocol::Http1 | Protocol::H2c, _) => Reply::Answered,
+            (Protocol::Http1 | Protocol::Tcp | Protocol::H2c, _) => Reply::Answered,
         }
     }
 

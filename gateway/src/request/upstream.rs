@@ -60,7 +60,7 @@ impl Pool {
         now: Instant,
     ) -> Result<Response<Inbound>, Failed> {
         match self.protocol {
-            Protocol::Http1 => {
+            Protocol::Http1 | Protocol::Tcp => {
                 self.http1.send(head, body, settings, now).await.map(|got| got.map(Inbound::Http1))
             }
             Protocol::H2c => {

@@ -1,6 +1,7 @@
 //! The gateway's edge over real sockets: certificates, names, what is demanded of clients.
 
 mod names;
+mod passed_on;
 mod redirect;
 mod reload;
 mod terms;

@@ -234,7 +234,7 @@ impl Control {
 
     /// Makes the known addresses those that the file and its names mean by now.
     fn fit(&mut self, name: &ServiceName) {
-        let own = self.model.gateway.own_addresses();
+        let own = self.model.own_addresses();
         let Some(outside) = self.outside.get_mut(name) else { return };
         let wanted = outside.wanted(&own);
         let known = outside.known.iter().map(|(id, known)| (id, known.at));

@@ -104,7 +104,7 @@ impl Outside {
             in_flight,
             queued,
             reason,
-            routes: settings.routes.iter().map(|route| format!("{}{}", route.host, route.path)).collect(),
+            routes: publish::ways(&settings),
             replicas: self.known.values().map(|known| self.address_status(known)).collect(),
         }
     }
