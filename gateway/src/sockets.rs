@@ -5,6 +5,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -106,7 +107,11 @@ impl Sockets {
                 Some(at) => Ok(passed.remove(at).listener),
                 None => listen(*configured),
             };
-            let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+            let bound = listener.and_then(|listener| {
+                // What is accepted has it from the listener.
+                keep_alive(&listener)?;
+                Ok((listener.local_addr()?, listener))
+            });
             let (address, listener) = bound.map_err(|source| BindError::Bind {
                 address: *configured,
                 hint: hint(&source),
@@ -195,9 +200,10 @@ const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
-/// Has the kernel notice that a connection's other end is gone, although nothing moves: within two minutes.
-pub(crate) fn keep_alive(stream: &tokio::net::TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE)
+/// Has the kernel notice that a connection's other end is gone, although nothing moves: within two minutes. Otherwise a
+/// client that vanished would keep its service awake for ever.
+pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_keepalive(&KEEP_ALIVE)
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -247,6 +253,19 @@ mod tests {
         for word in [&address, "127.0.0.2:0", "(web)", "ListenStream="] {
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_accepted_notices_that_its_other_end_is_gone() {
+        let sockets = Sockets::bind(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+        let client = std::net::TcpStream::connect(sockets.addresses()[0]).expect("a listener");
+        let listener = &sockets.0[0].listener;
+        listener.set_nonblocking(false).expect("a socket option");
+        let (accepted, _) = listener.accept().expect("a connection");
+        let socket = socket2::SockRef::from(&accepted);
+        assert!(socket.keepalive().expect("a socket option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("a socket option"), Duration::from_secs(60));
+        drop(client);
     }
 
     #[test]

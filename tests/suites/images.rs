@@ -3,7 +3,7 @@
 
 use anyhow::{Context, ensure};
 use e2e::{
-    client::{Session, empty},
+    client::{Session, Wire, empty},
     debian::{Recipe, recipes},
     engine::{on_each, tidegate},
     eventually::eventually,
@@ -127,6 +127,36 @@ async fn redis_starts_and_stops() -> anyhow::Result<()> {
             ensure!(outside::exit_code(gateway, &replica).await? == 0, "it ended by itself");
             let log = tidegate(gateway, &["logs", "redis"])?;
             ensure!(log.contains("Ready to accept connections") && log.contains("bye bye"), "{log}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A connection wakes it, keeps it awake, and is carried in its own language.
+#[tokio::test]
+async fn redis_answers_connections() -> anyhow::Result<()> {
+    let image = recipes::REDIS.archive()?;
+    // An address of loopback that is this process's own, so that no other test listens there.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = std::net::SocketAddr::from(([127, 77, high, low.max(1)], 6379));
+    let text = format!(
+        "[services.redis]\nimage = \"docker-archive:{}\"\nprotocol = \"tcp\"\nlisten = \"{address}\"\n",
+        image.display()
+    );
+    on_each(&text, async |gateway, _| {
+        for _ in 0..2 {
+            ensure!(phases(gateway).await?.is_empty(), "nothing runs yet");
+            let mut wire = Wire::connect(address).await;
+            wire.send("PING\r\nSET a 1\r\n").await;
+            let answers = wire.exactly(12).await;
+            ensure!(answers == "+PONG\r\n+OK\r\n", "{answers:?}");
+            let status = gateway.services().await?.into_iter().next().context("the service")?;
+            ensure!(status.in_flight == 1, "an open connection counts: {status:?}");
+            wire.send("GET a\r\nQUIT\r\n").await;
+            let answers = wire.rest().await;
+            ensure!(answers == "$1\r\n1\r\n+OK\r\n", "{answers:?}");
+            gateway.sleep("redis").await?;
         }
         Ok(())
     })

@@ -201,10 +201,16 @@ async fn a_connection_that_waited_too_long_is_closed() {
     let mut wire = connect(&world, "db").await;
     assert_eq!(wire.rest().await, "");
     assert!(world.metric("tidegate_tcp_connections_total", &["outcome=\"refused\""]) >= 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_while_it_waits_gives_back_its_place() {
+    let setup = setup(DB, echo());
+    setup.runner.start_delay(Duration::from_secs(3600));
+    let world = setup.start().await;
     let mut wire = connect(&world, "db").await;
     wire.send("hello").await;
     world.until_counts("db", 1, 0).await;
-    // One that breaks off gives back its place at once.
     wire.reset();
     world.until_counts("db", 0, 0).await;
 }

@@ -391,3 +391,23 @@ impl Program {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_engine_nothing_is_taken_up_that_needs_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("tidegate.toml");
+        for (text, no_engine, good) in [
+            ("services.a.upstreams = ['10.0.0.5:80']", true, true),
+            ("services.a.image = 'a:1'", true, false),
+            ("services.a.image = 'a:1'", false, true),
+            ("", true, false),
+        ] {
+            std::fs::write(&file, text).expect("a temporary file");
+            assert_eq!(reload(&file, no_engine).is_ok(), good, "{text} {no_engine}");
+        }
+    }
+}

@@ -102,6 +102,7 @@ fn pass(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<Option<Passed>> {
     let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
     PASSING.with_borrow_mut(|buffer| {
         let read = match from.try_read(buffer) {
+            Ok(0) => return Ok(Some(Passed { read: 0, rest: None })),
             Ok(read) => read,
             Err(error) if would_block(&error) => return Ok(None),
             Err(error) => return Err(error),

@@ -140,7 +140,6 @@ async fn begin(
     proxy_protocol: bool,
 ) -> io::Result<()> {
     sockets::keep_alive(replica)?;
-    sockets::keep_alive(client)?;
     if proxy_protocol {
         replica.write_all(&header(peer, client.local_addr()?)?).await?;
     }
