@@ -80,10 +80,9 @@ async fn attempts(
     wish: Option<&Wish>,
 ) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
     let Exchange { service, settings, mut head, body, arrived, timing_headers, call, .. } = exchange;
-    let deadline = match grpc::timeout(&head.headers).filter(|_| call) {
-        Some(patience) => hold_deadline(arrived, settings.scaling.hold.min(patience)),
-        None => hold_deadline(arrived, settings.scaling.hold),
-    };
+    let patience = if call { grpc::timeout(&head.headers) } else { None };
+    let hold_for = patience.map_or(settings.scaling.hold, |patience| settings.scaling.hold.min(patience));
+    let deadline = hold_deadline(arrived, hold_for);
     if let Some(wish) = wish {
         wish.ask(&mut head, settings.launch.protocol, rand::random());
     }
@@ -127,6 +126,7 @@ async fn attempts(
         unsent_tries += u32::from(failure.is_unsent());
         let budget = match failure {
             Failure::Connect | Failure::NotSent => unsent_tries <= retry::UNSENT,
+            Failure::Unable => false,
             _ => resets <= retry::RESETS && service.retries.lock().retry(clock::now()),
         };
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");

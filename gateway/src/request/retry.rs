@@ -31,6 +31,8 @@ pub(crate) enum Failure {
     Timeout,
     /// The client's side of the exchange failed.
     Client,
+    /// The client wants what the replica says it cannot do.
+    Unable,
 }
 
 impl Failure {
@@ -48,6 +50,7 @@ impl Failure {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Client => "client",
+            Self::Unable => "unable",
         }
     }
 }
@@ -80,6 +83,7 @@ pub(crate) fn verdict(failure: Failure, replayable: bool, within_budget: bool) -
         Failure::Timeout => Verdict::Refuse(Refusal::UpstreamTimeout),
         Failure::Ours => Verdict::Refuse(Refusal::NoCapacity { cause: "out of sockets".into() }),
         Failure::Client => Verdict::Refuse(Refusal::BadRequest("the request's body broke off")),
+        Failure::Unable => Verdict::Refuse(Refusal::BadRequest("the service takes no upgrades over HTTP/2")),
     }
 }
 
@@ -103,6 +107,11 @@ mod tests {
             (Failure::NotSent, false, again(false)),
             (Failure::Reset, true, again(false)),
             (Failure::Reset, false, Verdict::Refuse(Refusal::UpstreamReset)),
+            (
+                Failure::Unable,
+                true,
+                Verdict::Refuse(Refusal::BadRequest("the service takes no upgrades over HTTP/2")),
+            ),
             (Failure::Timeout, true, Verdict::Refuse(Refusal::UpstreamTimeout)),
         ] {
             assert_eq!(verdict(failure, replayable, true), want, "{failure:?}, replayable {replayable}");

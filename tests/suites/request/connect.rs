@@ -4,7 +4,8 @@ use bytes::Bytes;
 use e2e::{
     client::{Answer, Body, Session, empty, status},
     eventually::soon,
-    world::World,
+    h2c,
+    world::{Setup, World},
 };
 use http::{Request, Response};
 use hyper::{body::Incoming, ext::Protocol};
@@ -93,7 +94,9 @@ async fn a_client_of_http1_upgrades_at_a_replica_of_http2() {
 
 #[tokio::test]
 async fn what_is_no_upgrade_does_not_look_like_one() {
-    let world = World::new(BOTH).await;
+    let setup = Setup::new(&format!("{BOTH}\n[services.three]\nimage = \"three:1\"\nprotocol = \"h2c\""));
+    setup.targets.behave("three:1", h2c::grpc());
+    let world = setup.start().await;
     let mut session = world.http2().await;
     let mut ask = async |request| {
         let response = session.send(request).await.expect("an answer");
@@ -105,6 +108,8 @@ async fn what_is_no_upgrade_does_not_look_like_one() {
         let answer = ask(connect(service, "/status/404", "websocket")).await;
         assert_eq!(answer.status, 404, "{service}");
     }
+    let answer = ask(connect("three", "/", "websocket")).await;
+    assert_eq!(answer.refusal(), (400, "bad_request".into()), "its SETTINGS do not allow it");
     let plain = Request::connect("one.localhost:443").body(empty()).expect("a request");
     assert_eq!(ask(plain).await.refusal(), (400, "bad_request".into()), "a tunnel to somewhere else");
 }

@@ -109,7 +109,7 @@ impl Connections {
         };
         if request.method() == http::Method::CONNECT && !room.settings.extended_connect {
             let error = "it does not take WebSockets over HTTP/2 (RFC 8441)".into();
-            return Err(Failed { failure: Failure::Reset, unsent: None, error });
+            return Err(Failed { failure: Failure::Unable, unsent: None, error });
         }
         let upload = Upload::of(request.body());
         let (head, body) = request.into_parts();
