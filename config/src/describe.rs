@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     model::{
-        Admin, Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Images, Limits, Model,
-        Placement, Probe, Reach, Rollout, ScalingPolicy, Secret, Service, Sleep, TlsVersion, Token, Update,
-        Upstream,
+        AccessLog, Admin, Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Ignore, Images,
+        Limits, LogFormat, LogTo, Model, Placement, Probe, Reach, Rollout, ScalingPolicy, Secret, Service,
+        Sleep, TlsVersion, Token, Update, Upstream, WaitingPage, Wake,
     },
     spec::{Launch, Protocol},
-    units::Bytes,
+    units::{Bytes, Rate},
 };
 
 /// Settings by key, each as text.
@@ -77,6 +77,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         internal_address,
         resolvers,
         limits,
+        access_log,
     } = gateway;
     let mut live = settings([
         ("trusted_proxies", list(trusted_proxies)),
@@ -88,6 +89,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
     live.extend(below("tls", describe_tls(tls)));
     let (asking, place) = describe_admin(admin.as_ref());
     live.extend(asking);
+    live.extend(below("access_log", describe_access_log(access_log.as_ref())));
     let Limits { connections, header_timeout, header_bytes, header_count, h2_streams } = limits;
     let mut at_start = settings([
         ("listen", list(listen)),
@@ -146,6 +148,28 @@ fn describe_tls(tls: &GatewayTls) -> Settings {
         ("handshake_timeout", time(*handshake_timeout)),
         ("hsts", or_none(hsts.map(time))),
         ("hsts_subdomains", hsts_subdomains.to_string()),
+    ])
+}
+
+fn describe_access_log(log: Option<&AccessLog>) -> Settings {
+    let Some(AccessLog { format, to, sample, slow, redact_query }) = log else {
+        return settings([("to", "nowhere".to_owned())]);
+    };
+    let to = match to {
+        LogTo::Stdout => "stdout".to_owned(),
+        LogTo::Stderr => "stderr".to_owned(),
+        LogTo::File(path) => path.display().to_string(),
+    };
+    let format = match format {
+        LogFormat::Json => "json",
+        LogFormat::Combined => "combined",
+    };
+    settings([
+        ("format", format.to_owned()),
+        ("to", to),
+        ("sample", sample.to_string()),
+        ("slow", time(*slow)),
+        ("redact_query", redact_query.to_string()),
     ])
 }
 
@@ -218,6 +242,7 @@ pub fn describe_service(service: &Service) -> Described {
         update,
         rollout,
         sleep,
+        wake,
     } = service;
     let routes = routes.iter().map(|route| {
         let strip = if route.strip { " (stripped)" } else { "" };
@@ -256,6 +281,7 @@ pub fn describe_service(service: &Service) -> Described {
         "sleep",
         settings([("frozen", or_none(frozen.map(time))), ("stopped", or_none(stopped.map(time)))]),
     ));
+    live.extend(below("wake", describe_wake(wake)));
     let (launch, shared) = describe_launch(launch);
     live.extend(shared);
     Described { launch, live }
@@ -350,6 +376,30 @@ fn describe_rollout(rollout: &Rollout) -> Settings {
         ("margin", margin.to_string()),
         ("failures", failures.to_string()),
         ("keep", keep.to_string()),
+    ])
+}
+
+fn describe_wake(wake: &Wake) -> Settings {
+    let Wake {
+        waiting_page,
+        per_client,
+        per_service,
+        ignore: Ignore { paths, user_agents, networks, monitors },
+    } = wake;
+    let rate = |rate: Option<Rate>| rate.map_or_else(|| "off".to_owned(), |rate| rate.to_string());
+    let page = match waiting_page {
+        None => "false".to_owned(),
+        Some(WaitingPage::BuiltIn) => "true".to_owned(),
+        Some(WaitingPage::Own(html)) => format!("{} bytes of HTML, {}", html.len(), fingerprint(html)),
+    };
+    settings([
+        ("waiting_page", page),
+        ("per_client", rate(*per_client)),
+        ("per_service", rate(*per_service)),
+        ("ignore.paths", list(paths)),
+        ("ignore.user_agents", list(user_agents)),
+        ("ignore.networks", list(networks)),
+        ("ignore.monitors", monitors.to_string()),
     ])
 }
 
@@ -475,6 +525,8 @@ mod tests {
             ("scaling.max = 3", vec!["live scaling.max"]),
             ("rollout.steps = [10, 100]", vec!["live rollout.steps"]),
             ("sleep.frozen = '10m'", vec!["live sleep.frozen"]),
+            ("wake.per_client = '5/m'", vec!["live wake.per_client"]),
+            ("wake.ignore.paths = ['/healthz']", vec!["live wake.ignore.paths"]),
             ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
             ("[gateway]\nexpose_errors = true", vec!["at once gateway.expose_errors"]),
             ("[gateway]\nlisten = '127.0.0.1:1'", vec!["at start gateway.listen"]),

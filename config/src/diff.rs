@@ -57,6 +57,7 @@ fn live(old: &Gateway, new: &Gateway) -> bool {
         || old.expose_errors != new.expose_errors
         || old.timing_headers != new.timing_headers
         || old.drain != new.drain
+        || old.access_log != new.access_log
         || old.stop_replicas_on_exit != new.stop_replicas_on_exit
 }
 
@@ -114,7 +115,12 @@ mod tests {
         );
         check(two, &format!("{two}\nservices.b.scaling.max = 3"), &["update b launch=false"]);
         check(two, &format!("{two}\nservices.b.env.A = '1'"), &["update b launch=true"]);
-        for live in ["update = 'recreate'", "rollout.keep = 3", "sleep.frozen = '10m'"] {
+        for live in [
+            "update = 'recreate'",
+            "rollout.keep = 3",
+            "sleep.frozen = '10m'",
+            "wake.ignore.monitors = false",
+        ] {
             check(two, &format!("{two}\nservices.b.{live}"), &["update b launch=false"]);
         }
         let volume = |shared: &str| {
@@ -123,6 +129,12 @@ mod tests {
         check(&volume(""), &volume(", shared = true"), &["update a launch=false"]);
         check(&volume(""), &volume(", read_only = true"), &["update a launch=true"]);
         check(two, &format!("{two}\nservices.b.routes = [{{ path = '/' }}]"), &["update b launch=false"]);
+    }
+
+    #[test]
+    fn the_logs_of_requests_change_at_once() {
+        check("", "[gateway.access_log]", &["gateway"]);
+        check("[gateway.access_log]", "gateway.access_log.to = 'stderr'", &["gateway"]);
     }
 
     #[test]

@@ -4,19 +4,23 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+mod access;
 mod admin;
 mod edge;
 mod gateway;
 mod host;
 mod images;
 mod traffic;
+mod wake;
 
+pub use access::{AccessLog, LogFormat, LogTo};
 pub use admin::{Admin, Role, Secret, Token};
 pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
 pub use gateway::{Gateway, Limits};
 pub use host::{Capacity, Engine, Host, Reach, Tls};
 pub use images::Images;
 pub use traffic::{Health, Idle, Probe, ScalingPolicy, Upstream};
+pub use wake::{Ignore, WaitingPage, Wake};
 
 use crate::{
     address::Address,
@@ -69,6 +73,8 @@ pub struct Service {
     pub rollout: Rollout,
     /// What becomes of replicas that are not needed.
     pub sleep: Sleep,
+    /// Who wakes it; a change restarts nothing.
+    pub wake: Wake,
 }
 
 /// How one version of a service follows another.
@@ -222,6 +228,7 @@ impl Service {
             update: Update::default(),
             rollout: Rollout::default(),
             sleep: Sleep::default(),
+            wake: Wake::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! The doc comments below are what the JSON Schema, editors and docs/configuration.md show. Defaults are read from
 //! [`crate::model`], where they stand. Pure lists, a file for each part.
 
+mod access;
 mod admin;
 mod edge;
 mod gateway;
@@ -9,8 +10,10 @@ mod host;
 mod launch;
 mod service;
 mod traffic;
+mod wake;
 
 pub(crate) use self::{
+    access::AccessLog,
     admin::{Admin, Token},
     edge::{Certificate, GatewayTls, Listener},
     gateway::{Gateway, Images, Limits},
@@ -18,6 +21,7 @@ pub(crate) use self::{
     launch::{Mount, MountTable, Reserve, Resources, SecretFile},
     service::{Rollout, Route, Service, Sleep},
     traffic::{Health, Probe, ProbeTable, Scaling, Upstream},
+    wake::{Ignore, Wake},
 };
 use crate::{
     decode::{At, Named, section},

@@ -1,7 +1,7 @@
 //! Numbers with a unit and a range, so that no one downstream asks "percent of what?".
-//! Read from the file as text (`"30s"`, `"64MiB"`) or, for counts, as numbers. Absent: defaults (see [`crate::model`]).
+//! Read from the file as text (`"30s"`, `"64MiB"`, `"10/m"`) or, for counts, as numbers. Absent: defaults (see [`crate::model`]).
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,65 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// So many in so long; reads and prints `"10/m"`, with `s`, `m` or `h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    count: NonZeroU32,
+    per: Duration,
+}
+
+impl Rate {
+    /// `None` for none at all, or for one that no time passes in.
+    #[must_use]
+    pub fn new(count: u32, per: Duration) -> Option<Self> {
+        NonZeroU32::new(count).filter(|_| !per.is_zero()).map(|count| Self { count, per })
+    }
+
+    /// How many may come at once.
+    #[must_use]
+    pub fn burst(self) -> u32 {
+        self.count.get()
+    }
+
+    /// Over how long they are counted.
+    #[must_use]
+    pub fn per(self) -> Duration {
+        self.per
+    }
+
+    /// The time between two, on average.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        self.per / self.count.get()
+    }
+}
+
+const PERIODS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+
+/// The text is not a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a rate such as \"10/s\", \"60/m\" or \"100/h\"")]
+pub struct InvalidRate;
+
+impl FromStr for Rate {
+    type Err = InvalidRate;
+    fn from_str(text: &str) -> Result<Self, InvalidRate> {
+        let (count, period) = text.split_once('/').ok_or(InvalidRate)?;
+        let (_, seconds) = PERIODS.iter().find(|(name, _)| *name == period.trim()).ok_or(InvalidRate)?;
+        let count = count.trim().parse().map_err(|_| InvalidRate)?;
+        Self::new(count, Duration::from_secs(*seconds)).ok_or(InvalidRate)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match PERIODS.iter().find(|(_, seconds)| self.per == Duration::from_secs(*seconds)) {
+            Some((name, _)) => write!(f, "{}/{name}", self.count),
+            None => write!(f, "{} in {:?}", self.count, self.per),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +176,18 @@ mod tests {
         }
         for bad in ["", "MiB", "-1", "1XB", "1e99GB", "1..2"] {
             assert_eq!(bad.parse::<Bytes>(), Err(InvalidBytes), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_read_and_print() {
+        for (text, burst, interval) in [("10/m", 10, 6000), ("2/s", 2, 500), (" 60 / h", 60, 60_000)] {
+            let rate: Rate = text.parse().expect("a rate");
+            assert_eq!((rate.burst(), rate.interval()), (burst, Duration::from_millis(interval)), "{text}");
+            assert_eq!(rate.to_string(), text.replace(' ', ""));
+        }
+        for bad in ["", "10", "0/m", "-1/s", "10/d", "x/m", "10/"] {
+            assert_eq!(bad.parse::<Rate>(), Err(InvalidRate), "{bad}");
         }
     }
 

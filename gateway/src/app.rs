@@ -5,12 +5,11 @@ mod handing;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tidegate_config::{model::Model, name::HostName};
 use tidegate_runner::Runner;
 use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin, Ready, Running},
@@ -22,7 +21,6 @@ use crate::{
     names::{self, Names},
     reload,
     request::Door,
-    router::RouteTable,
     sockets::Socket,
     tcp::doors::Doors,
     tls::{self, Tls},
@@ -119,13 +117,7 @@ impl App {
     /// When the server's thread cannot be made, or there are no file descriptors left.
     pub fn build(parts: Parts) -> std::io::Result<Self> {
         let (fleet, bell) = (Arc::new(Fleet::default()), Bell::default());
-        let door = Arc::new(Door {
-            routes: ArcSwap::from_pointee(RouteTable::new([])),
-            settings: ArcSwap::from_pointee(parts.model.gateway.clone()),
-            passed_on: ArcSwap::from_pointee(RouteTable::new([])),
-            tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
-        });
+        let door = Arc::new(Door::new(Arc::new(parts.model.gateway.clone())));
         let (addresses, passing) = (parts.sockets.addresses(), parts.sockets.duplicates()?);
         let front = Front::start(parts.sockets, Arc::clone(&door), &parts.tls, parts.threads)?;
         let doors = Arc::new(Doors::new(front.streams(Arc::clone(&fleet))));
@@ -271,8 +263,11 @@ impl App {
         &self.fleet
     }
 
-    /// Asks for a reload, as SIGHUP does.
+    /// Asks for a reload, as SIGHUP does, and opens the access log anew.
     pub fn reload(&self) {
+        if let Some(log) = self.door.log.load_full() {
+            log.reopen();
+        }
         // One that waits already covers this one.
         let _ = self.reload.try_send(());
     }
@@ -331,5 +326,8 @@ impl App {
         while self.running.join_next().await.is_some() {}
         self.unfollow.cancel();
         while self.following.join_next().await.is_some() {}
+        if let Some(log) = self.door.log.load_full() {
+            log.finish();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Tidegate: a gateway that starts containers on demand, scales them with their traffic, and lets them go when idle.
 //! Everything but `main`: the data plane ([`request`]), the control plane ([`control`]), what they share ([`fleet`]).
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod cli;

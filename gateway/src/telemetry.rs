@@ -31,6 +31,14 @@ pub const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
 pub const BROKEN: &str = "tidegate_responses_broken_total";
 /// Calls of gRPC that ended, by `service` and `status`.
 pub const CALLS: &str = "tidegate_grpc_calls_total";
+/// Wakes that requests caused, by `service` and `cause`.
+pub const WAKES: &str = "tidegate_wakes_total";
+/// Answers to those who do not wake a service that sleeps, by `service`.
+pub const ASLEEP: &str = "tidegate_asleep_answers_total";
+/// Waiting pages that were shown, by `service`.
+pub const WAITING_PAGES: &str = "tidegate_waiting_pages_total";
+/// Lines of the access log that were lost.
+pub const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
 /// Replicas by `service` and `phase`.
 pub const REPLICAS: &str = "tidegate_replicas";
 /// Replicas that the last decision wants, by `service`.
@@ -97,6 +105,30 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Calls of gRPC that ended, by service and status (cancelled: the client left first)",
+    ),
+    (
+        WAKES,
+        Kind::Counter,
+        Unit::Count,
+        "Wakes of sleeping services, by service and cause (call: a request that is held; page: a waiting page; asked: by hand)",
+    ),
+    (
+        ASLEEP,
+        Kind::Counter,
+        Unit::Count,
+        "Requests of monitors, health checks and bots that were answered without waking, by service",
+    ),
+    (
+        WAITING_PAGES,
+        Kind::Counter,
+        Unit::Count,
+        "Waiting pages that were shown instead of a sleeping service, by service",
+    ),
+    (
+        LOG_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Lines of the access log that were lost: the disk is full, or too slow",
     ),
     (REPLICAS, Kind::Gauge, Unit::Count, "Replicas, by service and phase"),
     (DESIRED, Kind::Gauge, Unit::Count, "Replicas that the last decision wants, by service"),
@@ -200,6 +232,10 @@ pub struct ServiceMetrics {
     pub retries: Counter,
     /// Responses that broke off.
     pub broken: Counter,
+    /// Answers to those who do not wake it.
+    pub asleep_answers: Counter,
+    /// Waiting pages that were shown.
+    pub waiting_pages: Counter,
     /// Requests that run.
     pub in_flight: Gauge,
     /// Requests that wait.
@@ -223,6 +259,8 @@ impl ServiceMetrics {
             wait: histogram!(WAIT_SECONDS, "service" => label.clone()),
             retries: counter!(RETRIES, "service" => label.clone()),
             broken: counter!(BROKEN, "service" => label.clone()),
+            asleep_answers: counter!(ASLEEP, "service" => label.clone()),
+            waiting_pages: counter!(WAITING_PAGES, "service" => label.clone()),
             in_flight: gauge!(IN_FLIGHT, "service" => label.clone()),
             queue: gauge!(QUEUE, "service" => label.clone()),
             desired: gauge!(DESIRED, "service" => label.clone()),
@@ -246,6 +284,11 @@ impl ServiceMetrics {
             let new = || counter!(CALLS, "service" => self.service.clone(), "status" => name);
             counter.get_or_init(new).increment(1);
         }
+    }
+
+    /// It was woken. `cause`: a `call` that is held, a `page` that waits, or `asked` by hand.
+    pub fn woken(&self, cause: &'static str) {
+        counter!(WAKES, "service" => self.service.clone(), "cause" => cause).increment(1);
     }
 
     /// One request got its first lease.

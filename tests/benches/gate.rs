@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate::fleet::{Bell, Replica, Service, admission::SlotKey};
+use tidegate::fleet::{Bell, Replica, Service, Standing, admission::SlotKey};
 use tidegate_config::spec::Protocol;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +55,7 @@ fn admissions(service: &Arc<Service>) -> u64 {
         while begun.elapsed() < FOR {
             for _ in 0..BATCH {
                 let now = Instant::now();
-                let (lease, _) = service.enter(now, now + FOR).await.expect("room for all");
+                let (lease, _) = service.enter(now, now + FOR, Standing::Caller).await.expect("room for all");
                 drop(lease);
             }
             count += u64::from(BATCH);

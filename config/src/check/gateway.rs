@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 
-use super::{World, address, edge, upstreams, value};
+use super::{World, access, address, edge, upstreams, value};
 use crate::{
     decode::{At, leaf::Text},
     model::{Gateway, Limits},
@@ -23,7 +23,7 @@ pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec
         metrics,
         admin: None,
         state: raw.state.as_ref().and_then(|state| state_folder(state, world, problems)),
-        trusted_proxies: proxies(raw.trusted_proxies, problems),
+        trusted_proxies: value::networks(raw.trusted_proxies, problems),
         expose_errors: value::of(raw.expose_errors, default.expose_errors),
         timing_headers: value::of(raw.timing_headers, default.timing_headers),
         drain: value::span(raw.drain, default.drain),
@@ -34,6 +34,7 @@ pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         resolvers: upstreams::resolvers(raw.resolvers, problems),
         limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
+        access_log: raw.access_log.map(|log| access::check(log.value, world, problems)),
     };
     gateway.admin = admin.and_then(|admin| super::admin::check(admin, &gateway, world, problems));
     gateway
@@ -91,20 +92,6 @@ fn state_folder(
         return None;
     }
     Some(world.path(&state.value))
-}
-
-fn proxies(raw: Option<At<Vec<At<Text>>>>, problems: &mut Vec<Draft>) -> Vec<IpNet> {
-    let mut networks = Vec::new();
-    for text in value::of(raw, Vec::new()) {
-        let network = text.value.parse().or_else(|_| text.value.parse::<IpAddr>().map(IpNet::from));
-        match network {
-            Ok(network) => networks.push(network),
-            Err(_) => problems.push(
-                text.problem("not an address or network").allowed("as in \"10.0.0.1\" or \"10.0.0.0/8\""),
-            ),
-        }
-    }
-    networks
 }
 
 fn network(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Ipv4Net> {

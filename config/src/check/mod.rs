@@ -19,6 +19,7 @@ use crate::{
     spec::{Launch, Protocol},
 };
 
+mod access;
 mod address;
 mod admin;
 mod edge;
@@ -36,6 +37,7 @@ mod streams;
 mod upstreams;
 mod value;
 mod volumes;
+mod wake;
 
 /// What lies around the file.
 pub(crate) struct World<'w> {
@@ -86,7 +88,15 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         let update = release::update(service.value.update.as_ref(), writer, problems);
         let scaling = scaling::check(service.value.scaling, writer, problems);
         let raw::Service {
-            routes: raw_routes, health, upstream, constraints, placement, rollout, sleep, ..
+            routes: raw_routes,
+            health,
+            upstream,
+            constraints,
+            placement,
+            rollout,
+            sleep,
+            wake,
+            ..
         } = service.value;
         let service = Service {
             name: checked.clone(),
@@ -107,6 +117,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             rollout: release::rollout(rollout, update, problems),
             sleep: release::sleep(sleep, problems),
             launch,
+            wake: wake::check(wake, world, problems),
         };
         services.insert(checked, Arc::new(service));
     }

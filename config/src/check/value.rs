@@ -1,6 +1,8 @@
 //! Ranges and defaults of single settings.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, net::IpAddr, str::FromStr, time::Duration};
+
+use ipnet::IpNet;
 
 use crate::{
     decode::{
@@ -76,4 +78,19 @@ pub(super) fn cores(setting: &Option<At<f64>>, least: f64, problems: &mut Vec<Dr
             .push(setting.problem("not a number of cores").allowed(format!("{least} to 4096, as in 0.5")));
     }
     Some(setting.value)
+}
+
+/// Addresses and networks.
+pub(super) fn networks(raw: Option<At<Vec<At<Text>>>>, problems: &mut Vec<Draft>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in of(raw, Vec::new()) {
+        let network = text.value.parse().or_else(|_| text.value.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => networks.push(network),
+            Err(_) => problems.push(
+                text.problem("not an address or network").allowed("as in \"10.0.0.1\" or \"10.0.0.0/8\""),
+            ),
+        }
+    }
+    networks
 }

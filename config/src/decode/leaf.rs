@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Engine, Idle, Placement, Reach, TlsVersion, Update},
+    model::{Engine, Idle, LogFormat, Placement, Reach, TlsVersion, Update},
     problem::Draft,
     spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
@@ -268,6 +268,7 @@ words!(Scratch, "Scratch" { "disk" => Self::Disk, "memory" => Self::Memory });
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded });
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
+words!(LogFormat, "LogFormat" { "json" => Self::Json, "combined" => Self::Combined });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
 words!(TlsVersion, "TlsVersion" { "1.2" => Self::V12, "1.3" => Self::V13 });
@@ -306,6 +307,32 @@ impl<T: Decode> Decode for OneOrMany<T> {
                     _ => None,
                 };
                 problems.push(mismatch(node, key, "text, a table, or a list of them").help(help));
+                None
+            }
+        }
+    }
+}
+
+/// Off, on, or a file to be used.
+#[derive(Debug, Clone)]
+pub(crate) enum OnOrFile {
+    /// `true` or `false`.
+    On(bool),
+    /// A file's name.
+    File(Text),
+}
+schema!(OnOrFile, "OnOrFile", { "title": "true, false or a file", "type": ["boolean", "string"] });
+
+impl Decode for OnOrFile {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match (&node.kind, &node.at) {
+            (Kind::Text(text), Origin::Variable(_)) if text == "true" || text == "false" => {
+                Some(Self::On(text == "true"))
+            }
+            (Kind::Text(_), _) => Decode::decode(node, key, problems).map(Self::File),
+            (Kind::Bool(on), _) => Some(Self::On(*on)),
+            _ => {
+                problems.push(mismatch(node, key, "true, false or the name of a file"));
                 None
             }
         }

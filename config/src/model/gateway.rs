@@ -8,8 +8,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::Admin;
-use super::{GatewayTls, Listener};
+use super::{AccessLog, Admin, GatewayTls, Listener};
 use crate::units::Bytes;
 
 /// The gateway's own settings.
@@ -47,6 +46,8 @@ pub struct Gateway {
     pub resolvers: Vec<SocketAddr>,
     /// What clients may ask of us.
     pub limits: Limits,
+    /// The access log, if there is one.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Gateway {
@@ -77,6 +78,7 @@ impl Default for Gateway {
             internal_address: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
+            access_log: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway's own settings, and where images come from.
 
-use super::{Admin, GatewayTls, Listener, duration};
+use super::{AccessLog, Admin, GatewayTls, Listener, duration};
 use crate::{
     decode::{
         At, Named,
@@ -51,6 +51,8 @@ section! {
         resolvers: Vec<At<Text>> = Vec::<String>::new(),
         /// What clients may ask of the gateway.
         limits: Limits,
+        /// A line for each request. Off unless this table is there.
+        access_log: AccessLog,
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     launch::{Mount, Resources, SecretFile},
     percentages,
     traffic::{Health, Scaling, Upstream},
+    wake::Wake,
 };
 use crate::{
     decode::{
@@ -84,6 +85,8 @@ section! {
         rollout: Rollout,
         /// What becomes of replicas that are not needed.
         sleep: Sleep,
+        /// Who wakes it, and how often.
+        wake: Wake,
     }
 }
 

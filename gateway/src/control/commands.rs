@@ -77,6 +77,9 @@ impl Control {
         let words = match goal {
             Goal::Ready => {
                 state.asked.wake = Some(now);
+                if !state.fleet.awake.is_awake() {
+                    state.fleet.metrics.woken("asked");
+                }
                 "asked to wake"
             }
             Goal::Cold => {

@@ -70,11 +70,13 @@ fn connect(service: &Service, member: &mut Member) -> Option<Arc<Replica>> {
         if let Some((asked, ready)) = start {
             let label = service.name.to_string();
             counter!(telemetry::STARTS, "service" => label.clone()).increment(1);
-            histogram!(telemetry::START_SECONDS, "service" => label)
-                .record(ready.saturating_duration_since(asked));
+            let took = ready.saturating_duration_since(asked);
+            histogram!(telemetry::START_SECONDS, "service" => label).record(took);
+            service.awake.started_within(took);
         }
         let protocol = member.settings.launch.protocol;
         let replica = Replica::new(member.id.clone(), start, member.address?, protocol);
+        let replica = replica.of(member.revision.clone());
         member.replica = Some(Arc::new(replica));
     }
     member.replica.clone()
@@ -109,6 +111,15 @@ fn share(state: &State) {
 pub(super) fn gate(state: &State, decision: &Decision) {
     share(state);
     state.fleet.metrics.desired.set(f64::from(decision.want));
+    if decision.want == 0 {
+        state.fleet.awake.rests();
+    }
+    if let Some(failure) = state.last_failure.as_ref().filter(|failure| failure.open) {
+        state
+            .fleet
+            .awake
+            .failed(Refusal::StartFailed { cause: failure.cause.clone(), again: decision.start_after });
+    }
     match &decision.refuse {
         Some(refuse) => state.fleet.close(refusal(refuse)),
         None => state.fleet.open(decision.late.as_ref().map(refusal)),

@@ -21,7 +21,7 @@ impl Control {
                 Change::Add(service) => self.enter(service),
                 Change::Update { service, launch } => self.change(service, *launch),
                 Change::Remove(_) => {}
-                Change::Gateway => self.door.settings.store(Arc::new(self.model.gateway.clone())),
+                Change::Gateway => self.door.change(Arc::new(self.model.gateway.clone())),
                 Change::NeedsRestart { key } => {
                     tracing::warn!(%key, "changed in the file; takes effect at the gateway's next start");
                 }

@@ -46,7 +46,7 @@ pub enum Entry<R> {
 /// What the control loop sees of a gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Requests that hold a slot.
+    /// Requests that hold a slot, without onlookers.
     pub in_flight: u32,
     /// Requests that wait.
     pub queued: u32,
@@ -79,6 +79,8 @@ pub struct Gate<R, W> {
     queue: VecDeque<(TicketId, Option<W>)>,
     waiting: u32,
     in_flight: u32,
+    /// Those in flight that are no demand.
+    onlookers: u32,
     limit: usize,
     next_ticket: u64,
     next_early: u64,
@@ -103,6 +105,7 @@ impl<R: Clone, W> Gate<R, W> {
             queue: VecDeque::new(),
             waiting: 0,
             in_flight: 0,
+            onlookers: 0,
             limit,
             next_ticket: FIRST_TICKET,
             next_early: FIRST_TICKET,
@@ -129,6 +132,22 @@ impl<R: Clone, W> Gate<R, W> {
         self.queue.push_back((ticket, Some(waiter())));
         self.count_waiting(now, 1);
         Entry::Queued(ticket)
+    }
+
+    /// An onlooker arrives: it gets a slot if one is free, and is no demand while it has it.
+    pub fn look_on(&mut self, now: Instant) -> Option<Grant<R>> {
+        // Counted before its slot is taken, so that the level never shows it.
+        self.onlookers += 1;
+        let grant = self.grant_arriving(now);
+        if grant.is_none() {
+            self.onlookers -= 1;
+        }
+        grant
+    }
+
+    /// An onlooker ends, or becomes a caller like others: to be followed by [`Gate::leave`] or [`Gate::swap`].
+    pub fn look_away(&mut self) {
+        self.onlookers -= 1;
     }
 
     /// A request's attempt failed before its response began: its slot is given back and it gets the next one, before
@@ -238,6 +257,11 @@ impl<R: Clone, W> Gate<R, W> {
         self.closed = false;
     }
 
+    /// Whether it is closed; see [`Gate::close`].
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Sets how many requests may wait; those that wait already stay.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
@@ -271,7 +295,7 @@ impl<R: Clone, W> Gate<R, W> {
     /// What the control loop wants to know; seconds are handed out once.
     pub fn sample(&mut self, now: Instant) -> Sample {
         Sample {
-            in_flight: self.in_flight,
+            in_flight: self.in_flight - self.onlookers,
             queued: self.waiting,
             seconds: self.meter.sample(now),
             idle_since: self.meter.idle_since(),
@@ -328,7 +352,7 @@ impl<R: Clone, W> Gate<R, W> {
     }
 
     fn measure(&mut self, now: Instant) {
-        self.meter.set(now, self.waiting + self.in_flight);
+        self.meter.set(now, self.waiting + self.in_flight - self.onlookers);
     }
 }
 
@@ -477,5 +501,27 @@ mod tests {
         assert_eq!((sample.in_flight, sample.queued, sample.idle_since), (1, 1, None));
         assert_eq!(sample.seconds, [2.0]);
         assert_eq!(sample.per_slot, [(SlotKey(1), 1)]);
+    }
+
+    #[test]
+    fn an_onlooker_takes_a_slot_and_is_no_demand() {
+        let mut w = world(5);
+        assert_eq!(w.gate.look_on(w.now), None, "it waits for nothing");
+        w.slots(1, "a", 2);
+        let idle = w.gate.idle_since();
+        w.now += Duration::from_secs(1);
+        assert!(w.gate.look_on(w.now).is_some());
+        assert_eq!(
+            (w.gate.idle_since(), w.gate.counts()),
+            (idle, (0, 1)),
+            "the service is as idle as before"
+        );
+        assert_eq!(w.gate.sample(w.now).in_flight, 0);
+        assert_eq!(w.slots(1, "a", 0), []);
+        assert!(!w.gate.is_drained(SlotKey(1)), "and yet it is not cut off");
+        w.gate.look_away();
+        w.gate.leave(w.now, SlotKey(1));
+        assert!(w.gate.is_drained(SlotKey(1)));
+        assert_eq!((w.gate.idle_since(), w.gate.counts()), (idle, (0, 0)));
     }
 }

@@ -1,12 +1,14 @@
 //! What both planes share: the services, each with its gate. Demand goes up through it and capacity comes down.
 
 pub mod admission;
+mod awake;
 mod balancer;
 mod bell;
 mod meter;
 mod replica;
 pub(crate) mod retries;
 pub mod service;
+mod wakes;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use tidegate_config::name::ServiceName;
 
 pub use bell::{Bell, Rung};
 pub use replica::Replica;
-pub use service::{Lease, Service};
+pub use service::{Lease, Service, Standing};
 
 /// All services by name.
 #[derive(Debug, Default)]

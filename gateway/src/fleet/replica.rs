@@ -8,7 +8,10 @@ use std::{
 };
 
 use tidegate_autoscaler::snapshot::Tally;
-use tidegate_config::{name::ReplicaId, spec::Protocol};
+use tidegate_config::{
+    name::ReplicaId,
+    spec::{Protocol, Revision},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::request::upstream::Pool;
@@ -22,6 +25,8 @@ pub struct Replica {
     pub address: SocketAddr,
     /// When its start was asked for and when it was ready; `None` if it was adopted.
     start: Option<(Instant, Instant)>,
+    /// What it was started from, where that is known.
+    revision: Option<Revision>,
     /// Its connections.
     pub(crate) pool: Pool,
     /// Cancelled when it is about to be stopped: what still runs there takes its leave in good order.
@@ -44,11 +49,24 @@ impl Replica {
             id,
             address,
             start,
+            revision: None,
             pool: Pool::new(address, protocol),
             cut: CancellationToken::new(),
             requests,
             errors,
         }
+    }
+
+    /// The same, started from this revision.
+    #[must_use]
+    pub fn of(self, revision: Revision) -> Self {
+        Self { revision: Some(revision), ..self }
+    }
+
+    /// What it was started from, where that is known.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_ref().map(|revision| &*revision.0)
     }
 
     /// Counts an answer, or that there was none.

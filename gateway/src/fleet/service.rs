@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     admission::{Entry, Gate, Grant, Grants, Sample, SlotKey, TicketId},
+    awake::Awake,
     bell::Bell,
     replica::Replica,
     retries::Budget,
@@ -26,12 +28,23 @@ use crate::{clock, request::Refusal, telemetry::ServiceMetrics};
 /// What a waiting request is told.
 type Waiter = oneshot::Sender<Result<Lease, Refusal>>;
 
+/// How a request counts at the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is demand.
+    Caller,
+    /// It neither wakes the service nor keeps it awake.
+    Onlooker,
+}
+
 /// One service as both planes see it.
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
     /// Its counters.
     pub metrics: ServiceMetrics,
+    /// Whether it is awake, and what is known of it while it is not.
+    pub(crate) awake: Awake,
     /// What its retries may cost.
     pub(crate) retries: Mutex<Budget>,
     settings: ArcSwap<model::Service>,
@@ -49,6 +62,7 @@ impl Service {
         Self {
             name: settings.name.clone(),
             metrics: ServiceMetrics::new(&settings.name),
+            awake: Awake::new(now),
             retries: Mutex::new(Budget::new(now)),
             gate: Mutex::new(Gate::new(now, settings.scaling.queue, seed)),
             settings: ArcSwap::new(settings),
@@ -77,7 +91,17 @@ impl Service {
         self: &Arc<Self>,
         arrived: Instant,
         deadline: Instant,
+        standing: Standing,
     ) -> Result<(Lease, Instant), Refusal> {
+        if standing == Standing::Onlooker {
+            let grant = self.gate.lock().look_on(arrived);
+            if let Some(grant) = grant {
+                let mut lease = self.lease(grant);
+                lease.standing = standing;
+                return Ok((lease, arrived));
+            }
+            // No slot is free: others keep the service awake, and this one may wait with them.
+        }
         let mut waiting = None;
         let entry = self.gate.lock().enter(arrived, || {
             let (waiter, lease) = oneshot::channel();
@@ -101,6 +125,12 @@ impl Service {
     /// # Errors
     /// As [`Service::enter`].
     pub async fn swap(self: &Arc<Self>, lease: Lease, deadline: Instant) -> Result<Lease, Refusal> {
+        if lease.standing == Standing::Onlooker {
+            if !self.awake.is_awake() {
+                return Err(Refusal::UpstreamRefused);
+            }
+            self.gate.lock().look_away();
+        }
         let (waiter, next) = oneshot::channel();
         let slot = lease.into_slot();
         let ticket = self.queue_first(slot, waiter);
@@ -144,7 +174,11 @@ impl Service {
 
     /// Sets how many requests at once a replica may run: 0 for one that drains.
     pub fn set_slots(self: &Arc<Self>, key: SlotKey, replica: &Arc<Replica>, capacity: u32) {
-        let grants = self.gate.lock().set_slots(clock::now(), key, replica, capacity);
+        let mut gate = self.gate.lock();
+        let grants = gate.set_slots(clock::now(), key, replica, capacity);
+        let awake = gate.has_capacity();
+        drop(gate);
+        self.awake.set(awake);
         self.deliver(grants);
     }
 
@@ -166,7 +200,45 @@ impl Service {
 
     /// Forgets a replica.
     pub fn remove_slots(&self, key: SlotKey) {
-        self.gate.lock().remove(key);
+        let mut gate = self.gate.lock();
+        gate.remove(key);
+        let awake = gate.has_capacity();
+        drop(gate);
+        self.awake.set(awake);
+    }
+
+    /// Why requests are refused, if they are.
+    pub(crate) fn refuses(&self) -> Option<Refusal> {
+        self.gate.lock().is_closed().then(|| (**self.refusal.load()).clone())
+    }
+
+    /// Somebody comes while no replica takes requests. `cause`: a `call` that is held, or a `page` that waits.
+    ///
+    /// # Errors
+    /// The refusal to answer with, if that would be one wake too many.
+    pub(crate) fn knock(
+        &self,
+        now: Instant,
+        client: IpAddr,
+        limits: &model::Wake,
+        cause: &'static str,
+    ) -> Result<(), Refusal> {
+        // Where requests are refused nothing is woken, and the reason for that is the better answer.
+        if self.refuses().is_none() && self.awake.knock(now, client, limits)? {
+            self.metrics.woken(cause);
+        }
+        Ok(())
+    }
+
+    /// Whether what is waited for is a download.
+    pub(crate) fn is_pulling(&self) -> bool {
+        matches!(**self.refusal.load(), Refusal::Pulling { .. })
+    }
+
+    /// Why requests are refused, or why the last start failed, if either is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Refusal> {
+        self.refuses().or_else(|| self.awake.trouble())
     }
 
     /// The replica of `lease` did not take a connection: it gets nothing for a moment.
@@ -190,6 +262,10 @@ impl Service {
     /// Refuses what waits and what comes while no replica takes requests.
     pub fn close(&self, refusal: Refusal) {
         self.refusal.store(Arc::new(refusal.clone()));
+        self.awake.rests();
+        if matches!(refusal, Refusal::StartFailed { .. } | Refusal::CrashLooping { .. }) {
+            self.awake.failed(refusal.clone());
+        }
         let refused = self.gate.lock().close(clock::now());
         for waiter in refused {
             // One that has left meanwhile needs no answer.
@@ -219,7 +295,8 @@ impl Service {
     }
 
     fn lease(self: &Arc<Self>, grant: Grant<Arc<Replica>>) -> Lease {
-        Lease { service: Arc::clone(self), slot: grant.slot, replica: grant.replica, spent: false }
+        let (slot, replica, standing) = (grant.slot, grant.replica, Standing::Caller);
+        Lease { service: Arc::clone(self), slot, replica, standing, spent: false }
     }
 
     fn deliver(self: &Arc<Self>, grants: Grants<Arc<Replica>, Waiter>) {
@@ -229,8 +306,11 @@ impl Service {
         }
     }
 
-    fn leave(self: &Arc<Self>, now: Instant, slot: SlotKey) {
+    fn leave(self: &Arc<Self>, now: Instant, slot: SlotKey, standing: Standing) {
         let mut gate = self.gate.lock();
+        if standing == Standing::Onlooker {
+            gate.look_away();
+        }
         let grants = gate.leave(now, slot);
         let drained = gate.is_drained(slot);
         drop(gate);
@@ -269,6 +349,7 @@ impl Drop for Ticket<'_> {
 pub struct Lease {
     service: Arc<Service>,
     slot: SlotKey,
+    standing: Standing,
     spent: bool,
     /// The replica that it is for.
     pub replica: Arc<Replica>,
@@ -278,7 +359,7 @@ impl Lease {
     /// Gives the lease back, as of now.
     pub(crate) fn leave(mut self, now: Instant) {
         self.spent = true;
-        self.service.leave(now, self.slot);
+        self.service.leave(now, self.slot, self.standing);
     }
 
     fn into_slot(mut self) -> SlotKey {
@@ -290,7 +371,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.spent {
-            self.service.leave(clock::now(), self.slot);
+            self.service.leave(clock::now(), self.slot, self.standing);
         }
     }
 }

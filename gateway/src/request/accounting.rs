@@ -11,11 +11,14 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 
-use super::grpc;
-use crate::{clock, fleet::Service};
+use super::{grpc, record::Record};
+use crate::{
+    clock,
+    fleet::{Replica, Service},
+};
 
 /// The client left before its answer began (nginx's number for it).
-const LEFT: u16 = 499;
+pub(crate) const LEFT: u16 = 499;
 
 /// In place of a gRPC status: the request is no call.
 const NO_CALL: u8 = u8::MAX;
@@ -31,13 +34,52 @@ pub(crate) struct Account {
     status: AtomicU16,
     call: AtomicU8,
     closed: Option<Instant>,
+    /// What is noted of it, where somebody wants to know.
+    record: Option<Arc<Record>>,
 }
 
 impl Account {
     /// Opens the account of a request that arrived at `arrived`; `call`: of gRPC.
-    pub(crate) fn open(service: Arc<Service>, arrived: Instant, call: bool) -> Self {
+    pub(crate) fn open(
+        service: Arc<Service>,
+        arrived: Instant,
+        call: bool,
+        record: Option<Arc<Record>>,
+    ) -> Self {
+        if let Some(record) = &record {
+            record.is_for(&service);
+        }
         let call = AtomicU8::new(if call { NOT_SAID } else { NO_CALL });
-        Self { service, arrived, status: AtomicU16::new(LEFT), call, closed: None }
+        Self { service, arrived, status: AtomicU16::new(LEFT), call, closed: None, record }
+    }
+
+    /// The request got its first lease, after waiting from its arrival on.
+    pub(crate) fn granted(&self, at: Instant) {
+        self.service.metrics.waited(at.saturating_duration_since(self.arrived));
+        if let Some(record) = &self.record {
+            record.granted(at);
+        }
+    }
+
+    /// An attempt has got its response's head, or has failed.
+    pub(crate) fn attempted(&self, replica: &Arc<Replica>) {
+        if let Some(record) = &self.record {
+            record.attempted(replica);
+        }
+    }
+
+    /// Some of the request's body has come.
+    pub(crate) fn received(&self, bytes: usize) {
+        if let Some(record) = &self.record {
+            record.received(bytes);
+        }
+    }
+
+    /// Some of the response's body goes.
+    pub(crate) fn sent(&self, bytes: usize) {
+        if let Some(record) = &self.record {
+            record.sent(bytes);
+        }
     }
 
     /// The answer has begun.
@@ -62,6 +104,9 @@ impl Account {
     /// The response broke off in its body.
     pub(crate) fn broke_off(&self) {
         self.service.metrics.broken.increment(1);
+        if let Some(record) = &self.record {
+            record.broke_off();
+        }
         if self.call.load(Ordering::Relaxed) == NOT_SAID {
             self.call.store(grpc::Status::UNAVAILABLE.number(), Ordering::Relaxed);
         }
@@ -76,9 +121,12 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let took = self.closed.unwrap_or_else(clock::now).saturating_duration_since(self.arrived);
-        let status = self.status.load(Ordering::Relaxed);
-        self.service.metrics.request(status, took);
+        let (ended, status) = (self.closed.unwrap_or_else(clock::now), self.status.load(Ordering::Relaxed));
+        if let Some(record) = &self.record {
+            record.answered(status);
+            record.ended(ended);
+        }
+        self.service.metrics.request(status, ended.saturating_duration_since(self.arrived));
         match self.call.load(Ordering::Relaxed) {
             NO_CALL => {}
             NOT_SAID => self.service.metrics.call(Self::unsaid(status).number()),

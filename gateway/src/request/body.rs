@@ -3,12 +3,14 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use parking_lot::Mutex;
@@ -106,12 +108,35 @@ pub struct Body(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Upstream { inner: Inbound, hold: Option<Arc<Hold>> },
+    Live(Live),
+}
+
+/// A body of ours that comes bit by bit.
+struct Live(Pin<Box<dyn Stream<Item = Bytes> + Send>>);
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
 }
 
 impl Body {
     /// A body of ours.
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self(Kind::Full(Some(bytes)))
+    }
+
+    /// A body of ours that comes bit by bit; dropped when the client leaves.
+    pub(crate) fn live(bits: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Kind::Live(Live(Box::pin(bits))))
+    }
+
+    /// The length of a body of ours; 0 for one of a replica's.
+    pub(crate) fn own_length(&self) -> usize {
+        match &self.0 {
+            Kind::Full(bytes) => bytes.as_ref().map_or(0, Bytes::len),
+            Kind::Upstream { .. } | Kind::Live(_) => 0,
+        }
     }
 
     /// No body.
@@ -137,6 +162,9 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let (inner, hold) = match &mut self.0 {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Live(live) => {
+                return live.0.as_mut().poll_next(cx).map(|bit| bit.map(|bit| Ok(Frame::data(bit))));
+            }
             Kind::Upstream { inner, hold } => (inner, hold),
         };
         let frame = match inner {
@@ -147,6 +175,9 @@ impl http_body::Body for Body {
             && let Some(trailers) = frame.trailers_ref()
         {
             hold.account.said(trailers);
+        }
+        if let (Some(Ok(part)), Some(hold)) = (&frame, &*hold) {
+            hold.account.sent(part.data_ref().map_or(0, Bytes::len));
         }
         match &frame {
             Some(Ok(_)) if !inner.has_ended() => {}
@@ -163,6 +194,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
+            Kind::Live(_) => false,
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.is_end_stream(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.is_end_stream(),
         }
@@ -171,6 +203,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Live(_) => SizeHint::default(),
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.size_hint(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.size_hint(),
         }
@@ -213,6 +246,9 @@ impl http_body::Body for Outbound {
             Self::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Flowing { inner, hold } => {
                 let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+                if let (Some(Ok(part)), Some(hold)) = (&frame, &*hold) {
+                    hold.account.received(part.data_ref().map_or(0, Bytes::len));
+                }
                 if !matches!(frame, Some(Ok(_))) || inner.is_end_stream() {
                     *hold = None;
                 }

@@ -15,6 +15,7 @@ use super::{
     accounting::Account,
     body::{Body, Hold, Inbound, Outbound},
     grpc, headers,
+    record::Record,
     refusal::Refusal,
     response::{self, Timing},
     retry::{self, Failure, Verdict},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     clock, failpoint,
-    fleet::{Service, service::hold_deadline},
+    fleet::{Service, Standing, service::hold_deadline},
 };
 
 /// Bytes of bodies that may be kept for a replay at once, of all requests; further bodies flow and are sent once.
@@ -34,6 +35,8 @@ static REPLAYS: Semaphore = Semaphore::const_new(64 << 20);
 pub(crate) struct Exchange {
     pub(crate) service: Arc<Service>,
     pub(crate) settings: Arc<model::Service>,
+    pub(crate) standing: Standing,
+    pub(crate) record: Option<Arc<Record>>,
     /// The head as it is forwarded.
     pub(crate) head: Parts,
     pub(crate) body: Incoming,
@@ -47,7 +50,9 @@ pub(crate) struct Exchange {
 
 /// Runs one exchange. Tunnels go on in the tasks of `door`.
 pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<Body>, Refusal> {
-    let hold = Hold::new(Account::open(Arc::clone(&exchange.service), exchange.arrived, exchange.call));
+    let account =
+        Account::open(Arc::clone(&exchange.service), exchange.arrived, exchange.call, exchange.record.take());
+    let hold = Hold::new(account);
     let client = exchange.upgrade.take();
     let protocol = exchange.settings.launch.protocol;
     let answer = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish)).await;
@@ -79,16 +84,17 @@ async fn attempts(
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
 ) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
-    let Exchange { service, settings, mut head, body, arrived, timing_headers, call, .. } = exchange;
+    let Exchange { service, settings, standing, mut head, body, arrived, timing_headers, call, .. } =
+        exchange;
     let patience = if call { grpc::timeout(&head.headers) } else { None };
     let hold_for = patience.map_or(settings.scaling.hold, |patience| settings.scaling.hold.min(patience));
     let deadline = hold_deadline(arrived, hold_for);
     if let Some(wish) = wish {
         wish.ask(&mut head, settings.launch.protocol, rand::random());
     }
-    let (lease, granted) = service.enter(arrived, deadline).await?;
+    let (lease, granted) = service.enter(arrived, deadline, standing).await?;
+    hold.account.granted(granted);
     let waited = granted.saturating_duration_since(arrived);
-    service.metrics.waited(waited);
     if call {
         grpc::spend(&mut head.headers, waited);
     }
@@ -103,6 +109,7 @@ async fn attempts(
         let failed = match replica.pool.send(&head, body, &settings.upstream, begun).await {
             Ok(response) => {
                 replica.count(response.status().is_server_error());
+                hold.account.attempted(&replica);
                 if retried && let Some(lease) = hold.take() {
                     service.answered(&lease);
                     hold.put(lease);
@@ -119,6 +126,7 @@ async fn attempts(
         let lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
+        hold.account.attempted(&replica);
         if failure == Failure::Reset {
             replica.count(true);
         }
@@ -189,6 +197,7 @@ async fn outbound(
     };
     let read = Box::pin(body.collect()).await;
     let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
+    hold.account.received(bytes.len());
     let kept = Kept { bytes, _share: Some(share) };
     Ok((kept.body(), Some(kept)))
 }

@@ -99,7 +99,8 @@ fn ends_here(name: &HeaderName) -> bool {
         ours.into_iter().any(begins_like)
     };
     is_hop_by_hop(name)
-        || matches!(text, "te" | "http2-settings" | "proxy-authorization" | "proxy" | "x-tidegate-cold")
+        || matches!(text, "te" | "http2-settings" | "proxy-authorization" | "proxy")
+        || text.starts_with("x-tidegate-")
         || (text.contains('_') && alias())
 }
 
@@ -123,6 +124,25 @@ impl From<'_> {
     fn proto(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
+}
+
+/// Who asks: the last hop that no trusted peer tells of.
+pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
+    if !from.is_trusted() {
+        return from.peer;
+    }
+    let chains =
+        headers.get_all(X_FORWARDED_FOR).iter().rev().map(|chain| chain.to_str().unwrap_or("unknown"));
+    let mut client = from.peer;
+    for hop in chains.flat_map(|chain| chain.rsplit(',')) {
+        // What is no address ends what can be known.
+        let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+        client = hop.to_canonical();
+        if !from.trusted.iter().any(|net| net.contains(&client)) {
+            break;
+        }
+    }
+    client
 }
 
 fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
@@ -230,6 +250,34 @@ mod tests {
             (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
             (Some("1"), Some("api.org"), Some("trailers"))
         );
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_not_trusted() {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8"].map(|net| net.parse().expect("a net")).into();
+        for (peer, chain, want) in [
+            ("10.1.2.3", &[][..], "10.1.2.3"),
+            ("10.1.2.3", &["1.1.1.1"][..], "1.1.1.1"),
+            ("10.1.2.3", &["2.2.2.2, 1.1.1.1, 10.9.9.9"][..], "1.1.1.1"),
+            ("10.1.2.3", &["2.2.2.2", "1.1.1.1"][..], "1.1.1.1"),
+            ("10.1.2.3", &["1.1.1.1, unknown"][..], "10.1.2.3"),
+            ("10.1.2.3", &["10.0.0.1"][..], "10.0.0.1"),
+            ("3.3.3.3", &["1.1.1.1"][..], "3.3.3.3"),
+        ] {
+            let list: Vec<_> = chain.iter().map(|chain| ("x-forwarded-for", *chain)).collect();
+            let mut fields = HeaderMap::new();
+            for (name, value) in &list {
+                fields.append(*name, HeaderValue::from_static(value));
+            }
+            let text = HeaderValue::from_static("unused");
+            let from = From {
+                peer: peer.parse().expect("an address"),
+                text: &text,
+                trusted: &trusted,
+                secure: false,
+            };
+            assert_eq!(client(&fields, &from).to_string(), want, "{peer} {chain:?}");
+        }
     }
 
     #[test]

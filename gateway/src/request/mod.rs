@@ -2,8 +2,10 @@
 //! refuses decides the answer. Called by the listener for each request; meets the control plane only in [`fleet`](crate::fleet).
 
 mod accounting;
+mod asker;
 pub mod body;
 pub(crate) mod dial;
+mod doorstep;
 mod exchange;
 mod frames;
 pub(crate) mod grpc;
@@ -11,6 +13,7 @@ mod h2c;
 mod headers;
 mod identify;
 mod path;
+mod record;
 mod redirect;
 mod refusal;
 mod response;
@@ -18,18 +21,20 @@ pub(crate) mod retry;
 mod switch;
 mod upgrade;
 pub(crate) mod upstream;
+mod waiting;
 mod wire;
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{
-    HeaderValue, Request, Response, Uri,
+    HeaderValue, Method, Request, Response, Uri,
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::PathAndQuery,
 };
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -37,7 +42,9 @@ pub use refusal::Refusal;
 pub(crate) use response::Form;
 use switch::Wish;
 
+use self::record::Record;
 use crate::{
+    access::Log,
     clock,
     fleet::{Fleet, Service},
     router::{Found, RouteTable},
@@ -54,10 +61,57 @@ pub struct Door {
     pub settings: ArcSwap<model::Gateway>,
     /// By the name of the server, connections over TLS that are passed on as they are. Swapped whole by the control loop.
     pub passed_on: ArcSwap<RouteTable<Arc<Service>>>,
+    /// The access log, if there is one.
+    pub log: ArcSwapOption<Log>,
     /// Owns the tunnels, and the connections of TCP services.
     pub tasks: TaskTracker,
     /// Cancelled when the drain deadline has passed: tunnels take their leave.
     pub cut: CancellationToken,
+}
+
+impl Door {
+    /// A door with these settings, and no routes yet.
+    #[must_use]
+    pub fn new(settings: Arc<model::Gateway>) -> Self {
+        let door = Self {
+            routes: ArcSwap::from_pointee(RouteTable::new([])),
+            settings: ArcSwap::new(Arc::clone(&settings)),
+            passed_on: ArcSwap::from_pointee(RouteTable::new([])),
+            log: ArcSwapOption::empty(),
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        };
+        door.change(settings);
+        door
+    }
+
+    /// Takes up new settings; requests that run keep what they have begun with.
+    pub fn change(&self, settings: Arc<model::Gateway>) {
+        let log = self.log.load_full();
+        if log.as_ref().map(|log| log.settings()) != settings.access_log.as_ref() {
+            self.log.store(settings.access_log.clone().and_then(|log| match Log::start(log) {
+                Ok(log) => Some(Arc::new(log)),
+                Err(error) => {
+                    tracing::error!(%error, "there is no access log: its thread cannot be made");
+                    None
+                }
+            }));
+        }
+        self.settings.store(settings);
+    }
+
+    /// Begins to note a request, where somebody wants to know.
+    fn record<B>(
+        &self,
+        settings: &model::Gateway,
+        request: &Request<B>,
+        peer: &Peer,
+        arrived: Instant,
+    ) -> Option<Arc<Record>> {
+        let log = settings.access_log.as_ref().and_then(|_| self.log.load_full())?;
+        let client = headers::client(request.headers(), &peer.from(settings));
+        Some(Record::open(request, client, arrived, log))
+    }
 }
 
 /// What a connection came in by, which tells what the `Host` of its requests means.
@@ -102,6 +156,20 @@ impl Peer {
         Self { redirect: port, ..self }
     }
 
+    /// Where its requests come from, and whose word on that is believed.
+    fn from<'f>(&'f self, settings: &'f model::Gateway) -> headers::From<'f> {
+        let trusted: &[IpNet] = match self.entrance {
+            Entrance::Routes => &settings.trusted_proxies,
+            Entrance::Names(_) => &[],
+        };
+        headers::From {
+            peer: self.address.ip().to_canonical(),
+            text: &self.text,
+            trusted,
+            secure: self.tls.is_some(),
+        }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -112,11 +180,21 @@ impl Peer {
 /// Answers one request.
 pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
+    let arrived = clock::now();
+    let record = door.record(&settings, &request, peer, arrived);
     let form = Form::of(&request);
-    let mut response = match serve(door, &settings, request, peer, form).await {
+    let served = serve(door, &settings, request, peer, form, arrived, record.as_ref()).await;
+    let mut response = match served {
         Ok(response) => response,
-        Err(refusal) => refuse(&refusal, settings.expose_errors, form),
+        Err(refusal) => {
+            let id = record.as_ref().map_or_else(rand::random, |record| record.refused(&refusal));
+            refuse(&refusal, id, settings.expose_errors, form)
+        }
     };
+    if let Some(record) = record {
+        record.answered(response.status().as_u16());
+        record.sent(response.body().own_length());
+    }
     if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
@@ -124,8 +202,8 @@ pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Res
 }
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
-pub(crate) fn refuse(refusal: &Refusal, expose: bool, form: Form) -> Response<body::Body> {
-    let id = format!("{:016x}", rand::random::<u64>());
+pub(crate) fn refuse(refusal: &Refusal, id: u64, expose: bool, form: Form) -> Response<body::Body> {
+    let id = format!("{id:016x}");
     tracing::debug!(request_id = %id, reason = refusal.reason(), cause = refusal.cause(), "refused");
     telemetry::refused(refusal.reason());
     response::refuse(refusal, &id, expose, form, clock::now())
@@ -137,8 +215,9 @@ async fn serve(
     mut request: Request<Incoming>,
     peer: &Peer,
     form: Form,
+    arrived: Instant,
+    record: Option<&Arc<Record>>,
 ) -> Result<Response<body::Body>, Refusal> {
-    let arrived = clock::now();
     let upgrade = Wish::of(&mut request).map(|wish| (hyper::upgrade::on(&mut request), wish));
     let (mut head, body) = request.into_parts();
     let chunked = http_body::Body::size_hint(&body).exact().is_none();
@@ -150,23 +229,30 @@ async fn serve(
     if let Some(place) = peer.redirect.and_then(|port| redirect::to_https(&name, &head.uri, port)) {
         return Ok(response::moved(place));
     }
-    let (service, target) = route(door, &peer.entrance, &head.uri, &name)?;
+    let opened_at = waited_for(door, &peer.entrance, &head, &name);
+    let (service, target) = route(door, &peer.entrance, opened_at.as_ref().unwrap_or(&head.uri), &name)?;
     drop(name);
     if let Some(target) = target {
         head.uri = target;
     }
-    let from = headers::From {
-        peer: peer.address.ip().to_canonical(),
-        text: &peer.text,
-        trusted: match peer.entrance {
-            Entrance::Routes => &settings.trusted_proxies,
-            Entrance::Names(_) => &[],
-        },
-        secure: peer.tls.is_some(),
-    };
+    let from = peer.from(settings);
     prepare(&mut head, &host, &from);
+    let service_settings = service.settings();
+    let client = || headers::client(&head.headers, &from);
+    if opened_at.is_some() {
+        return doorstep::follow(service, &service_settings, client(), arrived, settings.expose_errors);
+    }
+    let standing = match doorstep::admit(&service, &service_settings, &head, client, arrived, door)? {
+        doorstep::Outcome::Enters(standing) => standing,
+        doorstep::Outcome::Answered(answer) => {
+            accounting::Account::open(service, arrived, false, record.cloned()).answered(answer.status());
+            return Ok(if form == Form::Head { response::without_body(answer) } else { answer });
+        }
+    };
     let exchange = exchange::Exchange {
-        settings: service.settings(),
+        settings: service_settings,
+        standing,
+        record: record.cloned(),
         service,
         head,
         body,
@@ -176,6 +262,15 @@ async fn serve(
         call: form == Form::Call,
     };
     exchange::run(exchange, door).await
+}
+
+/// Where the page was opened that asks how its service's start goes; `None` for every other request, and where there are no
+/// such pages.
+fn waited_for(door: &Door, entrance: &Entrance, head: &Parts, host: &str) -> Option<Uri> {
+    let opened_at = waiting::asked_from(&head.uri).filter(|_| head.method == Method::GET)?;
+    let (service, _) = route(door, entrance, &opened_at, host).ok()?;
+    let settings = service.settings();
+    (settings.wake.waiting_page.is_some() && !settings.is_outside()).then_some(opened_at)
 }
 
 /// The service, and the target as it is forwarded if it is not the one that came: one normalised path, matched and

@@ -20,6 +20,18 @@ pub enum Refusal {
     /// No route leads anywhere.
     #[error("no service has a route for this host and path")]
     NoRoute,
+    /// The client asks too often.
+    #[error("too many requests of this client")]
+    RateLimited {
+        /// When the next one may come.
+        again: Instant,
+    },
+    /// The service was woken too often.
+    #[error("the service was woken too often")]
+    TooManyWakes {
+        /// When it may be woken again.
+        again: Instant,
+    },
     /// As many requests wait as may.
     #[error("too many requests wait for this service")]
     QueueFull,
@@ -91,6 +103,8 @@ impl Refusal {
             Self::BadRequest(_) | Self::BadFraming(_) => "bad_request",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::TooManyWakes { .. } => "too_many_wakes",
             Self::QueueFull => "queue_full",
             Self::Pulling { .. } => "pulling",
             Self::StartFailed { .. } => "start_failed",
@@ -114,7 +128,9 @@ impl Refusal {
             Self::BadRequest(_) | Self::BadFraming(_) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::QueueFull
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyWakes { .. }
+            | Self::QueueFull
             | Self::Pulling { .. }
             | Self::StartFailed { .. }
             | Self::CrashLooping { .. }
@@ -133,8 +149,9 @@ impl Refusal {
     pub fn retry_after(&self, now: Instant) -> Option<u64> {
         match self {
             Self::StartFailed { again, .. } | Self::CrashLooping { again, .. } => {
-                again.map(|at| at.saturating_duration_since(now).as_secs_f64().ceil().max(1.0)).map(whole)
+                again.map(|at| seconds_until(at, now))
             }
+            Self::RateLimited { again } | Self::TooManyWakes { again } => Some(seconds_until(*again, now)),
             Self::QueueFull | Self::ShuttingDown | Self::HoldDeadline => Some(1),
             Self::Pulling { .. } | Self::NoUpstream { .. } => Some(5),
             Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
@@ -163,6 +180,8 @@ impl Refusal {
             | Self::BadFraming(_)
             | Self::Misdirected
             | Self::NoRoute
+            | Self::RateLimited { .. }
+            | Self::TooManyWakes { .. }
             | Self::QueueFull
             | Self::ShuttingDown
             | Self::HoldDeadline
@@ -174,11 +193,8 @@ impl Refusal {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "seconds of a back-off, at least 1"
-)]
-fn whole(seconds: f64) -> u64 {
-    seconds as u64
+/// Whole seconds, at least one.
+fn seconds_until(at: Instant, now: Instant) -> u64 {
+    let left = at.saturating_duration_since(now);
+    (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
 }

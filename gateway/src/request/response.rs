@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::{body::Body, grpc, refusal::Refusal};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const COLD: HeaderName = HeaderName::from_static("x-tidegate-cold");
+const STATE: HeaderName = HeaderName::from_static("x-tidegate-state");
 
 #[derive(Serialize)]
 struct Problem<'p> {
@@ -96,6 +97,24 @@ pub(crate) fn moved(place: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(LOCATION, place);
+    response
+}
+
+/// An answer of ours to a HEAD.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    let length = response.body().own_length();
+    let (mut head, _) = response.into_parts();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    Response::from_parts(head, Body::empty())
+}
+
+/// What those are told who do not wake a service that sleeps. Sleeping is not being ill: 200, and nothing to keep.
+pub(crate) fn asleep() -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from_static(b"asleep\n")));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(STATE, HeaderValue::from_static("asleep"));
     response
 }
 

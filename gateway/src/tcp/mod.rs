@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::{account::Account, carry::End};
 use crate::{
     clock,
-    fleet::{Lease, Service, service::hold_deadline},
+    fleet::{Lease, Service, Standing, service::hold_deadline},
     request::{
         Refusal, dial,
         retry::{self, Verdict},
@@ -84,7 +84,10 @@ async fn attempts(
 ) -> Result<(Lease, TcpStream), Option<Refusal>> {
     let deadline = hold_deadline(arrived, settings.scaling.hold);
     let connected = async {
-        let (mut lease, granted) = service.enter(arrived, deadline).await?;
+        if !service.awake.is_awake() && !settings.is_outside() {
+            service.knock(arrived, accepted.peer.ip(), &settings.wake, "call")?;
+        }
+        let (mut lease, granted) = service.enter(arrived, deadline, Standing::Caller).await?;
         service.metrics.waited(granted.saturating_duration_since(arrived));
         let mut tries = 0;
         loop {

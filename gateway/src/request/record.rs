@@ -1,0 +1,209 @@
+//! What is noted of one request while it runs, where somebody wants to know: for the access log.
+//! Shared by the request's task and its bodies. Holds: told exactly once, when the last of them lets go.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{
+    HeaderValue, Method, Request, Uri, Version,
+    header::{HOST, REFERER, USER_AGENT},
+};
+use parking_lot::Mutex;
+
+use super::{accounting::LEFT, refusal::Refusal};
+use crate::{
+    access::{Entry, Log},
+    clock,
+    fleet::{Replica, Service},
+};
+
+/// What is noted of one request.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// By which a refusal names it.
+    id: u64,
+    log: Arc<Log>,
+    arrived: Instant,
+    client: IpAddr,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    received: AtomicU64,
+    sent: AtomicU64,
+    course: Mutex<Course>,
+}
+
+/// What became of it so far.
+#[derive(Debug)]
+struct Course {
+    service: Option<Arc<Service>>,
+    status: u16,
+    reason: Option<&'static str>,
+    broken: bool,
+    granted: Option<Instant>,
+    attempts: Vec<Attempt>,
+    ended: Option<Instant>,
+}
+
+/// One attempt that has got its response's head, or has failed.
+#[derive(Debug)]
+struct Attempt {
+    replica: Arc<Replica>,
+    ended: Instant,
+}
+
+impl Record {
+    /// A request has arrived.
+    pub(crate) fn open<B>(
+        request: &Request<B>,
+        client: IpAddr,
+        arrived: Instant,
+        log: Arc<Log>,
+    ) -> Arc<Self> {
+        let field = |name| request.headers().get(name).cloned();
+        Arc::new(Self {
+            id: rand::random(),
+            log,
+            arrived,
+            client,
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            version: request.version(),
+            host: field(HOST),
+            agent: field(USER_AGENT),
+            referer: field(REFERER),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            course: Mutex::new(Course {
+                service: None,
+                status: LEFT,
+                reason: None,
+                broken: false,
+                granted: None,
+                attempts: Vec::new(),
+                ended: None,
+            }),
+        })
+    }
+
+    /// It is for this service.
+    pub(crate) fn is_for(&self, service: &Arc<Service>) {
+        self.course.lock().service = Some(Arc::clone(service));
+    }
+
+    /// It got its first lease.
+    pub(crate) fn granted(&self, at: Instant) {
+        self.course.lock().granted = Some(at);
+    }
+
+    /// An attempt has got its response's head, or has failed.
+    pub(crate) fn attempted(&self, replica: &Arc<Replica>) {
+        let attempt = Attempt { replica: Arc::clone(replica), ended: clock::now() };
+        self.course.lock().attempts.push(attempt);
+    }
+
+    /// Its answer has begun.
+    pub(crate) fn answered(&self, status: u16) {
+        self.course.lock().status = status;
+    }
+
+    /// Tidegate itself answers, under the id that is returned.
+    pub(crate) fn refused(&self, refusal: &Refusal) -> u64 {
+        self.course.lock().reason = Some(refusal.reason());
+        self.id
+    }
+
+    /// The response broke off in its body.
+    pub(crate) fn broke_off(&self) {
+        self.course.lock().broken = true;
+    }
+
+    /// Some of the request's body has come.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Some of the response's body goes.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Both bodies have ended.
+    pub(crate) fn ended(&self, now: Instant) {
+        self.course.lock().ended = Some(now);
+    }
+
+    fn host(&self) -> &str {
+        let field = || self.host.as_ref().and_then(|host| host.to_str().ok());
+        self.target.authority().map(http::uri::Authority::as_str).or_else(field).unwrap_or_default()
+    }
+
+    /// `name` is that of the replica that answered.
+    fn entry<'e>(&'e self, course: &'e Course, name: Option<&'e str>, total: Duration) -> Entry<'e> {
+        let after = |later: Instant, earlier| later.saturating_duration_since(earlier);
+        let last = course.attempts.last();
+        let replica = last.map(|last| &last.replica);
+        let asked = self.target.path_and_query().map_or("*", http::uri::PathAndQuery::as_str);
+        Entry {
+            // Told from its end, so that a clock that was set meanwhile moves no duration.
+            arrived: clock::wall().checked_sub(after(clock::now(), self.arrived)).unwrap_or_else(clock::wall),
+            id: self.id,
+            client: self.client,
+            method: self.method.as_str(),
+            host: self.host(),
+            target: asked,
+            protocol: protocol(self.version),
+            status: course.status,
+            reason: course.reason,
+            broken: course.broken,
+            bytes_in: self.received.load(Ordering::Relaxed),
+            bytes_out: self.sent.load(Ordering::Relaxed),
+            total,
+            queue: course.granted.map(|granted| after(granted, self.arrived)),
+            start: replica.and_then(|replica| replica.cold_start_for(self.arrived)),
+            upstream: course.granted.zip(last).map(|(granted, last)| after(last.ended, granted)),
+            service: course.service.as_ref().map(|service| service.name.as_str()),
+            replica: name,
+            revision: replica.and_then(|replica| replica.revision()),
+            retries: u32::try_from(course.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
+            trace: None,
+            agent: self.agent.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            redact: self.log.settings().redact_query,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let course = self.course.lock();
+        let settings = self.log.settings();
+        let total = course.ended.unwrap_or_else(clock::now).saturating_duration_since(self.arrived);
+        let notable =
+            course.status >= 500 || course.reason.is_some() || course.broken || total >= settings.slow;
+        // No chance is needed where all are told, or none.
+        let drawn =
+            || settings.sample >= 1.0 || (settings.sample > 0.0 && rand::random::<f64>() < settings.sample);
+        if notable || drawn() {
+            let name = course.attempts.last().map(|last| last.replica.id.to_string());
+            self.log.note(&self.entry(&course, name.as_deref(), total));
+        }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,3 @@
+//! What can be seen of requests from outside: the access log, traces, timing fields.
+
+mod log;
