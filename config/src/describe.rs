@@ -83,6 +83,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("trusted_proxies", list(trusted_proxies)),
         ("expose_errors", expose_errors.to_string()),
         ("timing_headers", timing_headers.to_string()),
+        ("resolvers", if resolvers.is_empty() { "default".to_owned() } else { list(resolvers) }),
         ("drain", time(*drain)),
         ("stop_replicas_on_exit", stop_replicas_on_exit.to_string()),
     ]);
@@ -99,7 +100,6 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("allow_metadata", allow_metadata.to_string()),
         ("internal_names", internal_names.to_string()),
         ("internal_address", or_none(*internal_address)),
-        ("resolvers", if resolvers.is_empty() { "default".to_owned() } else { list(resolvers) }),
         ("limits.connections", connections.to_string()),
         ("limits.header_timeout", time(*header_timeout)),
         ("limits.header_bytes", header_bytes.to_string()),

@@ -23,7 +23,7 @@ pub enum Change {
     },
     /// A service that is gone.
     Remove(ServiceName),
-    /// Settings of the gateway that apply at once: certificates, trusted proxies, what clients are told, how it stops.
+    /// Settings of the gateway that apply at once: certificates, trusted proxies, name servers, what clients are told, how it stops.
     Gateway,
     /// A setting that only the next start of the gateway takes up.
     NeedsRestart {
@@ -58,6 +58,7 @@ fn live(old: &Gateway, new: &Gateway) -> bool {
         || old.timing_headers != new.timing_headers
         || old.drain != new.drain
         || old.access_log != new.access_log
+        || old.resolvers != new.resolvers
         || old.stop_replicas_on_exit != new.stop_replicas_on_exit
 }
 
@@ -77,7 +78,6 @@ fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
         ("gateway.allow_metadata", a.allow_metadata != b.allow_metadata),
         ("gateway.internal_names", a.internal_names != b.internal_names),
         ("gateway.internal_address", a.internal_address != b.internal_address),
-        ("gateway.resolvers", a.resolvers != b.resolvers),
         ("gateway.limits", a.limits != b.limits),
         ("images", old.images != new.images),
         ("hosts", old.hosts != new.hosts),

@@ -126,6 +126,17 @@ async fn a_name_leads_where_its_last_good_answer_says() {
 }
 
 #[tokio::test]
+async fn other_name_servers_are_asked_after_a_reload() {
+    let [first, second] = Site::pair(["first", "second"]).await;
+    let one = NameServer::new(Answer::Addresses(vec![v4(first.address)], 300)).await;
+    let other = NameServer::new(Answer::Addresses(vec![v4(second.address)], 300)).await;
+    let world = Setup::new(&named(&one, first.address.port())).with_file().start().await;
+    assert_eq!(body(&world).await, "first");
+    world.write(&named(&other, first.address.port()));
+    until_answered_by(&world, &["second"]).await;
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_knows_yet_is_waited_for() {
     let site = Site::new("site").await;
     let server = NameServer::new(Answer::NoSuchName).await;

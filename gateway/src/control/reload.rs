@@ -15,13 +15,18 @@ use crate::fleet;
 impl Control {
     pub(super) fn change_model(&mut self, model: Arc<Model>) -> Vec<Change> {
         let changes = tidegate_config::diff(&self.model, &model);
-        self.model = model;
+        let before = std::mem::replace(&mut self.model, model);
         for change in &changes {
             match change {
                 Change::Add(service) => self.enter(service),
                 Change::Update { service, launch } => self.change(service, *launch),
                 Change::Remove(_) => {}
-                Change::Gateway => self.door.change(Arc::new(self.model.gateway.clone())),
+                Change::Gateway => {
+                    self.door.change(Arc::new(self.model.gateway.clone()));
+                    if before.gateway.resolvers != self.model.gateway.resolvers {
+                        self.ask_names_anew();
+                    }
+                }
                 Change::NeedsRestart { key } => {
                     tracing::warn!(%key, "changed in the file; takes effect at the gateway's next start");
                 }

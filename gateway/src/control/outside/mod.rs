@@ -87,7 +87,7 @@ enum Health {
 }
 
 /// What a name means.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Answer {
     /// The last good answer.
     addresses: Vec<IpAddr>,
@@ -95,7 +95,7 @@ struct Answer {
     trouble: Option<String>,
     /// Whether there has been any answer.
     asked: bool,
-    _resolver: Task,
+    resolver: Option<Task>,
 }
 
 /// A task that ends with its owner.
@@ -121,7 +121,7 @@ impl Control {
             waiters: Vec::new(),
         };
         self.outside.insert(service.name.clone(), outside);
-        self.ask_names(service);
+        self.ask_names(&service.name);
         self.fit(&service.name);
     }
 
@@ -135,7 +135,7 @@ impl Control {
             self.leave(&service.name, &all);
         }
         if before.upstreams != service.upstreams {
-            self.ask_names(service);
+            self.ask_names(&service.name);
         }
         if before.health != service.health {
             self.probe_outside_anew(&service.name);
@@ -168,24 +168,35 @@ impl Control {
         known.inspect(|known| known.doubt.notify_one()).is_some()
     }
 
-    /// Asks for the names that are new in the file, and for none that has left it.
-    fn ask_names(&mut self, service: &Arc<model::Service>) {
-        let Some(outside) = self.outside.get_mut(&service.name) else { return };
-        outside.answers.retain(|address, _| service.upstreams.contains(address));
-        let servers = &self.model.gateway.resolvers;
-        for address in &service.upstreams {
+    /// Asks other name servers from here on. What is known stands until they answer.
+    pub(super) fn ask_names_anew(&mut self) {
+        let answers = self.outside.values_mut().flat_map(|outside| outside.answers.values_mut());
+        answers.for_each(|answer| answer.resolver = None);
+        let names: Vec<ServiceName> = self.outside.keys().cloned().collect();
+        for name in names {
+            self.ask_names(&name);
+        }
+    }
+
+    /// Has each name in the file asked for, and none that has left it.
+    fn ask_names(&mut self, name: &ServiceName) {
+        let Some(outside) = self.outside.get_mut(name) else { return };
+        let settings = outside.fleet.settings();
+        outside.answers.retain(|address, _| settings.upstreams.contains(address));
+        for address in &settings.upstreams {
             let Machine::Name(host) = &address.machine else { continue };
-            if outside.answers.contains_key(address) {
+            let answer = outside.answers.entry(address.clone()).or_default();
+            if answer.resolver.is_some() {
                 continue;
             }
-            let (events, name, asked) = (self.events.clone(), service.name.clone(), address.clone());
+            let (events, name, asked) = (self.events.clone(), name.clone(), address.clone());
             let tell = move |found| {
                 let (events, name, asked) = (events.clone(), name.clone(), asked.clone());
                 async move { send(&events, Event::Outside(Said::Resolved(name, asked, found))).await }
             };
-            let task = self.tasks.spawn(resolve::follow(servers.clone(), host.clone(), tell));
-            let answer = Answer { addresses: Vec::new(), trouble: None, asked: false, _resolver: Task(task) };
-            outside.answers.insert(address.clone(), answer);
+            let servers = self.model.gateway.resolvers.clone();
+            let task = self.tasks.spawn(resolve::follow(servers, host.clone(), tell));
+            answer.resolver = Some(Task(task));
         }
     }
 
