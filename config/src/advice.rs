@@ -33,6 +33,7 @@ const OF_A_SERVICE: &[(&str, &[&str])] = &[
     (".upstream", raw::Upstream::KEYS),
     (".rollout", raw::Rollout::KEYS),
     (".sleep", raw::Sleep::KEYS),
+    (".middleware", raw::Middleware::KEYS),
 ];
 
 /// What may have been meant by `unknown` in the table `parent`.

@@ -1,6 +1,7 @@
 //! Turns [`Node`]s into typed values and reports everything that does not fit, instead of stopping at the first as serde
 //! must. The [`section!`] macro is the one table of keys: decoding, unknown-key advice and the JSON Schema (and through
-//! it docs/configuration.md) all come from the same lines of [`crate::raw`]. Leaf types are in [`leaf`].
+//! it docs/configuration.md) all come from the same lines of [`crate::raw`]. Leaf types are in [`leaf`],
+//! what can be switched off in [`switch`].
 
 use std::borrow::Cow;
 
@@ -13,11 +14,14 @@ use crate::{
 };
 
 pub(crate) mod leaf;
+pub(crate) mod switch;
 
 /// Something that a value of the file can be.
 pub(crate) trait Decode: Sized {
     /// Whether a value is written as plain text.
     const TEXT: bool = false;
+    /// Whether it is a table whose keys are known.
+    const TABLE: bool = false;
 
     /// Reads the value of `key`; `None` once its problems are in `problems`.
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self>;
@@ -162,6 +166,8 @@ macro_rules! section {
         }
 
         impl crate::decode::Decode for $name {
+            const TABLE: bool = true;
+
             fn decode(
                 node: &crate::tree::Node,
                 key: &str,

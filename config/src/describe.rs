@@ -2,6 +2,8 @@
 //! `tidegate plan` compares what runs with what a file says. Holds: no value of an environment variable is in it, only a
 //! fingerprint; every field of the model is (a new one stops the build here). Pure.
 
+mod middleware;
+
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -244,6 +246,7 @@ pub fn describe_service(service: &Service) -> Described {
         sleep,
         wake,
     } = service;
+    let layers = middleware::describe(routes);
     let routes = routes.iter().map(|route| {
         let strip = if route.strip { " (stripped)" } else { "" };
         format!("{}{}{strip}", route.host, route.path)
@@ -271,6 +274,7 @@ pub fn describe_service(service: &Service) -> Described {
     if service.is_outside() {
         live.insert("upstreams".to_owned(), list(upstreams));
     }
+    live.extend(layers);
     live.extend(below("constraints", constraints.clone()));
     live.extend(below("scaling", describe_scaling(scaling)));
     live.extend(below("health", describe_health(health)));
@@ -528,6 +532,11 @@ mod tests {
             ("wake.per_client = '5/m'", vec!["live wake.per_client"]),
             ("wake.ignore.paths = ['/healthz']", vec!["live wake.ignore.paths"]),
             ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
+            ("middleware.timeout = '5s'", vec!["live middleware.timeout"]),
+            (
+                "middleware.ip.deny = ['10.0.0.1']",
+                vec!["live middleware.ip.allow", "live middleware.ip.deny"],
+            ),
             ("[gateway]\nexpose_errors = true", vec!["at once gateway.expose_errors"]),
             ("[gateway]\nlisten = '127.0.0.1:1'", vec!["at start gateway.listen"]),
             ("[gateway]\ntls.min_version = '1.3'", vec!["at once gateway.tls.min_version"]),
@@ -547,7 +556,7 @@ mod tests {
 
     #[test]
     fn values_of_variables_are_told_apart_and_not_told() {
-        let canary = "env.X = 'canary-7'\nsecrets.Y = 'y.txt'";
+        let canary = "env.X = 'canary-7'\nsecrets.Y = 'y.txt'\nmiddleware.request_headers.set.X = 'canary'";
         let text = format!("[services.a]\nimage = 'a:1'\n{canary}");
         let said = serde_json::to_string(&describe(&model(&text))).expect("plain values");
         assert!(!said.contains("canary") && said.contains("y.txt") && said.contains(HIDDEN), "{said}");

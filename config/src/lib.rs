@@ -13,6 +13,7 @@ mod diff;
 mod endpoint;
 mod env;
 mod files;
+pub mod hashed;
 mod load;
 mod merge;
 pub mod model;

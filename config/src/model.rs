@@ -10,6 +10,7 @@ mod edge;
 mod gateway;
 mod host;
 mod images;
+mod middleware;
 mod traffic;
 mod wake;
 
@@ -19,6 +20,10 @@ pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
 pub use gateway::{Gateway, Limits};
 pub use host::{Capacity, Engine, Host, Reach, Tls};
 pub use images::Images;
+pub use middleware::{
+    BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,
+    RateLimit, Redirect, RequestId, Rewrite, Which,
+};
 pub use traffic::{Health, Idle, Probe, ScalingPolicy, Upstream};
 pub use wake::{Ignore, WaitingPage, Wake};
 
@@ -142,6 +147,16 @@ pub struct Route {
     pub path: PathPrefix,
     /// Whether `path` is removed before the request goes on.
     pub strip: bool,
+    /// What is done with requests and responses; `None`: nothing.
+    pub middleware: Option<Arc<Middleware>>,
+}
+
+impl Route {
+    /// A route with nothing but defaults.
+    #[must_use]
+    pub fn to(host: Authority, path: PathPrefix) -> Self {
+        Self { host, path, strip: false, middleware: None }
+    }
 }
 
 impl Default for Resources {
@@ -217,7 +232,7 @@ impl Service {
             name,
             launch: Launch::of(image),
             upstreams: Vec::new(),
-            routes: vec![Route { host, path: PathPrefix::root(), strip: false }],
+            routes: vec![Route::to(host, PathPrefix::root())],
             listen: Vec::new(),
             sni: Vec::new(),
             scaling: ScalingPolicy::default(),

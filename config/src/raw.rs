@@ -8,6 +8,7 @@ mod edge;
 mod gateway;
 mod host;
 mod launch;
+mod middleware;
 mod service;
 mod traffic;
 mod wake;
@@ -19,6 +20,9 @@ pub(crate) use self::{
     gateway::{Gateway, Images, Limits},
     host::{Capacity, Host},
     launch::{Mount, MountTable, Reserve, Resources, SecretFile},
+    middleware::{
+        BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, RateLimit, Redirect, Rewrite,
+    },
     service::{Rollout, Route, Service, Sleep},
     traffic::{Health, Probe, ProbeTable, Scaling, Upstream},
     wake::{Ignore, Wake},

@@ -45,8 +45,8 @@ Every key, what it means and its default. This page is generated from the code, 
   underscores go one table down, and `_` in a service's name stands for `-`. Lists and tables are written as in TOML.
   `TIDEGATE_CONFIG`, `TIDEGATE_STATE`, `TIDEGATE_LOG` and `TIDEGATE_SOCKET` stand for command-line options instead.
 - A change of what is run (image, command, environment, user, port, volumes, resources, profile) starts a new revision and moves
-  requests to it. A change of scaling, routes, health, upstream, update, rollout, sleep or wake restarts nothing. `tidegate plan` says
-  what a changed file would do.
+  requests to it. A change of scaling, routes, health, upstream, middleware, update, rollout, sleep or wake restarts nothing.
+  `tidegate plan` says what a changed file would do.
 ";
 
 /// The text of docs/configuration.md.
@@ -118,7 +118,8 @@ fn describe(schema: &Value, heading: &Heading, page: &mut String) {
 
 /// The table that a value is or holds, and whether it stands under a heading of its own only.
 fn table_in(value: &Value) -> Option<(&Value, bool)> {
-    let has = |value: &&Value| value.get("properties").is_some();
+    // One with a title is described elsewhere.
+    let has = |value: &&Value| value.get("properties").is_some() && value.get("title").is_none();
     let choices = |value: &'_ Value| value["anyOf"].as_array().is_some();
     let direct = [value, &value["additionalProperties"], &value["items"]]
         .into_iter()

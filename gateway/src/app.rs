@@ -309,6 +309,7 @@ impl App {
     async fn finish(&self, deadline: std::time::Instant) -> bool {
         let left = || deadline.saturating_duration_since(clock::now());
         let connections = self.front.drained(left()).await;
+        self.door.copies.end().await;
         self.door.tasks.close();
         let tunnels = tokio::time::timeout(left(), self.door.tasks.wait()).await.is_ok();
         if !tunnels {

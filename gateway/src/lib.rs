@@ -11,6 +11,7 @@ mod failpoint;
 pub mod fleet;
 pub mod handover;
 pub mod listener;
+pub mod middleware;
 pub mod names;
 mod panics;
 pub mod reload;

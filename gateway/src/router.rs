@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn route(host: &str, path: &str, strip: bool) -> Route {
-        Route { host: host.parse().expect("a host"), path: path.parse().expect("a path"), strip }
+        Route { strip, ..Route::to(host.parse().expect("a host"), path.parse().expect("a path")) }
     }
 
     #[test]

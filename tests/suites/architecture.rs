@@ -2,11 +2,16 @@
 //! clock is, how long a file may be, that documents name what exists. Reads sources; runs nothing.
 //! Every failure lists `file:line: what is wrong`, all of them at once.
 
+#[path = "architecture/manifest.rs"]
+mod manifest;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use manifest::{dependencies, toml};
 
 /// The only Cargo edges between our crates; a lower row never imports a higher one.
 const EDGES: &[(&str, &[&str])] = &[
@@ -29,6 +34,7 @@ const PURE: &[&str] = &[
     "config/src/check",
     "config/src/decode.rs",
     "config/src/diff.rs",
+    "config/src/hashed.rs",
     "config/src/model.rs",
     "config/src/model",
     "runner/src/embedded/build.rs",
@@ -52,6 +58,14 @@ const PURE: &[&str] = &[
     "gateway/src/fleet/wakes.rs",
     "gateway/src/handover/share.rs",
     "gateway/src/handover/wire.rs",
+    "gateway/src/middleware/auth/credentials.rs",
+    "gateway/src/middleware/auth/known.rs",
+    "gateway/src/middleware/cors.rs",
+    "gateway/src/middleware/edits.rs",
+    "gateway/src/middleware/ip.rs",
+    "gateway/src/middleware/rate.rs",
+    "gateway/src/middleware/request_id.rs",
+    "gateway/src/middleware/target.rs",
     "gateway/src/request/asker.rs",
     "gateway/src/request/frames.rs",
     "gateway/src/request/grpc.rs",
@@ -121,7 +135,7 @@ const LONGEST: usize = 500;
 
 const COMMANDS: &[&str] = &[
     "init", "up", "check", "schema", "ps", "explain", "logs", "wake", "sleep", "restart", "load", "host",
-    "plan", "rollback", "images", "doctor",
+    "plan", "rollback", "images", "doctor", "hash",
 ];
 
 const INVARIANTS: usize = 9;
@@ -489,25 +503,4 @@ fn test_names() -> BTreeSet<String> {
         }
     }
     names
-}
-
-fn toml(file: &Path) -> toml_edit::DocumentMut {
-    let text = fs::read_to_string(file).expect("a member has a Cargo.toml");
-    text.parse().expect("Cargo reads it, so it parses")
-}
-
-/// All dependencies of a manifest, of whatever kind and target, with the line of each.
-fn dependencies(file: &Path) -> Vec<(String, usize)> {
-    let document = toml(file);
-    let mut tables: Vec<&dyn toml_edit::TableLike> = vec![document.as_table()];
-    let targets = document.get("target").and_then(|item| item.as_table_like());
-    tables.extend(targets.into_iter().flat_map(|t| t.iter()).filter_map(|(_, item)| item.as_table_like()));
-    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let named =
-        tables.iter().flat_map(|table| kinds.iter().filter_map(|kind| table.get(kind)?.as_table_like()));
-    let names: BTreeSet<String> =
-        named.flat_map(|table| table.iter()).map(|(name, _)| name.to_owned()).collect();
-    let line_of =
-        |name: &str| lines(file).find(|(_, line)| line.starts_with(name)).map_or(1, |(number, _)| number);
-    names.into_iter().map(|name| (name.clone(), line_of(&name))).collect()
 }

@@ -4,7 +4,7 @@
 //! [`crate::problem`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -30,6 +30,7 @@ mod hosts;
 mod image;
 mod images;
 mod launch;
+mod middleware;
 mod release;
 mod routes;
 mod scaling;
@@ -77,6 +78,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     });
     let only = over_http.count() == 1;
     let mut streams = streams::Seen::new(&gateway);
+    let names: BTreeSet<_> = raw_services.iter().map(|(name, _)| name.value.clone()).collect();
     let mut routes = routes::Seen::new(&gateway);
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {
@@ -91,6 +93,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             routes: raw_routes,
             health,
             upstream,
+            middleware,
             constraints,
             placement,
             rollout,
@@ -98,11 +101,12 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             wake,
             ..
         } = service.value;
+        let layers = middleware::Layers { service: &name.value, raw: middleware, services: &names, world };
         let service = Service {
             name: checked.clone(),
             upstreams,
             routes: if is_http(&launch) {
-                routes.check(&name, raw_routes, only, problems)
+                routes.check(&name, raw_routes, only, &layers, problems)
             } else {
                 Vec::new()
             },

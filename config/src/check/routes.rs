@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::value;
+use super::{middleware::Layers, value};
 use crate::{
     decode::{At, leaf::Text},
     model::{Gateway, Route},
@@ -40,17 +40,20 @@ impl Seen {
         service: &At<String>,
         raw: Option<At<Vec<At<raw::Route>>>>,
         only: bool,
+        layers: &Layers<'_>,
         problems: &mut Vec<Draft>,
     ) -> Vec<Route> {
         let Some(raw) = raw else {
+            let middleware = layers.of(None, false, problems);
             return defaults(&service.value, only)
                 .into_iter()
+                .map(|route| Route { middleware: middleware.clone(), ..route })
                 .inspect(|route| self.take(service, route, &service.with(true), problems))
                 .collect();
         };
         let mut routes = Vec::new();
         for entry in raw.value {
-            if let Some(route) = self.route(&entry, problems) {
+            if let Some(route) = self.route(&entry, layers, problems) {
                 self.take(service, &route, &entry.with(false), problems);
                 routes.push(route);
             }
@@ -58,7 +61,7 @@ impl Seen {
         routes
     }
 
-    fn route(&self, entry: &At<raw::Route>, problems: &mut Vec<Draft>) -> Option<Route> {
+    fn route(&self, entry: &At<raw::Route>, layers: &Layers<'_>, problems: &mut Vec<Draft>) -> Option<Route> {
         let raw = &entry.value;
         if raw.host.is_none() && raw.path.is_none() {
             let draft = entry
@@ -69,7 +72,9 @@ impl Seen {
         let host = raw.host.as_ref().map_or(Some(Authority::Any), |host| self.host(host, problems));
         let path = raw.path.as_ref().map_or(Some(PathPrefix::root()), |path| value::parsed(path, problems));
         let strip = value::of(raw.strip.clone(), false);
-        Some(Route { host: host?, path: path?, strip })
+        let own = raw.middleware.as_ref().map(|own| &own.value.0);
+        let middleware = layers.of(own, strip, problems);
+        Some(Route { host: host?, path: path?, strip, middleware })
     }
 
     fn host(&self, text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Authority> {
@@ -112,7 +117,7 @@ impl Seen {
 }
 
 fn defaults(service: &str, only: bool) -> Vec<Route> {
-    let route = |host| Route { host, path: PathPrefix::root(), strip: false };
+    let route = |host| Route::to(host, PathPrefix::root());
     let mut routes = vec![route(Authority::Exact(format!("{service}.localhost")))];
     routes.extend(only.then(|| route(Authority::Any)));
     routes

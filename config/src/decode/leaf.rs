@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Engine, Idle, LogFormat, Placement, Reach, TlsVersion, Update},
+    model::{Encoding, Engine, Idle, LogFormat, Placement, Reach, RequestId, TlsVersion, Update},
     problem::Draft,
     spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
@@ -269,9 +269,22 @@ words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embed
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
 words!(LogFormat, "LogFormat" { "json" => Self::Json, "combined" => Self::Combined });
+words!(RequestId, "RequestId" { "off" => Self::Off, "make" => Self::Make, "keep" => Self::Keep });
+words!(Encoding, "Encoding" { "gzip" => Self::Gzip, "br" => Self::Br, "zstd" => Self::Zstd });
+words!(Counted, "Counted" { "address" => Self::Address, "header" => Self::Header, "route" => Self::Route });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
 words!(TlsVersion, "TlsVersion" { "1.2" => Self::V12, "1.3" => Self::V13 });
+/// Whose requests a rate limit counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Those of a client's address.
+    Address,
+    /// Those with the same value of a field.
+    Header,
+    /// All.
+    Route,
+}
 
 /// One or a list of them.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use super::{
     duration,
     launch::{Mount, Resources, SecretFile},
+    middleware::{Middleware, RouteMiddleware},
     percentages,
     traffic::{Health, Scaling, Upstream},
     wake::Wake,
@@ -81,6 +82,8 @@ section! {
         health: Health,
         /// How requests are sent to replicas.
         upstream: Upstream,
+        /// What is done with requests and responses on all routes.
+        middleware: Middleware,
         /// How a new version is tried, and how many old ones are kept.
         rollout: Rollout,
         /// What becomes of replicas that are not needed.
@@ -99,6 +102,9 @@ section! {
         path: Text = "/",
         /// Whether `path` is removed before the service sees the request.
         strip: bool = false,
+        /// What is done with requests and responses: the keys of `[services.NAME.middleware]`, each instead of that of the
+        /// service.
+        middleware: RouteMiddleware,
     }
 }
 

@@ -9,6 +9,7 @@ mod config_file;
 mod doctor;
 mod engines;
 mod explain;
+mod hash;
 mod host;
 mod images;
 mod init;
@@ -75,6 +76,8 @@ enum Command {
     Images(images::Images),
     /// Say whether this machine has what the embedded engine needs, and find what crashes left behind
     Doctor(doctor::Doctor),
+    /// Print the hash of a password or token that is read from standard input, for the configuration
+    Hash(hash::Hash),
     /// Send HTTP requests at a fixed rate and measure the answers
     Load(load::Load),
 }
@@ -175,6 +178,7 @@ impl Cli {
             Command::Host(args) => client::block_on(host::run(args)),
             Command::Images(args) => client::block_on(images::run(args)),
             Command::Doctor(args) => client::block_on(doctor::run(args)),
+            Command::Hash(args) => hash::run(&args),
             Command::Load(args) => load::run(args),
         }
     }
@@ -235,6 +239,8 @@ mod tests {
             "doctor",
             "doctor --fix --json --state /tmp/s",
             "doctor --purge --images --volumes",
+            "hash",
+            "hash --sha256",
             "load http://a/ --rate 200 --duration 30s",
             "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
@@ -264,6 +270,7 @@ mod tests {
             ("images --json prune", ArgumentConflict),
             ("doctor --fix --purge", ArgumentConflict),
             ("doctor --volumes", MissingRequiredArgument),
+            ("hash s3cret", UnknownArgument),
             ("load http://a/ --rate 5", MissingRequiredArgument),
             ("load http://a/ --rate 0 --duration 1s", ValueValidation),
             ("load http://a/ --rate inf --duration 1s", ValueValidation),

@@ -80,11 +80,7 @@ mod tests {
 
     #[test]
     fn a_curl_line_works_before_dns_does() {
-        let route = |host: &str| Route {
-            host: host.parse().expect("a host"),
-            path: "/v1".parse().expect("a path"),
-            strip: false,
-        };
+        let route = |host: &str| Route::to(host.parse().expect("a host"), "/v1".parse().expect("a path"));
         for (host, want) in [
             ("api.localhost", "curl http://api.localhost:8080/v1"),
             ("*", "curl http://localhost:8080/v1"),

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock,
     fleet::{Replica, Service, admission::SlotKey},
+    middleware::Destination,
     request::Refusal,
     router::RouteTable,
     telemetry,
@@ -184,13 +185,12 @@ pub(super) fn farewell(state: &State) {
     }
 }
 
-fn routes(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) -> RouteTable<Arc<Service>> {
+fn routes(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) -> RouteTable<Destination> {
     let services = model.services.values();
     let with_service = services.filter_map(|service| find(&service.name).map(|fleet| (service, fleet)));
-    RouteTable::new(
-        with_service
-            .flat_map(|(service, fleet)| service.routes.iter().map(move |route| (route, Arc::clone(&fleet)))),
-    )
+    RouteTable::new(with_service.flat_map(|(service, fleet)| {
+        service.routes.iter().zip(Destination::of_routes(&service.routes, &fleet, &find))
+    }))
 }
 
 /// What leads to a service, in words.
@@ -203,7 +203,7 @@ pub(super) fn ways(service: &model::Service) -> Vec<String> {
 
 /// Which server names lead to TCP services.
 fn passed_on(model: &Model, find: impl Fn(&ServiceName) -> Option<Arc<Service>>) -> RouteTable<Arc<Service>> {
-    let route = |host: &Authority| Route { host: host.clone(), path: PathPrefix::root(), strip: false };
+    let route = |host: &Authority| Route::to(host.clone(), PathPrefix::root());
     let named: Vec<(Route, Arc<Service>)> = model
         .services
         .values()

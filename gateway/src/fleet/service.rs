@@ -23,7 +23,7 @@ use super::{
     replica::Replica,
     retries::Budget,
 };
-use crate::{clock, request::Refusal, telemetry::ServiceMetrics};
+use crate::{clock, middleware::Limits, request::Refusal, telemetry::ServiceMetrics};
 
 /// What a waiting request is told.
 type Waiter = oneshot::Sender<Result<Lease, Refusal>>;
@@ -47,6 +47,8 @@ pub struct Service {
     pub(crate) awake: Awake,
     /// What its retries may cost.
     pub(crate) retries: Mutex<Budget>,
+    /// How often it may be called, by its routes.
+    pub(crate) limits: Limits,
     settings: ArcSwap<model::Service>,
     gate: Mutex<Gate<Arc<Replica>, Waiter>>,
     refusal: ArcSwap<Refusal>,
@@ -64,6 +66,7 @@ impl Service {
             metrics: ServiceMetrics::new(&settings.name),
             awake: Awake::new(now),
             retries: Mutex::new(Budget::new(now)),
+            limits: Limits::default(),
             gate: Mutex::new(Gate::new(now, settings.scaling.queue, seed)),
             settings: ArcSwap::new(settings),
             refusal: ArcSwap::from_pointee(Refusal::ShuttingDown),

@@ -12,10 +12,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use parking_lot::Mutex;
 
-use super::{accounting::Account, h2c, upgrade::Replica as Tunnel, wire::Reply};
+use super::{accounting::Account, h2c, received::Received, upgrade::Replica as Tunnel, wire::Reply};
 use crate::{
     clock,
     fleet::{Lease, Replica},
@@ -108,6 +109,7 @@ pub struct Body(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Upstream { inner: Inbound, hold: Option<Arc<Hold>> },
+    Changed(UnsyncBoxBody<Bytes, Broken>),
     Live(Live),
 }
 
@@ -135,7 +137,7 @@ impl Body {
     pub(crate) fn own_length(&self) -> usize {
         match &self.0 {
             Kind::Full(bytes) => bytes.as_ref().map_or(0, Bytes::len),
-            Kind::Upstream { .. } | Kind::Live(_) => 0,
+            Kind::Upstream { .. } | Kind::Live(_) | Kind::Changed(_) => 0,
         }
     }
 
@@ -143,6 +145,11 @@ impl Body {
     #[must_use]
     pub fn empty() -> Self {
         Self(Kind::Full(None))
+    }
+
+    /// A body that was made of another one.
+    pub(crate) fn changed(body: UnsyncBoxBody<Bytes, Broken>) -> Self {
+        Self(Kind::Changed(body))
     }
 
     /// A replica's body. The exchange is held until it has ended.
@@ -162,6 +169,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let (inner, hold) = match &mut self.0 {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Changed(body) => return Pin::new(body).poll_frame(cx),
             Kind::Live(live) => {
                 return live.0.as_mut().poll_next(cx).map(|bit| bit.map(|bit| Ok(Frame::data(bit))));
             }
@@ -197,6 +205,7 @@ impl http_body::Body for Body {
             Kind::Live(_) => false,
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.is_end_stream(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.is_end_stream(),
+            Kind::Changed(body) => body.is_end_stream(),
         }
     }
 
@@ -206,6 +215,7 @@ impl http_body::Body for Body {
             Kind::Live(_) => SizeHint::default(),
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.size_hint(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.size_hint(),
+            Kind::Changed(body) => body.size_hint(),
         }
     }
 }
@@ -220,7 +230,7 @@ pub(crate) enum Outbound {
     /// As it arrives; the exchange is held until it has ended.
     Flowing {
         /// The client's body.
-        inner: Incoming,
+        inner: Received,
         /// Let go at the body's end.
         hold: Option<Arc<Hold>>,
     },
@@ -235,12 +245,12 @@ pub(crate) enum Outbound {
 
 impl http_body::Body for Outbound {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),

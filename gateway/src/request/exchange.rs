@@ -1,12 +1,15 @@
 //! One request's way to a replica and back: lease, send, and on failure swap the lease and send again.
 //! Called by [`handle`](super::handle) with a head that is ready to be forwarded.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Version, header::EXPECT, request::Parts};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use tidegate_config::model;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -15,6 +18,7 @@ use super::{
     accounting::Account,
     body::{Body, Hold, Inbound, Outbound},
     grpc, headers,
+    received::Received,
     record::Record,
     refusal::Refusal,
     response::{self, Timing},
@@ -39,13 +43,15 @@ pub(crate) struct Exchange {
     pub(crate) record: Option<Arc<Record>>,
     /// The head as it is forwarded.
     pub(crate) head: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: Received,
     /// The client's end of a tunnel, if it asked for one, and what it asked for.
     pub(crate) upgrade: Option<(OnUpgrade, Wish)>,
     pub(crate) arrived: Instant,
     pub(crate) timing_headers: bool,
     /// Whether it is a call of gRPC.
     pub(crate) call: bool,
+    /// From the arrival to the response's head, where there is a limit.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// Runs one exchange. Tunnels go on in the tasks of `door`.
@@ -55,7 +61,12 @@ pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<
     let hold = Hold::new(account);
     let client = exchange.upgrade.take();
     let protocol = exchange.settings.launch.protocol;
-    let answer = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish)).await;
+    let (arrived, limit) = (exchange.arrived, exchange.limit);
+    let attempts = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish));
+    let answer = match limit {
+        None => attempts.await,
+        Some(limit) => within(hold_deadline(arrived, limit), attempts).await,
+    };
     match answer {
         Ok((response, timing)) => {
             let reply = match &client {
@@ -77,6 +88,15 @@ pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<
             Err(refusal)
         }
     }
+}
+
+/// What the attempts come to, if they come to it in time.
+async fn within<T>(
+    deadline: Instant,
+    attempts: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let ended = tokio::time::timeout_at(deadline.into(), Box::pin(attempts)).await;
+    ended.unwrap_or(Err(Refusal::UpstreamTimeout))
 }
 
 async fn attempts(
@@ -177,7 +197,7 @@ impl Kept {
 /// The body as it is sent, and a copy if it is small enough and the request may be sent twice.
 async fn outbound(
     head: &Parts,
-    body: Incoming,
+    body: Received,
     hold: &Arc<Hold>,
 ) -> Result<(Outbound, Option<Kept>), Refusal> {
     let size = match http_body::Body::is_end_stream(&body) {

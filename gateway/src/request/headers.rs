@@ -14,6 +14,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here. Only HTTP/1.1 can.
@@ -72,6 +73,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
+    let ends_here = |name: &HeaderName| ends_here(name) || (*name == X_FORWARDED_USER && !from.is_trusted());
     if headers.keys().any(ends_here) {
         let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         let ending: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
@@ -118,12 +120,22 @@ pub(crate) struct From<'f> {
 
 impl From<'_> {
     fn is_trusted(&self) -> bool {
-        self.trusted.iter().any(|net| net.contains(&self.peer))
+        self.trusts(self.peer)
     }
 
     fn proto(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// By which scheme the client came, as far as it can be known.
+pub(crate) fn scheme<'h>(headers: &'h HeaderMap, from: &From<'_>) -> &'h str {
+    let said = headers.get(X_FORWARDED_PROTO).filter(|_| from.is_trusted());
+    said.and_then(|said| said.to_str().ok()).unwrap_or_else(|| from.proto())
 }
 
 /// Who asks: the last hop that no trusted peer tells of.
@@ -138,7 +150,7 @@ pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
         // What is no address ends what can be known.
         let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
         client = hop.to_canonical();
-        if !from.trusted.iter().any(|net| net.contains(&client)) {
+        if !from.trusts(client) {
             break;
         }
     }
@@ -292,6 +304,37 @@ mod tests {
         assert_eq!(get(&got, "x-forwarded-for"), Some("1.1.1.1, 10.1.2.3"));
         assert_eq!(get(&got, "x-forwarded-proto"), Some("https"));
         assert_eq!(get(&got, "forwarded"), Some("for=1.1.1.1, for=10.1.2.3;proto=http"));
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_nobody_trusted_tells_of() {
+        for (lines, trusted, want) in [
+            (&["1.1.1.1"][..], &[][..], "10.1.2.3"),
+            (&["1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
+            (&["6.6.6.6, 1.1.1.1, 10.9.9.9"], &["10.0.0.0/8"], "1.1.1.1"),
+            (&["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
+            (&["6.6.6.6, unknown, 10.9.9.9"], &["10.0.0.0/8"], "10.9.9.9"),
+            (&["6.6.6.6, nonsense"], &["10.0.0.0/8"], "10.1.2.3"),
+            (&["::ffff:1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
+            (&[], &["10.0.0.0/8"], "10.1.2.3"),
+        ] {
+            let mut sent = HeaderMap::new();
+            for line in lines {
+                sent.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
+            }
+            let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("a net")).collect();
+            let text = HeaderValue::from_static("10.1.2.3");
+            let from = From { peer: [10, 1, 2, 3].into(), text: &text, trusted: &trusted, secure: false };
+            assert_eq!(client(&sent, &from).to_string(), want, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_peer_names_a_user() {
+        let said = [("x-forwarded-user", "root"), ("x_forwarded_user", "root")];
+        assert_eq!(get(&prepared(&said, &[]), "x-forwarded-user"), None);
+        assert_eq!(get(&prepared(&said, &[]), "x_forwarded_user"), None);
+        assert_eq!(get(&prepared(&said, &["10.0.0.0/8"]), "x-forwarded-user"), Some("root"));
     }
 
     #[test]

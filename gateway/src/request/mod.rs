@@ -12,41 +12,51 @@ pub(crate) mod grpc;
 mod h2c;
 mod headers;
 mod identify;
+mod layered;
 mod path;
+mod received;
 mod record;
 mod redirect;
 mod refusal;
 mod response;
 pub(crate) mod retry;
+mod shadow;
 mod switch;
 mod upgrade;
 pub(crate) mod upstream;
 mod waiting;
 mod wire;
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{
-    HeaderValue, Method, Request, Response, Uri,
+    HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::PathAndQuery,
 };
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ipnet::IpNet;
 use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use refusal::Refusal;
 pub(crate) use response::Form;
+pub use shadow::Copies;
 use switch::Wish;
 
-use self::record::Record;
+use self::{layered::Layers, received::Received, record::Record};
 use crate::{
     access::Log,
     clock,
     fleet::{Fleet, Service},
+    middleware::{Chain, Destination},
     router::{Found, RouteTable},
     telemetry,
     tls::Secured,
@@ -56,7 +66,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Door {
     /// Swapped whole by the control loop.
-    pub routes: ArcSwap<RouteTable<Arc<Service>>>,
+    pub routes: ArcSwap<RouteTable<Destination>>,
     /// Swapped whole by the control loop.
     pub settings: ArcSwap<model::Gateway>,
     /// By the name of the server, connections over TLS that are passed on as they are. Swapped whole by the control loop.
@@ -67,6 +77,8 @@ pub struct Door {
     pub tasks: TaskTracker,
     /// Cancelled when the drain deadline has passed: tunnels take their leave.
     pub cut: CancellationToken,
+    /// Owns the copies that mirrors get.
+    pub copies: Copies,
 }
 
 impl Door {
@@ -80,6 +92,7 @@ impl Door {
             log: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
+            copies: Copies::default(),
         };
         door.change(settings);
         door
@@ -178,7 +191,7 @@ impl Peer {
 }
 
 /// Answers one request.
-pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
+pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
     let arrived = clock::now();
     let record = door.record(&settings, &request, peer, arrived);
@@ -203,14 +216,40 @@ pub async fn handle(door: &Door, request: Request<Incoming>, peer: &Peer) -> Res
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
 pub(crate) fn refuse(refusal: &Refusal, id: u64, expose: bool, form: Form) -> Response<body::Body> {
-    let id = format!("{id:016x}");
+    refuse_as(refusal, &format!("{id:016x}"), expose, form)
+}
+
+/// The same, by the name that the request has already.
+fn refuse_as(refusal: &Refusal, id: &str, expose: bool, form: Form) -> Response<body::Body> {
     tracing::debug!(request_id = %id, reason = refusal.reason(), cause = refusal.cause(), "refused");
     telemetry::refused(refusal.reason());
-    response::refuse(refusal, &id, expose, form, clock::now())
+    response::refuse(refusal, id, expose, form, clock::now())
+}
+
+/// A request on its way through the stages.
+struct Visit<'v> {
+    door: &'v Arc<Door>,
+    settings: &'v model::Gateway,
+    service: Arc<Service>,
+    head: Parts,
+    /// Taken by whoever sends it on.
+    body: Option<Incoming>,
+    /// The client's end of a tunnel, if it asks for one, and what it asks for.
+    upgrade: Option<(OnUpgrade, Wish)>,
+    arrived: Instant,
+    form: Form,
+    record: Option<&'v Arc<Record>>,
+    /// As the client wrote it.
+    host: HeaderValue,
+    from: headers::From<'v>,
+    /// As it is forwarded, if it is not the one that came.
+    target: Option<Uri>,
+    /// Whether it asks how a start goes that a waiting page shows.
+    follows: bool,
 }
 
 async fn serve(
-    door: &Door,
+    door: &Arc<Door>,
     settings: &model::Gateway,
     mut request: Request<Incoming>,
     peer: &Peer,
@@ -227,19 +266,46 @@ async fn serve(
         return Err(Refusal::Misdirected);
     }
     if let Some(place) = peer.redirect.and_then(|port| redirect::to_https(&name, &head.uri, port)) {
-        return Ok(response::moved(place));
+        return Ok(response::moved(StatusCode::PERMANENT_REDIRECT, place));
     }
     let opened_at = waited_for(door, &peer.entrance, &head, &name);
-    let (service, target) = route(door, &peer.entrance, opened_at.as_ref().unwrap_or(&head.uri), &name)?;
+    let target = opened_at.as_ref().unwrap_or(&head.uri);
+    let Routed { service, layers, target } = route(door, &peer.entrance, target, &name)?;
     drop(name);
-    if let Some(target) = target {
-        head.uri = target;
+    let (body, from, follows) = (Some(body), peer.from(settings), opened_at.is_some());
+    let mut visit = Visit {
+        door,
+        settings,
+        service,
+        head,
+        body,
+        upgrade,
+        arrived,
+        form,
+        record,
+        host,
+        from,
+        target,
+        follows,
+    };
+    if let Some(layers) = layers {
+        return Ok(Box::pin(layered::serve(&layers, visit)).await);
     }
-    let from = peer.from(settings);
-    prepare(&mut head, &host, &from);
+    prepare(&mut visit);
+    let body = visit.body.take().map_or_else(Received::none, Received::Plain);
+    forward(visit, body, None).await
+}
+
+/// Sends a request that is fit for a replica to one. `limit`: from its arrival to the response's head.
+async fn forward(
+    visit: Visit<'_>,
+    body: Received,
+    limit: Option<Duration>,
+) -> Result<Response<body::Body>, Refusal> {
+    let Visit { door, settings, service, head, upgrade, arrived, form, record, from, follows, .. } = visit;
     let service_settings = service.settings();
     let client = || headers::client(&head.headers, &from);
-    if opened_at.is_some() {
+    if follows {
         return doorstep::follow(service, &service_settings, client(), arrived, settings.expose_errors);
     }
     let standing = match doorstep::admit(&service, &service_settings, &head, client, arrived, door)? {
@@ -260,6 +326,7 @@ async fn serve(
         arrived,
         timing_headers: settings.timing_headers,
         call: form == Form::Call,
+        limit,
     };
     exchange::run(exchange, door).await
 }
@@ -268,49 +335,87 @@ async fn serve(
 /// such pages.
 fn waited_for(door: &Door, entrance: &Entrance, head: &Parts, host: &str) -> Option<Uri> {
     let opened_at = waiting::asked_from(&head.uri).filter(|_| head.method == Method::GET)?;
-    let (service, _) = route(door, entrance, &opened_at, host).ok()?;
-    let settings = service.settings();
+    let settings = route(door, entrance, &opened_at, host).ok()?.service.settings();
     (settings.wake.waiting_page.is_some() && !settings.is_outside()).then_some(opened_at)
 }
 
-/// The service, and the target as it is forwarded if it is not the one that came: one normalised path, matched and
-/// passed on.
-fn route(
-    door: &Door,
-    entrance: &Entrance,
-    uri: &Uri,
-    host: &str,
-) -> Result<(Arc<Service>, Option<Uri>), Refusal> {
+/// Where a request leads.
+struct Routed {
+    service: Arc<Service>,
+    /// What is done with it on its way, if anything is.
+    layers: Option<Layers>,
+    /// The target as it is forwarded, if it is not the one that came.
+    target: Option<Uri>,
+}
+
+/// Where a request leads: one normalised path, matched and passed on.
+fn route(door: &Door, entrance: &Entrance, uri: &Uri, host: &str) -> Result<Routed, Refusal> {
     let table = door.routes.load();
     let named = match entrance {
         Entrance::Routes => None,
-        Entrance::Names(fleet) => Some(named(fleet, host).ok_or(Refusal::NoRoute)?),
+        Entrance::Names(fleet) => Some(Destination::plain(named(fleet, host).ok_or(Refusal::NoRoute)?)),
     };
     let find = |path| match &named {
         Some(service) => Ok(Found { service, strip: None }),
         None => table.find(host, path).ok_or(Refusal::NoRoute),
     };
+    let routed = |to: &Destination, others, target| {
+        let layers = to.chain.clone().map(|chain| Layers { chain, others });
+        Ok(Routed { service: Arc::clone(&to.service), layers, target })
+    };
     if uri.path() == "*" {
         // OPTIONS * asks about the server as a whole; it goes to whoever has the host's root.
-        let found = find("/")?;
-        return Ok((Arc::clone(found.service), Some(Uri::from_static("*"))));
+        return routed(find("/")?.service, Vec::new(), Some(Uri::from_static("*")));
     }
     let path =
         path::normalise(uri.path()).map_err(|_| Refusal::BadRequest("a path that cannot be passed on"))?;
     let found = find(&path)?;
-    if path::hides_a_slash(uri.path()) && !found.service.settings().upstream.allow_encoded_slashes {
+    let to = found.service;
+    if path::hides_a_slash(uri.path()) && !to.service.settings().upstream.allow_encoded_slashes {
         return Err(Refusal::BadRequest("a path with an encoded slash or backslash"));
     }
-    let rest = found.strip.and_then(|prefix| prefix.strip(&path));
+    let rest = found.strip.and_then(|prefix| prefix.strip(&path)).map(Cow::Borrowed);
+    let rest = match &to.chain {
+        Some(chain) => chain.rewritten(&path, rest),
+        None => rest,
+    };
+    let others = match &to.chain {
+        Some(chain) if chain.wary => others(&table, host, rest.as_deref().unwrap_or(&path), to)?,
+        Some(_) | None => Vec::new(),
+    };
     let target = match (rest, &path) {
-        (None, Cow::Borrowed(_)) if uri.authority().is_none() => {
-            return Ok((Arc::clone(found.service), None));
-        }
+        (None, Cow::Borrowed(_)) if uri.authority().is_none() => return routed(to, others, None),
         (None, Cow::Borrowed(_)) => uri.path_and_query().cloned(),
-        (rest, path) => rewritten(rest.unwrap_or(path), uri.query()),
+        (Some(rest), _) => rewritten(&rest, uri.query()),
+        (None, path) => rewritten(path, uri.query()),
     };
     let target = target.ok_or(Refusal::BadRequest("a path that cannot be passed on"))?;
-    Ok((Arc::clone(found.service), Some(Uri::from(target))))
+    routed(to, others, Some(Uri::from(target)))
+}
+
+/// The chains of other routes to the same service whose guards a path falls under as it is forwarded, however its reader
+/// takes it: who may come is decided on what the service sees.
+fn others(
+    table: &RouteTable<Destination>,
+    host: &str,
+    forwarded: &str,
+    to: &Destination,
+) -> Result<Vec<Arc<Chain>>, Refusal> {
+    let lenient = path::as_read(forwarded)
+        .map_err(|_| Refusal::BadRequest("a path that may be read as leading elsewhere"))?;
+    let mut others: Vec<Arc<Chain>> = Vec::new();
+    for reading in [forwarded, &*lenient] {
+        let Some(Destination { service, chain: Some(chain) }) =
+            table.find(host, reading).map(|found| found.service)
+        else {
+            continue;
+        };
+        let is_new = to.chain.iter().chain(&others).all(|known| !Arc::ptr_eq(known, chain));
+        if is_new && chain.guards() && Arc::ptr_eq(service, &to.service) {
+            others.push(Arc::clone(chain));
+        }
+    }
+    Ok(others)
 }
 
 /// The service that is called by its bare name.
@@ -326,11 +431,15 @@ fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
 }
 
 /// Makes the head fit for a replica.
-fn prepare(head: &mut Parts, host: &HeaderValue, from: &headers::From<'_>) {
+fn prepare(visit: &mut Visit<'_>) {
+    let Visit { head, host, from, target, .. } = visit;
+    if let Some(target) = target.take() {
+        head.uri = target;
+    }
     headers::prepare_request(&mut head.headers, host, from);
     headers::join_cookies(&mut head.headers);
     // What was routed by is what the replica sees, also where the target and the field named different hosts.
-    if head.headers.get(HOST) != Some(host) {
+    if head.headers.get(HOST) != Some(&*host) {
         head.headers.insert(HOST, host.clone());
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Bad {
     Nul,
     /// Does not start with a slash.
     NotAbsolute,
+    /// Has dot segments that show only to a reader who takes more for a slash than we do.
+    HiddenDots,
 }
 
 /// Resolves dot segments in `path`. Borrows where there is nothing to do, which is nearly always.
@@ -34,6 +36,41 @@ pub(crate) fn normalise(path: &str) -> Result<Cow<'_, str>, Bad> {
 /// Whether a backend may see a slash in `path` that we do not: a backslash, or an encoded slash or backslash.
 pub(crate) fn hides_a_slash(path: &str) -> bool {
     path.contains('\\') || encodes(path, "2f") || encodes(path, "5c")
+}
+
+/// The path as the most lenient of backends may read it: escapes are decoded, backslashes are slashes, a segment ends at its
+/// parameters (`;v=1`), empty segments are none, and the query starts at whatever looks like it. Guards hold for that too.
+pub(crate) fn as_read(path: &str) -> Result<Cow<'_, str>, Bad> {
+    if !path.contains(['%', '\\', ';']) && !path.contains("//") {
+        return Ok(Cow::Borrowed(path));
+    }
+    let decoded = decode(path).replace('\\', "/");
+    let decoded = decoded.split(['?', '#']).next().unwrap_or_default();
+    let segments = decoded.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    let mut read = String::with_capacity(decoded.len());
+    for segment in segments.filter(|segment| !segment.is_empty()) {
+        if matches!(segment, "." | "..") {
+            return Err(Bad::HiddenDots);
+        }
+        read.push('/');
+        read.push_str(segment);
+    }
+    Ok(Cow::Owned(if read.is_empty() { "/".to_owned() } else { read }))
+}
+
+/// Every escape decoded, once; what is no UTF-8 then matches no route of ours.
+fn decode(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let pair =
+            bytes.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|pair| str::from_utf8(pair).ok());
+        let escaped =
+            pair.filter(|pair| !pair.starts_with('+')).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        plain.push(escaped.unwrap_or(*byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&plain).into_owned()
 }
 
 fn encodes(path: &str, hex: &str) -> bool {
@@ -100,6 +137,31 @@ mod tests {
         }
         assert_eq!(normalise("/a%00"), Err(Bad::Nul));
         assert_eq!(normalise("a"), Err(Bad::NotAbsolute));
+    }
+
+    #[test]
+    fn the_most_lenient_reading_is_known() {
+        for (path, want) in [
+            ("/admin/x", Ok("/admin/x")),
+            ("//admin", Ok("/admin")),
+            ("/%61dmin", Ok("/admin")),
+            ("/admin;v=1/x", Ok("/admin/x")),
+            ("/;/admin", Ok("/admin")),
+            ("/a%3bb/x", Ok("/a/x")),
+            ("/%2fadmin", Ok("/admin")),
+            ("/\\admin", Ok("/admin")),
+            ("/%5cadmin%5c", Ok("/admin")),
+            ("/admin%3fx", Ok("/admin")),
+            ("/%", Ok("/%")),
+            ("/%4", Ok("/%4")),
+            ("/%+1", Ok("/%+1")),
+            ("//", Ok("/")),
+            ("/x/..%2fadmin", Err(Bad::HiddenDots)),
+            ("/x/..;/admin", Err(Bad::HiddenDots)),
+            ("/x/%2e%2e;a=b/admin", Err(Bad::HiddenDots)),
+        ] {
+            assert_eq!(as_read(path).as_deref(), want.as_deref(), "{path}");
+        }
     }
 
     proptest::proptest! {

@@ -1,9 +1,9 @@
 //! The closed list of answers that are ours: each a status, a reason that machines read, and whether waiting helps.
 //! Becomes HTTP in [`response`](super::response) and nowhere else.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 /// Why a request got an answer of ours. Clones are cheap enough for the moment when a thousand waiters get the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,18 @@ pub enum Refusal {
     /// The connection's certificate does not stand for the host; the client may ask again over another one.
     #[error("this connection is not for this host")]
     Misdirected,
+    /// Nobody sends it who may.
+    #[error("a name and password, or a token, is needed")]
+    Unauthorized {
+        /// What may be shown.
+        challenges: Arc<[HeaderValue]>,
+    },
+    /// Its sender's address may not.
+    #[error("not from this address")]
+    Forbidden,
+    /// Its body is longer than it may be.
+    #[error("the request's body is longer than it may be")]
+    BodyTooLarge,
     /// No route leads anywhere.
     #[error("no service has a route for this host and path")]
     NoRoute,
@@ -102,7 +114,10 @@ impl Refusal {
         match self {
             Self::BadRequest(_) | Self::BadFraming(_) => "bad_request",
             Self::Misdirected => "misdirected",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::NoRoute => "no_route",
+            Self::BodyTooLarge => "body_too_large",
             Self::RateLimited { .. } => "rate_limited",
             Self::TooManyWakes { .. } => "too_many_wakes",
             Self::QueueFull => "queue_full",
@@ -127,7 +142,10 @@ impl Refusal {
         match self {
             Self::BadRequest(_) | Self::BadFraming(_) => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManyWakes { .. }
             | Self::QueueFull
@@ -158,7 +176,10 @@ impl Refusal {
             Self::BadRequest(_)
             | Self::BadFraming(_)
             | Self::Misdirected
+            | Self::Unauthorized { .. }
+            | Self::Forbidden
             | Self::NoRoute
+            | Self::BodyTooLarge
             | Self::UpstreamRefused
             | Self::UpstreamReset
             | Self::UpstreamTimeout
@@ -179,7 +200,10 @@ impl Refusal {
             Self::BadRequest(_)
             | Self::BadFraming(_)
             | Self::Misdirected
+            | Self::Unauthorized { .. }
+            | Self::Forbidden
             | Self::NoRoute
+            | Self::BodyTooLarge
             | Self::RateLimited { .. }
             | Self::TooManyWakes { .. }
             | Self::QueueFull

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{
+        CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
 };
 use serde::Serialize;
 
@@ -89,14 +91,27 @@ pub(crate) fn refuse(
             *response.status_mut() = StatusCode::OK;
         }
     }
+    if let Refusal::Unauthorized { challenges } = refusal {
+        for challenge in challenges.iter() {
+            response.headers_mut().append(WWW_AUTHENTICATE, challenge.clone());
+        }
+    }
     response
 }
 
-/// The answer that sends a request on: the method and the body stay as they are.
-pub(crate) fn moved(place: HeaderValue) -> Response<Body> {
+/// The answer that sends a request on.
+pub(crate) fn moved(status: StatusCode, place: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, place);
+    response
+}
+
+/// The answer to a page that asks whether it may.
+pub(crate) fn preflight(fields: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = fields;
     response
 }
 

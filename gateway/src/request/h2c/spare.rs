@@ -14,7 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::request::{body::Outbound, retry::REPLAY_BYTES};
+use crate::request::{
+    body::{Broken, Outbound},
+    retry::REPLAY_BYTES,
+};
 
 /// How long hyper may take to let go of a body whose stream has ended.
 const BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -69,7 +72,7 @@ impl Spared {
         self.body.take().unwrap_or(Outbound::Empty)
     }
 
-    fn keep(&self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn keep(&self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
         let mut taken = self.taken.lock();
         let Some(frames) = taken.as_mut() else { return };
         match frame {
@@ -100,12 +103,12 @@ impl Drop for Spared {
 
 impl Body for Spared {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         self.keep(frame.as_ref());

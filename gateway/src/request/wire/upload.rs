@@ -21,7 +21,7 @@ use super::{
     encode::{self, Framing},
     output::Output,
 };
-use crate::request::body::Outbound;
+use crate::request::body::{Broken, Outbound};
 
 /// A replica that says nothing to `Expect: 100-continue` gets the body after so long (RFC 9110, 10.1.1).
 const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) enum Fault {
     /// It broke off.
     #[error("the request's body broke off")]
-    Broke(#[source] hyper::Error),
+    Broke(#[source] Broken),
     /// It was shorter or longer.
     #[error("the request's body has another length than it said")]
     Length,
