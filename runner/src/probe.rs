@@ -4,7 +4,7 @@
 
 mod grpc;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Version};
@@ -83,6 +83,14 @@ pub enum Failure {
         /// As in `connection refused`.
         why: String,
     },
+    /// We could not even ask: out of ports, file descriptors or memory. Says nothing about whom we asked.
+    #[error("{address} could not be asked: {why}")]
+    Ours {
+        /// The address that was to be dialled.
+        address: SocketAddr,
+        /// What we lack.
+        why: String,
+    },
     /// It answered, but not well.
     #[error("GET {path} answered {status}")]
     Status {
@@ -128,6 +136,27 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl Failure {
+    /// Whether it says something about us instead of whom we asked.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours { .. })
+    }
+
+    fn of_dial(address: SocketAddr, error: &io::Error) -> Self {
+        let ours = [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS, libc::ENOMEM];
+        if error.raw_os_error().is_some_and(|code| ours.contains(&code)) {
+            return Self::Ours { address, why: error.to_string() };
+        }
+        let why = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".into(),
+            io::ErrorKind::HostUnreachable => "host unreachable".into(),
+            _ => error.to_string(),
+        };
+        Self::Connect { address, why }
+    }
 }
 
 /// A replica that did not become ready in time.
@@ -234,15 +263,7 @@ async fn stays_open(mut stream: TcpStream, address: SocketAddr) -> Result<(), Fa
 }
 
 async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let refused = |error: std::io::Error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
-            std::io::ErrorKind::HostUnreachable => "host unreachable".into(),
-            _ => error.to_string(),
-        };
-        Failure::Connect { address, why }
-    };
-    TcpStream::connect(address).await.map_err(refused)
+    TcpStream::connect(address).await.map_err(|error| Failure::of_dial(address, &error))
 }
 
 async fn get(
@@ -325,6 +346,15 @@ mod tests {
     fn the_dial_is_dense_at_first() {
         for (elapsed, pause) in [(0, 2), (499, 2), (500, 10), (4999, 10), (5000, 50), (3_600_000, 50)] {
             assert_eq!(backoff(Duration::from_millis(elapsed)), Duration::from_millis(pause), "{elapsed} ms");
+        }
+    }
+
+    #[test]
+    fn what_we_lack_is_not_held_against_whom_we_asked() {
+        let at = ([127, 0, 0, 1], 80).into();
+        for (code, ours) in [(libc::EADDRNOTAVAIL, true), (libc::EMFILE, true), (libc::ECONNREFUSED, false)] {
+            let failure = Failure::of_dial(at, &io::Error::from_raw_os_error(code));
+            assert_eq!(failure.is_ours(), ours, "{failure}");
         }
     }
 

@@ -105,6 +105,9 @@ impl Control {
             for _ in 0..tries {
                 match once(&target, patience).await {
                     Ok(()) => return send(&events, Event::Probed(told, Probed::WellAfterAll)).await,
+                    Err(failure) if failure.is_ours() => {
+                        return send(&events, Event::Probed(told, Probed::WellAfterAll)).await;
+                    }
                     Err(failure) => last = failure.to_string(),
                 }
                 tokio::time::sleep(SUSPECT_PAUSE).await;
@@ -203,6 +206,7 @@ pub(super) async fn fails(target: &Target, health: &Health, mut proven: bool) ->
         ticks.tick().await;
         match once(target, health.timeout).await {
             Ok(()) => (failed, proven) = (0, true),
+            Err(failure) if failure.is_ours() => tracing::warn!(%failure, "no liveness probe"),
             Err(failure) => {
                 failed += 1;
                 tracing::debug!(%failure, failed, "liveness probe");

@@ -19,7 +19,10 @@ class Origin:
         self.free = asyncio.Event()
 
     async def talk(self, reader, writer):
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return writer.close()  # a probe
         if head.startswith(b"GET /hold"):
             self.held += 1
             await self.free.wait()

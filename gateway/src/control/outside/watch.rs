@@ -85,6 +85,11 @@ async fn doubted(target: &Target, health: &Health, doubt: &Notify) -> String {
                     last = None;
                     break;
                 }
+                // Not its fault, whatever came of it before.
+                Err(failure) if failure.is_ours() => {
+                    last = None;
+                    break;
+                }
                 Err(failure) => last = Some(failure.to_string()),
             }
             tokio::time::sleep(SUSPECT_PAUSE).await;
