@@ -30,6 +30,10 @@ bench-stampede: ## Measure a thousand first requests at once
 	@scripts/setup build docker
 	@scripts/with-docker scripts/bench-stampede
 
+bench-choice: ## Measure what admission and the choice of a replica cost, without sockets
+	@scripts/setup build
+	@scripts/bench-choice
+
 bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
 	@scripts/with-docker scripts/bench-proxy
@@ -46,4 +50,4 @@ conformance: ## Try the gateway against the RFCs, real origins and hostile clien
 	@scripts/setup conformance
 	@scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-proxy bench-churn chaos conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-churn chaos conformance

@@ -248,7 +248,13 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
     let found = counts.ready.max(counts.adopted);
     let policy = memory.policy.take().unwrap_or_else(|| Policy::start(seen.now, found));
     let settings = &seen.service.scaling;
-    let question = Question { now: seen.now, settings, ready: counts.ready, window: &memory.window };
+    let question = Question {
+        now: seen.now,
+        settings,
+        ready: counts.ready,
+        learned: seen.learned,
+        window: &memory.window,
+    };
     let (answer, policy) = policy.ask(question);
     memory.policy = Some(policy);
     memory.answer = Some(answer.clone());

@@ -38,6 +38,7 @@ pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
         tick: false,
         gateway_started: now - secs(50_000),
         service: Arc::new(service),
+        learned: None,
         demand: vec![Demand {
             in_flight: 0,
             queued: 0,

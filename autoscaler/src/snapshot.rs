@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub service: Arc<Service>,
     /// What waits and runs, one entry per gateway.
     pub demand: Vec<Demand>,
+    /// Requests at once that a replica has shown to bear, where the file leaves that to be learned.
+    pub learned: Option<u32>,
     /// Its replicas, oldest first, gone ones left out.
     pub replicas: Vec<Replica>,
     /// The hosts, in the file's order.

@@ -2,6 +2,7 @@
 //! `tidegate plan` compares what runs with what a file says. Holds: no value of an environment variable is in it, only a
 //! fingerprint; every field of the model is (a new one stops the build here). Pure.
 
+mod balance;
 mod middleware;
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
@@ -239,6 +240,7 @@ pub fn describe_service(service: &Service) -> Described {
         scaling,
         health,
         upstream,
+        balance,
         constraints,
         placement,
         update,
@@ -279,6 +281,7 @@ pub fn describe_service(service: &Service) -> Described {
     live.extend(below("scaling", describe_scaling(scaling)));
     live.extend(below("health", describe_health(health)));
     live.extend(below("upstream", describe_upstream(upstream)));
+    live.extend(below("balance", balance::describe_balance(balance)));
     live.extend(below("rollout", describe_rollout(rollout)));
     let Sleep { frozen, stopped } = sleep;
     live.extend(below(
@@ -531,6 +534,12 @@ mod tests {
             ("sleep.frozen = '10m'", vec!["live sleep.frozen"]),
             ("wake.per_client = '5/m'", vec!["live wake.per_client"]),
             ("wake.ignore.paths = ['/healthz']", vec!["live wake.ignore.paths"]),
+            ("balance.slow_start = '1s'", vec!["live balance.slow_start"]),
+            ("balance.ejection.failures = 3", vec!["live balance.ejection.failures"]),
+            ("balance.affinity.cookie = 's'", vec!["live balance.affinity"]),
+            ("balance.adaptive.min = 2", vec!["live balance.adaptive"]),
+            ("balance.circuit = {}", vec!["live balance.circuit"]),
+            ("balance.hedge.after = '50ms'", vec!["live balance.hedge"]),
             ("constraints.disk = 'ssd'", vec!["live constraints.disk"]),
             ("middleware.timeout = '5s'", vec!["live middleware.timeout"]),
             (

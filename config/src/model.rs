@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 mod access;
 mod admin;
+mod balance;
 mod edge;
 mod gateway;
 mod host;
@@ -16,6 +17,7 @@ mod wake;
 
 pub use access::{AccessLog, LogFormat, LogTo};
 pub use admin::{Admin, Role, Secret, Token};
+pub use balance::{Adaptive, Affinity, After, Balance, Circuit, Common, Ejection, Hedge};
 pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
 pub use gateway::{Gateway, Limits};
 pub use host::{Capacity, Engine, Host, Reach, Tls};
@@ -68,6 +70,8 @@ pub struct Service {
     pub health: Health,
     /// What its requests may cost; a change restarts nothing.
     pub upstream: Upstream,
+    /// Which replica gets a request; a change restarts nothing.
+    pub balance: Balance,
     /// Labels that its hosts must have.
     pub constraints: BTreeMap<String, String>,
     /// How replicas are laid over hosts.
@@ -238,6 +242,7 @@ impl Service {
             scaling: ScalingPolicy::default(),
             health: Health::default(),
             upstream: Upstream::default(),
+            balance: Balance::default(),
             constraints: BTreeMap::new(),
             placement: Placement::default(),
             update: Update::default(),

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod balance;
 mod edge;
 mod gateway;
 mod host;
@@ -16,6 +17,7 @@ mod wake;
 pub(crate) use self::{
     access::AccessLog,
     admin::{Admin, Token},
+    balance::{Adaptive, Affinity, Balance, Circuit, Ejection, Hedge},
     edge::{Certificate, GatewayTls, Listener},
     gateway::{Gateway, Images, Limits},
     host::{Capacity, Host},

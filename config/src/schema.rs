@@ -45,7 +45,7 @@ Every key, what it means and its default. This page is generated from the code, 
   underscores go one table down, and `_` in a service's name stands for `-`. Lists and tables are written as in TOML.
   `TIDEGATE_CONFIG`, `TIDEGATE_STATE`, `TIDEGATE_LOG` and `TIDEGATE_SOCKET` stand for command-line options instead.
 - A change of what is run (image, command, environment, user, port, volumes, resources, profile) starts a new revision and moves
-  requests to it. A change of scaling, routes, health, upstream, middleware, update, rollout, sleep or wake restarts nothing.
+  requests to it. A change of scaling, routes, health, upstream, middleware, balance, update, rollout, sleep or wake restarts nothing.
   `tidegate plan` says what a changed file would do.
 ";
 

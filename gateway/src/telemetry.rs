@@ -27,6 +27,14 @@ pub const REFUSALS: &str = "tidegate_refusals_total";
 pub const RETRIES: &str = "tidegate_retries_total";
 /// Attempts that failed for good, by `service` and `failure`.
 pub const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
+/// Replicas that got no requests for a while because they failed again and again, by `service`.
+pub const EJECTIONS: &str = "tidegate_ejections_total";
+/// Requests that were sent to a second replica because the first had not answered in time, by `service`.
+pub const HEDGES: &str = "tidegate_hedges_total";
+/// Those that the second answered, by `service`.
+pub const HEDGES_WON: &str = "tidegate_hedges_won_total";
+/// How often a service's circuit opened, by `service`.
+pub const CIRCUIT_OPENED: &str = "tidegate_circuit_opened_total";
 /// Responses that broke off in their body, by `service`.
 pub const BROKEN: &str = "tidegate_responses_broken_total";
 /// Calls of gRPC that ended, by `service` and `status`.
@@ -99,6 +107,25 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (REFUSALS, Kind::Counter, Unit::Count, "Requests that Tidegate itself refused, by reason"),
     (RETRIES, Kind::Counter, Unit::Count, "Attempts that were made again after a failure, by service"),
     (UPSTREAM_FAILURES, Kind::Counter, Unit::Count, "Attempts that failed for good, by service and failure"),
+    (
+        EJECTIONS,
+        Kind::Counter,
+        Unit::Count,
+        "Replicas that got no requests for a while because they failed again and again, by service",
+    ),
+    (
+        HEDGES,
+        Kind::Counter,
+        Unit::Count,
+        "Requests that were sent to a second replica because the first had not answered in time, by service",
+    ),
+    (HEDGES_WON, Kind::Counter, Unit::Count, "Hedged requests that the second replica answered, by service"),
+    (
+        CIRCUIT_OPENED,
+        Kind::Counter,
+        Unit::Count,
+        "How often a service's circuit opened because too many of its requests failed, by service",
+    ),
     (BROKEN, Kind::Counter, Unit::Count, "Responses that broke off in their body, by service"),
     (
         CALLS,
@@ -230,6 +257,14 @@ pub struct ServiceMetrics {
     wait: Histogram,
     /// Attempts that were made again.
     pub retries: Counter,
+    /// Replicas that were ejected.
+    pub ejections: Counter,
+    /// Requests that were sent to a second replica.
+    pub hedges: Counter,
+    /// Those that it answered.
+    pub hedges_won: Counter,
+    /// How often the circuit opened.
+    pub circuit_opened: Counter,
     /// Responses that broke off.
     pub broken: Counter,
     /// Answers to those who do not wake it.
@@ -258,6 +293,10 @@ impl ServiceMetrics {
             seconds: histogram!(REQUEST_SECONDS, "service" => label.clone()),
             wait: histogram!(WAIT_SECONDS, "service" => label.clone()),
             retries: counter!(RETRIES, "service" => label.clone()),
+            ejections: counter!(EJECTIONS, "service" => label.clone()),
+            hedges: counter!(HEDGES, "service" => label.clone()),
+            hedges_won: counter!(HEDGES_WON, "service" => label.clone()),
+            circuit_opened: counter!(CIRCUIT_OPENED, "service" => label.clone()),
             broken: counter!(BROKEN, "service" => label.clone()),
             asleep_answers: counter!(ASLEEP, "service" => label.clone()),
             waiting_pages: counter!(WAITING_PAGES, "service" => label.clone()),

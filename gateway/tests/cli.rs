@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 use tidegate::control::{
     history::{Entry, What},
-    status::{Explanation, FailureStatus, ReplicaStatus, ServiceStatus},
+    status::{BalanceStatus, Explanation, FailureStatus, ReplicaStatus, ServiceStatus},
 };
 use tokio::runtime::Runtime;
 
@@ -393,9 +393,11 @@ fn status() -> ServiceStatus {
         want: 1,
         in_flight: 2,
         queued: 0,
+        circuit_open: None,
         reason: "2 requests at once".into(),
         routes: vec!["api.localhost/".into()],
         replicas: vec![ReplicaStatus {
+            balance: BalanceStatus { latency: Some(1.5), ..BalanceStatus::default() },
             id: "api-1-1".into(),
             phase: "ready".into(),
             host: "local".into(),

@@ -55,7 +55,8 @@ fn admissions(service: &Arc<Service>) -> u64 {
         while begun.elapsed() < FOR {
             for _ in 0..BATCH {
                 let now = Instant::now();
-                let (lease, _) = service.enter(now, now + FOR, Standing::Caller).await.expect("room for all");
+                let (lease, _) =
+                    service.enter(now, now + FOR, Standing::Caller, None).await.expect("room for all");
                 drop(lease);
             }
             count += u64::from(BATCH);

@@ -2,6 +2,7 @@
 //! `SIM_SEED=42 cargo test -p e2e --test sim seeds -- --nocapture` replays one seed and prints what happens.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use tidegate::simulate::{
     world::World,
 };
 use tidegate_config::{
-    model::{Host, Idle, Service, Sleep},
+    model::{Affinity, Common, Host, Idle, Service, Sleep},
     name::HostName,
 };
 
@@ -81,6 +82,8 @@ fn late_requests_are_answered(world: &World, tight: bool) -> Check {
     for request in world.requests().filter(|request| request.arrived >= sound) {
         let fine = match &request.end {
             Some((_, Outcome::Answered(_))) => true,
+            // The first of them may be the one that finds out.
+            Some((at, Outcome::Refused("circuit_open"))) => *at < sound + secs(10),
             Some((_, Outcome::Refused(word))) => {
                 tight && ["out_of_resources", "hold_deadline"].contains(word)
             }
@@ -213,6 +216,53 @@ fn noted(scenario: Scenario, until: u64, keep: impl Fn(&Note) -> Option<String>)
         Ok(())
     });
     (lived.unwrap_or_else(|what| panic!("{what}")).0, found)
+}
+
+/// Three replicas that stay, and which of them answered each request.
+fn with_affinity(arrivals: impl FnOnce(&Kind, &mut Chance) -> Vec<Arrival>) -> Vec<(Option<u64>, String)> {
+    let scenario = one(
+        |service| {
+            (service.scaling.min, service.scaling.max) = (3, 3);
+            let by = Common::Header("x-user".into());
+            service.balance.affinity = Some(Affinity { by, bound: Affinity::BOUND });
+        },
+        arrivals,
+    );
+    let keys: Vec<_> = scenario.arrivals.iter().map(|arrival| arrival.key).collect();
+    let world = lived(scenario, 120);
+    let by = |end: &Option<(_, Outcome)>| match end {
+        Some((_, Outcome::Answered(replica))) => replica.to_string(),
+        other => panic!("{other:?}"),
+    };
+    keys.into_iter().zip(world.requests().map(|request| by(&request.end))).collect()
+}
+
+#[test]
+fn what_belongs_together_goes_to_one_replica() {
+    let answered = with_affinity(|kind, chance| {
+        workload::poisson(&Kind { keys: 30, ..kind.clone() }, secs(10), secs(60), 20.0, chance)
+    });
+    let mut homes: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    for (key, replica) in &answered {
+        homes.entry(key.expect("a key")).or_default().insert(replica);
+    }
+    assert!(homes.values().all(|homes| homes.len() == 1), "{homes:?}");
+    let all: BTreeSet<_> = homes.values().flatten().collect();
+    assert_eq!((homes.len(), all.len()), (30, 3));
+}
+
+#[test]
+fn a_key_that_everybody_wants_does_not_drown_its_replica() {
+    let answered = with_affinity(|kind, chance| {
+        workload::burst(&Kind { keys: 1, ..kind.clone() }, secs(20), 90, chance)
+    });
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for (_, replica) in &answered {
+        *counts.entry(replica).or_default() += 1;
+    }
+    // A quarter more than a third of all.
+    assert!(counts.values().all(|count| *count <= 38), "{counts:?}");
+    assert_eq!(counts.values().max(), Some(&38));
 }
 
 #[test]

@@ -41,8 +41,8 @@ impl Kpa {
     /// One tick.
     #[must_use]
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
-        let Question { now, settings, ready, window } = question;
-        let target = target(settings);
+        let Question { now, settings, ready, learned, window } = question;
+        let target = target(settings, learned);
         let figures = |over: Duration| {
             let demand = window.average(over);
             Figures { demand, over, target, needs: count((demand / target).ceil()) }
@@ -104,10 +104,11 @@ impl Kpa {
     }
 }
 
-/// What one replica is meant to carry.
+/// What one replica is meant to carry. One that has shown to bear less than is usually assumed carries less.
 #[must_use]
-pub fn target(settings: &ScalingPolicy) -> f64 {
-    let total = settings.concurrency.map_or(SOFT_CONCURRENCY, |c| f64::from(c.get()));
+pub fn target(settings: &ScalingPolicy, learned: Option<u32>) -> f64 {
+    let soft = learned.map_or(SOFT_CONCURRENCY, |learned| SOFT_CONCURRENCY.min(f64::from(learned)));
+    let total = settings.concurrency.map_or(soft, |c| f64::from(c.get()));
     (total * settings.target.fraction()).max(TARGET_MIN)
 }
 
@@ -206,7 +207,7 @@ mod tests {
             now += Duration::from_secs(2);
             window.record(demand, settings.stable_window);
             window.record(demand, settings.stable_window);
-            let (answer, next) = kpa.ask(Question { now, settings, ready, window: &window });
+            let (answer, next) = kpa.ask(Question { now, settings, ready, learned: None, window: &window });
             let at = (now - start).as_secs();
             assert_eq!((answer.want, answer.reason.label()), (want, why), "at {at} s: {}", answer.reason);
             kpa = next;
@@ -334,15 +335,21 @@ mod tests {
 
     #[test]
     fn targets_and_windows() {
-        let of = |concurrency, percent| {
-            target(&ScalingPolicy {
+        let learned = |concurrency, learned, percent| {
+            let policy = ScalingPolicy {
                 concurrency: std::num::NonZeroU32::new(concurrency),
                 target: tidegate_config::units::Percent::new(percent).expect("in range"),
                 ..ScalingPolicy::default()
-            })
+            };
+            target(&policy, learned)
         };
+        let of = |concurrency, percent| learned(concurrency, None, percent);
         for (found, right) in [(of(0, 70), 70.0), (of(1, 70), 0.7), (of(10, 100), 10.0), (of(1, 1), 0.01)] {
             assert!((found - right).abs() < 1e-9, "{found} is not {right}");
+        }
+        for (concurrency, limit, right) in [(0, 30, 21.0), (0, 500, 70.0), (10, 3, 7.0)] {
+            let found = learned(concurrency, Some(limit), 70);
+            assert!((found - right).abs() < 1e-9, "{found} is not {right} with {limit} learned");
         }
         for (stable, surge) in [(60, 6), (6, 1), (1, 1), (25, 3), (3600, 360)] {
             let settings =

@@ -26,6 +26,8 @@ pub struct Question<'a> {
     pub settings: &'a ScalingPolicy,
     /// Replicas that are ready.
     pub ready: Count,
+    /// Requests at once that a replica has shown to bear, where the file sets no limit.
+    pub learned: Option<u32>,
     /// Demand.
     pub window: &'a Window,
 }

@@ -22,6 +22,7 @@ use crate::{
 mod access;
 mod address;
 mod admin;
+mod balance;
 mod edge;
 mod environment;
 mod gateway;
@@ -88,12 +89,14 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         let launch = launch::check(&name, &service.value, world, &allowed, problems);
         let writer = release::writer(service.value.volumes.as_ref());
         let update = release::update(service.value.update.as_ref(), writer, problems);
+        let limited = service.value.scaling.as_ref().and_then(|scaling| scaling.value.concurrency.clone());
         let scaling = scaling::check(service.value.scaling, writer, problems);
         let raw::Service {
             routes: raw_routes,
             health,
             upstream,
             middleware,
+            balance: raw_balance,
             constraints,
             placement,
             rollout,
@@ -115,6 +118,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             scaling,
             health: health::check(health, problems),
             upstream: health::upstream(upstream, problems),
+            balance: balance::check(raw_balance, limited.as_ref(), problems),
             constraints: labels(constraints),
             placement: value::of(placement, crate::model::Placement::default()),
             update,

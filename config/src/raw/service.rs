@@ -1,6 +1,7 @@
 //! A service, what is sent to it, and how one version follows another.
 
 use super::{
+    balance::Balance,
     duration,
     launch::{Mount, Resources, SecretFile},
     middleware::{Middleware, RouteMiddleware},
@@ -84,6 +85,8 @@ section! {
         upstream: Upstream,
         /// What is done with requests and responses on all routes.
         middleware: Middleware,
+        /// Which replica gets a request, and which gets none for a while.
+        balance: Balance,
         /// How a new version is tried, and how many old ones are kept.
         rollout: Rollout,
         /// What becomes of replicas that are not needed.

@@ -154,6 +154,7 @@ mod tests {
                 want: 1,
                 in_flight: 0,
                 queued: 3,
+                circuit_open: None,
                 reason: "3 requests wait".into(),
                 routes: vec!["api.localhost/".into(), "*/v1".into()],
                 replicas: Vec::new(),

@@ -131,7 +131,8 @@ fn row(service: &ServiceStatus) -> Vec<String> {
 /// The reason, and what else one should know.
 fn words(service: &ServiceStatus) -> String {
     let newer = service.newer.as_ref().map(|digest| format!("a newer image is present: {}", short(digest)));
-    let all = [Some(service.reason.clone()), service.rollout.clone(), newer];
+    let circuit = service.circuit_open.map(|seconds| format!("circuit open for {seconds} s"));
+    let all = [circuit, Some(service.reason.clone()), service.rollout.clone(), newer];
     all.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
@@ -152,7 +153,7 @@ fn fit(line: String, width: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::ReplicaStatus;
+    use crate::control::status::{BalanceStatus, ReplicaStatus};
 
     fn service(name: &str, replicas: Vec<ReplicaStatus>) -> ServiceStatus {
         ServiceStatus {
@@ -168,6 +169,7 @@ mod tests {
             want: 2,
             in_flight: 7,
             queued: 0,
+            circuit_open: None,
             reason: "14 requests at once, 7 per replica".into(),
             routes: Vec::new(),
             replicas,
@@ -183,6 +185,7 @@ mod tests {
             revision: "r".into(),
             digest: "d".into(),
             in_flight: 7,
+            balance: BalanceStatus::default(),
             age: 95,
         }
     }
@@ -199,6 +202,14 @@ api          ready       1/2          7      0  shop/api:1.2  0123456789ab  14 r
   api-1-2  starting  local  -                7 in flight  1 min
 ";
         assert_eq!(text(&services, None), want);
+    }
+
+    #[test]
+    fn who_gets_nothing_is_named() {
+        let balance = BalanceStatus { ejected: Some(3), ..BalanceStatus::default() };
+        let ejected = ReplicaStatus { balance, ..replica("api-1-1", "ready") };
+        let text = text(&[service("api", vec![ejected])], None);
+        assert!(text.ends_with("7 in flight  1 min  ejected for 3 s\n"), "{text}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn lines<'r>(replicas: impl IntoIterator<Item = &'r ReplicaStatus>) -
             replica.address.clone().unwrap_or_else(|| "-".into()),
             format!("{} in flight", replica.in_flight),
             age(replica.age),
+            replica.balance.ejected.map_or_else(String::new, |seconds| format!("ejected for {seconds} s")),
         ]
     };
     let lines = aligned(replicas.into_iter().map(row), &[4, 5]);

@@ -17,10 +17,13 @@ use super::{
     apply::send,
     event::{Command, Event, Purpose, Reply},
     history::{What, unix, unix_now},
+    member::Member,
     outside::Outside,
     publish,
     state::{Goal, State, Waiter},
-    status::{Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus},
+    status::{
+        BalanceStatus, Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus, seconds_until,
+    },
 };
 use crate::clock;
 
@@ -209,9 +212,10 @@ impl State {
             want: self.want,
             in_flight,
             queued,
+            circuit_open: self.fleet.broken_until().map(|until| seconds_until(until, clock::now())),
             reason: self.words(),
             routes: publish::ways(&settings),
-            replicas: self.members.values().map(|member| self.replica_status(member)).collect(),
+            replicas: self.replica_statuses(),
         }
     }
 
@@ -259,8 +263,9 @@ impl State {
         failed.or(pulling).or(self.no_fit.clone()).unwrap_or_else(other)
     }
 
-    fn replica_status(&self, member: &super::member::Member) -> ReplicaStatus {
-        ReplicaStatus {
+    fn replica_statuses(&self) -> Vec<ReplicaStatus> {
+        let (forms, now) = (self.fleet.forms(), clock::now());
+        let status = |member: &Member| ReplicaStatus {
             id: member.id.to_string(),
             phase: member.phase.label().into(),
             host: member.host.to_string(),
@@ -268,8 +273,10 @@ impl State {
             revision: member.revision.0.clone(),
             digest: member.digest.0.clone(),
             in_flight: self.fleet.in_flight_of(member.slot),
+            balance: BalanceStatus::of(&forms, member.slot, now),
             age: unix_now().saturating_sub(unix(member.created)),
-        }
+        };
+        self.members.values().map(status).collect()
     }
 
     fn explain(&self) -> Explanation {

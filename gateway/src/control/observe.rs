@@ -42,6 +42,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         tick: around.tick,
         gateway_started: around.gateway_started,
         service: state.fleet.settings(),
+        learned: sample.learned,
         demand: std::iter::once(here).chain(elsewhere).collect(),
         replicas: present.map(super::member::Member::seen).collect(),
         hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),

@@ -1,10 +1,14 @@
 //! What the admin API tells of services: plain serde values, the same for `--json` and for tables.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::history::Entry;
+use crate::fleet::{
+    admission::{Form, SlotKey},
+    balancer::Out,
+};
 
 /// One service, for `tidegate ps`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,9 @@ pub struct ServiceStatus {
     pub in_flight: u32,
     /// Requests that wait.
     pub queued: u32,
+    /// Seconds for which the circuit stays open, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_open: Option<u64>,
     /// Why that many, or what is wrong.
     pub reason: String,
     /// Host names and paths that lead to it.
@@ -62,8 +69,46 @@ pub struct ReplicaStatus {
     pub digest: String,
     /// Requests that it runs.
     pub in_flight: u32,
+    /// How it stands with the balancer.
+    #[serde(flatten)]
+    pub balance: BalanceStatus,
     /// Seconds since the engine made it.
     pub age: u64,
+}
+
+/// How a replica stands with the balancer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BalanceStatus {
+    /// Milliseconds until it answers; `None` while nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
+    /// Requests at once that it has shown to bear, where that is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Seconds for which it gets no requests because it failed again and again; 0: one request is about to try it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<u64>,
+}
+
+impl BalanceStatus {
+    /// What is told of how the slot's replica is doing.
+    pub(super) fn of(forms: &[Form], slot: SlotKey, now: Instant) -> Self {
+        let Some(form) = forms.iter().find(|form| form.slot == slot) else {
+            return Self::default();
+        };
+        let ejected = form.out.map(|out| match out {
+            Out::Until(until) => seconds_until(until, now),
+            Out::Tried => 0,
+        });
+        let latency = form.latency.map(|latency| latency.as_secs_f64() * 1e3);
+        Self { latency, limit: form.limit, ejected }
+    }
+}
+
+/// Whole seconds, the last one too.
+pub(super) fn seconds_until(at: Instant, now: Instant) -> u64 {
+    let left = at.saturating_duration_since(now);
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
 /// One host, for `tidegate host list`.

@@ -8,55 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use super::entry::{Entry, Form, Grant, Grants, Left, Replica, Rules, Sample, SlotKey, TicketId};
 use super::{
-    balancer::{self, Candidate},
+    balancer::{self, Answer, Candidate, Draw, Out, Report, Wish, circuit::Circuit},
     meter::Meter,
 };
-
-/// A slot's name within its gate; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotKey(pub u64);
-
-/// A waiting request's name within its gate; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TicketId(u64);
-
-/// A slot handed to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant<R> {
-    /// To be given back with [`Gate::leave`].
-    pub slot: SlotKey,
-    /// The replica that the request goes to.
-    pub replica: R,
-}
-
-/// What became of a request at the gate.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Entry<R> {
-    /// Go.
-    Granted(Grant<R>),
-    /// Wait for a grant.
-    Queued(TicketId),
-    /// The queue is full.
-    Full,
-    /// The service is closed, see [`Gate::close`].
-    Closed,
-}
-
-/// What the control loop sees of a gate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// Requests that hold a slot, without onlookers.
-    pub in_flight: u32,
-    /// Requests that wait.
-    pub queued: u32,
-    /// Since when both are zero.
-    pub idle_since: Option<Instant>,
-    /// Average demand of each whole second since the last sample.
-    pub seconds: Vec<f64>,
-    /// Requests per slot.
-    pub per_slot: Vec<(SlotKey, u32)>,
-}
 
 /// The first suspension after a failed connect; doubled at each further one up to [`SUSPEND_MOST`].
 const SUSPEND_FIRST: Duration = Duration::from_millis(50);
@@ -70,43 +26,62 @@ struct Slot<R> {
     failures: u32,
 }
 
+impl<R> AsRef<Candidate> for Slot<R> {
+    fn as_ref(&self) -> &Candidate {
+        &self.seen
+    }
+}
+
 /// One service's queue and slots. `R` is what a grant names as the replica, `W` what wakes a waiting request.
 #[derive(Debug)]
 pub struct Gate<R, W> {
     /// Oldest replica first.
     slots: Vec<Slot<R>>,
-    /// `None` marks a ticket that was given back.
-    queue: VecDeque<(TicketId, Option<W>)>,
+    queue: VecDeque<Waiting<W>>,
     waiting: u32,
     in_flight: u32,
     /// Those in flight that are no demand.
     onlookers: u32,
-    limit: usize,
+    rules: Rules,
     next_ticket: u64,
     next_early: u64,
     closed: bool,
     /// The share of requests, in percent, that replicas on trial get; 100 while none is.
     share: u8,
     chance: u64,
+    /// Until then some replica is fresh.
+    fresh_until: Instant,
+    /// Boxed: few have one.
+    circuit: Option<Box<Circuit>>,
     meter: Meter,
 }
 
-/// The grants that a change led to; deliver them outside the lock.
-pub type Grants<R, W> = Vec<(W, Grant<R>)>;
+/// A request that waits.
+#[derive(Debug)]
+struct Waiting<W> {
+    ticket: TicketId,
+    /// Which replica it would like.
+    wish: Option<Wish>,
+    /// `None`: its ticket was given back.
+    waiter: Option<W>,
+}
 
 /// Tickets that wait at the tail are counted up from here, those put back at the head are counted down.
 const FIRST_TICKET: u64 = 1 << 62;
 
-impl<R: Clone, W> Gate<R, W> {
-    /// An empty gate for `limit` waiting requests; `seed` feeds the balancer's chance.
-    pub fn new(now: Instant, limit: usize, seed: u64) -> Self {
+impl<R: Replica, W> Gate<R, W> {
+    /// An empty gate; `seed` feeds the balancer's chance.
+    pub fn new(now: Instant, rules: Rules, seed: u64) -> Self {
+        let circuit = rules.balance.circuit.clone();
         Self {
+            circuit: circuit.map(|rules| Box::new(Circuit::new(now, rules))),
+            fresh_until: now,
             slots: Vec::new(),
             queue: VecDeque::new(),
             waiting: 0,
             in_flight: 0,
             onlookers: 0,
-            limit,
+            rules,
             next_ticket: FIRST_TICKET,
             next_early: FIRST_TICKET,
             closed: false,
@@ -116,20 +91,23 @@ impl<R: Clone, W> Gate<R, W> {
         }
     }
 
-    /// A request arrives. `waiter` is made only if it has to wait.
-    pub fn enter(&mut self, now: Instant, waiter: impl FnOnce() -> W) -> Entry<R> {
-        if let Some(grant) = self.grant_arriving(now) {
+    /// A request arrives that would like this replica, if any. `waiter` is made only if it has to wait.
+    pub fn enter(&mut self, now: Instant, wish: Option<Wish>, waiter: impl FnOnce() -> W) -> Entry<R> {
+        if let Some(Err(until)) = self.circuit.as_mut().map(|circuit| circuit.admit(now)) {
+            return Entry::Broken(until);
+        }
+        if let Some(grant) = self.grant_arriving(now, wish) {
             return Entry::Granted(grant);
         }
         if self.closed && !self.has_capacity() {
             return Entry::Closed;
         }
-        if self.waiting as usize >= self.limit {
+        if self.waiting as usize >= self.rules.queue {
             return Entry::Full;
         }
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        self.queue.push_back((ticket, Some(waiter())));
+        self.queue.push_back(Waiting { ticket, wish, waiter: Some(waiter()) });
         self.count_waiting(now, 1);
         Entry::Queued(ticket)
     }
@@ -138,7 +116,7 @@ impl<R: Clone, W> Gate<R, W> {
     pub fn look_on(&mut self, now: Instant) -> Option<Grant<R>> {
         // Counted before its slot is taken, so that the level never shows it.
         self.onlookers += 1;
-        let grant = self.grant_arriving(now);
+        let grant = self.grant_arriving(now, None);
         if grant.is_none() {
             self.onlookers -= 1;
         }
@@ -150,52 +128,72 @@ impl<R: Clone, W> Gate<R, W> {
         self.onlookers -= 1;
     }
 
-    /// A request's attempt failed before its response began: its slot is given back and it gets the next one, before
-    /// all that wait. The queue's limit does not apply: it was admitted once.
+    /// A request's attempt failed before its response began: its slot is given back and it gets the next one, elsewhere
+    /// if it can be, before all that wait. The queue's limit does not apply: it was admitted once.
     pub fn swap(
         &mut self,
         now: Instant,
         slot: SlotKey,
+        report: Report,
         waiter: impl FnOnce() -> W,
-    ) -> (TicketId, Grants<R, W>) {
-        self.give_back(slot);
+    ) -> (TicketId, Left<R, W>) {
+        let broken = self.count(now, report);
+        let ejected = self.give_back(now, slot, report);
         self.next_early -= 1;
         let ticket = TicketId(self.next_early);
-        self.queue.push_front((ticket, Some(waiter())));
+        let failed = self.find(slot).ok().map(|at| Wish::Not(self.slots[at].seen.name));
+        self.queue.push_front(Waiting { ticket, wish: failed, waiter: Some(waiter()) });
         self.waiting += 1;
         let grants = self.settle(now);
-        (ticket, grants)
+        (ticket, Left { grants, drained: self.is_drained(slot), ejected, broken })
     }
 
-    /// A request has ended and gives its slot back.
-    pub fn leave(&mut self, now: Instant, slot: SlotKey) -> Grants<R, W> {
-        self.give_back(slot);
-        self.settle(now)
+    /// A second slot for a request that holds this one already: on another replica, and only where nobody waits.
+    pub fn spare(&mut self, now: Instant, held: SlotKey) -> Option<Grant<R>> {
+        let name = self.slots[self.find(held).ok()?].seen.name;
+        if self.waiting > 0 {
+            return None;
+        }
+        let draw = self.draw(now);
+        let index = balancer::affinity::pick(&self.slots, draw, Wish::Not(name), f64::INFINITY, self.share)?;
+        let grant = self.take(index);
+        self.measure(now);
+        Some(grant)
+    }
+
+    /// A request has ended and gives its slot back; `report` says how its attempt went.
+    pub fn leave(&mut self, now: Instant, slot: SlotKey, report: Report) -> Left<R, W> {
+        let broken = self.count(now, report);
+        let ejected = self.give_back(now, slot, report);
+        let grants = self.settle(now);
+        Left { grants, drained: self.is_drained(slot), ejected, broken }
     }
 
     /// A waiting request gives its ticket back. False if it is not waiting any more.
     pub fn cancel(&mut self, now: Instant, ticket: TicketId) -> bool {
-        let Ok(index) = self.queue.binary_search_by_key(&ticket, |(id, _)| *id) else { return false };
-        if self.queue[index].1.take().is_none() {
+        let Ok(index) = self.queue.binary_search_by_key(&ticket, |waiting| waiting.ticket) else {
+            return false;
+        };
+        if self.queue[index].waiter.take().is_none() {
             return false;
         }
-        while self.queue.front().is_some_and(|(_, waiter)| waiter.is_none()) {
-            self.queue.pop_front();
-        }
+        self.pass_over();
         self.count_waiting(now, -1);
         true
     }
 
     /// Sets how many requests at once a replica may run here: 0 for one that drains. New keys are appended as youngest.
     pub fn set_slots(&mut self, now: Instant, key: SlotKey, replica: &R, capacity: u32) -> Grants<R, W> {
-        match self.slots.iter_mut().find(|slot| slot.key == key) {
-            Some(slot) => slot.seen.capacity = capacity,
-            None => {
-                let seen = Candidate { capacity, in_flight: 0, suspended_until: None, trial: false };
-                let at = self.slots.partition_point(|slot| slot.key < key);
+        match self.find(key) {
+            Ok(at) => self.slots[at].seen.set_capacity(capacity),
+            Err(at) => {
+                let mut seen = Candidate::new(replica.name(), capacity, now);
+                seen.adapt(now, self.rules.balance.adaptive.as_ref());
+                self.fresh_until = now + self.rules.balance.slow_start;
                 self.slots.insert(at, Slot { key, replica: replica.clone(), seen, failures: 0 });
             }
         }
+        self.pardon();
         self.settle(now)
     }
 
@@ -213,29 +211,36 @@ impl<R: Clone, W> Gate<R, W> {
     }
 
     /// Forgets a replica. Requests that it still runs give back to nobody, but count until they do.
-    pub fn remove(&mut self, key: SlotKey) {
+    pub fn remove(&mut self, now: Instant, key: SlotKey) -> Grants<R, W> {
         self.slots.retain(|slot| slot.key != key);
+        self.pardon();
+        self.settle(now)
     }
 
     /// A connect to the replica failed: it gets nothing for a while. Returns when to call [`Gate::resume`].
     pub fn suspend(&mut self, now: Instant, key: SlotKey) -> Option<Instant> {
-        let slot = self.slots.iter_mut().find(|slot| slot.key == key)?;
+        let at = self.find(key).ok()?;
+        let slot = &mut self.slots[at];
         let pause = SUSPEND_FIRST.saturating_mul(1 << slot.failures.min(10)).min(SUSPEND_MOST);
         slot.failures += 1;
-        slot.seen.suspended_until = Some(now + pause);
-        slot.seen.suspended_until
+        let until = now + pause;
+        slot.seen.suspend(until);
+        Some(until)
     }
 
-    /// The replica answered: its next failure is its first, and a suspension ends now.
+    /// The replica answered: its next failure is its first, and a suspension or probation ends now.
     pub fn answered(&mut self, now: Instant, key: SlotKey) -> Grants<R, W> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key && slot.failures > 0) else {
-            return Vec::new();
-        };
-        (slot.failures, slot.seen.suspended_until) = (0, None);
+        if let Some(circuit) = &mut self.circuit {
+            circuit.answered();
+        }
+        let Ok(at) = self.find(key) else { return Vec::new() };
+        let slot = &mut self.slots[at];
+        slot.failures = 0;
+        slot.seen.answered(now);
         self.settle(now)
     }
 
-    /// Hands out what became free because a suspension ended.
+    /// Hands out what became free because a suspension or an ejection ended.
     pub fn resume(&mut self, now: Instant) -> Grants<R, W> {
         self.settle(now)
     }
@@ -246,7 +251,7 @@ impl<R: Clone, W> Gate<R, W> {
         if self.has_capacity() {
             return Vec::new();
         }
-        let refused = self.queue.drain(..).filter_map(|(_, waiter)| waiter).collect();
+        let refused = self.queue.drain(..).filter_map(|waiting| waiting.waiter).collect();
         self.waiting = 0;
         self.measure(now);
         refused
@@ -262,24 +267,63 @@ impl<R: Clone, W> Gate<R, W> {
         self.closed
     }
 
-    /// Sets how many requests may wait; those that wait already stay.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+    /// Takes new rules.
+    pub fn set_rules(&mut self, now: Instant, rules: Rules) -> Grants<R, W> {
+        self.circuit = match (self.circuit.take(), rules.balance.circuit.clone()) {
+            (Some(mut circuit), Some(rules)) => {
+                circuit.set_rules(rules);
+                Some(circuit)
+            }
+            (_, rules) => rules.map(|rules| Box::new(Circuit::new(now, rules))),
+        };
+        for slot in &mut self.slots {
+            slot.seen.adapt(now, rules.balance.adaptive.as_ref());
+        }
+        self.fresh_until = now + rules.balance.slow_start;
+        self.rules = rules;
+        self.pardon();
+        self.settle(now)
+    }
+
+    /// Until when the circuit is open; `None`: it is not.
+    pub fn broken_until(&self, now: Instant) -> Option<Instant> {
+        self.circuit.as_ref().and_then(|circuit| circuit.open_until(now))
     }
 
     /// Whether any replica takes requests, now or once it has finished some.
     pub fn has_capacity(&self) -> bool {
-        self.slots.iter().any(|slot| slot.seen.capacity > 0)
+        self.slots.iter().any(|slot| slot.seen.serves())
     }
 
     /// Whether this replica drains and has finished.
     pub fn is_drained(&self, key: SlotKey) -> bool {
-        self.slots.iter().any(|slot| slot.key == key && slot.seen.capacity == 0 && slot.seen.in_flight == 0)
+        self.find(key).is_ok_and(|at| !self.slots[at].seen.serves() && self.slots[at].seen.in_flight == 0)
     }
 
     /// Requests that one replica runs.
     pub fn in_flight_of(&self, key: SlotKey) -> u32 {
-        self.slots.iter().find(|slot| slot.key == key).map_or(0, |slot| slot.seen.in_flight)
+        self.find(key).map_or(0, |at| self.slots[at].seen.in_flight)
+    }
+
+    /// How each replica is ejected and what it has shown to bear, oldest first.
+    pub fn shown(&self) -> impl Iterator<Item = (&R, Option<Out>, Option<u32>)> {
+        self.slots.iter().map(|slot| (&slot.replica, slot.seen.out(), slot.seen.limit()))
+    }
+
+    /// Whether the replica of this name takes requests.
+    pub fn serves(&self, name: u64) -> bool {
+        self.slots.iter().any(|slot| slot.seen.name == name && slot.seen.serves())
+    }
+
+    /// How the replicas are doing, oldest first.
+    pub fn forms(&self, now: Instant) -> Vec<Form> {
+        let form = |slot: &Slot<R>| Form {
+            slot: slot.key,
+            latency: slot.seen.latency.read(now).map(Duration::from_secs_f64),
+            out: slot.seen.out(),
+            limit: slot.seen.limit(),
+        };
+        self.slots.iter().map(form).collect()
     }
 
     /// Requests that wait and requests that run.
@@ -300,50 +344,123 @@ impl<R: Clone, W> Gate<R, W> {
             seconds: self.meter.sample(now),
             idle_since: self.meter.idle_since(),
             per_slot: self.slots.iter().map(|slot| (slot.key, slot.seen.in_flight)).collect(),
+            learned: self.learned(),
         }
     }
 
     /// An arriving request may pass only if nobody waits before it.
-    fn grant_arriving(&mut self, now: Instant) -> Option<Grant<R>> {
+    fn grant_arriving(&mut self, now: Instant, wish: Option<Wish>) -> Option<Grant<R>> {
         if self.waiting > 0 {
             return None;
         }
-        let grant = self.take_slot(now)?;
+        let grant = self.take_slot(now, wish)?;
         self.measure(now);
         Some(grant)
     }
 
-    fn give_back(&mut self, key: SlotKey) {
+    /// Where a slot is, or would be.
+    fn find(&self, key: SlotKey) -> Result<usize, usize> {
+        self.slots.binary_search_by_key(&key, |slot| slot.key)
+    }
+
+    /// Until when the slot's replica is ejected, if it now is.
+    fn give_back(&mut self, now: Instant, key: SlotKey, report: Report) -> Option<Instant> {
         self.in_flight -= 1;
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key) {
-            slot.seen.in_flight -= 1;
+        let at = self.find(key).ok()?;
+        let (slots, balance) = (&mut self.slots, &self.rules.balance);
+        let ejects = slots[at].seen.learn(now, report, balance);
+        slots[at].seen.in_flight -= 1;
+        if !ejects {
+            return None;
+        }
+        let rules = balance.ejection.as_ref()?;
+        let again = slots[at].seen.out().is_some();
+        let may = again || balancer::may_eject(slots.iter().map(|slot| &slot.seen), rules);
+        may.then(|| slots[at].seen.eject(now, rules))
+    }
+
+    /// Counts an attempt for the circuit; true if it opens.
+    fn count(&mut self, now: Instant, report: Report) -> bool {
+        let Some(circuit) = &mut self.circuit else { return false };
+        match report {
+            Report::Unknown | Report::Overtaken { .. } => false,
+            Report::Failed | Report::Answered { how: Answer::Failure, .. } => circuit.count(now, true),
+            Report::Answered { how: Answer::Good | Answer::Error, .. } => circuit.count(now, false),
         }
     }
 
-    fn take_slot(&mut self, now: Instant) -> Option<Grant<R>> {
+    fn learned(&self) -> Option<u32> {
+        let limits = self.slots.iter().filter(|slot| slot.seen.serves()).map(|slot| slot.seen.limit());
+        let limits = limits.collect::<Option<Vec<u32>>>().filter(|limits| !limits.is_empty())?;
+        let count = u32::try_from(limits.len()).unwrap_or(u32::MAX);
+        Some(limits.into_iter().fold(0, u32::saturating_add) / count)
+    }
+
+    /// Where replicas have gone, more may be ejected of those that are left than is allowed: some come back.
+    fn pardon(&mut self) {
+        let rules = self.rules.balance.ejection.as_ref();
+        let serving = self.slots.iter().filter(|slot| slot.seen.serves()).count();
+        let most = rules.map_or(0, |rules| balancer::ejection::most(serving, rules));
+        let out = |slot: &&mut Slot<R>| slot.seen.serves() && slot.seen.out().is_some();
+        for slot in self.slots.iter_mut().filter(out).skip(most) {
+            slot.seen.pardon();
+        }
+    }
+
+    fn take_slot(&mut self, now: Instant, wish: Option<Wish>) -> Option<Grant<R>> {
+        let draw = self.draw(now);
+        let (slots, share) = (&self.slots, self.share);
+        let wished = wish.and_then(|wish| balancer::affinity::pick(slots, draw, wish, self.bound(), share));
+        let index = wished.or_else(|| match share {
+            100 => balancer::pick(slots, draw, |_| true),
+            share => balancer::pick_by_share(slots, draw, share),
+        })?;
+        Some(self.take(index))
+    }
+
+    fn draw(&mut self, now: Instant) -> Draw {
         self.chance = next_chance(self.chance);
-        let slots = self.slots.iter().map(|slot| &slot.seen);
-        let index = match self.share {
-            100 => balancer::pick(slots, now, self.chance),
-            share => balancer::pick_by_share(slots, now, self.chance, share),
-        }?;
+        let fresh = now < self.fresh_until;
+        let slow_start = if fresh { self.rules.balance.slow_start } else { Duration::ZERO };
+        Draw { now, chance: self.chance, slow_start }
+    }
+
+    fn take(&mut self, index: usize) -> Grant<R> {
+        let several = self.slots.len() > 1;
         let slot = &mut self.slots[index];
-        slot.seen.in_flight += 1;
+        slot.seen.take();
         self.in_flight += 1;
-        Some(Grant { slot: slot.key, replica: slot.replica.clone() })
+        let tried = self.circuit.as_ref().is_some_and(|circuit| circuit.is_tried());
+        let probation = tried || slot.seen.out().is_some();
+        let timed = slot.seen.is_unlimited() && (several || slot.seen.limit().is_some());
+        Grant { slot: slot.key, replica: slot.replica.clone(), probation, timed }
     }
 
     /// Hands free slots to waiting requests, oldest first, until one or the other is used up.
     fn settle(&mut self, now: Instant) -> Grants<R, W> {
         let mut grants = Vec::new();
         while self.waiting > 0 {
-            let Some(grant) = self.take_slot(now) else { break };
-            let waiter = std::iter::from_fn(|| self.queue.pop_front()).find_map(|(_, waiter)| waiter);
+            self.pass_over();
+            let wish = self.queue.front().and_then(|first| first.wish);
+            let Some(grant) = self.take_slot(now, wish) else { break };
+            let waiter = self.queue.pop_front().and_then(|first| first.waiter);
             self.waiting -= 1;
             grants.push((waiter.expect("as many waiters in the queue as are counted"), grant));
         }
         self.measure(now);
         grants
+    }
+
+    /// Forgets tickets at the head of the queue that were given back.
+    fn pass_over(&mut self) {
+        while self.queue.front().is_some_and(|first| first.waiter.is_none()) {
+            self.queue.pop_front();
+        }
+    }
+
+    /// How much more than the average a favourite may run.
+    fn bound(&self) -> f64 {
+        self.rules.balance.affinity.as_ref().map_or(f64::INFINITY, |affinity| affinity.bound)
     }
 
     fn count_waiting(&mut self, now: Instant, change: i32) {
@@ -357,7 +474,7 @@ impl<R: Clone, W> Gate<R, W> {
 }
 
 /// One step of a 64-bit xorshift (Marsaglia 2003): chance enough for a balancer, and the same for the same seed.
-fn next_chance(mut x: u64) -> u64 {
+pub(crate) fn next_chance(mut x: u64) -> u64 {
     x |= u64::from(x == 0);
     x ^= x << 13;
     x ^= x >> 7;
@@ -366,7 +483,15 @@ fn next_chance(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::model;
+
     use super::*;
+
+    impl Replica for &'static str {
+        fn name(&self) -> u64 {
+            balancer::affinity::hash(self.as_bytes())
+        }
+    }
 
     struct World {
         now: Instant,
@@ -376,14 +501,15 @@ mod tests {
 
     fn world(limit: usize) -> World {
         let now = crate::clock::now();
-        World { now, gate: Gate::new(now, limit, 1), next: 0 }
+        let rules = Rules { queue: limit, balance: model::Balance::default() };
+        World { now, gate: Gate::new(now, rules, 1), next: 0 }
     }
 
     impl World {
         fn enter(&mut self) -> Entry<&'static str> {
             self.next += 1;
             let waiter = self.next;
-            self.gate.enter(self.now, || waiter)
+            self.gate.enter(self.now, None, || waiter)
         }
 
         fn slots(&mut self, key: u64, replica: &'static str, capacity: u32) -> Vec<(u32, &'static str)> {
@@ -398,6 +524,10 @@ mod tests {
         }
     }
 
+    fn left(w: &mut World, key: u64, report: Report) -> Vec<(u32, &'static str)> {
+        named(w.gate.leave(w.now, SlotKey(key), report).grants)
+    }
+
     fn named(grants: Grants<&'static str, u32>) -> Vec<(u32, &'static str)> {
         grants.into_iter().map(|(waiter, grant)| (waiter, grant.replica)).collect()
     }
@@ -410,8 +540,8 @@ mod tests {
         }
         assert_eq!(w.slots(1, "a", 2), [(1, "a"), (2, "a")]);
         assert_eq!(w.gate.counts(), (1, 2));
-        assert_eq!(named(w.gate.leave(w.now, SlotKey(1))), [(3, "a")]);
-        assert_eq!(w.gate.leave(w.now, SlotKey(1)), []);
+        assert_eq!(left(&mut w, 1, Report::Unknown), [(3, "a")]);
+        assert_eq!(left(&mut w, 1, Report::Unknown), []);
         assert_eq!(w.gate.counts(), (0, 1));
     }
 
@@ -434,8 +564,8 @@ mod tests {
         w.ticket();
         w.gate.suspend(w.now, SlotKey(1));
         // Also where the queue is full.
-        let (_, grants) = w.gate.swap(w.now, SlotKey(1), || 99);
-        assert_eq!(named(grants), [], "its only replica is suspended");
+        let (_, left) = w.gate.swap(w.now, SlotKey(1), Report::Failed, || 99);
+        assert_eq!(named(left.grants), [], "its only replica is suspended");
         assert_eq!(w.slots(2, "b", 5), [(99, "b"), (2, "b")]);
     }
 
@@ -447,9 +577,9 @@ mod tests {
         assert_eq!(w.slots(1, "a", 0), []);
         assert!(!w.gate.is_drained(SlotKey(1)));
         w.ticket();
-        assert_eq!(w.gate.leave(w.now, SlotKey(1)), []);
+        assert_eq!(left(&mut w, 1, Report::Unknown), []);
         assert!(w.gate.is_drained(SlotKey(1)));
-        w.gate.remove(SlotKey(1));
+        assert_eq!(w.gate.remove(w.now, SlotKey(1)), []);
         assert_eq!(w.gate.counts(), (1, 0));
     }
 
@@ -491,6 +621,95 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_attempt_is_made_again_elsewhere_if_it_can_be() {
+        let mut w = world(5);
+        for (key, replica) in [(1, "a"), (2, "b")] {
+            w.slots(key, replica, 1);
+        }
+        w.enter();
+        let (_, left) = w.gate.swap(w.now, SlotKey(1), Report::Failed, || 99);
+        assert_eq!(named(left.grants), [(99, "b")], "the oldest has just failed it");
+        let (_, left) = w.gate.swap(w.now, SlotKey(2), Report::Failed, || 99);
+        assert_eq!(named(left.grants), [(99, "a")]);
+        assert_eq!(w.slots(2, "b", 0), []);
+        let (_, left) = w.gate.swap(w.now, SlotKey(1), Report::Failed, || 99);
+        assert_eq!(named(left.grants), [(99, "a")], "there is nobody else");
+    }
+
+    #[test]
+    fn who_waits_gets_its_favourite_where_it_is_free() {
+        let mut w = world(5);
+        let b = Wish::Named("b".name());
+        for waiter in [50, 51] {
+            assert!(matches!(w.gate.enter(w.now, Some(b), || waiter), Entry::Queued(_)));
+        }
+        w.slots(1, "a", 0);
+        assert_eq!(w.slots(2, "b", 1), [(50, "b")]);
+        assert_eq!(w.slots(1, "a", 1), [(51, "a")], "nobody waits for a favourite");
+        assert!(w.gate.serves("b".name()) && !w.gate.serves("c".name()));
+    }
+
+    #[test]
+    fn a_second_slot_is_on_another_replica_and_takes_nobodys_turn() {
+        let mut w = world(5);
+        w.slots(1, "a", 3);
+        w.enter();
+        assert_eq!(w.gate.spare(w.now, SlotKey(1)), None, "there is no other");
+        w.slots(2, "b", 1);
+        assert_eq!(w.gate.spare(w.now, SlotKey(1)).map(|grant| grant.replica), Some("b"));
+        assert_eq!(w.gate.counts(), (0, 2));
+        assert_eq!(w.gate.spare(w.now, SlotKey(1)), None, "it is full");
+        assert_eq!(left(&mut w, 2, Report::Unknown), []);
+        for _ in 0..3 {
+            w.enter();
+        }
+        w.ticket();
+        assert_eq!(w.gate.spare(w.now, SlotKey(1)), None, "somebody waits");
+    }
+
+    /// Fails so often on a replica; tells until when it is ejected.
+    fn fail(w: &mut World, key: u64, times: u32) -> Option<Instant> {
+        (0..times).fold(None, |_, _| {
+            w.gate.in_flight += 1;
+            let at = w.gate.find(SlotKey(key)).expect("a slot");
+            w.gate.slots[at].seen.in_flight += 1;
+            w.gate.leave(w.now, SlotKey(key), Report::Failed).ejected
+        })
+    }
+
+    #[test]
+    fn who_fails_again_and_again_gets_nothing_and_then_one_request() {
+        let mut w = world(5);
+        for (key, replica) in [(1, "a"), (2, "b")] {
+            w.slots(key, replica, 2);
+        }
+        assert_eq!(fail(&mut w, 1, 4), None);
+        let until = fail(&mut w, 1, 1).expect("an ejection");
+        assert_eq!(fail(&mut w, 2, 9), None, "the last one stays");
+        for _ in 0..2 {
+            assert!(matches!(w.enter(), Entry::Granted(grant) if grant.replica == "b"));
+        }
+        w.ticket();
+        w.ticket();
+        w.now = until;
+        assert_eq!(named(w.gate.resume(w.now)), [(3, "a")], "one tries");
+        let answers = Report::Answered { after: None, how: balancer::Answer::Good };
+        assert_eq!(left(&mut w, 1, answers), [(4, "a")]);
+    }
+
+    #[test]
+    fn where_others_go_the_ejected_come_back() {
+        let mut w = world(5);
+        for (key, replica) in [(1, "a"), (2, "b")] {
+            w.slots(key, replica, 1);
+        }
+        fail(&mut w, 1, 5).expect("an ejection");
+        w.enter();
+        w.ticket();
+        assert_eq!(w.slots(2, "b", 0), [(w.next, "a")]);
+    }
+
+    #[test]
     fn demand_is_measured_where_it_changes() {
         let mut w = world(5);
         w.slots(1, "a", 1);
@@ -520,7 +739,7 @@ mod tests {
         assert_eq!(w.slots(1, "a", 0), []);
         assert!(!w.gate.is_drained(SlotKey(1)), "and yet it is not cut off");
         w.gate.look_away();
-        w.gate.leave(w.now, SlotKey(1));
+        assert_eq!(left(&mut w, 1, Report::Unknown), []);
         assert!(w.gate.is_drained(SlotKey(1)));
         assert_eq!((w.gate.idle_since(), w.gate.counts()), (idle, (0, 0)));
     }

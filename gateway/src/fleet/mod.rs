@@ -2,8 +2,10 @@
 
 pub mod admission;
 mod awake;
-mod balancer;
+pub mod balancer;
 mod bell;
+mod entry;
+pub(crate) mod hedges;
 mod meter;
 mod replica;
 pub(crate) mod retries;

@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,6 +17,7 @@ use tidegate_config::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::{admission, balancer::affinity};
 use crate::request::upstream::Pool;
 
 /// One replica as the data plane sees it.
@@ -23,6 +27,8 @@ pub struct Replica {
     pub id: ReplicaId,
     /// Where it answers.
     pub address: SocketAddr,
+    /// The same as a number, by which requests that belong to it name it.
+    pub(crate) name: u64,
     /// When its start was asked for and when it was ready; `None` if it was adopted.
     start: Option<(Instant, Instant)>,
     /// What it was started from, where that is known.
@@ -45,9 +51,11 @@ impl Replica {
         protocol: Protocol,
     ) -> Self {
         let (requests, errors) = (AtomicU64::new(0), AtomicU64::new(0));
+        let name = affinity::hash(id.to_string().as_bytes());
         Self {
             id,
             address,
+            name,
             start,
             revision: None,
             pool: Pool::new(address, protocol),
@@ -90,5 +98,11 @@ impl Replica {
         self.start
             .filter(|(_, ready)| arrived < *ready)
             .map(|(asked, ready)| ready.saturating_duration_since(asked))
+    }
+}
+
+impl admission::Replica for Arc<Replica> {
+    fn name(&self) -> u64 {
+        self.name
     }
 }

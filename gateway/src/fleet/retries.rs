@@ -32,10 +32,15 @@ impl Budget {
 
     /// Whether one more retry is within the budget; counts it if so.
     pub(crate) fn retry(&mut self, now: Instant) -> bool {
+        self.within(now, SHARE, RESERVE)
+    }
+
+    /// Whether one more is within this share of the requests and so many per second; counts it if so.
+    pub(crate) fn within(&mut self, now: Instant, share: f64, reserve: f64) -> bool {
         let slot = self.slot(now);
         let sum = |of: &[u32]| of.iter().map(|n| f64::from(*n)).sum::<f64>();
         #[expect(clippy::cast_precision_loss, reason = "ten")]
-        let allowed = SHARE * sum(&self.requests) + RESERVE * SECONDS as f64;
+        let allowed = share * sum(&self.requests) + reserve * SECONDS as f64;
         let within = sum(&self.retries) < allowed;
         self.retries[slot] += u32::from(within);
         within

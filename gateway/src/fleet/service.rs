@@ -11,15 +11,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use parking_lot::Mutex;
 use tidegate_config::{model, name::ServiceName};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    admission::{Entry, Gate, Grant, Grants, Sample, SlotKey, TicketId},
+    admission::{Entry, Form, Gate, Grant, Grants, Left, Rules, Sample, SlotKey, TicketId},
     awake::Awake,
+    balancer::{Answer, Report, Wish},
     bell::Bell,
+    hedges::Hedges,
     replica::Replica,
     retries::Budget,
 };
@@ -49,6 +52,8 @@ pub struct Service {
     pub(crate) retries: Mutex<Budget>,
     /// How often it may be called, by its routes.
     pub(crate) limits: Limits,
+    /// When a request is sent a second time, and what that may cost.
+    pub(crate) hedges: Mutex<Hedges>,
     settings: ArcSwap<model::Service>,
     gate: Mutex<Gate<Arc<Replica>, Waiter>>,
     refusal: ArcSwap<Refusal>,
@@ -67,7 +72,8 @@ impl Service {
             awake: Awake::new(now),
             retries: Mutex::new(Budget::new(now)),
             limits: Limits::default(),
-            gate: Mutex::new(Gate::new(now, settings.scaling.queue, seed)),
+            hedges: Mutex::new(Hedges::new(now)),
+            gate: Mutex::new(Gate::new(now, Rules::of(&settings), seed)),
             settings: ArcSwap::new(settings),
             refusal: ArcSwap::from_pointee(Refusal::ShuttingDown),
             bell,
@@ -81,12 +87,13 @@ impl Service {
     }
 
     /// Takes new settings; running requests keep what they have begun with.
-    pub fn set_settings(&self, settings: Arc<model::Service>) {
-        self.gate.lock().set_limit(settings.scaling.queue);
+    pub fn set_settings(self: &Arc<Self>, settings: Arc<model::Service>) {
+        let grants = self.gate.lock().set_rules(clock::now(), Rules::of(&settings));
+        self.deliver(grants);
         self.settings.store(settings);
     }
 
-    /// Asks for a lease; waits for one until `deadline`. Tells when it was had, too. Dropping the future gives the ticket back at once.
+    /// Asks for a lease, on the replica of its wish if that has room; waits for one until `deadline`. Tells when it was had, too. Dropping the future gives the ticket back at once.
     ///
     /// # Errors
     /// The refusal to answer with: the queue is full, the service is closed, or nothing came free in time.
@@ -95,6 +102,7 @@ impl Service {
         arrived: Instant,
         deadline: Instant,
         standing: Standing,
+        wish: Option<Wish>,
     ) -> Result<(Lease, Instant), Refusal> {
         if standing == Standing::Onlooker {
             let grant = self.gate.lock().look_on(arrived);
@@ -106,7 +114,7 @@ impl Service {
             // No slot is free: others keep the service awake, and this one may wait with them.
         }
         let mut waiting = None;
-        let entry = self.gate.lock().enter(arrived, || {
+        let entry = self.gate.lock().enter(arrived, wish, || {
             let (waiter, lease) = oneshot::channel();
             waiting = Some(lease);
             waiter
@@ -119,8 +127,20 @@ impl Service {
             }
             (Entry::Queued(_), None) => unreachable!("the gate makes a waiter for each ticket"),
             (Entry::Full, _) => Err(Refusal::QueueFull),
+            (Entry::Broken(again), _) => Err(Refusal::CircuitOpen { again }),
             (Entry::Closed, _) => Err((**self.refusal.load()).clone()),
         }
+    }
+
+    /// A lease for a second attempt beside this one, if it is within the budgets and another replica has room now.
+    pub(crate) fn hedge(self: &Arc<Self>, lease: SlotKey, rules: &model::Hedge) -> Option<Lease> {
+        let now = clock::now();
+        if !self.hedges.lock().hedge(now, rules) || !self.retries.lock().retry(now) {
+            return None;
+        }
+        let grant = self.gate.lock().spare(now, lease)?;
+        self.metrics.hedges.increment(1);
+        Some(self.lease(grant))
     }
 
     /// Swaps the lease of a failed attempt for the next one, before all that wait.
@@ -135,18 +155,15 @@ impl Service {
             self.gate.lock().look_away();
         }
         let (waiter, next) = oneshot::channel();
-        let slot = lease.into_slot();
-        let ticket = self.queue_first(slot, waiter);
+        let ticket = self.queue_first(lease, waiter);
         self.wait(ticket, next, deadline).await
     }
 
     /// Gives a slot back and waits before all others.
-    fn queue_first(self: &Arc<Self>, slot: SlotKey, waiter: Waiter) -> TicketId {
-        let mut gate = self.gate.lock();
-        let (ticket, grants) = gate.swap(clock::now(), slot, || waiter);
-        let drained = gate.is_drained(slot);
-        drop(gate);
-        self.handed_back(grants, drained);
+    fn queue_first(self: &Arc<Self>, mut lease: Lease, waiter: Waiter) -> TicketId {
+        lease.spent = true;
+        let (ticket, left) = self.gate.lock().swap(clock::now(), lease.slot, lease.report, || waiter);
+        self.handed_back(left, &lease.replica);
         ticket
     }
 
@@ -202,12 +219,13 @@ impl Service {
     }
 
     /// Forgets a replica.
-    pub fn remove_slots(&self, key: SlotKey) {
+    pub fn remove_slots(self: &Arc<Self>, key: SlotKey) {
         let mut gate = self.gate.lock();
-        gate.remove(key);
+        let grants = gate.remove(clock::now(), key);
         let awake = gate.has_capacity();
         drop(gate);
         self.awake.set(awake);
+        self.deliver(grants);
     }
 
     /// Why requests are refused, if they are.
@@ -244,20 +262,43 @@ impl Service {
         self.refuses().or_else(|| self.awake.trouble())
     }
 
+    /// Whether the replica of this name takes requests.
+    pub(crate) fn serves(&self, name: u64) -> bool {
+        self.gate.lock().serves(name)
+    }
+
+    /// Until when the circuit is open; `None`: it is not.
+    #[must_use]
+    pub fn broken_until(&self) -> Option<Instant> {
+        self.gate.lock().broken_until(clock::now())
+    }
+
+    /// How the replicas are doing, as the balancer has it.
+    #[must_use]
+    pub fn forms(&self) -> Vec<Form> {
+        self.gate.lock().forms(clock::now())
+    }
+
     /// The replica of `lease` did not take a connection: it gets nothing for a moment.
     pub(crate) fn suspend(self: &Arc<Self>, lease: &Lease) {
-        let Some(until) = self.gate.lock().suspend(clock::now(), lease.slot) else { return };
+        let until = self.gate.lock().suspend(clock::now(), lease.slot);
+        self.gets_nothing(until, &lease.replica);
+    }
+
+    /// The replica is out until then: it is probed now, and those who wait look again when its time has passed.
+    fn gets_nothing(self: &Arc<Self>, until: Option<Instant>, replica: &Replica) {
+        let Some(until) = until else { return };
         let service = Arc::clone(self);
         self.tasks.spawn(async move {
             tokio::time::sleep_until(until.into()).await;
             let grants = service.gate.lock().resume(clock::now());
             service.deliver(grants);
         });
-        self.bell.suspect(&lease.replica.id);
+        self.bell.suspect(&replica.id);
     }
 
-    /// The replica of `lease`, which had been suspended, answered.
-    pub(crate) fn answered(self: &Arc<Self>, lease: &Lease) {
+    /// The replica of `lease`, which had been suspended or ejected, answered.
+    fn answered(self: &Arc<Self>, lease: &Lease) {
         let grants = self.gate.lock().answered(clock::now(), lease.slot);
         self.deliver(grants);
     }
@@ -298,8 +339,9 @@ impl Service {
     }
 
     fn lease(self: &Arc<Self>, grant: Grant<Arc<Replica>>) -> Lease {
-        let (slot, replica, standing) = (grant.slot, grant.replica, Standing::Caller);
-        Lease { service: Arc::clone(self), slot, replica, standing, spent: false }
+        let Grant { slot, replica, probation, timed } = grant;
+        let (standing, report) = (Standing::Caller, Report::Unknown);
+        Lease { service: Arc::clone(self), slot, replica, standing, probation, timed, report, spent: false }
     }
 
     fn deliver(self: &Arc<Self>, grants: Grants<Arc<Replica>, Waiter>) {
@@ -309,22 +351,30 @@ impl Service {
         }
     }
 
-    fn leave(self: &Arc<Self>, now: Instant, slot: SlotKey, standing: Standing) {
+    fn leave(self: &Arc<Self>, now: Instant, lease: &Lease) {
         let mut gate = self.gate.lock();
-        if standing == Standing::Onlooker {
+        if lease.standing == Standing::Onlooker {
             gate.look_away();
         }
-        let grants = gate.leave(now, slot);
-        let drained = gate.is_drained(slot);
+        let left = gate.leave(now, lease.slot, lease.report);
         drop(gate);
-        self.handed_back(grants, drained);
+        self.handed_back(left, &lease.replica);
     }
 
-    /// A slot was given back: others may have got it, and a draining replica may have become empty.
-    fn handed_back(self: &Arc<Self>, grants: Grants<Arc<Replica>, Waiter>, drained: bool) {
-        self.deliver(grants);
-        if drained {
+    /// A slot was given back: others may have got it, a draining replica may have become empty, a failing one be out.
+    fn handed_back(self: &Arc<Self>, left: Left<Arc<Replica>, Waiter>, replica: &Replica) {
+        self.deliver(left.grants);
+        if left.drained {
             self.bell.ring(&self.name);
+        }
+        if left.broken {
+            tracing::info!(service = %self.name, "circuit opened: too many requests fail");
+            self.metrics.circuit_opened.increment(1);
+        }
+        if left.ejected.is_some() {
+            tracing::info!(service = %self.name, replica = %replica.id, "ejected: it fails again and again");
+            self.metrics.ejections.increment(1);
+            self.gets_nothing(left.ejected, replica);
         }
     }
 }
@@ -353,28 +403,57 @@ pub struct Lease {
     service: Arc<Service>,
     slot: SlotKey,
     standing: Standing,
+    /// How the attempt went, as far as is known.
+    report: Report,
+    /// Its replica had failed; whether it answers is to be told at once.
+    probation: bool,
+    /// It is of use to know how long the answer takes.
+    timed: bool,
     spent: bool,
     /// The replica that it is for.
     pub replica: Arc<Replica>,
 }
 
 impl Lease {
-    /// Gives the lease back, as of now.
-    pub(crate) fn leave(mut self, now: Instant) {
-        self.spent = true;
-        self.service.leave(now, self.slot, self.standing);
+    /// The replica began to answer the attempt that began at `begun`; `again`: other attempts failed before.
+    pub fn answered(&mut self, status: StatusCode, begun: Instant, again: bool) {
+        let how = match status.as_u16() {
+            ..500 => Answer::Good,
+            status => Answer::of_error(status, &self.service.settings.load().balance),
+        };
+        let after = self.timed.then(|| clock::now().saturating_duration_since(begun));
+        self.report = Report::Answered { after, how };
+        if (again || self.probation) && how != Answer::Failure {
+            self.service.answered(self);
+        }
     }
 
-    fn into_slot(mut self) -> SlotKey {
-        self.spent = true;
+    /// Its slot.
+    pub(crate) fn slot(&self) -> SlotKey {
         self.slot
+    }
+
+    /// Another attempt was answered first; this one began at `begun`.
+    pub(crate) fn overtaken(&mut self, begun: Instant) {
+        self.report = Report::Overtaken { after: clock::now().saturating_duration_since(begun) };
+    }
+
+    /// The replica failed the attempt.
+    pub(crate) fn failed(&mut self) {
+        self.report = Report::Failed;
+    }
+
+    /// Gives the lease back, as of now.
+    pub fn leave(mut self, now: Instant) {
+        self.spent = true;
+        self.service.leave(now, &self);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.spent {
-            self.service.leave(clock::now(), self.slot, self.standing);
+            self.service.leave(clock::now(), self);
         }
     }
 }

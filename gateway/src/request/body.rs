@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use parking_lot::Mutex;
 use super::{accounting::Account, h2c, received::Received, upgrade::Replica as Tunnel, wire::Reply};
 use crate::{
     clock,
-    fleet::{Lease, Replica},
+    fleet::{Lease, Replica, admission::SlotKey},
 };
 
 /// What an exchange holds until both its bodies have ended.
@@ -40,12 +41,24 @@ impl Hold {
         *self.lease.lock() = Some(lease);
     }
 
+    /// The slot of the current attempt.
+    pub(crate) fn slot(&self) -> Option<SlotKey> {
+        self.lease.lock().as_ref().map(Lease::slot)
+    }
+
     /// The replica of the current attempt.
     ///
     /// # Panics
     /// Without a lease.
     pub(crate) fn replica(&self) -> Arc<Replica> {
         Arc::clone(&self.lease.lock().as_ref().expect("the lease of this attempt").replica)
+    }
+
+    /// The current attempt, which began at `begun`, is being answered; `again`: others failed before.
+    pub(crate) fn answered(&self, status: http::StatusCode, begun: Instant, again: bool) {
+        if let Some(lease) = self.lease.lock().as_mut() {
+            lease.answered(status, begun, again);
+        }
     }
 
     /// Takes the lease of an attempt that failed.

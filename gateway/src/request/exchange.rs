@@ -16,8 +16,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{
     Door,
     accounting::Account,
+    affinity::Session,
     body::{Body, Hold, Inbound, Outbound},
     grpc, headers,
+    hedge::Hedged,
     received::Received,
     record::Record,
     refusal::Refusal,
@@ -112,7 +114,11 @@ async fn attempts(
     if let Some(wish) = wish {
         wish.ask(&mut head, settings.launch.protocol, rand::random());
     }
-    let (lease, granted) = service.enter(arrived, deadline, standing).await?;
+    let affinity = settings.balance.affinity.as_ref();
+    // Boxed: few have one, and all would carry it.
+    let session = affinity.map(|affinity| (affinity, Box::new(Session::of(affinity, &head.headers))));
+    let favourite = session.as_ref().and_then(|(_, session)| session.wish);
+    let (lease, granted) = service.enter(arrived, deadline, standing, favourite).await?;
     hold.account.granted(granted);
     let waited = granted.saturating_duration_since(arrived);
     if call {
@@ -125,14 +131,26 @@ async fn attempts(
     let (mut body, copy) = outbound(&head, body, hold).await?;
     let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
     loop {
+        let asked = hold.replica();
+        let attempt = std::pin::pin!(asked.pool.send(&head, body, &settings.upstream, begun));
+        let sent;
+        (sent, begun) = match (&settings.balance.hedge, &copy) {
+            (Some(rules), Some(copy)) if wish.is_none() => {
+                let hedged =
+                    Hedged { service: &service, rules, upstream: &settings.upstream, head: &head, hold };
+                Box::pin(hedged.send(attempt, begun, || copy.body())).await
+            }
+            (Some(_) | None, _) => (attempt.await, begun),
+        };
         let replica = hold.replica();
-        let failed = match replica.pool.send(&head, body, &settings.upstream, begun).await {
-            Ok(response) => {
+        let failed = match sent {
+            Ok(mut response) => {
                 replica.count(response.status().is_server_error());
                 hold.account.attempted(&replica);
-                if retried && let Some(lease) = hold.take() {
-                    service.answered(&lease);
-                    hold.put(lease);
+                hold.answered(response.status(), begun, retried);
+                if let Some((affinity, session)) = &session {
+                    let serves = |name| service.serves(name);
+                    session.remember(affinity, replica.name, response.headers_mut(), serves);
                 }
                 let timing = timing_headers.then(|| Timing {
                     queue: waited,
@@ -143,12 +161,15 @@ async fn attempts(
             }
             Err(failed) => failed,
         };
-        let lease = hold.take().expect("the lease of this attempt");
+        let mut lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
         hold.account.attempted(&replica);
         if failure == Failure::Reset {
             replica.count(true);
+        }
+        if failure.is_the_replicas() {
+            lease.failed();
         }
         resets += u32::from(failure == Failure::Reset);
         unsent_tries += u32::from(failure.is_unsent());

@@ -2,6 +2,7 @@
 //! refuses decides the answer. Called by the listener for each request; meets the control plane only in [`fleet`](crate::fleet).
 
 mod accounting;
+mod affinity;
 mod asker;
 pub mod body;
 pub(crate) mod dial;
@@ -11,6 +12,7 @@ mod frames;
 pub(crate) mod grpc;
 mod h2c;
 mod headers;
+mod hedge;
 mod identify;
 mod layered;
 mod path;

@@ -93,6 +93,12 @@ pub enum Refusal {
     /// Nothing came free within the hold deadline.
     #[error("no replica was ready within the hold deadline")]
     HoldDeadline,
+    /// Too many requests have failed; see `again`.
+    #[error("the service fails too many requests")]
+    CircuitOpen {
+        /// When a request is tried.
+        again: Instant,
+    },
     /// No replica took a connection.
     #[error("the replica did not take a connection")]
     UpstreamRefused,
@@ -129,6 +135,7 @@ impl Refusal {
             Self::NoUpstream { .. } => "no_upstream",
             Self::ShuttingDown => "shutting_down",
             Self::HoldDeadline => "hold_deadline",
+            Self::CircuitOpen { .. } => "circuit_open",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -155,6 +162,7 @@ impl Refusal {
             | Self::OutOfResources { .. }
             | Self::NoCapacity { .. }
             | Self::NoUpstream { .. }
+            | Self::CircuitOpen { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::HoldDeadline | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamRefused | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
@@ -170,6 +178,7 @@ impl Refusal {
                 again.map(|at| seconds_until(at, now))
             }
             Self::RateLimited { again } | Self::TooManyWakes { again } => Some(seconds_until(*again, now)),
+            Self::CircuitOpen { again } => Some(seconds_until(*again, now)),
             Self::QueueFull | Self::ShuttingDown | Self::HoldDeadline => Some(1),
             Self::Pulling { .. } | Self::NoUpstream { .. } => Some(5),
             Self::OutOfResources { .. } | Self::NoCapacity { .. } => Some(10),
@@ -209,6 +218,7 @@ impl Refusal {
             | Self::QueueFull
             | Self::ShuttingDown
             | Self::HoldDeadline
+            | Self::CircuitOpen { .. }
             | Self::UpstreamRefused
             | Self::UpstreamReset
             | Self::UpstreamTimeout

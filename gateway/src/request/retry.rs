@@ -41,6 +41,11 @@ impl Failure {
         matches!(self, Self::Connect | Self::NotSent)
     }
 
+    /// Whether it speaks against the replica.
+    pub(crate) fn is_the_replicas(self) -> bool {
+        matches!(self, Self::Connect | Self::Reset | Self::Timeout)
+    }
+
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {

@@ -378,7 +378,7 @@ fn publish(front: &mut Front, member: &mut Member, now: Instant, notes: &mut Vec
         | Phase::Starting => Vec::new(),
         Phase::Stopped | Phase::Failed(_) | Phase::Gone => {
             if std::mem::take(&mut member.published) {
-                front.remove_slots(member.slot, &member.id, notes);
+                return front.remove_slots(now, member.slot, &member.id, notes);
             }
             Vec::new()
         }

@@ -1,13 +1,14 @@
 //! A simulated service's gate: the real one, with a note of everything that goes through it.
 //! What [`fleet::Service`](crate::fleet::Service) is to the gateway, without its tasks and channels.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tidegate_config::{model, name::ReplicaId};
 
 use super::record::{Note, RequestId};
 use crate::fleet::{
-    admission::{Entry, Gate, Grant, Grants, Sample, SlotKey, TicketId},
+    admission::{self, Entry, Gate, Grant, Grants, Left, Rules, Sample, SlotKey, TicketId},
+    balancer::{Out, Report, Wish, affinity},
     retries::Budget,
 };
 
@@ -21,6 +22,19 @@ pub(super) struct Front {
     /// What refused requests are told while the gate is closed, and those whose hold deadline passes.
     pub(super) word: &'static str,
     gate: Gate<ReplicaId, RequestId>,
+    /// Who is ejected and what each can bear, as it was last noted.
+    shown: BTreeMap<ReplicaId, Shown>,
+}
+
+/// How a replica is ejected, and the limit that was learned.
+type Shown = (Option<Out>, Option<u32>);
+
+/// What a request that gave its slot back led to.
+pub(super) struct GaveBack {
+    pub(super) granted: Granted,
+    pub(super) drained: bool,
+    /// Its replica is ejected until then.
+    pub(super) ejected: Option<Instant>,
 }
 
 /// What a request that waits for its turn is told when its deadline has passed.
@@ -28,26 +42,34 @@ pub(super) const HOLD_DEADLINE: &str = "hold_deadline";
 
 impl Front {
     pub(super) fn new(settings: Arc<model::Service>, now: Instant, seed: u64) -> Self {
-        let gate = Gate::new(now, settings.scaling.queue, seed);
-        Self { settings, retries: Budget::new(now), word: HOLD_DEADLINE, gate }
+        let gate = Gate::new(now, Rules::of(&settings), seed);
+        Self { settings, retries: Budget::new(now), word: HOLD_DEADLINE, gate, shown: BTreeMap::new() }
     }
 
-    pub(super) fn set_settings(&mut self, settings: Arc<model::Service>) {
-        self.gate.set_limit(settings.scaling.queue);
+    pub(super) fn set_settings(
+        &mut self,
+        now: Instant,
+        settings: Arc<model::Service>,
+        notes: &mut Vec<Note>,
+    ) -> Granted {
+        let grants = self.gate.set_rules(now, Rules::of(&settings));
         self.settings = settings;
+        self.note_grants(grants, notes)
     }
 
     pub(super) fn enter(
         &mut self,
         now: Instant,
         request: RequestId,
+        wish: Option<Wish>,
         notes: &mut Vec<Note>,
     ) -> Entry<ReplicaId> {
-        let entry = self.gate.enter(now, || request);
+        let entry = self.gate.enter(now, wish, || request);
+        self.note_standings(notes);
         match &entry {
             Entry::Granted(grant) => notes.push(Note::Granted(request, grant.replica.clone())),
             Entry::Queued(_) => notes.push(Note::Waits(request)),
-            Entry::Full | Entry::Closed => {}
+            Entry::Full | Entry::Closed | Entry::Broken(_) => {}
         }
         entry
     }
@@ -57,25 +79,54 @@ impl Front {
         now: Instant,
         request: RequestId,
         held: &Grant<ReplicaId>,
+        report: Report,
         notes: &mut Vec<Note>,
-    ) -> (TicketId, Granted) {
+    ) -> (TicketId, GaveBack) {
         notes.push(Note::GaveBack(request, held.replica.clone()));
         notes.push(Note::Waits(request));
-        let (ticket, grants) = self.gate.swap(now, held.slot, || request);
-        (ticket, note_grants(grants, notes))
+        let (ticket, left) = self.gate.swap(now, held.slot, report, || request);
+        (ticket, self.note_left(left, notes))
     }
 
-    /// Gives a slot back; whether its replica has drained.
+    /// Gives a slot back.
     pub(super) fn leave(
         &mut self,
         now: Instant,
         request: RequestId,
         held: &Grant<ReplicaId>,
+        report: Report,
         notes: &mut Vec<Note>,
-    ) -> (Granted, bool) {
+    ) -> GaveBack {
         notes.push(Note::GaveBack(request, held.replica.clone()));
-        let grants = self.gate.leave(now, held.slot);
-        (note_grants(grants, notes), self.gate.is_drained(held.slot))
+        let left = self.gate.leave(now, held.slot, report);
+        self.note_left(left, notes)
+    }
+
+    fn note_left(&mut self, left: Left<ReplicaId, RequestId>, notes: &mut Vec<Note>) -> GaveBack {
+        let Left { grants, drained, ejected, broken: _ } = left;
+        GaveBack { granted: self.note_grants(grants, notes), drained, ejected }
+    }
+
+    /// Who is ejected or comes back, and what each can bear: before the grants that this led to.
+    fn note_standings(&mut self, notes: &mut Vec<Note>) {
+        for (id, out, limit) in self.gate.shown() {
+            let (out_before, limit_before) = self.shown.insert(id.clone(), (out, limit)).unwrap_or_default();
+            if out_before != out {
+                notes.push(Note::Out(id.clone(), out));
+            }
+            if limit_before != limit {
+                notes.push(Note::Learned(id.clone(), limit));
+            }
+        }
+    }
+
+    fn note_grants(&mut self, grants: Granted, notes: &mut Vec<Note>) -> Granted {
+        self.note_standings(notes);
+        for (request, grant) in &grants {
+            notes.push(Note::WaitsNoMore(*request));
+            notes.push(Note::Granted(*request, grant.replica.clone()));
+        }
+        grants
     }
 
     pub(super) fn cancel(
@@ -99,12 +150,21 @@ impl Front {
         notes: &mut Vec<Note>,
     ) -> Granted {
         notes.push(Note::Slots(replica.clone(), Some(capacity)));
-        note_grants(self.gate.set_slots(now, key, replica, capacity), notes)
+        let grants = self.gate.set_slots(now, key, replica, capacity);
+        self.note_grants(grants, notes)
     }
 
-    pub(super) fn remove_slots(&mut self, key: SlotKey, replica: &ReplicaId, notes: &mut Vec<Note>) {
+    pub(super) fn remove_slots(
+        &mut self,
+        now: Instant,
+        key: SlotKey,
+        replica: &ReplicaId,
+        notes: &mut Vec<Note>,
+    ) -> Granted {
         notes.push(Note::Slots(replica.clone(), None));
-        self.gate.remove(key);
+        let grants = self.gate.remove(now, key);
+        self.shown.remove(replica);
+        self.note_grants(grants, notes)
     }
 
     /// Until when the replica gets nothing.
@@ -120,7 +180,8 @@ impl Front {
     }
 
     pub(super) fn resume(&mut self, now: Instant, notes: &mut Vec<Note>) -> Granted {
-        note_grants(self.gate.resume(now), notes)
+        let grants = self.gate.resume(now);
+        self.note_grants(grants, notes)
     }
 
     pub(super) fn answered(
@@ -130,7 +191,8 @@ impl Front {
         notes: &mut Vec<Note>,
     ) -> Granted {
         notes.push(Note::Resumed(held.replica.clone()));
-        note_grants(self.gate.answered(now, held.slot), notes)
+        let grants = self.gate.answered(now, held.slot);
+        self.note_grants(grants, notes)
     }
 
     pub(super) fn close(
@@ -165,10 +227,8 @@ impl Front {
     }
 }
 
-fn note_grants(grants: Granted, notes: &mut Vec<Note>) -> Granted {
-    for (request, grant) in &grants {
-        notes.push(Note::WaitsNoMore(*request));
-        notes.push(Note::Granted(*request, grant.replica.clone()));
+impl admission::Replica for ReplicaId {
+    fn name(&self) -> u64 {
+        affinity::hash(self.to_string().as_bytes())
     }
-    grants
 }

@@ -63,6 +63,7 @@ impl Control {
             tick,
             gateway_started: self.started,
             service: state.front.settings.clone(),
+            learned: sample.learned,
             demand: vec![Demand {
                 in_flight: sample.in_flight,
                 queued: sample.queued,

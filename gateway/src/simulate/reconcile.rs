@@ -189,7 +189,8 @@ impl Control {
     pub(super) fn change(&mut self, service: &Arc<model::Service>, now: Instant) {
         let Some(state) = self.states.get_mut(&service.name) else { return };
         let launch = state.front.settings.launch != service.launch;
-        state.front.set_settings(Arc::clone(service));
+        let granted = state.front.set_settings(now, Arc::clone(service), &mut self.notes);
+        self.out.push_back(Out::Granted(granted));
         let slots = capacity(&state.front);
         for member in state.members.values().filter(|member| member.phase == Phase::Ready) {
             let granted = state.front.set_slots(now, member.slot, &member.id, slots, &mut self.notes);

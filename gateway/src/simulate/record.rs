@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use tidegate_autoscaler::{Decision, Phase, Plan, Snapshot};
 use tidegate_config::name::{HostName, ReplicaId, ServiceName};
 
+use crate::fleet::balancer::Out;
+
 /// A request's number: its place in the scenario's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
@@ -61,6 +63,10 @@ pub enum Note {
     Slots(ReplicaId, Option<u32>),
     /// A replica gets nothing until then.
     Suspended(ReplicaId, Instant),
+    /// A replica is ejected; `None`: no more.
+    Out(ReplicaId, Option<Out>),
+    /// What a replica can bear has been learned anew.
+    Learned(ReplicaId, Option<u32>),
     /// A suspended replica answered.
     Resumed(ReplicaId),
     /// A request waits.

@@ -100,6 +100,8 @@ pub struct Arrival {
     pub patience: Option<Duration>,
     /// Whether it may be sent twice.
     pub replayable: bool,
+    /// What it belongs to, for a service with affinity.
+    pub key: Option<u64>,
 }
 
 /// What happens from outside.

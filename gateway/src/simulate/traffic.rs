@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::name::{ReplicaId, ServiceName};
 
 use super::{
-    front::Granted,
+    front::{GaveBack, Granted},
     record::{Note, Outcome, RequestId, RequestRecord},
     scenario::Arrival,
     world::{Event, World},
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     fleet::{
         admission::{Entry, Grant, TicketId},
+        balancer::{Answer, Report, Wish},
         service::hold_deadline,
     },
     request::retry::{self, Failure, Verdict},
@@ -60,7 +61,7 @@ impl World {
         let arrival = self.request(id).arrival.clone();
         let Some(state) = self.control.states.get_mut(&arrival.service) else { return };
         let deadline = hold_deadline(now, state.front.settings.scaling.hold);
-        let entry = state.front.enter(now, id, &mut self.control.notes);
+        let entry = state.front.enter(now, id, arrival.key.map(Wish::Hashed), &mut self.control.notes);
         let word = state.front.word;
         self.request(id).deadline = deadline;
         if let Some(patience) = arrival.patience {
@@ -73,6 +74,7 @@ impl World {
                 self.wait(id, ticket, &arrival.service);
             }
             Entry::Full => self.finish(id, Outcome::Refused("queue_full")),
+            Entry::Broken(_) => self.finish(id, Outcome::Refused("circuit_open")),
             Entry::Closed => self.finish(id, Outcome::Refused(word)),
         }
     }
@@ -85,7 +87,7 @@ impl World {
                 self.finish(id, Outcome::Cancelled);
             }
             Stage::Connecting(grant) | Stage::Running(grant) => {
-                self.give_back(id, &grant);
+                self.give_back(id, &grant, Report::Unknown);
                 self.finish(id, Outcome::Cancelled);
             }
         }
@@ -123,14 +125,14 @@ impl World {
         if request.record.attempts != attempt {
             return;
         }
-        let service = request.arrival.service.clone();
-        if attempt > 1
+        let (service, after) = (request.arrival.service.clone(), Some(request.arrival.takes));
+        if (attempt > 1 || grant.probation)
             && let Some(state) = self.control.states.get_mut(&service)
         {
             let granted = state.front.answered(now, &grant, &mut self.control.notes);
             self.follow(granted);
         }
-        self.give_back(id, &grant);
+        self.give_back(id, &grant, Report::Answered { after, how: Answer::Good });
         self.finish(id, Outcome::Answered(grant.replica));
     }
 
@@ -196,7 +198,7 @@ impl World {
         let budget = state.front.retries.retry(now);
         match retry::verdict(failure, replayable, budget) {
             Verdict::Refuse(refusal) => {
-                self.give_back(id, held);
+                self.give_back(id, held, Report::Failed);
                 self.finish(id, Outcome::Refused(refusal.reason()));
             }
             Verdict::Again { suspend } => {
@@ -212,9 +214,9 @@ impl World {
     fn swap(&mut self, id: RequestId, held: &Grant<ReplicaId>, service: &ServiceName) {
         let now = self.now;
         let Some(state) = self.control.states.get_mut(service) else { return };
-        let (ticket, granted) = state.front.swap(now, id, held, &mut self.control.notes);
+        let (ticket, gave_back) = state.front.swap(now, id, held, Report::Failed, &mut self.control.notes);
         self.request(id).stage = Stage::Waiting(ticket);
-        self.follow(granted);
+        self.follow_up(gave_back, &held.replica, service);
         if matches!(self.request(id).stage, Stage::Waiting(_)) {
             let deadline = self.request(id).deadline.max(now);
             self.timeline.plan(deadline, Event::HoldEnds(id));
@@ -237,14 +239,23 @@ impl World {
         }
     }
 
-    fn give_back(&mut self, id: RequestId, held: &Grant<ReplicaId>) {
+    fn give_back(&mut self, id: RequestId, held: &Grant<ReplicaId>, report: Report) {
         let now = self.now;
         let service = self.request(id).arrival.service.clone();
         let Some(state) = self.control.states.get_mut(&service) else { return };
-        let (granted, drained) = state.front.leave(now, id, held, &mut self.control.notes);
+        let gave_back = state.front.leave(now, id, held, report, &mut self.control.notes);
+        self.follow_up(gave_back, &held.replica, &service);
+    }
+
+    fn follow_up(&mut self, gave_back: GaveBack, replica: &ReplicaId, service: &ServiceName) {
+        let GaveBack { granted, drained, ejected } = gave_back;
         self.follow(granted);
         if drained {
-            self.ring(&service);
+            self.ring(service);
+        }
+        if let Some(until) = ejected {
+            self.timeline.plan(until, Event::Resume(self.life, service.clone()));
+            self.suspect(replica);
         }
     }
 

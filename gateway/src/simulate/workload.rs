@@ -20,13 +20,15 @@ pub struct Kind {
     pub patience: Option<Span>,
     /// Share that may be sent twice.
     pub replayable: f64,
+    /// How many different keys their requests have; 0: none.
+    pub keys: u64,
 }
 
 impl Kind {
     /// Requests of patient clients that may be sent twice.
     #[must_use]
     pub fn of(service: ServiceName, takes: impl Into<Span>) -> Self {
-        Self { service, takes: takes.into(), patience: None, replayable: 1.0 }
+        Self { service, takes: takes.into(), patience: None, replayable: 1.0, keys: 0 }
     }
 
     fn at(&self, at: Duration, chance: &mut Chance) -> Arrival {
@@ -36,6 +38,7 @@ impl Kind {
             takes: chance.draw(self.takes),
             patience: self.patience.map(|patience| chance.draw(patience)),
             replayable: chance.happens(self.replayable),
+            key: (self.keys > 0).then(|| chance.below(self.keys)),
         }
     }
 }

@@ -87,23 +87,24 @@ async fn attempts(
         if !service.awake.is_awake() && !settings.is_outside() {
             service.knock(arrived, accepted.peer.ip(), &settings.wake, "call")?;
         }
-        let (mut lease, granted) = service.enter(arrived, deadline, Standing::Caller).await?;
+        let (mut lease, granted) = service.enter(arrived, deadline, Standing::Caller, None).await?;
         service.metrics.waited(granted.saturating_duration_since(arrived));
-        let mut tries = 0;
+        let (mut tries, mut begun) = (0, granted);
         loop {
             tries += 1;
             let (failure, error) =
                 match dial::connect(lease.replica.address, settings.upstream.connect_timeout).await {
                     Ok(stream) => {
                         lease.replica.count(false);
-                        if tries > 1 {
-                            service.answered(&lease);
-                        }
+                        lease.answered(http::StatusCode::OK, begun, tries > 1);
                         return Ok((lease, stream));
                     }
                     Err(failed) => failed,
                 };
             tracing::debug!(service = %service.name, replica = %lease.replica.id, ?failure, %error, "attempt failed");
+            if failure.is_the_replicas() {
+                lease.failed();
+            }
             match retry::verdict(failure, false, tries <= retry::UNSENT) {
                 Verdict::Refuse(refusal) => {
                     service.metrics.upstream_failed(failure.label());
@@ -115,6 +116,7 @@ async fn attempts(
                     }
                     service.metrics.retries.increment(1);
                     lease = service.swap(lease, deadline).await.map_err(|late| retry::late(failure, late))?;
+                    begun = clock::now();
                 }
             }
         }

@@ -97,6 +97,11 @@ impl Checks {
                 self.shadow(id.service())?.suspended(id, Some(*until));
                 Ok(())
             }
+            Note::Out(id, out) => self.shadow(id.service())?.out(id, *out),
+            Note::Learned(id, limit) => {
+                self.shadow(id.service())?.learned(id, *limit);
+                Ok(())
+            }
             Note::Resumed(id) => {
                 self.shadow(id.service())?.suspended(id, None);
                 Ok(())

@@ -9,7 +9,7 @@ use tidegate::simulate::{
     workload::{self, Kind},
 };
 use tidegate_config::{
-    model::{Host, Idle, ScalingPolicy, Service, Sleep},
+    model::{Adaptive, Affinity, Balance, Circuit, Common, Host, Idle, ScalingPolicy, Service, Sleep},
     name::{HostName, ServiceName},
     units::Percent,
 };
@@ -122,6 +122,7 @@ fn service(number: u64, chance: &mut Chance) -> Arc<Service> {
     let name = ["api", "web", "jobs"][usize::try_from(number).unwrap_or(0) % 3];
     let mut service = Service::of(name.parse().expect("a valid name"), format!("{name}:1"));
     service.scaling = scaling(chance);
+    service.balance = balance(service.scaling.concurrency.is_some(), chance);
     service.health.start_deadline = secs(5 + chance.below(20));
     let age = |chance: &mut Chance| chance.happens(0.3).then(|| secs(5 + chance.below(90)));
     service.sleep = Sleep { frozen: age(chance), stopped: age(chance) };
@@ -132,7 +133,6 @@ fn service(number: u64, chance: &mut Chance) -> Arc<Service> {
 }
 
 fn scaling(chance: &mut Chance) -> ScalingPolicy {
-    let count = |n: u64| u32::try_from(n).unwrap_or(0);
     let max = 1 + count(chance.below(8));
     let min = if chance.happens(0.25) { (1 + count(chance.below(2))).min(max) } else { 0 };
     let limits = [None, NonZeroU32::new(1), NonZeroU32::new(2), NonZeroU32::new(10), NonZeroU32::new(100)];
@@ -153,6 +153,29 @@ fn scaling(chance: &mut Chance) -> ScalingPolicy {
     }
 }
 
+fn balance(limited: bool, chance: &mut Chance) -> Balance {
+    let number = |n: u64| NonZeroU32::new(count(n)).unwrap_or(NonZeroU32::MIN);
+    let default = Balance::default();
+    let mut ejection = default.ejection.clone().filter(|_| chance.happens(0.9));
+    if let Some(ejection) = &mut ejection {
+        ejection.failures = number(1 + chance.below(6));
+        ejection.max_ejected =
+            Percent::new(if chance.happens(0.5) { 100 } else { 30 }).unwrap_or(ejection.max_ejected);
+    }
+    let by = Common::Header("x-user".into());
+    let affinity = chance.happens(0.4).then_some(Affinity { by, bound: Affinity::BOUND });
+    // So small that it is felt.
+    let adaptive = Adaptive { initial: number(1 + chance.below(10)), min: number(1), max: number(10) };
+    let adaptive = (!limited && chance.happens(0.5)).then_some(adaptive);
+    let circuit = chance.happens(0.3).then(|| Circuit { least: 5, ..Circuit::default() });
+    let slow_start = if chance.happens(0.5) { default.slow_start } else { Duration::ZERO };
+    Balance { slow_start, ejection, affinity, adaptive, circuit, hedge: None }
+}
+
+fn count(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(0)
+}
+
 /// Noise and bursts while there are faults, a little afterwards that must all be answered.
 fn load(service: &Service, chance: &mut Chance) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
@@ -161,6 +184,7 @@ fn load(service: &Service, chance: &mut Chance) -> Vec<Arrival> {
         takes: if chance.happens(0.2) { up_to(20_000, chance) } else { up_to(500, chance) },
         patience: chance.happens(0.5).then(|| Span::Exponential(ms(500 + chance.below(20_000)))),
         replayable: share(1.0, chance),
+        keys: if service.balance.affinity.is_some() { 1 + chance.below(30) } else { 0 },
     };
     let mut from = Duration::ZERO;
     while from < FAULTS_END {

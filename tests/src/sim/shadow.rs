@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate::simulate::record::RequestId;
+use tidegate::{fleet::balancer::Out, simulate::record::RequestId};
 use tidegate_autoscaler::{Phase, Snapshot};
 use tidegate_config::name::ReplicaId;
 
@@ -35,6 +35,25 @@ pub struct Shadow {
 struct Slot {
     capacity: u32,
     suspended_until: Option<Instant>,
+    out: Option<Out>,
+    learned: Option<u32>,
+}
+
+impl Slot {
+    /// Whether it may run one more than so many.
+    fn has_room(&self, running: u32) -> bool {
+        running < self.capacity && self.learned.is_none_or(|most| running < most)
+    }
+
+    /// Whether it is neither suspended nor ejected.
+    fn is_open(&self, reached: impl Fn(Instant) -> bool) -> bool {
+        let ejected = match self.out {
+            None => false,
+            Some(Out::Until(until)) => !reached(until),
+            Some(Out::Tried) => true,
+        };
+        !ejected && self.suspended_until.is_none_or(reached)
+    }
 }
 
 impl Shadow {
@@ -108,6 +127,21 @@ impl Shadow {
         }
     }
 
+    pub(super) fn out(&mut self, id: &ReplicaId, out: Option<Out>) -> Check {
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        slot.out = out;
+        let serving = self.slots.values().filter(|slot| slot.capacity > 0);
+        let ejected = serving.clone().filter(|slot| slot.out.is_some()).count();
+        let serving = serving.count();
+        ensure(ejected == 0 || ejected < serving, || format!("all {serving} that serve are ejected"))
+    }
+
+    pub(super) fn learned(&mut self, id: &ReplicaId, limit: Option<u32>) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.learned = limit;
+        }
+    }
+
     pub(super) fn waits(&mut self, request: RequestId, now: Instant) -> Check {
         ensure(!self.has(request), || format!("{request:?} waits twice"))?;
         match self.swapping.take() {
@@ -135,11 +169,12 @@ impl Shadow {
         })?;
         let running = self.in_flight(replica);
         let slot = self.slots.get(replica);
-        ensure(slot.is_some_and(|slot| running < slot.capacity), || {
+        ensure(slot.is_some_and(|slot| slot.has_room(running)), || {
             format!("{replica} runs {running} and gets {request:?}: {slot:?}")
         })?;
-        let suspended = slot.and_then(|slot| slot.suspended_until).is_some_and(|until| until > now);
-        ensure(!suspended, || format!("{replica} is suspended and gets {request:?}"))?;
+        let tried = slot.is_some_and(|slot| slot.out == Some(Out::Tried));
+        let open = tried || slot.is_some_and(|slot| slot.is_open(|until| until <= now));
+        ensure(open, || format!("{replica} is out and gets {request:?}: {slot:?}"))?;
         ensure(!self.has(request), || format!("{request:?} has two places"))?;
         self.running.insert(request, replica.clone());
         self.level(now);
@@ -173,8 +208,7 @@ impl Shadow {
         }
         for (id, slot) in &self.slots {
             // At the very instant when a suspension ends, its end may be the next event.
-            let open = slot.suspended_until.is_none_or(|until| until < now);
-            let free = open && self.in_flight(id) < slot.capacity;
+            let free = slot.is_open(|until| until < now) && slot.has_room(self.in_flight(id));
             ensure(!free, || format!("{:?} wait although {id} is free: {slot:?}", self.queue.front()))?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::{
         event::Reply,
         publish,
         state::Goal,
-        status::{Explanation, ReplicaStatus, ServiceStatus},
+        status::{BalanceStatus, Explanation, ReplicaStatus, ServiceStatus, seconds_until},
     },
 };
 
@@ -103,14 +103,16 @@ impl Outside {
             want: u32::try_from(self.known.len()).unwrap_or(u32::MAX),
             in_flight,
             queued,
+            circuit_open: self.fleet.broken_until().map(|until| seconds_until(until, clock::now())),
             reason,
             routes: publish::ways(&settings),
-            replicas: self.known.values().map(|known| self.address_status(known)).collect(),
+            replicas: self.address_statuses(),
         }
     }
 
-    fn address_status(&self, known: &Known) -> ReplicaStatus {
-        ReplicaStatus {
+    fn address_statuses(&self) -> Vec<ReplicaStatus> {
+        let (forms, now) = (self.fleet.forms(), clock::now());
+        let status = |known: &Known| ReplicaStatus {
             id: known.replica.id.to_string(),
             phase: phase(&known.health).into(),
             host: known.from.to_string(),
@@ -118,8 +120,10 @@ impl Outside {
             revision: String::new(),
             digest: String::new(),
             in_flight: self.fleet.in_flight_of(known.slot),
-            age: clock::now().saturating_duration_since(known.since).as_secs(),
-        }
+            balance: BalanceStatus::of(&forms, known.slot, now),
+            age: now.saturating_duration_since(known.since).as_secs(),
+        };
+        self.known.values().map(status).collect()
     }
 
     pub(in crate::control) fn explain(&self) -> Explanation {

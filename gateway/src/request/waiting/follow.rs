@@ -64,7 +64,7 @@ fn events(service: Arc<Service>, expose: bool) -> impl Stream<Item = Bytes> + Se
 fn enter(service: &Arc<Service>) -> Entering {
     let (service, now) = (Arc::clone(service), clock::now());
     let deadline = hold_deadline(now, service.settings().scaling.hold);
-    Box::pin(async move { service.enter(now, deadline, Standing::Caller).await })
+    Box::pin(async move { service.enter(now, deadline, Standing::Caller, None).await })
 }
 
 impl Follow {

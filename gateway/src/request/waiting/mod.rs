@@ -46,7 +46,7 @@ fn hold_up(service: &Arc<Service>, door: &Door) {
         let now = clock::now();
         tokio::select! {
             // Ready or refused: the page learns that by itself.
-            _ = service.enter(now, now + LOOKED_AT, Standing::Caller) => {}
+            _ = service.enter(now, now + LOOKED_AT, Standing::Caller, None) => {}
             () = cut.cancelled() => {}
         }
         drop(looked_at);
