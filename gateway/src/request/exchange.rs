@@ -131,18 +131,23 @@ async fn attempts(
     let (mut body, copy) = outbound(&head, body, hold).await?;
     let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
     loop {
-        let asked = hold.replica();
-        let attempt = std::pin::pin!(asked.pool.send(&head, body, &settings.upstream, begun));
+        let mut replica = hold.replica();
         let sent;
-        (sent, begun) = match (&settings.balance.hedge, &copy) {
-            (Some(rules), Some(copy)) if wish.is_none() => {
-                let hedged =
-                    Hedged { service: &service, rules, upstream: &settings.upstream, head: &head, hold };
-                Box::pin(hedged.send(attempt, begun, || copy.body())).await
+        (sent, begun) = {
+            let attempt = std::pin::pin!(replica.pool.send(&head, body, &settings.upstream, begun));
+            match (&settings.balance.hedge, &copy) {
+                (Some(rules), Some(copy)) if wish.is_none() => {
+                    let hedged =
+                        Hedged { service: &service, rules, upstream: &settings.upstream, head: &head, hold };
+                    Box::pin(hedged.send(attempt, begun, || copy.body())).await
+                }
+                (Some(_) | None, _) => (attempt.await, begun),
             }
-            (Some(_) | None, _) => (attempt.await, begun),
         };
-        let replica = hold.replica();
+        if settings.balance.hedge.is_some() {
+            // Another one may have answered.
+            replica = hold.replica();
+        }
         let failed = match sent {
             Ok(mut response) => {
                 replica.count(response.status().is_server_error());
