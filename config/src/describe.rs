@@ -13,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     model::{
-        AccessLog, Admin, Capacity, Certificate, Gateway, GatewayTls, Health, Host, Idle, Ignore, Images,
-        Limits, LogFormat, LogTo, Model, Placement, Probe, Reach, Rollout, ScalingPolicy, Secret, Service,
-        Sleep, TlsVersion, Token, Update, Upstream, WaitingPage, Wake,
+        AccessLog, Acme, Admin, Capacity, Certificate, Challenge, Gateway, GatewayTls, Health, Host, Idle,
+        Ignore, Images, Limits, LogFormat, LogTo, Model, Placement, Probe, Reach, RequestLimits, Rollout,
+        ScalingPolicy, Secret, Service, Sleep, TlsVersion, Token, Update, Upstream, WaitingPage, Wake,
     },
     spec::{Launch, Protocol},
     units::{Bytes, Rate},
@@ -94,7 +94,8 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
     let (asking, place) = describe_admin(admin.as_ref());
     live.extend(asking);
     live.extend(below("access_log", describe_access_log(access_log.as_ref())));
-    let Limits { connections, header_timeout, header_bytes, header_count, h2_streams } = limits;
+    let (limits_live, limits) = describe_limits(limits);
+    live.extend(below("limits", limits_live));
     let mut at_start = settings([
         ("listen", list(listen)),
         ("metrics", metrics.map_or_else(|| "off".to_owned(), |metrics| metrics.to_string())),
@@ -103,12 +104,8 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         ("allow_metadata", allow_metadata.to_string()),
         ("internal_names", internal_names.to_string()),
         ("internal_address", or_none(*internal_address)),
-        ("limits.connections", connections.to_string()),
-        ("limits.header_timeout", time(*header_timeout)),
-        ("limits.header_bytes", header_bytes.to_string()),
-        ("limits.header_count", header_count.to_string()),
-        ("limits.h2_streams", h2_streams.to_string()),
     ]);
+    at_start.extend(below("limits", limits));
     at_start.extend(place);
     (below("gateway", live), below("gateway", at_start))
 }
@@ -135,8 +132,48 @@ fn describe_admin(admin: Option<&Admin>) -> (Settings, Settings) {
     (asking, place)
 }
 
+fn describe_limits(limits: &Limits) -> (Settings, Settings) {
+    let Limits {
+        connections,
+        connections_per_address,
+        handshakes,
+        header_timeout,
+        header_bytes,
+        header_count,
+        idle_timeout,
+        keep_alive_requests,
+        send_timeout,
+        h2_streams,
+        h2_resets,
+        h2_ping,
+        requests: RequestLimits { uri_bytes, body_bytes, body_rate, body_grace, timeout },
+    } = limits;
+    let live = settings([
+        ("uri_bytes", uri_bytes.to_string()),
+        ("body_bytes", or_none(*body_bytes)),
+        ("body_rate", body_rate.to_string()),
+        ("body_grace", time(*body_grace)),
+        ("request_timeout", or_none(timeout.map(time))),
+    ]);
+    let at_start = settings([
+        ("connections", connections.to_string()),
+        ("connections_per_address", or_none(*connections_per_address)),
+        ("handshakes", handshakes.to_string()),
+        ("header_timeout", time(*header_timeout)),
+        ("header_bytes", header_bytes.to_string()),
+        ("header_count", header_count.to_string()),
+        ("idle_timeout", time(*idle_timeout)),
+        ("keep_alive_requests", or_none(*keep_alive_requests)),
+        ("send_timeout", time(*send_timeout)),
+        ("h2_streams", h2_streams.to_string()),
+        ("h2_resets", h2_resets.to_string()),
+        ("h2_ping", time(*h2_ping)),
+    ]);
+    (live, at_start)
+}
+
 fn describe_tls(tls: &GatewayTls) -> Settings {
-    let GatewayTls { certificates, min_version, handshake_timeout, hsts, hsts_subdomains } = tls;
+    let GatewayTls { certificates, min_version, handshake_timeout, hsts, hsts_subdomains, acme } = tls;
     let certificates = certificates.iter().map(|Certificate { cert, key, default }| {
         let default = if *default { " (default)" } else { "" };
         format!("{} with {}{default}", cert.display(), key.display())
@@ -145,12 +182,31 @@ fn describe_tls(tls: &GatewayTls) -> Settings {
         TlsVersion::V12 => "1.2",
         TlsVersion::V13 => "1.3",
     };
-    settings([
+    let mut all = settings([
         ("certificates", list(certificates)),
         ("min_version", min_version.to_owned()),
         ("handshake_timeout", time(*handshake_timeout)),
         ("hsts", or_none(hsts.map(time))),
         ("hsts_subdomains", hsts_subdomains.to_string()),
+    ]);
+    if let Some(acme) = acme {
+        all.extend(below("acme", describe_acme(acme)));
+    }
+    all
+}
+
+fn describe_acme(acme: &Acme) -> Settings {
+    let Acme { email, directory, domains, challenge, ca } = acme;
+    let challenge = match challenge {
+        Challenge::Http01 => "http-01",
+        Challenge::TlsAlpn01 => "tls-alpn-01",
+    };
+    settings([
+        ("email", or_none(email.as_ref())),
+        ("directory", directory.clone()),
+        ("domains", domains.as_ref().map_or_else(|| "from routes".to_owned(), list)),
+        ("challenge", challenge.to_owned()),
+        ("ca", or_none(ca.as_ref().map(|ca| ca.display()))),
     ])
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Admin, Gateway, Model, Service, Token},
+    model::{Admin, Gateway, Limits, Model, Service, Token},
     name::ServiceName,
     revision::same_revision,
 };
@@ -53,6 +53,7 @@ fn update(old: &Model, service: &Arc<Service>) -> Option<Change> {
 fn live(old: &Gateway, new: &Gateway) -> bool {
     old.tls != new.tls
         || who_may_ask(old) != who_may_ask(new)
+        || old.limits.requests != new.limits.requests
         || old.trusted_proxies != new.trusted_proxies
         || old.expose_errors != new.expose_errors
         || old.timing_headers != new.timing_headers
@@ -78,7 +79,7 @@ fn restarts(old: &Model, new: &Model) -> impl Iterator<Item = Change> {
         ("gateway.allow_metadata", a.allow_metadata != b.allow_metadata),
         ("gateway.internal_names", a.internal_names != b.internal_names),
         ("gateway.internal_address", a.internal_address != b.internal_address),
-        ("gateway.limits", a.limits != b.limits),
+        ("gateway.limits", Limits { requests: b.limits.requests, ..a.limits } != b.limits),
         ("images", old.images != new.images),
         ("hosts", old.hosts != new.hosts),
     ]
@@ -154,6 +155,8 @@ mod tests {
             "gateway = { internal_names = false, internal_address = '10.0.0.1' }",
             &["restart for gateway.internal_names", "restart for gateway.internal_address"],
         );
+        check("", "gateway.limits.body_bytes = '1MiB'", &["gateway"]);
+        check("", "gateway.limits.idle_timeout = '1s'", &["restart for gateway.limits"]);
         check("", "gateway.tls.hsts = '1d'", &["gateway"]);
         check(
             "",

@@ -11,6 +11,7 @@ mod edge;
 mod gateway;
 mod host;
 mod images;
+mod limits;
 mod middleware;
 mod traffic;
 mod wake;
@@ -18,10 +19,11 @@ mod wake;
 pub use access::{AccessLog, LogFormat, LogTo};
 pub use admin::{Admin, Role, Secret, Token};
 pub use balance::{Adaptive, Affinity, After, Balance, Circuit, Common, Ejection, Hedge};
-pub use edge::{Certificate, GatewayTls, Listener, TlsVersion};
-pub use gateway::{Gateway, Limits};
+pub use edge::{Acme, Certificate, Challenge, GatewayTls, LETS_ENCRYPT, Listener, TlsVersion};
+pub use gateway::Gateway;
 pub use host::{Capacity, Engine, Host, Reach, Tls};
 pub use images::Images;
+pub use limits::{Limits, RequestLimits};
 pub use middleware::{
     BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,
     RateLimit, Redirect, RequestId, Rewrite, Which,

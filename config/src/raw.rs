@@ -9,6 +9,7 @@ mod edge;
 mod gateway;
 mod host;
 mod launch;
+mod limits;
 mod middleware;
 mod service;
 mod traffic;
@@ -18,10 +19,11 @@ pub(crate) use self::{
     access::AccessLog,
     admin::{Admin, Token},
     balance::{Adaptive, Affinity, Balance, Circuit, Ejection, Hedge},
-    edge::{Certificate, GatewayTls, Listener},
-    gateway::{Gateway, Images, Limits},
+    edge::{Acme, Certificate, GatewayTls, Listener},
+    gateway::{Gateway, Images},
     host::{Capacity, Host},
     launch::{Mount, MountTable, Reserve, Resources, SecretFile},
+    limits::Limits,
     middleware::{
         BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, RateLimit, Redirect, Rewrite,
     },

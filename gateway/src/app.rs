@@ -3,7 +3,7 @@
 
 mod handing;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tidegate_config::{model::Model, name::HostName};
@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme,
     admin::{self, Admin, Ready, Running},
     clock,
     control::{self, keep::Keeper},
@@ -54,6 +55,8 @@ pub struct Parts {
     pub keeper: Keeper,
     /// What is served over TLS.
     pub tls: Arc<Tls>,
+    /// The state directory.
+    pub folder: PathBuf,
     /// The file and how it is loaded again; `None`: it never is.
     pub file: Option<reload::Source>,
     /// Worker threads of the data plane.
@@ -91,6 +94,7 @@ pub struct App {
     asked: mpsc::Receiver<handover::Request>,
     passing: Vec<Socket>,
     tls: Arc<Tls>,
+    folder: PathBuf,
     file: Option<reload::Source>,
     exporter: PrometheusHandle,
     generation: u64,
@@ -117,7 +121,9 @@ impl App {
     /// When the server's thread cannot be made, or there are no file descriptors left.
     pub fn build(parts: Parts) -> std::io::Result<Self> {
         let (fleet, bell) = (Arc::new(Fleet::default()), Bell::default());
-        let door = Arc::new(Door::new(Arc::new(parts.model.gateway.clone())));
+        let challenges = Arc::clone(parts.tls.challenges());
+        let door = Arc::new(Door::new(Arc::new(parts.model.gateway.clone()), challenges));
+        acme::restore(&parts.tls, &parts.folder);
         let (addresses, passing) = (parts.sockets.addresses(), parts.sockets.duplicates()?);
         let front = Front::start(parts.sockets, Arc::clone(&door), &parts.tls, parts.threads)?;
         let doors = Arc::new(Doors::new(front.streams(Arc::clone(&fleet))));
@@ -166,6 +172,7 @@ impl App {
             reload,
             asked,
             tls: parts.tls,
+            folder: parts.folder,
             file: parts.file,
             exporter: parts.metrics,
             generation: parts.generation,
@@ -198,10 +205,10 @@ impl App {
         self.reload = again;
         let tls = Arc::clone(&self.tls);
         self.tasks.spawn(tls::tell(Arc::clone(&tls), stop.clone()));
+        self.tasks.spawn(acme::run(Arc::clone(&tls), self.folder.clone(), stop.clone()));
         if let Some(source) = self.file.clone() {
-            let settings = self.door.settings.load().tls.clone();
             let takers = reload::Takers { tls, doors: Arc::clone(&self.doors) };
-            self.tasks.spawn(reload::run(source, asked, control.clone(), takers, settings, stop.clone()));
+            self.tasks.spawn(reload::run(source, asked, control.clone(), takers, stop.clone()));
         }
         let (ask, asked) = mpsc::channel(1);
         self.asked = asked;

@@ -2,6 +2,7 @@
 //! Everything but `main`: the data plane ([`request`]), the control plane ([`control`]), what they share ([`fleet`]).
 
 pub mod access;
+mod acme;
 pub mod admin;
 pub mod app;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod listener;
 pub mod middleware;
 pub mod names;
 mod panics;
+pub mod proxy_protocol;
 pub mod reload;
 pub mod request;
 pub mod router;

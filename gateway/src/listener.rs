@@ -5,6 +5,8 @@
 mod connection;
 mod hello;
 mod inside;
+mod proxied;
+mod seats;
 mod streams;
 
 use std::{
@@ -29,7 +31,7 @@ use pingora::{
     },
     services::Service as PingoraService,
 };
-use tidegate_config::model;
+use tidegate_config::model::{self, Limits};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -40,11 +42,13 @@ pub use self::inside::Inside;
 pub(crate) use self::streams::Streams;
 use self::{
     inside::{Claim, SideDoor},
+    seats::Seats,
     streams::StreamDoor,
 };
 use crate::{
     fleet::Fleet,
     request::{Door, Entrance},
+    telemetry,
     tls::Tls,
 };
 
@@ -96,7 +100,10 @@ impl Front {
             door,
             connections: Arc::clone(&connections),
             full: AtomicBool::new(false),
-            patience: limits.header_timeout,
+            limits,
+            seats: limits.connections_per_address.map(|each| Arc::new(Seats::new(each.get()))),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes as usize)),
+            open: metrics::gauge!(telemetry::CONNECTIONS),
             tasks: TaskTracker::new(),
             entrance: Entrance::Routes,
             leaving: Arc::default(),
@@ -131,7 +138,11 @@ impl Front {
             door: Arc::clone(&self.app.door),
             connections: Arc::clone(&self.inside),
             full: AtomicBool::new(false),
-            patience: self.app.patience,
+            limits: self.app.limits,
+            // A bridge's containers are neighbours, and each has an address of its own.
+            seats: None,
+            handshakes: Arc::clone(&self.app.handshakes),
+            open: self.app.open.clone(),
             tasks: TaskTracker::new(),
             entrance: Entrance::Names(fleet),
             leaving: Arc::clone(&self.app.leaving),
@@ -279,11 +290,14 @@ struct Way {
     tls: Option<(usize, Arc<Tls>)>,
     /// The port over TLS to which its requests are sent on.
     redirect: Option<u16>,
+    /// Whether load balancers say first who the client is.
+    proxied: bool,
 }
 
 impl Way {
     fn of(index: usize, listener: &model::Listener, tls: &Arc<Tls>) -> Self {
-        Self { tls: listener.tls.then(|| (index, Arc::clone(tls))), redirect: listener.redirect }
+        let tls = listener.tls.then(|| (index, Arc::clone(tls)));
+        Self { tls, redirect: listener.redirect, proxied: listener.proxy_protocol }
     }
 }
 
@@ -294,8 +308,13 @@ struct App {
     connections: Arc<Semaphore>,
     /// Whether connections are being turned away, so that it is logged once and not each time.
     full: AtomicBool,
-    /// How long a new connection may take to its first request.
-    patience: Duration,
+    limits: Limits,
+    /// How many connections each client address has, where that is bounded.
+    seats: Option<Arc<Seats>>,
+    /// Handshakes that are under way.
+    handshakes: Arc<Semaphore>,
+    /// How many connections there are.
+    open: metrics::Gauge,
     /// Owns the connections' tasks; they end with their connections, or with the server.
     tasks: TaskTracker,
     entrance: Entrance,

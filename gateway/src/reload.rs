@@ -12,19 +12,11 @@ use std::{
 use metrics::counter;
 use notify_debouncer_full::{DebounceEventResult, new_debouncer, notify::RecursiveMode};
 use sha2::{Digest, Sha256};
-use tidegate_config::{
-    Change,
-    model::{GatewayTls, Model},
-};
+use tidegate_config::{Change, model::Model};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    control,
-    tcp::doors::Doors,
-    telemetry,
-    tls::{Prepared, Tls, Troubles},
-};
+use crate::{control, tcp::doors::Doors, telemetry, tls::Tls};
 
 /// Changes that come within this time are one.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -56,74 +48,66 @@ pub async fn run(
     mut again: mpsc::Receiver<()>,
     control: control::Handle,
     Takers { tls, doors }: Takers,
-    mut settings: GatewayTls,
     stop: CancellationToken,
 ) {
     let (changed, mut changes) = mpsc::channel(1);
-    let mut watcher = Watch::new(changed);
-    watcher.folders(&file, &tls.files(&settings));
-    let (mut text, mut keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files(&settings)));
+    let mut watch = Watch::new(changed);
+    let (mut text, mut keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files()));
     loop {
+        watch.folders(&file, &tls.files());
         // Both channels are cancel-safe: what is not taken stays queued.
         let asked = tokio::select! {
             () = stop.cancelled() => return,
             Some(()) = changes.recv() => false,
             Some(()) = again.recv() => true,
         };
-        let (new_text, new_keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files(&settings)));
+        let (new_text, new_keys) = (std::fs::read(&file).ok(), fingerprint(&tls.files()));
         // The folders' other files change too, and editors touch what they do not change.
         if asked || new_text != text {
             text = new_text;
-            if let Some(new) = reload(&load, &control, &tls, &doors).await {
-                settings = new;
-                watcher.folders(&file, &tls.files(&settings));
-            }
+            reload(&load, &control, &tls, &doors).await;
+            // It may name others by now.
+            keys = fingerprint(&tls.files());
         } else if new_keys != keys {
-            renew(&tls, &settings);
+            keys = new_keys;
+            renew(&tls);
         }
-        keys = fingerprint(&tls.files(&settings));
     }
 }
 
 /// Whatever can fail does so before anything changes.
-async fn reload(load: &Loader, control: &control::Handle, tls: &Tls, doors: &Doors) -> Option<GatewayTls> {
+async fn reload(load: &Loader, control: &control::Handle, tls: &Tls, doors: &Doors) {
     let loaded = load().map_err(|problems| problems.to_string()).and_then(|model| {
-        let prepared: Result<Prepared, Troubles> = tls.prepare(&model.gateway.tls);
-        let prepared = prepared.map_err(|troubles| troubles.to_string())?;
+        let prepared = tls.prepare(&model).map_err(|troubles| troubles.to_string())?;
         let bound = doors.bind(&model).map_err(|error| error.to_string())?;
         Ok((Arc::new(model), prepared, bound))
     });
-    let (model, prepared, bound) = match loaded {
-        Ok(loaded) => loaded,
+    let outcome = match loaded {
+        Ok((model, prepared, bound)) => match control.change(Arc::clone(&model)).await {
+            Ok(changes) => {
+                tls.take_up(prepared);
+                if let Err(error) = doors.take_up(&model, bound) {
+                    tracing::error!(%error, "not every listener of the file is open");
+                }
+                tracing::info!(changes = %words(&changes), "file reloaded");
+                "ok"
+            }
+            Err(ended) => return tracing::debug!(%ended, "not reloaded"),
+        },
         Err(problems) => {
             tracing::error!(
                 "the changed file is not used, the gateway goes on with the last good one:\n{problems}"
             );
-            counter!(telemetry::RELOADS, "outcome" => "bad").increment(1);
-            return None;
+            "bad"
         }
     };
-    let settings = model.gateway.tls.clone();
-    match control.change(Arc::clone(&model)).await {
-        Ok(changes) => tracing::info!(changes = %words(&changes), "file reloaded"),
-        Err(ended) => {
-            tracing::debug!(%ended, "not reloaded");
-            return None;
-        }
-    }
-    tls.take_up(prepared);
-    if let Err(error) = doors.take_up(&model, bound) {
-        tracing::error!(%error, "not every listener of the file is open");
-    }
-    counter!(telemetry::RELOADS, "outcome" => "ok").increment(1);
-    Some(settings)
+    counter!(telemetry::RELOADS, "outcome" => outcome).increment(1);
 }
 
 /// Certificates changed in their files.
-fn renew(tls: &Tls, settings: &GatewayTls) {
-    let outcome = match tls.prepare(settings) {
-        Ok(prepared) => {
-            tls.take_up(prepared);
+fn renew(tls: &Tls) {
+    let outcome = match tls.renew() {
+        Ok(()) => {
             tracing::info!("certificates read anew");
             "ok"
         }

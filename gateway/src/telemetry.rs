@@ -67,6 +67,8 @@ pub const ENGINE_SECONDS: &str = "tidegate_engine_call_seconds";
 pub const CONNECTIONS: &str = "tidegate_connections";
 /// Handshakes over TLS, by `outcome`.
 pub const HANDSHAKES: &str = "tidegate_tls_handshakes_total";
+/// Orders of certificates, by `outcome`.
+pub const ACME_ORDERS: &str = "tidegate_acme_orders_total";
 /// Certificates whose files changed, by `outcome`.
 pub const CERTIFICATE_RELOADS: &str = "tidegate_tls_certificate_reloads_total";
 /// Until a certificate is no longer good, by `certificate`.
@@ -77,6 +79,8 @@ pub const TCP_CONNECTIONS: &str = "tidegate_tcp_connections_total";
 pub const TCP_BYTES: &str = "tidegate_tcp_bytes_total";
 /// From the acceptance of a connection to its end, by `service`.
 pub const TCP_SECONDS: &str = "tidegate_tcp_connection_seconds";
+/// Connections that were closed unserved, by `why`.
+pub const TURNED_AWAY: &str = "tidegate_connections_turned_away_total";
 /// Reloads of the file, by `outcome`.
 pub const RELOADS: &str = "tidegate_reloads_total";
 /// Failed writes of the state.
@@ -172,17 +176,24 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     (ENGINE_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of calls to engines, by host and call"),
     (CONNECTIONS, Kind::Gauge, Unit::Count, "Open client connections"),
     (
+        TURNED_AWAY,
+        Kind::Counter,
+        Unit::Count,
+        "Connections that were closed unserved, by why: total, address, proxy_untrusted, proxy_late, proxy_malformed, proxy_closed",
+    ),
+    (
         HANDSHAKES,
         Kind::Counter,
         Unit::Count,
-        "Handshakes over TLS, by outcome: ok, late, no_name, unknown_name, http, client_certificate, protocol, closed",
+        "Handshakes over TLS, by outcome: ok, challenge, too_many, late, no_name, unknown_name, http, client_certificate, protocol, closed",
     ),
     (
         CERTIFICATE_SECONDS,
         Kind::Gauge,
         Unit::Seconds,
-        "Time until a certificate is no longer good, by certificate (its file); negative when it is past",
+        "Time until a certificate is no longer good, by certificate (its file, or the name that it was issued for); negative when it is past",
     ),
+    (ACME_ORDERS, Kind::Counter, Unit::Count, "Orders of certificates by ACME, by outcome: ok, failed"),
     (
         CERTIFICATE_RELOADS,
         Kind::Counter,
@@ -345,6 +356,11 @@ impl std::fmt::Debug for ServiceMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ServiceMetrics({})", self.service)
     }
+}
+
+/// A connection was closed unserved.
+pub fn turned_away(why: &'static str) {
+    counter!(TURNED_AWAY, "why" => why).increment(1);
 }
 
 /// A handshake ended.

@@ -77,6 +77,8 @@ pub(crate) async fn answer(
         }
         "/duplex" => duplex(request.into_body()),
         "/endless" => endless(&targets),
+        // More than sockets hold.
+        "/large" => text(vec![b'x'; 64 << 20]),
         "/break" => broken(false),
         "/break-length" => broken(true),
         "/hop" => hop(),

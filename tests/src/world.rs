@@ -135,7 +135,7 @@ impl Setup {
     async fn build(mut self, mut sockets: Sockets) -> World {
         let file = self.folder.path().join("tidegate.toml");
         let model = Arc::new(load(&file).expect("a valid file"));
-        let tls = Tls::load(&model.gateway).expect("good certificates");
+        let tls = Tls::load(&model).expect("good certificates");
         let mut runners: BTreeMap<_, Arc<dyn Runner>> = BTreeMap::new();
         for (at, host) in model.hosts.iter().enumerate() {
             let runner = if at == 0 { self.runner.clone() } else { self.engine(host.name.as_str()) };
@@ -160,6 +160,7 @@ impl Setup {
             generation: self.generation,
             keeper: keeper(self.folder.path()),
             tls: Arc::new(tls),
+            folder: self.folder.path().to_owned(),
             file: self.file.then(|| reload::Source { file: file.clone(), load: loader }),
             threads: 1,
         })

@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use ipnet::IpNet;
+
 use super::{
-    World,
+    World, acme,
     gateway::{address, overlap},
     value,
 };
@@ -23,11 +25,11 @@ const HTTPS: u16 = 443;
 pub(super) fn listen(
     raw: Option<At<OneOrMany<raw::Listener>>>,
     metrics: Option<SocketAddr>,
-    default: Vec<Listener>,
+    proxies: &[IpNet],
     world: &World<'_>,
     problems: &mut Vec<Draft>,
-) -> Vec<Listener> {
-    let Some(raw) = raw else { return default };
+) -> Option<Vec<Listener>> {
+    let raw = raw?;
     if raw.value.0.is_empty() {
         problems.push(raw.problem("nowhere to listen").allowed("one address or more"));
     }
@@ -42,6 +44,10 @@ pub(super) fn listen(
             );
             listener.redirect = None;
         }
+        if let Some(proxied) = proxied(item).filter(|_| proxies.is_empty()) {
+            let draft = proxied.problem("nobody is trusted to say who the client is");
+            problems.push(draft.allowed("the balancers' addresses in gateway.trusted_proxies"));
+        }
         let (text, address) = (&text, listener.address);
         if let Some(taken) = listeners.iter().find(|other| overlap(address, other.address)) {
             let draft = text.problem(format!("listens where {} already does", taken.address));
@@ -52,7 +58,15 @@ pub(super) fn listen(
         }
         listeners.push(listener);
     }
-    listeners
+    Some(listeners)
+}
+
+/// Whoever may say who the client is may say anything.
+fn proxied(item: &At<raw::Listener>) -> Option<&At<bool>> {
+    match &item.value {
+        raw::Listener::Table(table) => table.proxy_protocol.as_ref().filter(|proxied| proxied.value),
+        raw::Listener::Text(_) => None,
+    }
 }
 
 /// A listener and the text that its address stands in.
@@ -86,7 +100,9 @@ fn listener(
     }
     let client_ca = table.client_ca.as_ref().and_then(|file| file_of(file, world, problems));
     let redirect = (redirects && !tls).then_some(https);
-    Some((text.clone(), Listener { address: address(text, problems)?, tls, client_ca, redirect }))
+    let proxy_protocol = is(table.proxy_protocol.as_ref());
+    let address = address(text, problems)?;
+    Some((text.clone(), Listener { address, tls, client_ca, proxy_protocol, redirect }))
 }
 
 fn is(setting: Option<&At<bool>>) -> bool {
@@ -115,7 +131,7 @@ fn redirect(item: &At<raw::Listener>) -> Option<&At<bool>> {
     }
 }
 
-fn file_of(text: &At<Text>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<PathBuf> {
+pub(super) fn file_of(text: &At<Text>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<PathBuf> {
     if text.value.is_empty() {
         problems.push(text.problem("empty").allowed("a file, as in \"tls/cert.pem\""));
         return None;
@@ -135,13 +151,15 @@ pub(super) fn first_tls(raw: Option<&At<OneOrMany<raw::Listener>>>) -> Option<At
 pub(super) fn tls(
     raw: Option<At<raw::GatewayTls>>,
     wanted: Option<&At<bool>>,
+    listeners: &[Listener],
     world: &World<'_>,
     problems: &mut Vec<Draft>,
 ) -> GatewayTls {
     let default = GatewayTls::default();
     let raw = value::of(raw, raw::GatewayTls::default());
-    if let Some(tls) = wanted.filter(|_| raw.certificates.is_none() && !raw.refused.contains(&"certificates"))
-    {
+    let none = raw.certificates.is_none() && raw.acme.is_none();
+    let refused = raw.refused.iter().any(|key| matches!(*key, "certificates" | "acme"));
+    if let Some(tls) = wanted.filter(|_| none && !refused) {
         problems.push(tls.problem("there is no certificate for it").allowed(CERTIFICATES));
     }
     let hsts = raw.hsts.map(|hsts| value::lasting(Some(hsts), default.handshake_timeout, problems));
@@ -155,6 +173,7 @@ pub(super) fn tls(
         handshake_timeout: value::lasting(raw.handshake_timeout, default.handshake_timeout, problems),
         hsts,
         hsts_subdomains: value::of(raw.hsts_subdomains, default.hsts_subdomains),
+        acme: raw.acme.map(|acme| acme::check(acme, listeners, world, problems)),
     }
 }
 

@@ -4,26 +4,28 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
-use super::{World, access, address, edge, upstreams, value};
+use super::{World, access, address, edge, limits, upstreams, value};
 use crate::{
     decode::{At, leaf::Text},
-    model::{Gateway, Limits},
+    model::Gateway,
     problem::Draft,
     raw,
-    units::Bytes,
 };
 
 pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec<Draft>) -> Gateway {
     let default = Gateway::default();
     let metrics = metrics(raw.metrics.as_ref(), default.metrics, problems);
     let admin = raw.admin.take();
+    let proxies = value::networks(raw.trusted_proxies, problems);
+    let wanted = edge::first_tls(raw.listen.as_ref());
+    let listen = edge::listen(raw.listen, metrics, &proxies, world, problems).unwrap_or(default.listen);
     let mut gateway = Gateway {
-        tls: edge::tls(raw.tls, edge::first_tls(raw.listen.as_ref()).as_ref(), world, problems),
-        listen: edge::listen(raw.listen, metrics, default.listen, world, problems),
+        tls: edge::tls(raw.tls, wanted.as_ref(), &listen, world, problems),
+        listen,
         metrics,
         admin: None,
         state: raw.state.as_ref().and_then(|state| state_folder(state, world, problems)),
-        trusted_proxies: value::networks(raw.trusted_proxies, problems),
+        trusted_proxies: proxies,
         expose_errors: value::of(raw.expose_errors, default.expose_errors),
         timing_headers: value::of(raw.timing_headers, default.timing_headers),
         drain: value::span(raw.drain, default.drain),
@@ -33,7 +35,7 @@ pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec
         internal_names: value::of(raw.internal_names, default.internal_names),
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         resolvers: upstreams::resolvers(raw.resolvers, problems),
-        limits: limits(value::of(raw.limits, raw::Limits::default()), problems),
+        limits: limits::check(value::of(raw.limits, raw::Limits::default()), problems),
         access_log: raw.access_log.map(|log| access::check(log.value, world, problems)),
     };
     gateway.admin = admin.and_then(|admin| super::admin::check(admin, &gateway, world, problems));
@@ -111,16 +113,5 @@ fn network(text: &At<Text>, problems: &mut Vec<Draft>) -> Option<Ipv4Net> {
             );
             None
         }
-    }
-}
-
-fn limits(raw: raw::Limits, problems: &mut Vec<Draft>) -> Limits {
-    let default = Limits::default();
-    Limits {
-        connections: value::positive(raw.connections, default.connections, problems),
-        header_timeout: value::lasting(raw.header_timeout, default.header_timeout, problems),
-        header_bytes: value::size(raw.header_bytes, Bytes(8 << 10), default.header_bytes, problems),
-        header_count: value::at_least(raw.header_count, 16, default.header_count, problems),
-        h2_streams: value::positive(raw.h2_streams, default.h2_streams, problems),
     }
 }

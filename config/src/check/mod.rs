@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod access;
+mod acme;
 mod address;
 mod admin;
 mod balance;
@@ -31,6 +32,7 @@ mod hosts;
 mod image;
 mod images;
 mod launch;
+mod limits;
 mod middleware;
 mod release;
 mod routes;

@@ -1,6 +1,6 @@
 //! Ranges and defaults of single settings.
 
-use std::{fmt::Display, net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt::Display, net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -34,6 +34,11 @@ pub(super) fn parsed<T: FromStr<Err: Display>>(text: &At<Text>, problems: &mut V
 /// A number that must not be 0.
 pub(super) fn positive(setting: Option<At<u32>>, default: u32, problems: &mut Vec<Draft>) -> u32 {
     at_least(setting, 1, default, problems)
+}
+
+/// A number of which 0 means none.
+pub(super) fn some(setting: Option<At<u32>>, default: Option<NonZeroU32>) -> Option<NonZeroU32> {
+    setting.map_or(default, |setting| NonZeroU32::new(setting.value))
 }
 
 /// A number with a lower end.

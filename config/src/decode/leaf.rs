@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Encoding, Engine, Idle, LogFormat, Placement, Reach, RequestId, TlsVersion, Update},
+    model::{Challenge, Encoding, Engine, Idle, LogFormat, Placement, Reach, RequestId, TlsVersion, Update},
     problem::Draft,
     spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
@@ -274,6 +274,7 @@ words!(Encoding, "Encoding" { "gzip" => Self::Gzip, "br" => Self::Br, "zstd" => 
 words!(Counted, "Counted" { "address" => Self::Address, "header" => Self::Header, "route" => Self::Route });
 words!(Placement, "Placement" { "spread" => Self::Spread, "binpack" => Self::Binpack });
 
+words!(Challenge, "Challenge" { "http-01" => Self::Http01, "tls-alpn-01" => Self::TlsAlpn01 });
 words!(TlsVersion, "TlsVersion" { "1.2" => Self::V12, "1.3" => Self::V13 });
 /// Whose requests a rate limit counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ pub struct Listener {
     pub tls: bool,
     /// Authorities of the certificates that clients must have.
     pub client_ca: Option<PathBuf>,
+    /// Whether load balancers say first who the client is.
+    pub proxy_protocol: bool,
     /// Whether requests are sent on to HTTPS, and to which port.
     pub redirect: Option<u16>,
 }
@@ -19,19 +21,22 @@ impl Listener {
     /// A listener for HTTP.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: false, client_ca: None, redirect: None }
+        Self { address, tls: false, client_ca: None, proxy_protocol: false, redirect: None }
     }
 }
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, tls, client_ca, redirect } = self;
+        let Self { address, tls, client_ca, proxy_protocol, redirect } = self;
         write!(f, "{address}")?;
         if *tls {
             f.write_str(" tls")?;
         }
         if let Some(file) = client_ca {
             write!(f, " client_ca={}", file.display())?;
+        }
+        if *proxy_protocol {
+            f.write_str(" proxy_protocol")?;
         }
         if let Some(port) = redirect {
             write!(f, " redirect_to_https={port}")?;
@@ -53,6 +58,8 @@ pub struct GatewayTls {
     pub hsts: Option<Duration>,
     /// Whether they are to remember it of every name below.
     pub hsts_subdomains: bool,
+    /// Who issues certificates, if anybody does.
+    pub acme: Option<Acme>,
 }
 
 impl Default for GatewayTls {
@@ -63,6 +70,7 @@ impl Default for GatewayTls {
             handshake_timeout: Duration::from_secs(10),
             hsts: None,
             hsts_subdomains: false,
+            acme: None,
         }
     }
 }
@@ -85,4 +93,31 @@ pub struct Certificate {
     pub key: PathBuf,
     /// Whether clients get it that do not say whom they call.
     pub default: bool,
+}
+
+/// The directory of Let's Encrypt.
+pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// An authority that issues certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// Where it writes to.
+    pub email: Option<String>,
+    /// Where it is.
+    pub directory: String,
+    /// The names; `None`: those of the routes.
+    pub domains: Option<Vec<String>>,
+    /// How it is proved that they are ours.
+    pub challenge: Challenge,
+    /// Who vouches for its own certificate, if not the authorities that everybody knows.
+    pub ca: Option<PathBuf>,
+}
+
+/// How it is proved that a name is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// By a text over HTTP.
+    Http01,
+    /// By a certificate over TLS.
+    TlsAlpn01,
 }

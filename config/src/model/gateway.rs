@@ -8,8 +8,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{AccessLog, Admin, GatewayTls, Listener};
-use crate::units::Bytes;
+use super::{AccessLog, Admin, GatewayTls, Limits, Listener};
 
 /// The gateway's own settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,33 +78,6 @@ impl Default for Gateway {
             resolvers: Vec::new(),
             limits: Limits::default(),
             access_log: None,
-        }
-    }
-}
-
-/// What clients may ask of us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Open client connections.
-    pub connections: u32,
-    /// From the first byte of a request to the end of its headers.
-    pub header_timeout: Duration,
-    /// Bytes of a request's headers.
-    pub header_bytes: Bytes,
-    /// Header fields of a request.
-    pub header_count: u32,
-    /// Concurrent streams of one HTTP/2 connection.
-    pub h2_streams: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            header_timeout: Duration::from_secs(30),
-            header_bytes: Bytes(64 << 10),
-            header_count: 100,
-            h2_streams: 200,
         }
     }
 }

@@ -19,6 +19,9 @@ section! {
         tls: bool = false,
         /// A file of certificate authorities: only clients with a certificate from one of them are served.
         client_ca: Text,
+        /// Whether load balancers of `trusted_proxies` say first who the client is, by the PROXY protocol (version 1 or 2).
+        /// Everybody else is turned away.
+        proxy_protocol: bool = false,
         /// Whether requests are sent on to the same place over HTTPS (308), but for ACME's challenges.
         redirect_to_https: bool = false,
     }
@@ -44,6 +47,8 @@ section! {
         hsts: Span,
         /// Whether they are to remember it of every name below, too.
         hsts_subdomains: bool = d.hsts_subdomains,
+        /// An authority that issues certificates by itself (ACME).
+        acme: Acme,
     }
 }
 
@@ -56,5 +61,24 @@ section! {
         key: Text,
         /// Whether clients get it that do not say whom they call.
         default: bool = false,
+    }
+}
+
+section! {
+    /// An authority that issues certificates by itself (ACME), for one name each; they are renewed after two thirds of their
+    /// life. With this table, you agree to the authority's terms of service.
+    Acme => {
+        /// Where the authority writes to when something is wrong.
+        email: Text,
+        /// Where the authority is. Its staging place is for trying out.
+        directory: Text = model::LETS_ENCRYPT,
+        /// The names. Default: the hosts of routes, but for wildcards, names of this machine (`*.localhost`), and those that a
+        /// certificate in a file is for.
+        domains: Vec<At<Text>>,
+        /// How it is proved that a name is ours: `"http-01"`, for which port 80 of the name must lead to a listener without
+        /// TLS, or `"tls-alpn-01"`, for which port 443 must lead to one with TLS.
+        challenge: model::Challenge = "http-01",
+        /// A file with the authority that vouches for the directory's own certificate, if it is a private one.
+        ca: Text,
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway's own settings, and where images come from.
 
-use super::{AccessLog, Admin, GatewayTls, Listener, duration};
+use super::{AccessLog, Admin, GatewayTls, Limits, Listener, duration};
 use crate::{
     decode::{
         At, Named,
@@ -53,22 +53,6 @@ section! {
         limits: Limits,
         /// A line for each request. Off unless this table is there.
         access_log: AccessLog,
-    }
-}
-
-section! {
-    /// What clients may ask of the gateway.
-    Limits, d = model::Limits::default() => {
-        /// Client connections that may be open at once.
-        connections: u32 = d.connections,
-        /// From the first byte of a request to the end of its headers.
-        header_timeout: Span = duration(d.header_timeout),
-        /// The size of a request's headers, together.
-        header_bytes: Size = d.header_bytes.to_string(),
-        /// The number of a request's headers.
-        header_count: u32 = d.header_count,
-        /// Requests at once on one HTTP/2 connection.
-        h2_streams: u32 = d.h2_streams,
     }
 }
 

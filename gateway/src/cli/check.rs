@@ -30,7 +30,7 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
     match tidegate_config::load(&file, environment()) {
         Ok(model) => {
             let services: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
-            let troubles = tls::trouble(&model.gateway);
+            let troubles = tls::trouble(&model);
             if !troubles.is_empty() {
                 return bad(args, &name, &troubles);
             }

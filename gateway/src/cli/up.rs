@@ -108,7 +108,7 @@ async fn start(
     let mut taken = take_over(args, &path, model).await?;
     let state = take_state(&path, taken.is_some()).await?;
     passed.extend(taken.iter_mut().flat_map(handover::Taken::sockets));
-    let tls = Arc::new(Tls::load(&model.gateway)?);
+    let tls = Arc::new(Tls::load(model)?);
     let listeners = model.gateway.listen.iter().map(|listener| listener.address);
     let addresses: Vec<_> = listeners.chain(doors::addresses(model)).collect();
     let mut sockets = Sockets::gather(&addresses, passed)?;
@@ -132,6 +132,7 @@ async fn start(
         generation: state.generation,
         keeper: state.keeper()?,
         tls,
+        folder: path.clone(),
         file: Some(reload::Source { file: file.to_owned(), load: loader }),
         threads: threads(),
     })

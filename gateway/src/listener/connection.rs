@@ -3,11 +3,13 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,11 +23,12 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use metrics::Gauge;
 use tidegate_config::model::Limits;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
 };
 use tokio_rustls::server::TlsStream;
 use tower::ServiceBuilder;
@@ -33,12 +36,15 @@ use tower::ServiceBuilder;
 use super::{
     App, Stage, Way,
     hello::{self, Hello},
+    inside, proxied,
+    seats::Seat,
 };
 use crate::{
     fleet::Service,
     panics::CatchPanic,
     request::{self, Door, Peer, body::Body},
     tcp::{self, Accepted},
+    telemetry,
     tls::{Secured, Tls},
 };
 
@@ -50,21 +56,70 @@ impl App {
         way: &Way,
         stages: watch::Receiver<Stage>,
     ) {
-        let Some(permit) = self.admit() else { return };
-        if let Err(error) = stream.set_nodelay(true) {
+        // A balancer's connection counts for the client that it names.
+        let Some(place) = self.admit(peer, way.proxied) else { return };
+        if let Err(error) = self.fit(&stream) {
             return tracing::debug!(%peer, %error, "gone before it was served");
         }
         let (app, way) = (Arc::clone(self), way.clone());
         self.tasks.spawn(async move {
-            let redirect = way.redirect;
-            let peer = Peer::new(peer, app.entrance.clone()).redirected_to(redirect);
-            match way.tls {
-                None => app.serve(stream, peer, stages).await,
-                // Boxed: so that connections without TLS need not have room for it.
-                Some((listener, tls)) => Box::pin(app.secure(stream, peer, &tls, listener, stages)).await,
+            if way.proxied {
+                // Boxed, here and below: so that plain connections need not have room for it.
+                match Box::pin(app.introduced(stream, peer)).await {
+                    Ok((stream, client, _seat)) => app.enter(stream, client, way, stages).await,
+                    Err(unwanted) => app.turn_away(peer, &unwanted),
+                }
+            } else {
+                app.enter(stream, peer, way, stages).await;
             }
-            drop(permit);
+            drop(place);
         });
+    }
+
+    async fn enter(&self, stream: TcpStream, peer: SocketAddr, way: Way, stages: watch::Receiver<Stage>) {
+        let peer = Peer::new(peer, self.entrance.clone()).redirected_to(way.redirect);
+        match way.tls {
+            None => self.serve(stream, peer, stages).await,
+            Some((listener, tls)) => Box::pin(self.secure(stream, peer, &tls, listener, stages)).await,
+        }
+    }
+
+    /// A place for one more connection from there; `None` where any number may come.
+    fn seat(&self, from: IpAddr) -> Result<Option<Seat>, Unwanted> {
+        match &self.seats {
+            Some(seats) if !self.trusts(from) => seats.take(from).map(Some).ok_or(Unwanted::Address),
+            _ => Ok(None),
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        inside::contains(&self.door.settings.load().trusted_proxies, peer)
+    }
+
+    /// Hears from a balancer who the client is.
+    async fn introduced(
+        &self,
+        mut stream: TcpStream,
+        balancer: SocketAddr,
+    ) -> Result<(TcpStream, SocketAddr, Option<Seat>), Unwanted> {
+        if !self.trusts(balancer.ip()) {
+            return Err(Unwanted::Stranger);
+        }
+        let heard = tokio::time::timeout(self.limits.header_timeout, proxied::client(&mut stream, balancer));
+        let client = heard.await.map_err(|_| Unwanted::Silent)?.map_err(Unwanted::Balancer)?;
+        let seat = self.seat(client.ip())?;
+        Ok((stream, client, seat))
+    }
+
+    /// Counts a connection that is closed unserved, and says so where an operator can do something about it.
+    fn turn_away(&self, peer: SocketAddr, unwanted: &Unwanted) {
+        telemetry::turned_away(unwanted.label());
+        if matches!(unwanted, Unwanted::Total) && !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "as many connections as gateway.limits.connections allows; further ones are closed"
+            );
+        }
+        tracing::debug!(%peer, why = %unwanted, "closed");
     }
 
     /// Comes to terms with the client, then serves.
@@ -76,11 +131,17 @@ impl App {
         listener: usize,
         mut stages: watch::Receiver<Stage>,
     ) {
+        let Ok(shaking) = self.handshakes.try_acquire() else {
+            return telemetry::handshake(hello::Broken::TooMany.label());
+        };
         let active = Arc::clone(&tls.active());
         let handshake = async {
             let hello = Hello::read(&mut stream).await?;
             match self.passed_on(&hello) {
                 Some(service) => Ok(Met::Other(service, stream, hello.into_bytes())),
+                None if hello.is_challenge() => {
+                    hello.prove(stream, tls.challenges()).await.map(|()| Met::Authority)
+                }
                 None => hello.answer(stream, &active, listener).await.map(|shaken| Met::Us(Box::new(shaken))),
             }
         };
@@ -90,9 +151,13 @@ impl App {
             }
             _ = stages.wait_for(|stage| *stage >= Stage::Closing) => return,
         };
-        if !matches!(shaken, Ok(Met::Other(..))) {
-            hello::count(&shaken);
+        match &shaken {
+            Ok(Met::Us(_)) => telemetry::handshake("ok"),
+            Ok(Met::Authority) => telemetry::handshake("challenge"),
+            Ok(Met::Other(..)) => {}
+            Err(broken) => telemetry::handshake(broken.label()),
         }
+        drop(shaking);
         // So that a connection does not keep certificates that were replaced long ago.
         drop(active);
         match shaken {
@@ -105,6 +170,9 @@ impl App {
                 let served = tcp::serve(accepted, service, self.door.cut.clone());
                 self.door.tasks.track_future(served).await;
             }
+            Ok(Met::Authority) => {
+                tracing::debug!(peer = %peer.address(), "an authority was shown that a name is ours")
+            }
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "no handshake"),
         }
     }
@@ -116,18 +184,25 @@ impl App {
         Some(Arc::clone(found.service))
     }
 
-    /// Room for one more connection. Over the limit it is closed at once; a client that is told to come back would only
-    /// hold one more socket.
-    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.connections).try_acquire_owned().ok();
-        if permit.is_none() && !self.full.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "as many connections as gateway.limits.connections allows; further ones are closed"
-            );
-        } else if permit.is_some() {
-            self.full.store(false, Ordering::Relaxed);
-        }
-        permit
+    /// Room for one more connection. Over a limit it is closed at once; a client that is told to come back would only
+    /// hold one more socket. Whose client is not known yet, is counted when it is.
+    pub(super) fn admit(&self, peer: SocketAddr, proxied: bool) -> Option<Place> {
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            self.turn_away(peer, &Unwanted::Total);
+            return None;
+        };
+        self.full.store(false, Ordering::Relaxed);
+        let seat = if proxied { Ok(None) } else { self.seat(peer.ip()) };
+        let seat = seat.map_err(|unwanted| self.turn_away(peer, &unwanted)).ok()?;
+        self.open.increment(1.0);
+        Some(Place { _permit: permit, _seat: seat, open: self.open.clone() })
+    }
+
+    /// Sets what every client's connection has: no waiting for more to send, and the kernel finds out a client that takes
+    /// nothing or is not there any more.
+    pub(super) fn fit(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.limits.send_timeout))
     }
 
     async fn serve<S>(&self, stream: S, peer: Peer, stages: watch::Receiver<Stage>)
@@ -135,14 +210,14 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let address = peer.address();
-        let heard = Arc::new(AtomicU8::new(NOTHING));
+        let heard = Arc::new(Heard::new(self.limits.keep_alive_requests));
         let service = TowerToHyperService::new(self.stack(peer, &heard));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = silence(&heard, self.patience) => return tracing::debug!(peer = %address, "no request came; closed"),
+            () = silence(&heard, self.limits.header_timeout) => return tracing::debug!(peer = %address, "no request came; closed"),
             () = farewell(stages, &heard) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -154,7 +229,7 @@ impl App {
     }
 
     /// The layers around every request. What a route switches on will stand here.
-    fn stack(&self, peer: Peer, heard: &Arc<AtomicU8>) -> CatchPanic<Entry> {
+    fn stack(&self, peer: Peer, heard: &Arc<Heard>) -> CatchPanic<Entry> {
         let (door, leaving) = (Arc::clone(&self.door), Arc::clone(&self.leaving));
         let entry = Entry { door, peer, heard: Arc::clone(heard), leaving };
         ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
@@ -163,18 +238,22 @@ impl App {
 
 /// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
 /// so a client that sends nothing, or half of HTTP/2's preface, would keep its place for ever.
-async fn silence(heard: &AtomicU8, patience: Duration) {
+async fn silence(heard: &Heard, patience: Duration) {
     tokio::time::sleep(patience).await;
-    if heard.load(Ordering::Relaxed) != NOTHING {
+    if heard.version.load(Ordering::Relaxed) != NOTHING {
         std::future::pending::<()>().await;
     }
 }
 
 /// Ends when a connection is to end as soon as it can.
-async fn farewell(mut stages: watch::Receiver<Stage>, heard: &AtomicU8) {
+async fn farewell(mut stages: watch::Receiver<Stage>, heard: &Heard) {
     // Errors mean that the server has gone.
-    drop(stages.wait_for(|stage| *stage >= Stage::Leaving).await);
-    if heard.load(Ordering::Relaxed) != HTTP2 {
+    tokio::select! {
+        left = stages.wait_for(|stage| *stage >= Stage::Leaving) => drop(left),
+        // Over HTTP/1 the last answer has said so.
+        () = heard.enough() => return,
+    }
+    if heard.version.load(Ordering::Relaxed) != HTTP2 {
         drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
     }
 }
@@ -185,12 +264,92 @@ enum Met {
     Us(Box<(TlsStream<TcpStream>, Secured)>),
     /// A TCP service; with what was read.
     Other(Arc<Service>, TcpStream, Bytes),
+    /// An authority, which has seen what it looked for.
+    Authority,
 }
 
 /// What has been heard on a connection.
+struct Heard {
+    version: AtomicU8,
+    /// Where a connection may carry so many requests only.
+    left: Option<Left>,
+}
+
+/// How many requests are left, and a bell for when none is.
+struct Left(AtomicU32, Notify);
+
 const NOTHING: u8 = 0;
 const HTTP1: u8 = 1;
 const HTTP2: u8 = 2;
+
+impl Heard {
+    fn new(requests: Option<NonZeroU32>) -> Self {
+        let left = requests.map(|requests| Left(AtomicU32::new(requests.get()), Notify::new()));
+        Self { version: AtomicU8::new(NOTHING), left }
+    }
+
+    /// A request has come in this version. Whether it is the last one that the connection carries.
+    fn request(&self, version: u8) -> bool {
+        self.version.store(version, Ordering::Relaxed);
+        let Some(Left(left, none)) = &self.left else { return false };
+        let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let last = before.is_ok_and(|before| before == 1) || before.is_err();
+        if last && version == HTTP2 {
+            none.notify_one();
+        }
+        last
+    }
+
+    /// Ends when a connection over HTTP/2 has carried as many requests as it may.
+    async fn enough(&self) {
+        match &self.left {
+            Some(Left(_, none)) => none.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One connection's place. Dropping it gives it back.
+#[must_use]
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
+    open: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
+    }
+}
+
+/// Why a connection is not served.
+#[derive(Debug, thiserror::Error)]
+enum Unwanted {
+    #[error("there are as many connections as there may be")]
+    Total,
+    #[error("this address has as many connections as it may")]
+    Address,
+    #[error("not a trusted proxy, where those say who the client is")]
+    Stranger,
+    #[error("the balancer does not say in time who the client is")]
+    Silent,
+    #[error("the balancer does not say who the client is: {0}")]
+    Balancer(proxied::Broken),
+}
+
+impl Unwanted {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Address => "address",
+            Self::Stranger => "proxy_untrusted",
+            Self::Silent => "proxy_late",
+            Self::Balancer(proxied::Broken::Malformed(_)) => "proxy_malformed",
+            Self::Balancer(proxied::Broken::Closed(_)) => "proxy_closed",
+        }
+    }
+}
 
 /// The innermost service: the request path.
 #[derive(Clone)]
@@ -198,7 +357,7 @@ struct Entry {
     door: Arc<Door>,
     peer: Peer,
     /// In what a request has come on this connection.
-    heard: Arc<AtomicU8>,
+    heard: Arc<Heard>,
     leaving: Arc<AtomicBool>,
 }
 
@@ -214,12 +373,12 @@ impl tower::Service<Request<Incoming>> for Entry {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let version = if request.version() == Version::HTTP_2 { HTTP2 } else { HTTP1 };
-        self.heard.store(version, Ordering::Relaxed);
+        let enough = self.heard.request(version);
         let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
         let leaving = Arc::clone(&self.leaving);
         Box::pin(async move {
             let mut response = request::handle(&door, request, &peer).await;
-            let last = version == HTTP1 && leaving.load(Ordering::Relaxed);
+            let last = version == HTTP1 && (enough || leaving.load(Ordering::Relaxed));
             if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -244,18 +403,19 @@ pub(super) fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192);
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // It runs from one answer to the next request's head; the first one has a deadline of its own.
+        .header_read_timeout(limits.idle_timeout)
         .max_headers(limits.header_count as usize)
         .max_buf_size(header_bytes);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(Some(20))
+        .max_pending_accept_reset_streams(Some(limits.h2_resets as usize))
         .max_local_error_reset_streams(Some(RESETS_BY_US))
         .initial_stream_window_size(UPLOAD_WINDOW)
         .initial_connection_window_size(UPLOADS_WINDOW)
         .enable_connect_protocol()
-        .keep_alive_interval(Some(Duration::from_secs(30)));
+        .keep_alive_interval(Some(limits.h2_ping));
     http
 }

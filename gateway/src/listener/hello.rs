@@ -11,10 +11,7 @@ use tokio::{
 };
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
-use crate::{
-    telemetry,
-    tls::{Active, Secured},
-};
+use crate::tls::{Active, CHALLENGE, Challenges, Secured};
 
 /// More than any client has to say before the handshake begins.
 const LONGEST: usize = 32 << 10;
@@ -32,6 +29,9 @@ const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nC
 /// A handshake that came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
+    /// As many are under way as may be.
+    #[error("too many handshakes at once")]
+    TooMany,
     /// It took too long.
     #[error("it took too long")]
     Late,
@@ -56,8 +56,10 @@ pub(super) enum Broken {
 }
 
 impl Broken {
-    fn label(&self) -> &'static str {
+    /// A word for metrics.
+    pub(super) fn label(&self) -> &'static str {
         match self {
+            Self::TooMany => "too_many",
             Self::Late => "late",
             Self::NoName => "no_name",
             Self::UnknownName(_) => "unknown_name",
@@ -124,6 +126,23 @@ impl Hello {
         self.bytes.freeze()
     }
 
+    /// Whether this is an authority that looks for proof that the name is ours.
+    pub(super) fn is_challenge(&self) -> bool {
+        let hello = self.accepted.client_hello();
+        hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == CHALLENGE))
+    }
+
+    /// Shows the proof, if there is one.
+    pub(super) async fn prove(self, mut stream: TcpStream, challenges: &Challenges) -> Result<(), Broken> {
+        let name = self.name();
+        let Some(config) = challenges.config(name.as_deref()) else {
+            stream.write_all(&UNKNOWN_NAME).await?;
+            return Err(name.map_or(Broken::NoName, Broken::UnknownName));
+        };
+        let mut stream = StartHandshake::from_parts(self.accepted, stream).into_stream(config).await?;
+        Ok(stream.shutdown().await?)
+    }
+
     /// Goes on with the handshake, with the certificate that the name has.
     pub(super) async fn answer(
         self,
@@ -146,9 +165,4 @@ fn is_http(bytes: &[u8]) -> bool {
     const METHODS: [&[u8]; 7] =
         [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PRI * HTTP"];
     METHODS.iter().any(|method| bytes.starts_with(method))
-}
-
-/// Counts a handshake by what became of it.
-pub(super) fn count<T>(ended: &Result<T, Broken>) {
-    telemetry::handshake(ended.as_ref().map_or_else(Broken::label, |_| "ok"));
 }

@@ -88,8 +88,8 @@ impl App {
     ) {
         // One that has just left the file.
         let Some(service) = fleet.get(&of.load()) else { return };
-        let Some(permit) = self.admit() else { return };
-        if let Err(error) = client.set_nodelay(true) {
+        let Some(permit) = self.admit(peer, false) else { return };
+        if let Err(error) = self.fit(&client) {
             return tracing::debug!(%peer, %error, "gone before it was served");
         }
         let cut = self.door.cut.clone();

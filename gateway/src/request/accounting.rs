@@ -87,6 +87,11 @@ impl Account {
         self.status.store(status.as_u16(), Ordering::Relaxed);
     }
 
+    /// Whether the answer has begun.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.status.load(Ordering::Relaxed) != LEFT
+    }
+
     /// These fields end the answer, or are all of it: a call's have its status.
     pub(crate) fn said(&self, fields: &HeaderMap) {
         if self.call.load(Ordering::Relaxed) == NOT_SAID

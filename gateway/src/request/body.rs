@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -16,8 +16,16 @@ use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use parking_lot::Mutex;
+use tokio::time::Sleep;
 
-use super::{accounting::Account, h2c, received::Received, upgrade::Replica as Tunnel, wire::Reply};
+use super::{
+    accounting::Account,
+    h2c,
+    intake::{self, Limit},
+    received::Received,
+    upgrade::Replica as Tunnel,
+    wire::Reply,
+};
 use crate::{
     clock,
     fleet::{Lease, Replica, admission::SlotKey},
@@ -29,11 +37,13 @@ pub(crate) struct Hold {
     lease: Mutex<Option<Lease>>,
     /// Closed when the hold ends.
     pub(crate) account: Account,
+    /// Why the request's body was cut off, if we did it.
+    cut: OnceLock<Limit>,
 }
 
 impl Hold {
     pub(crate) fn new(account: Account) -> Arc<Self> {
-        Arc::new(Self { lease: Mutex::new(None), account })
+        Arc::new(Self { lease: Mutex::new(None), account, cut: OnceLock::new() })
     }
 
     /// Holds the lease of the current attempt.
@@ -44,6 +54,11 @@ impl Hold {
     /// The slot of the current attempt.
     pub(crate) fn slot(&self) -> Option<SlotKey> {
         self.lease.lock().as_ref().map(Lease::slot)
+    }
+
+    /// The limit by which the request's body was cut off.
+    pub(crate) fn cut(&self) -> Option<Limit> {
+        self.cut.get().copied()
     }
 
     /// The replica of the current attempt.
@@ -80,6 +95,11 @@ impl Drop for Hold {
 
 /// Why a body ended before its end.
 pub type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request has taken longer than any may.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's deadline has passed")]
+struct Late;
 
 /// A replica's body.
 #[derive(Debug)]
@@ -121,7 +141,7 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
-    Upstream { inner: Inbound, hold: Option<Arc<Hold>> },
+    Upstream { inner: Inbound, hold: Option<Arc<Hold>>, deadline: Option<Pin<Box<Sleep>>> },
     Changed(UnsyncBoxBody<Bytes, Broken>),
     Live(Live),
 }
@@ -168,7 +188,15 @@ impl Body {
     /// A replica's body. The exchange is held until it has ended.
     pub(crate) fn upstream(mut inner: Inbound, hold: Arc<Hold>) -> Self {
         let hold = (!inner.has_ended()).then_some(hold);
-        Self(Kind::Upstream { inner, hold })
+        Self(Kind::Upstream { inner, hold, deadline: None })
+    }
+
+    /// The same, cut off at this instant.
+    pub(crate) fn until(mut self, instant: Instant) -> Self {
+        if let Kind::Upstream { deadline, .. } = &mut self.0 {
+            *deadline = Some(Box::pin(tokio::time::sleep_until(instant.into())));
+        }
+        self
     }
 }
 
@@ -186,7 +214,14 @@ impl http_body::Body for Body {
             Kind::Live(live) => {
                 return live.0.as_mut().poll_next(cx).map(|bit| bit.map(|bit| Ok(Frame::data(bit))));
             }
-            Kind::Upstream { inner, hold } => (inner, hold),
+            Kind::Upstream { inner, hold, deadline } => {
+                let late = deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+                if late && let Some(hold) = hold.take() {
+                    hold.account.broke_off();
+                    return Poll::Ready(Some(Err(Late.into())));
+                }
+                (inner, hold)
+            }
         };
         let frame = match inner {
             Inbound::Http1(reply) => ready!(Pin::new(reply).poll_frame(cx)).map(|frame| Ok(frame?)),
@@ -268,9 +303,19 @@ impl http_body::Body for Outbound {
             Self::Empty => Poll::Ready(None),
             Self::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Flowing { inner, hold } => {
-                let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-                if let (Some(Ok(part)), Some(hold)) = (&frame, &*hold) {
-                    hold.account.received(part.data_ref().map_or(0, Bytes::len));
+                let answered = || hold.as_ref().is_some_and(|hold| hold.account.is_answered());
+                let frame = ready!(inner.poll(answered, cx));
+                match (&frame, &*hold) {
+                    (Some(Ok(part)), Some(hold)) => {
+                        hold.account.received(part.data_ref().map_or(0, Bytes::len));
+                    }
+                    (Some(Err(error)), Some(hold)) => {
+                        if let Some(limit) = intake::cut(error) {
+                            // Set once, by whoever is first.
+                            let _ = hold.cut.set(limit);
+                        }
+                    }
+                    (None, _) | (_, None) => {}
                 }
                 if !matches!(frame, Some(Ok(_))) || inner.is_end_stream() {
                     *hold = None;

@@ -20,6 +20,7 @@ use super::{
     body::{Body, Hold, Inbound, Outbound},
     grpc, headers,
     hedge::Hedged,
+    intake,
     received::Received,
     record::Record,
     refusal::Refusal,
@@ -166,6 +167,9 @@ async fn attempts(
             }
             Err(failed) => failed,
         };
+        if let Some(limit) = hold.cut() {
+            return Err(limit.into());
+        }
         let mut lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
@@ -242,7 +246,7 @@ async fn outbound(
         return Ok((Outbound::Flowing { inner: body, hold: Some(Arc::clone(hold)) }, None));
     };
     let read = Box::pin(body.collect()).await;
-    let bytes = read.map_err(|_| Refusal::BadRequest("the request's body broke off"))?.to_bytes();
+    let bytes = read.map_err(intake::refusal)?.to_bytes();
     hold.account.received(bytes.len());
     let kept = Kept { bytes, _share: Some(share) };
     Ok((kept.body(), Some(kept)))

@@ -14,7 +14,9 @@ mod h2c;
 mod headers;
 mod hedge;
 mod identify;
+mod intake;
 mod layered;
+mod pace;
 mod path;
 mod received;
 mod record;
@@ -48,12 +50,13 @@ use ipnet::IpNet;
 use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use redirect::CHALLENGES;
 pub use refusal::Refusal;
 pub(crate) use response::Form;
 pub use shadow::Copies;
 use switch::Wish;
 
-use self::{layered::Layers, received::Received, record::Record};
+use self::{intake::Intake, layered::Layers, received::Received, record::Record};
 use crate::{
     access::Log,
     clock,
@@ -61,7 +64,7 @@ use crate::{
     middleware::{Chain, Destination},
     router::{Found, RouteTable},
     telemetry,
-    tls::Secured,
+    tls::{Challenges, Secured},
 };
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
@@ -81,12 +84,14 @@ pub struct Door {
     pub cut: CancellationToken,
     /// Owns the copies that mirrors get.
     pub copies: Copies,
+    /// What proves to authorities that names are ours.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Door {
     /// A door with these settings, and no routes yet.
     #[must_use]
-    pub fn new(settings: Arc<model::Gateway>) -> Self {
+    pub fn new(settings: Arc<model::Gateway>, challenges: Arc<Challenges>) -> Self {
         let door = Self {
             routes: ArcSwap::from_pointee(RouteTable::new([])),
             settings: ArcSwap::new(Arc::clone(&settings)),
@@ -95,6 +100,7 @@ impl Door {
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
             copies: Copies::default(),
+            challenges,
         };
         door.change(settings);
         door
@@ -198,7 +204,12 @@ pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -
     let arrived = clock::now();
     let record = door.record(&settings, &request, peer, arrived);
     let form = Form::of(&request);
-    let served = serve(door, &settings, request, peer, form, arrived, record.as_ref()).await;
+    let serving = serve(door, &settings, request, peer, form, arrived, record.as_ref());
+    let served = match settings.limits.requests.timeout {
+        None => serving.await,
+        // Boxed: rare, and it would weigh on every request's future.
+        Some(timeout) => Box::pin(within(arrived + timeout, serving)).await,
+    };
     let mut response = match served {
         Ok(response) => response,
         Err(refusal) => {
@@ -214,6 +225,16 @@ pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
     response
+}
+
+/// Answers in time, and to the end, or not at all. Tunnels may go on.
+async fn within(
+    deadline: Instant,
+    serve: impl Future<Output = Result<Response<body::Body>, Refusal>>,
+) -> Result<Response<body::Body>, Refusal> {
+    let answer = tokio::time::timeout_at(deadline.into(), serve).await;
+    let response = answer.unwrap_or(Err(Refusal::RequestDeadline))?;
+    Ok(response.map(|body| body.until(deadline)))
 }
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
@@ -235,7 +256,7 @@ struct Visit<'v> {
     service: Arc<Service>,
     head: Parts,
     /// Taken by whoever sends it on.
-    body: Option<Incoming>,
+    body: Option<Intake>,
     /// The client's end of a tunnel, if it asks for one, and what it asks for.
     upgrade: Option<(OnUpgrade, Wish)>,
     arrived: Instant,
@@ -261,11 +282,19 @@ async fn serve(
 ) -> Result<Response<body::Body>, Refusal> {
     let upgrade = Wish::of(&mut request).map(|wish| (hyper::upgrade::on(&mut request), wish));
     let (mut head, body) = request.into_parts();
+    let limits = &settings.limits.requests;
+    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() as u64 > limits.uri_bytes.0) {
+        return Err(Refusal::UriTooLong);
+    }
     let chunked = http_body::Body::size_hint(&body).exact().is_none();
     let host = identify::identify(&mut head, chunked)?;
     let name = identify::host_name(&host);
+    let body = Intake::new(body, &head.headers, limits).map_err(Refusal::from)?;
     if peer.tls.as_ref().is_some_and(|tls| !tls.covers(&name)) {
         return Err(Refusal::Misdirected);
+    }
+    if let Some(text) = door.challenges.text(head.uri.path()) {
+        return Ok(response::text(text));
     }
     if let Some(place) = peer.redirect.and_then(|port| redirect::to_https(&name, &head.uri, port)) {
         return Ok(response::moved(StatusCode::PERMANENT_REDIRECT, place));

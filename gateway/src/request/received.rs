@@ -12,16 +12,18 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::body::Broken;
+use super::{
+    body::Broken,
+    intake::{self, Intake},
+};
 
 /// A client's body.
 #[derive(Debug)]
 pub(crate) enum Received {
     /// As it comes.
-    Plain(Incoming),
+    Plain(Intake),
     /// As it comes, and looked at.
     Watched(Box<Watched>),
     /// A copy of one, in pieces, the first last.
@@ -31,7 +33,7 @@ pub(crate) enum Received {
 /// What a body is watched for.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    inner: Incoming,
+    inner: Intake,
     /// How much more may come.
     left: u64,
     over: Arc<AtomicBool>,
@@ -54,12 +56,31 @@ struct TooLong;
 impl Received {
     /// A body that may be so long. `over` is set when it is longer.
     pub(crate) fn watched(
-        inner: Incoming,
+        inner: Intake,
         limit: Option<u64>,
         over: Arc<AtomicBool>,
         copy: Option<Copy>,
     ) -> Self {
         Self::Watched(Box::new(Watched { inner, left: limit.unwrap_or(u64::MAX), over, copy }))
+    }
+
+    /// The next piece. Who has been `answered` may take its time.
+    pub(crate) fn poll(
+        &mut self,
+        answered: impl FnOnce() -> bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Plain(inner) => {
+                let frame = ready!(inner.poll(answered, cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
+            }
+            Self::Watched(watched) => {
+                let frame = ready!(watched.inner.poll(answered, cx));
+                Poll::Ready(watched.look(frame))
+            }
+            Self::Copied(pieces) => Poll::Ready(pieces.pop().map(|piece| Ok(Frame::data(piece)))),
+        }
     }
 
     /// No body.
@@ -97,7 +118,7 @@ impl Watched {
     /// Looks at what came; an error instead of what is too much.
     fn look(
         &mut self,
-        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
+        frame: Option<Result<Frame<Bytes>, intake::Broken>>,
     ) -> Option<Result<Frame<Bytes>, Broken>> {
         let frame = match frame {
             Some(Ok(frame)) => frame,
@@ -135,17 +156,7 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut *self {
-            Self::Plain(inner) => {
-                let frame = ready!(Pin::new(inner).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
-            }
-            Self::Watched(watched) => {
-                let frame = ready!(Pin::new(&mut watched.inner).poll_frame(cx));
-                Poll::Ready(watched.look(frame))
-            }
-            Self::Copied(pieces) => Poll::Ready(pieces.pop().map(|piece| Ok(Frame::data(piece)))),
-        }
+        self.poll(|| false, cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -29,6 +29,15 @@ pub enum Refusal {
     /// Its body is longer than it may be.
     #[error("the request's body is longer than it may be")]
     BodyTooLarge,
+    /// Path and query are longer than they may be.
+    #[error("the request's path and query are too long")]
+    UriTooLong,
+    /// The body comes too slowly.
+    #[error("the request's body comes too slowly")]
+    BodyTooSlow,
+    /// The request took longer than any may.
+    #[error("the request took too long")]
+    RequestDeadline,
     /// No route leads anywhere.
     #[error("no service has a route for this host and path")]
     NoRoute,
@@ -122,6 +131,9 @@ impl Refusal {
             Self::Misdirected => "misdirected",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::UriTooLong => "uri_too_long",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::RequestDeadline => "request_deadline",
             Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",
             Self::RateLimited { .. } => "rate_limited",
@@ -151,6 +163,8 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -164,7 +178,7 @@ impl Refusal {
             | Self::NoUpstream { .. }
             | Self::CircuitOpen { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::HoldDeadline | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::HoldDeadline | Self::UpstreamTimeout | Self::RequestDeadline => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamRefused | Self::UpstreamReset => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -187,6 +201,9 @@ impl Refusal {
             | Self::Misdirected
             | Self::Unauthorized { .. }
             | Self::Forbidden
+            | Self::UriTooLong
+            | Self::BodyTooSlow
+            | Self::RequestDeadline
             | Self::NoRoute
             | Self::BodyTooLarge
             | Self::UpstreamRefused
@@ -211,6 +228,9 @@ impl Refusal {
             | Self::Misdirected
             | Self::Unauthorized { .. }
             | Self::Forbidden
+            | Self::UriTooLong
+            | Self::BodyTooSlow
+            | Self::RequestDeadline
             | Self::NoRoute
             | Self::BodyTooLarge
             | Self::RateLimited { .. }

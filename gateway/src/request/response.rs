@@ -99,6 +99,13 @@ pub(crate) fn refuse(
     response
 }
 
+/// A text of ours.
+pub(crate) fn text(text: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(text)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
 /// The answer that sends a request on.
 pub(crate) fn moved(status: StatusCode, place: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());

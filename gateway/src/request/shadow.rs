@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::header::{EXPECT, UPGRADE};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,6 +17,7 @@ use super::{
     Form, Visit,
     body::Body,
     exchange::{self, Exchange},
+    intake::Intake,
     received::{Copy, Received},
 };
 use crate::{clock, middleware::Mirror};
@@ -48,7 +48,7 @@ impl Copies {
 pub(super) fn cast(
     mirror: &Mirror,
     visit: &Visit<'_>,
-    body: Incoming,
+    body: Intake,
     (limit, over): (Option<u64>, &Arc<AtomicBool>),
 ) -> Received {
     let watched = |body, copy| match (limit, &copy) {

@@ -1,18 +1,15 @@
 //! What `tidegate check` says of certificates: what would keep the gateway from starting, what clients would refuse, and
 //! which hosts have none.
 
-use tidegate_config::{
-    model::{Gateway, Model},
-    name::Authority,
-};
+use tidegate_config::{model::Model, name::Authority};
 
 use super::{Certificate, Tls};
 use crate::clock;
 
 /// Everything that is wrong with the certificates of a file, in lines.
 #[must_use]
-pub fn trouble(gateway: &Gateway) -> Vec<String> {
-    match Tls::load(gateway) {
+pub fn trouble(model: &Model) -> Vec<String> {
+    match Tls::load(model) {
         Err(troubles) => troubles.0.iter().map(ToString::to_string).collect(),
         Ok(tls) => {
             let now = clock::wall();
@@ -30,8 +27,9 @@ pub fn notes(model: &Model) -> Vec<String> {
         let note = "certificates are named, and no listener has tls = true: they are not used";
         return unused.then(|| note.to_owned()).into_iter().collect();
     }
-    let Ok(tls) = Tls::load(&model.gateway) else { return Vec::new() };
-    let active = tls.active();
+    let Ok(tls) = Tls::load(model) else { return Vec::new() };
+    let (active, wanted) = (tls.active(), tls.wanted());
+    let wanted = wanted.borrow();
     let routes =
         model.services.values().flat_map(|service| service.routes.iter().map(move |route| (service, route)));
     let bare = routes.filter_map(|(service, route)| {
@@ -41,8 +39,9 @@ pub fn notes(model: &Model) -> Vec<String> {
             Authority::Any => return None,
         };
         // `NAME.localhost` is there unasked, for people on this machine.
-        let known =
-            host.ends_with(".localhost") || active.certificates().iter().any(|one| stands_for(one, &host));
+        let known = host.ends_with(".localhost")
+            || wanted.domains.contains(&host)
+            || active.certificates().iter().any(|one| stands_for(one, &host));
         (!known).then(|| {
             format!(
                 "services.{}: no certificate is for {host}, so it cannot be called over TLS",

@@ -44,6 +44,12 @@ pub(crate) fn cover(names: &[String], host: &str) -> bool {
     names.iter().any(is)
 }
 
+/// Whether an authority could know a host: a name with a dot that is not of this machine alone, and no address.
+pub(crate) fn is_public(host: &str) -> bool {
+    let address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    host.contains('.') && !host.ends_with(".localhost") && !address
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +72,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(table.find(name).copied(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn authorities_know_no_local_names() {
+        for (host, want) in [
+            ("a.org", true),
+            ("app.lan", true),
+            ("localhost", false),
+            ("a.localhost", false),
+            ("192.0.2.1", false),
+            ("[::1]", false),
+        ] {
+            assert_eq!(is_public(host), want, "{host}");
         }
     }
 

@@ -46,15 +46,18 @@ fn tickets() -> Option<Arc<dyn ProducesTickets>> {
     ring::Ticketer::new().inspect_err(|error| tracing::warn!(%error, "no session tickets")).ok()
 }
 
+/// Who vouches for a listener's clients.
+pub(super) type Vouching = Arc<dyn ClientCertVerifier>;
+
 impl Terms {
-    /// The terms of one listener.
+    /// The terms of one listener, whose clients somebody must vouch for, or nobody.
     pub(super) fn of(
         &self,
-        listener: &model::Listener,
+        vouching: Option<&Vouching>,
         oldest: model::TlsVersion,
         table: &Arc<Table<Arc<Certificate>>>,
         default: Option<&Arc<Certificate>>,
-    ) -> Result<ServerConfig, Trouble> {
+    ) -> ServerConfig {
         let versions: &[&SupportedProtocolVersion] = match oldest {
             model::TlsVersion::V12 => &[&version::TLS13, &version::TLS12],
             model::TlsVersion::V13 => &[&version::TLS13],
@@ -62,8 +65,8 @@ impl Terms {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .expect("the provider speaks both versions");
-        let (builder, tickets) = match &listener.client_ca {
-            Some(file) => (builder.with_client_cert_verifier(authorities(file)?), tickets()),
+        let (builder, tickets) = match vouching {
+            Some(who) => (builder.with_client_cert_verifier(Arc::clone(who)), tickets()),
             None => (builder.with_no_client_auth(), self.tickets.clone()),
         };
         let (table, default) = (Arc::clone(table), default.cloned());
@@ -72,21 +75,21 @@ impl Terms {
         if let Some(tickets) = tickets {
             config.ticketer = tickets;
         }
-        Ok(config)
+        config
     }
 }
 
-/// Who vouches for clients.
-fn authorities(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, Trouble> {
+/// Reads who vouches for clients.
+pub(super) fn vouching(file: &Path) -> Result<Vouching, Trouble> {
     let trouble = |why: String| Trouble { file: file.to_owned(), why: Why::NoAuthority(why) };
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(&certificate::read(file)?) {
         let authority = authority.map_err(|error| trouble(error.to_string()))?;
         roots.add(authority).map_err(|error| trouble(error.to_string()))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
-        .build()
-        .map_err(|error| trouble(error.to_string()))
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
+    builder.build().map(|who| who as Vouching).map_err(|error| trouble(error.to_string()))
 }
 
 /// Gives each client the certificate that it calls for.

@@ -8,6 +8,7 @@ mod h2c;
 mod headers;
 mod http1;
 mod http2;
+mod limits;
 mod replica;
 mod retry;
 mod route;

@@ -2,6 +2,7 @@
 
 mod names;
 mod passed_on;
+mod proxied;
 mod redirect;
 mod reload;
 mod terms;

@@ -1,0 +1,51 @@
+//! What clients may ask of the gateway.
+
+use super::duration;
+use crate::{
+    decode::{
+        leaf::{Size, Span},
+        section,
+    },
+    model,
+};
+
+section! {
+    /// What clients may ask of the gateway.
+    Limits, d = model::Limits::default() => {
+        /// Client connections that may be open at once.
+        connections: u32 = d.connections,
+        /// Of these, from one client address (an IPv6 client is its /64 network); trusted proxies may have any number. 0: no limit.
+        connections_per_address: u32 = d.connections_per_address.map_or(0, std::num::NonZero::get),
+        /// Handshakes over TLS that may be under way at once.
+        handshakes: u32 = d.handshakes,
+        /// How long a new connection may take to the end of its first request's headers.
+        header_timeout: Span = duration(d.header_timeout),
+        /// The size of a request's headers, together.
+        header_bytes: Size = d.header_bytes.to_string(),
+        /// The number of a request's headers.
+        header_count: u32 = d.header_count,
+        /// The length of a request's path and query.
+        uri_bytes: Size = d.requests.uri_bytes.to_string(),
+        /// The size of a request's body. Default: no limit.
+        body_bytes: Size,
+        /// How much of a request's body must come per second while it is waited for, on average. Calls of gRPC, and requests
+        /// whose answer has begun, may be slower. `"0B"`: no limit.
+        body_rate: Size = d.requests.body_rate.to_string(),
+        /// How long a body may be waited for, in all, before that counts.
+        body_grace: Span = duration(d.requests.body_grace),
+        /// How long a request may take to the end of its answer; upgraded connections may take longer. Default: no limit.
+        request_timeout: Span,
+        /// How long a connection over HTTP/1 may be without the headers of a further request.
+        idle_timeout: Span = duration(d.idle_timeout),
+        /// Requests that one connection may carry before it is closed. 0: no limit.
+        keep_alive_requests: u32 = d.keep_alive_requests.map_or(0, std::num::NonZero::get),
+        /// How long a client may take nothing of what is sent to it.
+        send_timeout: Span = duration(d.send_timeout),
+        /// Requests at once on one HTTP/2 connection.
+        h2_streams: u32 = d.h2_streams,
+        /// Requests that a client has taken back on one HTTP/2 connection and that are not yet cleared away.
+        h2_resets: u32 = d.h2_resets,
+        /// How often a silent HTTP/2 connection is asked whether it is still there.
+        h2_ping: Span = duration(d.h2_ping),
+    }
+}

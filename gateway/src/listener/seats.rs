@@ -1,0 +1,78 @@
+//! Who has how many connections: a bound for each client address, so that one of them cannot take all. An IPv6 client is its
+//! /64 network, which one customer has whole. Asked once per connection.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use dashmap::{DashMap, Entry};
+
+/// Connections by address.
+#[derive(Debug)]
+pub(super) struct Seats {
+    each: u32,
+    taken: DashMap<IpAddr, u32>,
+}
+
+/// One connection's place. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    address: IpAddr,
+}
+
+impl Seats {
+    /// Room for `each` connections of every address.
+    pub(super) fn new(each: u32) -> Self {
+        Self { each, taken: DashMap::new() }
+    }
+
+    /// A place for a connection from there, unless all are taken.
+    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Seat> {
+        let address = network(from);
+        let mut taken = self.taken.entry(address).or_insert(0);
+        if *taken >= self.each {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat { seats: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Entry::Occupied(mut taken) = self.seats.taken.entry(self.address) else { return };
+        *taken.get_mut() -= 1;
+        if *taken.get() == 0 {
+            taken.remove();
+        }
+    }
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_own_places_and_gives_them_back() {
+        let seats = Arc::new(Seats::new(2));
+        let take = |address: &str| seats.take(address.parse().expect("an address"));
+        let first = take("192.0.2.1");
+        let (_second, mapped) = (take("::ffff:192.0.2.1"), take("192.0.2.1"));
+        assert!(first.is_some() && mapped.is_none());
+        drop(first);
+        assert!(take("192.0.2.1").is_some());
+        let (_a, _b) = (take("2001:db8::1"), take("2001:db8::2"));
+        assert!(take("2001:db8::3").is_none() && take("2001:db8:0:1::1").is_some());
+        assert_eq!(seats.taken.len(), 2, "what is given back is forgotten");
+    }
+}

@@ -1,0 +1,219 @@
+//! What the file allows clients to ask, and what becomes of those who ask for more.
+
+use e2e::{
+    client::{Session, full, status, streamed},
+    eventually::{found, soon},
+    world::{Setup, World, get, request},
+};
+use http::HeaderValue;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+
+const API: &str = "services.api.image = \"api:1\"\n";
+
+async fn world(limits: &str) -> World {
+    World::new(&format!("[gateway.limits]\n{limits}\n[services.api]\nimage = \"api:1\"\n")).await
+}
+
+async fn both(world: &World) -> [Session; 2] {
+    [world.http1().await, world.http2().await]
+}
+
+#[tokio::test]
+async fn a_target_that_is_too_long_is_refused() {
+    let world = world("uri_bytes = \"256B\"").await;
+    let long = format!("/?q={}", "x".repeat(300));
+    for mut session in both(&world).await {
+        let answer = session.ask(get("api", &long)).await.expect("an answer");
+        assert_eq!(answer.refusal(), (414, "uri_too_long".into()));
+        let answer = session.ask(get("api", "/?q=short")).await.expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_too_large_wakes_nothing() {
+    let world = world("body_bytes = \"1KiB\"").await;
+    let mut wire = world.wire().await;
+    wire.send("POST / HTTP/1.1\r\nhost: api.localhost\r\ncontent-length: 1025\r\n\r\n").await;
+    assert_eq!(status(&wire.head().await.expect("a head")), 413);
+    let answer = world.http2().await.ask(request("POST", "api", "/", full(vec![0; 1025]))).await;
+    assert_eq!(answer.expect("an answer").refusal(), (413, "body_too_large".into()));
+    assert_eq!(world.runner.starts(), 0);
+    let answer = world.ask(request("POST", "api", "/", full(vec![b'x'; 1024]))).await.expect("an answer");
+    assert_eq!(answer.echo().body.len(), 1024);
+}
+
+#[tokio::test]
+async fn a_body_that_grows_too_large_is_cut_off_as_it_comes() {
+    let world = world("body_bytes = \"1KiB\"").await;
+    for method in ["POST", "PUT"] {
+        for mut session in both(&world).await {
+            let (frames, body) = streamed();
+            for _ in 0..3 {
+                frames.send(Frame::data(vec![b'x'; 500].into())).await.expect("room");
+            }
+            let answer = session.ask(request(method, "api", "/", body)).await.expect("an answer");
+            assert_eq!(answer.refusal(), (413, "body_too_large".into()), "{method}");
+        }
+    }
+    world.until_counts("api", 0, 0).await;
+    assert_eq!(world.get("api", "/").await.status, 200, "the replica is not blamed");
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_cut_off() {
+    let world = world("body_rate = \"1MiB\"\nbody_grace = \"50ms\"").await;
+    for method in ["POST", "PUT"] {
+        for mut session in both(&world).await {
+            let (frames, body) = streamed();
+            frames.send(Frame::data("slow".into())).await.expect("room");
+            let answer = session.ask(request(method, "api", "/", body)).await.expect("an answer");
+            assert_eq!(answer.refusal(), (408, "body_too_slow".into()), "{method}");
+        }
+    }
+    world.until_counts("api", 0, 0).await;
+}
+
+#[tokio::test]
+async fn who_has_been_answered_and_who_calls_by_grpc_may_take_their_time() {
+    let world = world("body_rate = \"1MiB\"\nbody_grace = \"20ms\"").await;
+    let mut patient = Vec::new();
+    for (path, kind) in [("/duplex", "text/plain"), ("/duplex", "application/grpc")] {
+        let mut session = world.http2().await;
+        let (frames, body) = streamed();
+        let mut request = request("POST", "api", path, body);
+        request.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+        frames.send(Frame::data("a".into())).await.expect("room");
+        let answer = session.send(request).await.expect("an answer");
+        patient.push((session, frames, answer.into_body()));
+    }
+    // Whoever came after them and may not, is cut off before they go on.
+    let (frames, body) = streamed();
+    let answer = world.http2().await.ask(request("POST", "api", "/", body)).await.expect("an answer");
+    assert_eq!(answer.status, 408);
+    drop(frames);
+    for (session, frames, body) in patient {
+        frames.send(Frame::data("b".into())).await.expect("a body that is read");
+        drop(frames);
+        let whole = soon("the end", body.collect()).await.expect("an unbroken body");
+        assert_eq!(whole.to_bytes(), "ab");
+        drop(session);
+    }
+}
+
+#[tokio::test]
+async fn a_request_ends_with_its_deadline_whether_its_answer_has_begun_or_not() {
+    let world = world("request_timeout = \"300ms\"").await;
+    world.wake("api").await;
+    let mut wire = world.wire().await;
+    wire.send("GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .await;
+    assert_eq!(status(&wire.head().await.expect("a head")), 101);
+    for mut session in both(&world).await {
+        let answer = session.ask(get("api", "/hold")).await.expect("an answer");
+        assert_eq!(answer.refusal(), (504, "request_deadline".into()));
+    }
+    for mut session in both(&world).await {
+        let answer = session.send(get("api", "/endless")).await.expect("an answer");
+        soon("the end", answer.into_body().collect()).await.expect_err("it is cut off");
+    }
+    // A tunnel is no request any more: the oldest of all of these goes on.
+    wire.send("still").await;
+    assert_eq!(wire.exactly(5).await, "still");
+    world.until_counts("api", 0, 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_carries_as_many_requests_as_it_may() {
+    let world = world("keep_alive_requests = 2").await;
+    let mut wire = world.wire().await;
+    for closes in [false, true] {
+        wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+        let (head, _) = wire.answer().await.expect("an answer");
+        assert_eq!(head.to_lowercase().contains("connection: close"), closes, "{head}");
+    }
+    assert!(wire.rest().await.is_empty());
+    let mut session = world.http2().await;
+    for _ in 0..2 {
+        assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+    }
+    found("a connection that takes no more", async || match session.ask(get("api", "/")).await {
+        Ok(answer) => Err(format!("{answer:?}")),
+        Err(_) => Ok(()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_idles_is_closed() {
+    let world = world("idle_timeout = \"50ms\"").await;
+    let mut wire = world.wire().await;
+    wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    wire.answer().await.expect("an answer");
+    assert!(wire.rest().await.is_empty());
+    // The next one must also come whole.
+    let mut wire = world.wire().await;
+    wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\nGET / HT").await;
+    wire.answer().await.expect("an answer");
+    wire.rest().await;
+}
+
+#[tokio::test]
+async fn an_address_has_as_many_connections_as_it_may() {
+    let world = world("connections_per_address = 2").await;
+    let before = world.metric("tidegate_connections_turned_away_total", &["address"]);
+    let (mut first, mut second) = (world.http1().await, world.http1().await);
+    for session in [&mut first, &mut second] {
+        assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+    }
+    let mut third = world.wire().await;
+    assert!(third.rest().await.is_empty());
+    assert!(world.metric("tidegate_connections_turned_away_total", &["address"]) > before);
+    drop(first);
+    found("a place that was given back", async || {
+        let mut wire = world.wire().await;
+        wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+        wire.head().await.map(drop).ok_or_else(String::new)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_any_number_of_connections() {
+    let text = format!(
+        "gateway.trusted_proxies = [\"127.0.0.0/8\"]\ngateway.limits.connections_per_address = 1\n{API}"
+    );
+    let world = Setup::new(&text).start().await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let mut session = world.http1().await;
+        assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+        sessions.push(session);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_loses_its_connection() {
+    let world = world("send_timeout = \"200ms\"").await;
+    let mut wire = world.wire().await;
+    let request = "GET /large HTTP/1.1\r\nhost: api.localhost\r\n\r\n";
+    wire.send(request).await;
+    wire.head().await.expect("a head");
+    world.until_counts("api", 0, 1).await;
+    // Nothing is read from here on: the gateway gives up, and with it the replica's slot comes free.
+    world.until_counts("api", 0, 0).await;
+    drop(wire);
+}
+
+#[tokio::test]
+async fn open_connections_are_counted() {
+    let world = world("").await;
+    let session = world.http1().await;
+    found("a connection", async || {
+        let open = world.metric("tidegate_connections", &[]);
+        if open >= 1.0 { Ok(()) } else { Err(open.to_string()) }
+    })
+    .await;
+    drop(session);
+}
