@@ -50,6 +50,11 @@ impl Seen {
             let draft = routes.problem("connections have no host or path to be routed by");
             problems.push(draft.allowed("listen or sni, with protocol = \"tcp\""));
         }
+        if let Some(balance) = raw.balance.as_ref().map(|balance| &balance.value) {
+            over_http(&balance.affinity, problems);
+            over_http(&balance.adaptive, problems);
+            over_http(&balance.hedge, problems);
+        }
         let listen: Vec<_> = raw.listen.iter().flat_map(|listen| &listen.value.0).collect();
         let sni: Vec<_> = raw.sni.iter().flat_map(|sni| &sni.value).collect();
         let said = |key| raw.refused.contains(&key);
@@ -105,5 +110,12 @@ fn refuse<T>(key: &Option<At<T>>, problems: &mut Vec<Draft>) {
     if let Some(key) = key {
         let draft = key.problem("only for services that speak something else than HTTP");
         problems.push(draft.allowed("routes; or protocol = \"tcp\""));
+    }
+}
+
+fn over_http<T>(key: &Option<At<T>>, problems: &mut Vec<Draft>) {
+    if let Some(key) = key {
+        let draft = key.problem("only for services that speak HTTP");
+        problems.push(draft.allowed("slow_start, ejection and circuit for connections"));
     }
 }
