@@ -18,8 +18,10 @@ use tidegate_config::model::LogFormat;
 pub struct Entry<'e> {
     /// When it arrived.
     pub arrived: SystemTime,
-    /// By which a refusal names it.
+    /// By which a refusal names it, unless it is called something.
     pub id: u64,
+    /// What it is called in `X-Request-Id`.
+    pub called: Option<&'e str>,
     /// Who asked.
     pub client: IpAddr,
     /// As in `GET`.
@@ -78,7 +80,7 @@ pub fn write(format: LogFormat, entry: &Entry<'_>, text: &mut Vec<u8>) {
 #[derive(Serialize)]
 struct Json<'e> {
     time: String,
-    id: String,
+    id: Cow<'e, str>,
     client: IpAddr,
     method: &'e str,
     host: &'e str,
@@ -117,7 +119,7 @@ struct Json<'e> {
 fn json(entry: &Entry<'_>, text: &mut Vec<u8>) {
     let line = Json {
         time: humantime::format_rfc3339_micros(entry.arrived).to_string(),
-        id: format!("{:016x}", entry.id),
+        id: entry.called.map_or_else(|| Cow::Owned(format!("{:016x}", entry.id)), Cow::Borrowed),
         client: entry.client,
         method: entry.method,
         host: entry.host,
@@ -230,6 +232,7 @@ mod tests {
         Entry {
             arrived: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_646_401_000_250),
             id: 7,
+            called: None,
             client: [192, 0, 2, 1].into(),
             method: "GET",
             host: "api.example.org",

@@ -44,6 +44,9 @@ pub(super) async fn serve(layers: &Layers, visit: Visit<'_>) -> Response<Body> {
         wanted: chain.wanted(&head.method, &head.headers),
     };
     let (expose, form, record) = (visit.settings.expose_errors, visit.form, visit.record);
+    if let (Some(record), Some(id)) = (record, &asked.id) {
+        record.is_called(id);
+    }
     let answer = through(layers, visit, asked.id.as_ref()).await;
     let answer = answer.unwrap_or_else(|refusal| {
         let number = record.map_or_else(rand::random, |record| record.refused(&refusal));

@@ -45,6 +45,7 @@ pub(crate) struct Record {
 /// What became of it so far.
 #[derive(Debug)]
 struct Course {
+    called: Option<HeaderValue>,
     service: Option<Arc<Service>>,
     status: u16,
     reason: Option<&'static str>,
@@ -84,6 +85,7 @@ impl Record {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             course: Mutex::new(Course {
+                called: None,
                 service: None,
                 status: LEFT,
                 reason: None,
@@ -93,6 +95,11 @@ impl Record {
                 ended: None,
             }),
         })
+    }
+
+    /// It is called this in `X-Request-Id`.
+    pub(crate) fn is_called(&self, name: &HeaderValue) {
+        self.course.lock().called = Some(name.clone());
     }
 
     /// It is for this service.
@@ -157,6 +164,7 @@ impl Record {
             // Told from its end, so that a clock that was set meanwhile moves no duration.
             arrived: clock::wall().checked_sub(after(clock::now(), self.arrived)).unwrap_or_else(clock::wall),
             id: self.id,
+            called: course.called.as_ref().and_then(|name| name.to_str().ok()),
             client: self.client,
             method: self.method.as_str(),
             host: self.host(),

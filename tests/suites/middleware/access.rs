@@ -1,6 +1,6 @@
 //! Which clients may come, how often, and what their requests are called.
 
-use e2e::world::World;
+use e2e::{eventually::found, world::World};
 
 use super::{ask, sleeps, with, world};
 
@@ -101,4 +101,19 @@ async fn names_of_clients_are_replaced_where_the_file_says_so() {
     let name = answer.header("x-request-id").expect("a name").to_owned();
     assert_ne!(name, "mine");
     assert_eq!(answer.echo().all("x-request-id"), [&*name]);
+}
+
+#[tokio::test]
+async fn the_access_log_calls_a_request_by_its_name() {
+    let text = "gateway.access_log = { to = \"access.log\" }\n[services.api]\nimage = \"api:1\"\n\
+                middleware = { request_id = \"keep\", ip = { deny = [\"127.0.0.1\"] } }";
+    let world = World::new(text).await;
+    let answer = world.ask(with("api", "/", &[("x-request-id", "the-name.1")])).await.expect("an answer");
+    assert_eq!(answer.refusal(), (403, "forbidden".into()));
+    let file = world.folder().join("access.log");
+    found("its line", async || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        if text.contains("\"id\":\"the-name.1\"") { Ok(()) } else { Err(text) }
+    })
+    .await;
 }
