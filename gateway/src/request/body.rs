@@ -142,7 +142,7 @@ pub struct Body(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Upstream { inner: Inbound, hold: Option<Arc<Hold>>, deadline: Option<Pin<Box<Sleep>>> },
-    Changed(UnsyncBoxBody<Bytes, Broken>),
+    Changed { body: UnsyncBoxBody<Bytes, Broken>, deadline: Option<Pin<Box<Sleep>>> },
     Live(Live),
 }
 
@@ -170,7 +170,7 @@ impl Body {
     pub(crate) fn own_length(&self) -> usize {
         match &self.0 {
             Kind::Full(bytes) => bytes.as_ref().map_or(0, Bytes::len),
-            Kind::Upstream { .. } | Kind::Live(_) | Kind::Changed(_) => 0,
+            Kind::Upstream { .. } | Kind::Live(_) | Kind::Changed { .. } => 0,
         }
     }
 
@@ -182,7 +182,7 @@ impl Body {
 
     /// A body that was made of another one.
     pub(crate) fn changed(body: UnsyncBoxBody<Bytes, Broken>) -> Self {
-        Self(Kind::Changed(body))
+        Self(Kind::Changed { body, deadline: None })
     }
 
     /// A replica's body. The exchange is held until it has ended.
@@ -193,11 +193,15 @@ impl Body {
 
     /// The same, cut off at this instant.
     pub(crate) fn until(mut self, instant: Instant) -> Self {
-        if let Kind::Upstream { deadline, .. } = &mut self.0 {
+        if let Kind::Upstream { deadline, .. } | Kind::Changed { deadline, .. } = &mut self.0 {
             *deadline = Some(Box::pin(tokio::time::sleep_until(instant.into())));
         }
         self
     }
+}
+
+fn is_late(deadline: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
 }
 
 impl http_body::Body for Body {
@@ -210,13 +214,19 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let (inner, hold) = match &mut self.0 {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Changed(body) => return Pin::new(body).poll_frame(cx),
+            Kind::Changed { body, deadline } => {
+                if is_late(deadline, cx) {
+                    return Poll::Ready(Some(Err(Late.into())));
+                }
+                return Pin::new(body).poll_frame(cx);
+            }
             Kind::Live(live) => {
                 return live.0.as_mut().poll_next(cx).map(|bit| bit.map(|bit| Ok(Frame::data(bit))));
             }
             Kind::Upstream { inner, hold, deadline } => {
-                let late = deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
-                if late && let Some(hold) = hold.take() {
+                if is_late(deadline, cx)
+                    && let Some(hold) = hold.take()
+                {
                     hold.account.broke_off();
                     return Poll::Ready(Some(Err(Late.into())));
                 }
@@ -253,7 +263,7 @@ impl http_body::Body for Body {
             Kind::Live(_) => false,
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.is_end_stream(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.is_end_stream(),
-            Kind::Changed(body) => body.is_end_stream(),
+            Kind::Changed { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -263,7 +273,7 @@ impl http_body::Body for Body {
             Kind::Live(_) => SizeHint::default(),
             Kind::Upstream { inner: Inbound::Http1(reply), .. } => reply.size_hint(),
             Kind::Upstream { inner: Inbound::Http2(incoming, _), .. } => incoming.size_hint(),
-            Kind::Changed(body) => body.size_hint(),
+            Kind::Changed { body, .. } => body.size_hint(),
         }
     }
 }
