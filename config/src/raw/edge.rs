@@ -47,7 +47,7 @@ section! {
         hsts: Span,
         /// Whether they are to remember it of every name below, too.
         hsts_subdomains: bool = d.hsts_subdomains,
-        /// An authority that issues certificates by itself (ACME).
+        /// An authority that issues certificates by itself (ACME). With this table, you agree to its terms of service.
         acme: Acme,
     }
 }
@@ -65,8 +65,7 @@ section! {
 }
 
 section! {
-    /// An authority that issues certificates by itself (ACME), for one name each; they are renewed after two thirds of their
-    /// life. With this table, you agree to the authority's terms of service.
+    /// An authority that issues certificates by itself, for one name each; they are renewed after two thirds of their life.
     Acme => {
         /// Where the authority writes to when something is wrong.
         email: Text,
