@@ -24,4 +24,5 @@ pub mod sockets;
 pub mod state_dir;
 pub mod tcp;
 pub mod telemetry;
+mod timer;
 pub mod tls;

@@ -16,12 +16,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use metrics::Gauge;
 use tidegate_config::model::Limits;
@@ -41,10 +41,10 @@ use super::{
 };
 use crate::{
     fleet::Service,
-    panics::CatchPanic,
+    panics::{self, CatchPanic},
     request::{self, Door, Peer, body::Body},
     tcp::{self, Accepted},
-    telemetry,
+    telemetry, timer,
     tls::{Secured, Tls},
 };
 
@@ -211,17 +211,22 @@ impl App {
     {
         let address = peer.address();
         let heard = Arc::new(Heard::new(self.limits.keep_alive_requests));
-        let service = TowerToHyperService::new(self.stack(peer, &heard));
-        let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let service = self.stack(peer, &heard);
+        let mut http = self.http.clone();
+        http.http1().timer(timer::Kept::default());
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
+        let mut asides = asides(&heard, self.limits.header_timeout, stages);
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = silence(&heard, self.limits.header_timeout) => return tracing::debug!(peer = %address, "no request came; closed"),
-            () = farewell(stages, &heard) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            Some(aside) = asides.next() => match aside {
+                Aside::Silence => return tracing::debug!(peer = %address, "no request came; closed"),
+                Aside::Farewell => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            },
         };
         if let Err(error) = ended {
             tracing::debug!(peer = %address, %error, "client connection ended");
@@ -229,11 +234,38 @@ impl App {
     }
 
     /// The layers around every request. What a route switches on will stand here.
-    fn stack(&self, peer: Peer, heard: &Arc<Heard>) -> CatchPanic<Entry> {
+    fn stack(&self, peer: Peer, heard: &Arc<Heard>) -> Layers {
         let (door, leaving) = (Arc::clone(&self.door), Arc::clone(&self.leaving));
-        let entry = Entry { door, peer, heard: Arc::clone(heard), leaving };
-        ServiceBuilder::new().layer_fn(CatchPanic::new).service(entry)
+        let caller = Caller { door, peer, heard: Arc::clone(heard), leaving };
+        Layers(ServiceBuilder::new().layer_fn(CatchPanic::new).service(Entry(Arc::new(caller))))
     }
+}
+
+/// What may end a connection besides its two ends.
+enum Aside {
+    Silence,
+    Farewell,
+}
+
+/// Each is polled when it was woken, and not for every request of the connection.
+fn asides(
+    heard: &Arc<Heard>,
+    patience: Duration,
+    stages: watch::Receiver<Stage>,
+) -> FuturesUnordered<Pin<Box<dyn Future<Output = Aside> + Send>>> {
+    let (first, last) = (Arc::clone(heard), Arc::clone(heard));
+    let silence = async move {
+        silence(&first, patience).await;
+        Aside::Silence
+    };
+    let farewell = async move {
+        farewell(stages, &last).await;
+        Aside::Farewell
+    };
+    let asides = FuturesUnordered::<Pin<Box<dyn Future<Output = Aside> + Send>>>::new();
+    asides.push(Box::pin(silence));
+    asides.push(Box::pin(farewell));
+    asides
 }
 
 /// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
@@ -351,9 +383,25 @@ impl Unwanted {
     }
 }
 
+/// The layers as hyper calls them. Every one of them is ready at any time, so none is asked before a call.
+struct Layers(CatchPanic<Entry>);
+
+impl hyper::service::Service<Request<Incoming>> for Layers {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = panics::Answer<Answer>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        tower::Service::call(&mut self.0.clone(), request)
+    }
+}
+
 /// The innermost service: the request path.
 #[derive(Clone)]
-struct Entry {
+struct Entry(Arc<Caller>);
+
+/// What all requests of a connection share.
+struct Caller {
     door: Arc<Door>,
     peer: Peer,
     /// In what a request has come on this connection.
@@ -361,11 +409,13 @@ struct Entry {
     leaving: Arc<AtomicBool>,
 }
 
+/// Boxed: a connection's own future stays small while it is between requests.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 impl tower::Service<Request<Incoming>> for Entry {
     type Response = Response<Body>;
     type Error = Infallible;
-    /// Boxed: a connection's own future stays small while it is between requests.
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -373,12 +423,11 @@ impl tower::Service<Request<Incoming>> for Entry {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let version = if request.version() == Version::HTTP_2 { HTTP2 } else { HTTP1 };
-        let enough = self.heard.request(version);
-        let (door, peer) = (Arc::clone(&self.door), self.peer.clone());
-        let leaving = Arc::clone(&self.leaving);
+        let caller = Arc::clone(&self.0);
+        let enough = caller.heard.request(version);
         Box::pin(async move {
-            let mut response = request::handle(&door, request, &peer).await;
-            let last = version == HTTP1 && (enough || leaving.load(Ordering::Relaxed));
+            let mut response = request::handle(&caller.door, request, &caller.peer).await;
+            let last = version == HTTP1 && (enough || caller.leaving.load(Ordering::Relaxed));
             if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -402,8 +451,7 @@ pub(super) fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192);
     http.http1()
-        .timer(TokioTimer::new())
-        // It runs from one answer to the next request's head; the first one has a deadline of its own.
+        // Each connection has a timer of its own. It runs from one answer to the next request's head; the first one has a deadline of its own.
         .header_read_timeout(limits.idle_timeout)
         .max_headers(limits.header_count as usize)
         .max_buf_size(header_bytes);

@@ -158,7 +158,7 @@ async fn a_request_that_is_sent_once_never_meets_a_closed_connection() {
 async fn interim_responses_are_no_answer() {
     let early = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    for (interim, code) in [(0, 200), (3, 200), (40, 502)] {
+    for (interim, code) in [(0, 200), (3, 200), (101, 502)] {
         let (world, _) = says(String::leak(early.repeat(interim) + last), false).await;
         let got = world.ask(request("POST", "api", "/", empty())).await.expect("an answer");
         assert_eq!((got.status, got.header("link")), (code, None), "{interim} interim responses");
@@ -316,4 +316,21 @@ async fn unusual_words_behind_a_status_are_passed_on() {
     let head = wire.head().await.expect("an answer");
     assert!(head.starts_with("HTTP/1.1 200 Quite Fine\r\n"), "{head}");
     assert_eq!(world.ask(get("api", "/")).await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn a_replica_that_closes_behind_its_answer_takes_no_more() {
+    let world = talks(|mut wire| async move {
+        wire.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").await;
+        wire.finish().await;
+        assert!(!wire.rest().await.ends_with(b"\r\n0\r\n\r\n"), "the upload was cut off");
+    })
+    .await;
+    let (frames, body) = streamed();
+    frames.send(Frame::data("begun".into())).await.expect("a body that is read");
+    let mut session = world.http2().await;
+    assert_eq!(session.ask(request("POST", "api", "/", body)).await.expect("an answer").status, 403);
+    // The client would go on for ever.
+    world.until_counts("api", 0, 0).await;
+    drop(frames);
 }

@@ -22,13 +22,12 @@ use super::{
     framing::{Decoder, Framing, Step},
     head::{self, Head},
     output::Output,
-    timer::Timer,
     upload::{Fault, Upload},
 };
-use crate::request::body::Outbound;
+use crate::{request::body::Outbound, timer::Timer};
 
 /// How many interim responses may precede a response.
-pub(super) const MOST_INTERIM: u8 = 32;
+pub(super) const MOST_INTERIM: u8 = 100;
 
 /// How much is read at once: from this, doubled while that is not enough, up to that.
 const ROOM: usize = 8 << 10;
@@ -194,6 +193,11 @@ impl Connection {
     pub(super) fn is_reusable(&self) -> bool {
         let whole = self.decoder.is_ended() && self.upload.is_whole() && self.output.is_empty();
         whole && self.keep_alive && self.read.is_empty()
+    }
+
+    /// Ready once the other end says or ends something, which behind a response is never more of it.
+    pub(super) fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read(cx).map(drop)
     }
 
     /// Whether the request's body has gone out whole.

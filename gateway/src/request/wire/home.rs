@@ -127,7 +127,8 @@ impl Home {
             let home = Arc::clone(&self);
             self.tasks.spawn(async move {
                 let uploaded = poll_fn(|cx| match connection.poll_upload(cx) {
-                    Ok(false) => Poll::Pending,
+                    // A replica that closes now takes no more of it.
+                    Ok(false) => connection.poll_said(cx).map(|()| false),
                     Ok(true) => Poll::Ready(true),
                     Err(_) => Poll::Ready(false),
                 });

@@ -15,7 +15,6 @@ mod head;
 mod home;
 mod output;
 mod reply;
-mod timer;
 mod upload;
 
 pub(crate) use self::{
