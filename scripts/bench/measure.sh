@@ -11,11 +11,15 @@ ticks() {
 
 # with_wrk PROXY SECONDS [PATH [CONNECTIONS [ARGUMENTS...]]]: how many requests were answered.
 with_wrk() {
-    local out path=${3:-/} connections=${4:-$CONNECTIONS}
-    out=$(taskset -c "$LOAD_CORE" wrk -t1 -c"$connections" -d"$2s" "${@:5}" "http://127.0.0.1:${port[$1]}$path")
+    local out path=${3:-/} connections=${4:-$CONNECTIONS} origin=http://127.0.0.1
+    case $1 in *_tls) origin=https://localhost ;; esac
+    out=$(taskset -c "$LOAD_CORE" wrk -t1 -c"$connections" -d"$2s" "${@:5}" "$origin:${port[$1]}$path")
     if grep -qE 'Socket errors|Non-2xx' <<<"$out"; then fail "$1 answered with errors:"$'\n'"$out"; fi
     awk '/ requests in / { print $1 }' <<<"$out"
 }
+
+# with_tls PROXY SECONDS: as with_wrk, over TLS.
+with_tls() { with_wrk "$1_tls" "$2" / "$CONNECTIONS"; }
 
 # with_h2load PROXY SECONDS: ten streams on each of sixteen connections.
 with_h2load() {

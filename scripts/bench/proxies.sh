@@ -40,6 +40,14 @@ container_address() {
 
 # --- the proxies ---
 
+# The certificate of all four, and both halves in one file for HAProxy.
+make_certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -keyout "$work/bench.key" -out "$work/bench.pem" 2>/dev/null
+    cat "$work/bench.pem" "$work/bench.key" >"$work/bench.both"
+    chmod 644 "$work"/bench.*
+}
+
 free_port() {
     local candidate
     while candidate=$((20000 + RANDOM % 20000)); do
@@ -74,9 +82,12 @@ find_binary() {
 configure() {
     cat >"$work/tidegate.new" <<END
 [gateway]
-listen = "127.0.0.1:${port[tidegate]}"
+listen = ["127.0.0.1:${port[tidegate]}", { address = "127.0.0.1:${port[tidegate_tls]}", tls = true }]
 metrics = "off"
 stop_replicas_on_exit = true
+
+[gateway.tls]
+certificates = [{ cert = "$work/bench.pem", key = "$work/bench.key" }]
 
 [services.$SERVICE]
 image = "$IMAGE"
@@ -96,6 +107,7 @@ END
 start_tidegate() {
     port[tidegate]=$(free_port)
     port[tidegate_h2]=${port[tidegate]}
+    port[tidegate_tls]=$(free_port)
     configure
     launch tidegate "$1" "$TIDEGATE" up -c "$work/tidegate.toml" --state "$work/state"
     await tidegate
@@ -107,6 +119,7 @@ start_tidegate() {
 start_nginx() {
     port[nginx]=$(free_port)
     port[nginx_h2]=$(free_port)
+    port[nginx_tls]=$(free_port)
     cat >"$work/nginx.conf" <<EOF
 daemon off;
 worker_processes 1;
@@ -125,6 +138,9 @@ http {
     server {
         listen 127.0.0.1:${port[nginx]};
         listen 127.0.0.1:${port[nginx_h2]} http2;
+        listen 127.0.0.1:${port[nginx_tls]} ssl;
+        ssl_certificate $work/bench.pem;
+        ssl_certificate_key $work/bench.key;
         location / {
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -147,6 +163,7 @@ EOF
 start_haproxy() {
     port[haproxy]=$(free_port)
     port[haproxy_h2]=$(free_port)
+    port[haproxy_tls]=$(free_port)
     cat >"$work/haproxy.cfg" <<EOF
 global
     nbthread 1
@@ -162,6 +179,7 @@ defaults
 frontend front
     bind 127.0.0.1:${port[haproxy]}
     bind 127.0.0.1:${port[haproxy_h2]} proto h2
+    bind 127.0.0.1:${port[haproxy_tls]} ssl crt $work/bench.both
     default_backend back
 backend back
     server echo $address
@@ -172,6 +190,7 @@ EOF
 start_caddy() {
     port[caddy]=$(free_port)
     port[caddy_h2]=${port[caddy]}
+    port[caddy_tls]=$(free_port)
     cat >"$work/Caddyfile" <<EOF
 {
     admin off
@@ -183,7 +202,7 @@ start_caddy() {
         protocols h1 h2c
     }
 }
-http://:${port[caddy]} {
+(backend) {
     bind 127.0.0.1
     reverse_proxy $address {
         transport http {
@@ -191,6 +210,13 @@ http://:${port[caddy]} {
             keepalive_idle_conns_per_host 256
         }
     }
+}
+http://:${port[caddy]} {
+    import backend
+}
+https://localhost:${port[caddy_tls]} {
+    import backend
+    tls $work/bench.pem $work/bench.key
 }
 EOF
     launch caddy "$PROXY_CORE" env GOMAXPROCS=1 HOME="$work" XDG_DATA_HOME="$work" XDG_CONFIG_HOME="$work" \
