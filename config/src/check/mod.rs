@@ -79,9 +79,9 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let over_http = raw_services.iter().filter(|(_, service)| {
         service.value.protocol.as_ref().is_none_or(|protocol| protocol.value != Protocol::Tcp)
     });
-    let only = over_http.count() == 1;
+    let names: BTreeSet<_> = over_http.map(|(name, _)| name.value.clone()).collect();
+    let only = names.len() == 1;
     let mut streams = streams::Seen::new(&gateway);
-    let names: BTreeSet<_> = raw_services.iter().map(|(name, _)| name.value.clone()).collect();
     let mut routes = routes::Seen::new(&gateway);
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {

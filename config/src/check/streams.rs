@@ -50,6 +50,10 @@ impl Seen {
             let draft = routes.problem("connections have no host or path to be routed by");
             problems.push(draft.allowed("listen or sni, with protocol = \"tcp\""));
         }
+        if let Some(middleware) = &raw.middleware {
+            let draft = middleware.problem("only for services that speak HTTP");
+            problems.push(draft.allowed("nothing of it for connections"));
+        }
         if let Some(balance) = raw.balance.as_ref().map(|balance| &balance.value) {
             over_http(&balance.affinity, problems);
             over_http(&balance.adaptive, problems);

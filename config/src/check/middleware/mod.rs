@@ -25,7 +25,7 @@ pub(super) struct Layers<'w> {
     pub(super) service: &'w str,
     /// Its own table.
     pub(super) raw: Option<At<raw::Middleware>>,
-    /// The names of all services.
+    /// The names of all services over HTTP.
     pub(super) services: &'w BTreeSet<String>,
     /// What lies around the file.
     pub(super) world: &'w World<'w>,
@@ -73,7 +73,8 @@ impl Layers<'_> {
         if !self.services.contains(&service.value) {
             let names: Vec<&str> = self.services.iter().map(String::as_str).collect();
             let near = crate::advice::closest(&service.value, &names);
-            let draft = service.problem("there is no such service").allowed("a service of this file");
+            let draft =
+                service.problem("no service over HTTP has this name").allowed("a service of this file");
             problems.push(draft.help(near.map(|near| format!("did you mean {near:?}?"))));
             return None;
         }
