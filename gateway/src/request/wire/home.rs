@@ -145,7 +145,8 @@ impl Home {
         loop {
             let connection = self.idle.lock().pop()?;
             // The backend may be closing what it has not used for long; a fresh connection cannot lose that race.
-            if is_fresh(&connection, now, idle) && connection.is_quiet(once) {
+            let given_up = connection.abandoned != self.abandoned.load(Ordering::Acquire);
+            if !given_up && is_fresh(&connection, now, idle) && connection.is_quiet(once) {
                 return Some(connection);
             }
         }
@@ -162,11 +163,10 @@ impl Home {
     /// The response's head, unless it has not come in time or the replica was given up. The clock starts anew as long as the
     /// request's body flows.
     async fn head(&self, connection: &mut Connection, within: Duration, now: Instant) -> Result<Head, Ended> {
-        let abandoned = self.abandoned.load(Ordering::Acquire);
         let mut deadline = now.checked_add(within);
         poll_fn(|cx| {
             connection.alarm.register(cx.waker());
-            if self.abandoned.load(Ordering::Acquire) != abandoned {
+            if self.abandoned.load(Ordering::Acquire) != connection.abandoned {
                 return Poll::Ready(Err(Ended::Abandoned));
             }
             if let Poll::Ready(head) = connection.poll_head(cx) {
