@@ -17,7 +17,7 @@ pub(super) fn text(
     statuses: &[ServiceStatus],
 ) -> String {
     let mut text = String::new();
-    let port = addresses.first().map_or(80, SocketAddr::port);
+    let entry = Entry::of(model, addresses);
     for service in model.services.values() {
         let status = statuses.iter().find(|status| status.service == service.name.as_str());
         let state = status.map_or("unknown", |status| status.state.as_str());
@@ -30,7 +30,7 @@ pub(super) fn text(
             let _ = writeln!(text, "    tcp://{address}");
         }
         if let Some(route) = service.routes.first() {
-            let _ = writeln!(text, "    {}\n    {}", url(route, port), curl(route, port));
+            let _ = writeln!(text, "    {}\n    {}", url(route, entry), curl(route, entry));
         }
     }
     let listening = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -40,6 +40,30 @@ pub(super) fn text(
     }
     text.push_str("; stop with Ctrl-C\n");
     text
+}
+
+/// Where people are told to call: over TLS, if a listener speaks it.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    secure: bool,
+    port: u16,
+}
+
+impl Entry {
+    fn of(model: &Model, addresses: &[SocketAddr]) -> Self {
+        let mut all = model.gateway.listen.iter().zip(addresses);
+        let secure = all.clone().find(|(listener, _)| listener.tls);
+        let (secure, port) = match (secure, all.next()) {
+            (Some((_, address)), _) => (true, address.port()),
+            (None, Some((_, address))) => (false, address.port()),
+            (None, None) => (false, 80),
+        };
+        Self { secure, port }
+    }
+
+    fn scheme(self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
 }
 
 /// What serves it.
@@ -60,15 +84,17 @@ fn host(route: &Route) -> String {
     }
 }
 
-fn url(route: &Route, port: u16) -> String {
-    format!("http://{}:{port}{}", host(route), route.path)
+fn url(route: &Route, entry: Entry) -> String {
+    format!("{}://{}:{}{}", entry.scheme(), host(route), entry.port, route.path)
 }
 
-/// `*.localhost` reaches this machine without DNS; other names may not lead here yet, so `Host` is set by hand.
-fn curl(route: &Route, port: u16) -> String {
-    let host = host(route);
+/// `*.localhost` reaches this machine without DNS; other names may not lead here yet, so they are led by hand.
+fn curl(route: &Route, entry: Entry) -> String {
+    let (host, port) = (host(route), entry.port);
     if host == "localhost" || host.ends_with(".localhost") {
-        format!("curl http://{host}:{port}{}", route.path)
+        format!("curl {}", url(route, entry))
+    } else if entry.secure {
+        format!("curl --resolve {host}:{port}:127.0.0.1 {}", url(route, entry))
     } else {
         format!("curl -H 'Host: {host}' http://localhost:{port}{}", route.path)
     }
@@ -87,7 +113,13 @@ mod tests {
             ("api.example.org", "curl -H 'Host: api.example.org' http://localhost:8080/v1"),
             ("*.example.org", "curl -H 'Host: any.example.org' http://localhost:8080/v1"),
         ] {
-            assert_eq!(curl(&route(host), 8080), want);
+            assert_eq!(curl(&route(host), Entry { secure: false, port: 8080 }), want);
+        }
+        for (host, want) in [
+            ("api.localhost", "curl https://api.localhost:443/v1"),
+            ("a.org", "curl --resolve a.org:443:127.0.0.1 https://a.org:443/v1"),
+        ] {
+            assert_eq!(curl(&route(host), Entry { secure: true, port: 443 }), want);
         }
     }
 }
