@@ -91,7 +91,7 @@ async fn it_stands_before_the_handshake() {
 #[tokio::test]
 async fn whoever_is_not_trusted_or_says_nothing_is_turned_away() {
     let count = |world: &World, why: &str| world.metric("tidegate_connections_turned_away_total", &[why]);
-    let (trusting, _) = world("127.0.0.0/8", "limits.header_timeout = \"50ms\"").await;
+    let (trusting, _) = world("127.0.0.0/8", "limits.header_timeout = \"500ms\"").await;
     let (strict, _) = world("10.0.0.0/8", "").await;
     for (world, said, why) in [
         (&strict, &b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 80\r\n"[..], "proxy_untrusted"),
