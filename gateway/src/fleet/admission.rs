@@ -26,6 +26,13 @@ struct Slot<R> {
     failures: u32,
 }
 
+impl<R> Slot<R> {
+    /// Whether its replica drains and has finished.
+    fn is_drained(&self) -> bool {
+        !self.seen.serves() && self.seen.in_flight == 0
+    }
+}
+
 impl<R> AsRef<Candidate> for Slot<R> {
     fn as_ref(&self) -> &Candidate {
         &self.seen
@@ -138,14 +145,14 @@ impl<R: Replica, W> Gate<R, W> {
         waiter: impl FnOnce() -> W,
     ) -> (TicketId, Left<R, W>) {
         let broken = self.count(now, report);
-        let ejected = self.give_back(now, slot, report);
+        let (at, ejected) = self.give_back(now, slot, report);
         self.next_early -= 1;
         let ticket = TicketId(self.next_early);
         let failed = self.find(slot).ok().map(|at| Wish::Not(self.slots[at].seen.name));
         self.queue.push_front(Waiting { ticket, wish: failed, waiter: Some(waiter()) });
         self.waiting += 1;
         let grants = self.settle(now);
-        (ticket, Left { grants, drained: self.is_drained(slot), ejected, broken })
+        (ticket, Left { grants, drained: at.is_some_and(|at| self.slots[at].is_drained()), ejected, broken })
     }
 
     /// A second slot for a request that holds this one already: on another replica, and only where nobody waits.
@@ -164,9 +171,9 @@ impl<R: Replica, W> Gate<R, W> {
     /// A request has ended and gives its slot back; `report` says how its attempt went.
     pub fn leave(&mut self, now: Instant, slot: SlotKey, report: Report) -> Left<R, W> {
         let broken = self.count(now, report);
-        let ejected = self.give_back(now, slot, report);
+        let (at, ejected) = self.give_back(now, slot, report);
         let grants = self.settle(now);
-        Left { grants, drained: self.is_drained(slot), ejected, broken }
+        Left { grants, drained: at.is_some_and(|at| self.slots[at].is_drained()), ejected, broken }
     }
 
     /// A waiting request gives its ticket back. False if it is not waiting any more.
@@ -297,7 +304,7 @@ impl<R: Replica, W> Gate<R, W> {
 
     /// Whether this replica drains and has finished.
     pub fn is_drained(&self, key: SlotKey) -> bool {
-        self.find(key).is_ok_and(|at| !self.slots[at].seen.serves() && self.slots[at].seen.in_flight == 0)
+        self.find(key).is_ok_and(|at| self.slots[at].is_drained())
     }
 
     /// Requests that one replica runs.
@@ -363,20 +370,22 @@ impl<R: Replica, W> Gate<R, W> {
         self.slots.binary_search_by_key(&key, |slot| slot.key)
     }
 
-    /// Until when the slot's replica is ejected, if it now is.
-    fn give_back(&mut self, now: Instant, key: SlotKey, report: Report) -> Option<Instant> {
+    /// Where the slot is, and until when its replica is ejected, if it now is.
+    fn give_back(&mut self, now: Instant, key: SlotKey, report: Report) -> (Option<usize>, Option<Instant>) {
         self.in_flight -= 1;
-        let at = self.find(key).ok()?;
+        let Ok(at) = self.find(key) else { return (None, None) };
         let (slots, balance) = (&mut self.slots, &self.rules.balance);
         let ejects = slots[at].seen.learn(now, report, balance);
         slots[at].seen.in_flight -= 1;
         if !ejects {
-            return None;
+            return (Some(at), None);
         }
-        let rules = balance.ejection.as_ref()?;
-        let again = slots[at].seen.out().is_some();
-        let may = again || balancer::may_eject(slots.iter().map(|slot| &slot.seen), rules);
-        may.then(|| slots[at].seen.eject(now, rules))
+        let may = |rules| {
+            let again = slots[at].seen.out().is_some();
+            again || balancer::may_eject(slots.iter().map(|slot| &slot.seen), rules)
+        };
+        let rules = balance.ejection.as_ref().filter(|rules| may(rules));
+        (Some(at), rules.map(|rules| slots[at].seen.eject(now, rules)))
     }
 
     /// Counts an attempt for the circuit; true if it opens.
