@@ -7,6 +7,8 @@ mod bell;
 mod entry;
 pub(crate) mod hedges;
 mod meter;
+#[cfg(test)]
+mod overload;
 mod replica;
 pub(crate) mod retries;
 pub mod service;

@@ -19,8 +19,9 @@ const STEEPEST: f64 = 0.5;
 const QUEUE: f64 = 4.0;
 /// How much of a step is taken.
 const SMOOTHING: f64 = 0.2;
-/// The long average is over so many windows.
-const LONG: f64 = 600.0;
+/// What is usual is the plain average of the first windows, and then moves by so much of each: ten minutes' worth.
+const FIRST: u32 = 10;
+const LONG: f64 = 2.0 / 601.0;
 /// While answers come much faster than usual, usual is forgotten so fast.
 const RECOVERY: f64 = 0.95;
 
@@ -29,8 +30,8 @@ const RECOVERY: f64 = 0.95;
 pub(crate) struct Gradient {
     bounds: model::Adaptive,
     limit: f64,
-    /// How long answers usually take, in seconds, and over how many windows that is known.
-    usual: Option<(f64, f64)>,
+    /// How long answers usually take, in seconds, and over how many windows that was averaged.
+    usual: Option<(f64, u32)>,
     began: Instant,
     answers: u32,
     seconds: f64,
@@ -74,8 +75,11 @@ impl Gradient {
 
     fn step(&mut self, short: f64) {
         let (usual, windows) = match self.usual {
-            Some((usual, windows)) => (usual + (short - usual) / (windows + 1.0), (windows + 1.0).min(LONG)),
-            None => (short, 1.0),
+            Some((usual, windows)) if windows < FIRST => {
+                (usual + (short - usual) / f64::from(windows + 1), windows + 1)
+            }
+            Some((usual, windows)) => (usual + (short - usual) * LONG, windows),
+            None => (short, 1),
         };
         let recovering = usual / short > 2.0;
         self.usual = Some((if recovering { usual * RECOVERY } else { usual }, windows));
