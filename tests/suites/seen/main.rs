@@ -1,3 +1,4 @@
 //! What can be seen of requests from outside: the access log, traces, timing fields.
 
 mod log;
+mod timing;
