@@ -115,9 +115,9 @@ fn under_more_than_it_can_bear_it_goes_on_answering() {
     let (fair, more) = ((15, 750.0), (20, 1300.0));
     let share = |seen: Seen| f64::from(seen.answered) / (20.0 * PROCESSORS / WORK);
     let with = live(adaptive(), &[fair, more, more]);
-    assert!(share(with) > 0.6, "{with:?}: {:.2} of what it can do", share(with));
+    assert!(share(with) > 0.7, "{with:?}: {:.2} of what it can do", share(with));
     let without = live(None, &[fair, (5, more.1), (5, more.1)]);
     assert!(share(without) < 0.1, "{without:?}: {:.2} of what it can do", share(without));
     let after = live(adaptive(), &[fair, more, fair]);
-    assert!(f64::from(after.answered) > 0.9 * f64::from(after.came), "it comes back by itself: {after:?}");
+    assert!(f64::from(after.answered) > 0.95 * f64::from(after.came), "it comes back by itself: {after:?}");
 }

@@ -22,6 +22,8 @@ const SMOOTHING: f64 = 0.2;
 /// What is usual is the plain average of the first windows, and then moves by so much of each: ten minutes' worth.
 const FIRST: u32 = 10;
 const LONG: f64 = 2.0 / 601.0;
+/// However slow a window is, it counts as so many times the usual: a few that are very slow must not pass for usual.
+const MOST: f64 = 2.0;
 /// While answers come much faster than usual, usual is forgotten so fast.
 const RECOVERY: f64 = 0.95;
 
@@ -78,7 +80,7 @@ impl Gradient {
             Some((usual, windows)) if windows < FIRST => {
                 (usual + (short - usual) / f64::from(windows + 1), windows + 1)
             }
-            Some((usual, windows)) => (usual + (short - usual) * LONG, windows),
+            Some((usual, windows)) => (usual + (short.min(usual * MOST) - usual) * LONG, windows),
             None => (short, 1),
         };
         let recovering = usual / short > 2.0;
