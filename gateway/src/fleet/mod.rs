@@ -8,6 +8,8 @@ mod entry;
 pub(crate) mod hedges;
 mod meter;
 #[cfg(test)]
+mod one_slow;
+#[cfg(test)]
 mod overload;
 mod replica;
 pub(crate) mod retries;
