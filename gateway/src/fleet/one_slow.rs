@@ -33,7 +33,7 @@ fn one_slow_replica_of_eleven_delays_hardly_anybody() {
         chance = next_chance(chance);
         let slow = grant.replica == "f" && (15_000..45_000).contains(&at);
         // Most take about 167 ms; one in a hundred up to twice as long.
-        let usual = 130 + chance % 75 + if chance >> 32 & 127 == 0 { 167 } else { 0 };
+        let usual = 130 + chance % 75 + if (chance >> 32).is_multiple_of(128) { 167 } else { 0 };
         let took = if slow { 2_000 } else { usual };
         late += u32::from(took > 1_000);
         ends.insert((at + took, at), (grant.slot, took));
