@@ -1,7 +1,8 @@
 //! Where lines go: standard output, standard error, or a file that may be moved away or be on a full disk.
 
 use std::{
-    fs::{File, OpenOptions},
+    fmt,
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -22,6 +23,16 @@ enum To {
     Stdout,
     Stderr,
     File { path: PathBuf, open: Option<File> },
+}
+
+impl fmt::Display for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::Stderr => f.write_str("standard error"),
+            Self::File { path, .. } => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Output {
@@ -60,7 +71,7 @@ impl Output {
                 let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
                 counter!(telemetry::LOG_DROPPED).increment(lost);
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(%error, "the access log cannot be written; requests go on, their lines are lost");
+                    tracing::warn!(to = %self.to, %error, "the access log cannot be written; requests go on, their lines are lost");
                 }
             }
         }
@@ -74,7 +85,12 @@ fn append(path: &Path, open: &mut Option<File>, lines: &[u8]) -> io::Result<()> 
     }
     let file = match open {
         Some(file) => file,
-        None => open.insert(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?),
+        None => {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            open.insert(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?)
+        }
     };
     file.write_all(lines)
 }

@@ -46,9 +46,6 @@ impl Account {
         call: bool,
         record: Option<Arc<Record>>,
     ) -> Self {
-        if let Some(record) = &record {
-            record.is_for(&service);
-        }
         let call = AtomicU8::new(if call { NOT_SAID } else { NO_CALL });
         Self { service, arrived, status: AtomicU16::new(LEFT), call, closed: None, record }
     }

@@ -302,6 +302,9 @@ async fn serve(
     let opened_at = waited_for(door, &peer.entrance, &head, &name);
     let target = opened_at.as_ref().unwrap_or(&head.uri);
     let Routed { service, layers, target } = route(door, &peer.entrance, target, &name)?;
+    if let Some(record) = record {
+        record.is_for(&service);
+    }
     drop(name);
     let (body, from, follows) = (Some(body), peer.from(settings), opened_at.is_some());
     let mut visit = Visit {

@@ -5,7 +5,7 @@ use std::path::Path;
 use e2e::{
     client::{Wire, empty, full},
     eventually::found,
-    world::{Setup, World, get, request},
+    world::{Setup, World, get, name, request},
 };
 use http::HeaderValue;
 use serde_json::Value;
@@ -91,6 +91,24 @@ async fn a_refusal_of_the_gate_is_told_once_with_its_service() {
     assert_eq!(lines.len(), 1);
     assert_eq!((&lines[0]["reason"], &lines[0]["service"]), (&"start_failed".into(), &"api".into()));
     assert_eq!(lines[0]["id"], refused.problem()["request_id"]);
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_gate_names_its_service() {
+    let world = World::new(&format!("{LOGGED}\nwake.per_client = \"1/h\"")).await;
+    world.get("api", "/").await;
+    world.control().sleep(name("api")).await.expect("a control loop").expect("it sleeps");
+    world.get("api", "/").await;
+    let all = lines(&world, 2).await;
+    assert_eq!((&all[1]["reason"], &all[1]["service"]), (&"rate_limited".into(), &"api".into()));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_made() {
+    let world = World::new(&LOGGED.replace("access.log", "logs/today/access.log")).await;
+    world.get("api", "/").await;
+    let file = world.folder().join("logs/today/access.log");
+    found("a line", async || std::fs::read_to_string(&file).map_err(|error| error.to_string())).await;
 }
 
 #[tokio::test]
