@@ -69,7 +69,7 @@ impl Cors {
         {
             response.remove(name);
         }
-        if self.origins != Which::Any {
+        if self.origins != Which::Any && !response.get_all(VARY).iter().any(names_origin) {
             response.append(VARY, HeaderValue::from_static("Origin"));
         }
         let Some(allowed) = origin.and_then(|origin| self.allowed(origin)) else { return };
@@ -96,6 +96,11 @@ impl Cors {
             }
         }
     }
+}
+
+fn names_origin(vary: &HeaderValue) -> bool {
+    let is_origin = |name: &str| name.trim().eq_ignore_ascii_case("origin");
+    vary.to_str().is_ok_and(|names| names.split(',').any(is_origin))
 }
 
 /// Whether an origin is the allowed one, or one below it (`https://*.example.org`).
@@ -198,5 +203,8 @@ mod tests {
         assert_eq!(check(&one, Some("https://b.org")), (None, 2, false));
         assert_eq!(check(&one, None), (None, 2, false));
         assert_eq!(check(&rules(&["*"], false), Some("https://b.org")), (Some("*".into()), 1, true));
+        let mut varied = headers(&[("vary", "Accept, origin")]);
+        one.mark(None, &mut varied);
+        assert_eq!(varied.get_all(VARY).iter().count(), 1);
     }
 }
