@@ -86,6 +86,10 @@ listen = ["127.0.0.1:${port[tidegate]}", { address = "127.0.0.1:${port[tidegate_
 metrics = "off"
 stop_replicas_on_exit = true
 
+[gateway.access_log]
+to = "$work/access.log"
+sample = 0.01
+
 [gateway.tls]
 certificates = [{ cert = "$work/bench.pem", key = "$work/bench.key" }]
 
@@ -127,7 +131,8 @@ pid $work/nginx.pid;
 error_log stderr crit;
 events { worker_connections 4096; }
 http {
-    access_log off;
+    split_clients "\$connection \$connection_requests" \$sampled { 1% 1; * 0; }
+    access_log $work/nginx.access combined if=\$sampled;
     keepalive_requests 100000000;
     client_body_temp_path $work/body;
     proxy_temp_path $work/proxy;
@@ -168,8 +173,11 @@ start_haproxy() {
 global
     nbthread 1
     maxconn 4096
+    log stdout format raw sample 1:100 local0
 defaults
     mode http
+    log global
+    option httplog
     timeout connect 5s
     timeout client 60s
     timeout server 60s
