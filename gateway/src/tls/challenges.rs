@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::{
     ServerConfig,
-    crypto::ring,
+    crypto::ring::{self, sign::any_supported_type},
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use crate::request::CHALLENGES;
@@ -92,10 +93,32 @@ fn proof(name: &str, digest: &[u8]) -> Result<ServerConfig, Unprovable> {
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = CertifiedKey::new(vec![certificate.der().clone()], any_supported_type(&key)?);
+    // Not `with_single_cert`, which looks into the certificate and refuses the very extension that is the proof.
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_shown_until_it_is_dropped() {
+        let challenges = Arc::new(Challenges::default());
+        let text = challenges.show_text("token", "proof");
+        let certificate = challenges.show_certificate("a.org", &[7; 32]).expect("a certificate with a proof");
+        let path = format!("{CHALLENGES}token");
+        assert_eq!(challenges.text(&path).as_deref(), Some("proof"));
+        assert_eq!((challenges.text("/token"), challenges.text(CHALLENGES)), (None, None));
+        let config = challenges.config(Some("a.org")).expect("what is shown");
+        assert_eq!(config.alpn_protocols, [PROTOCOL]);
+        assert!(challenges.config(Some("b.org")).is_none() && challenges.config(None).is_none());
+        drop((text, certificate));
+        assert!(challenges.text(&path).is_none() && challenges.config(Some("a.org")).is_none());
+    }
 }
