@@ -166,9 +166,14 @@ impl Candidate {
 
     /// It began to answer a request: a suspension or probation is over.
     pub(crate) fn answered(&mut self, now: Instant) {
+        let was_out = self.out().is_some();
         self.suspended_until = None;
         self.standing.answered(now);
         self.barred = self.out().is_some();
+        if was_out && !self.barred {
+            // Its penalties are for what is over.
+            self.latency = PeakEwma::default();
+        }
     }
 
     /// Whether it serves at all.
@@ -245,4 +250,24 @@ pub(crate) fn may_eject<'c>(
     let serving = candidates.filter(|candidate| candidate.serves());
     let out = serving.clone().filter(|candidate| candidate.out().is_some()).count();
     out < ejection::most(serving.count(), rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_back_is_not_held_to_have_been_slow() {
+        let (now, balance) = (crate::clock::now(), model::Balance::default());
+        let mut candidate = Candidate::new(0, u32::MAX, now);
+        while !candidate.learn(now, Report::Failed, &balance) {}
+        let rules = balance.ejection.as_ref().expect("by default there is one");
+        let until = candidate.eject(now, rules);
+        candidate.answered(until);
+        assert!(candidate.latency.read(until).is_some(), "that was to a request of before");
+        candidate.take();
+        candidate.answered(until);
+        assert!(candidate.is_in(until));
+        assert_eq!(candidate.latency.read(until), None);
+    }
 }
