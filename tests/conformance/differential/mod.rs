@@ -1,10 +1,14 @@
 //! What real origins see of the HTTP/1.1 corpus: nginx, Apache httpd, Node and gunicorn frame requests each in their own way,
 //! and behind the gateway none of them may see anything but what the corpus says, in the same order. A request that one of
-//! them refuses by itself is fine; one more, or another body, is not.
+//! them refuses by itself is fine; one more, or another body, is not. The gateway's own log is held to the same.
 
+mod logged;
 mod origins;
 
-use std::path::PathBuf;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, anyhow};
 use e2e::{
@@ -20,7 +24,7 @@ use tokio::{
 use self::origins::{Kind, Noted, Origin};
 use crate::{Tally, file};
 
-/// Behind this target stands a case's number; sent to an origin directly, between cases.
+/// Behind this target stands a case's number; asked for between cases, of whoever notes them.
 const MARK: &str = "/-/case/";
 
 const PROBE: &str = "/-/probe";
@@ -32,25 +36,35 @@ const LARGEST: usize = 256 << 10;
 pub(crate) async fn run() -> anyhow::Result<Tally> {
     let cases = corpus::load().map_err(|why| anyhow!(why))?;
     let cases: Vec<Case> = cases.into_iter().filter(fits).collect();
-    let wanted = reference(&cases).await?;
     let folder = std::env::var_os("WORK").map(PathBuf::from).context("WORK names no folder")?;
+    let log = folder.join("access.log");
+    let wanted = reference(&cases, &log).await?;
     let mut tally = Tally::default();
+    let lines = logged::by_case(&log)?;
+    for (number, (case, wanted)) in cases.iter().zip(&wanted).enumerate() {
+        let lines = lines.get(&number).context("a case that was not logged")?;
+        note(&mut tally, case, "in the log", logged::difference(wanted, lines));
+    }
+    println!("  the log: {} cases", cases.len());
     for kind in Kind::ALL {
         let origin = Origin::start(kind, &folder).await?;
         let seen = behind(&cases, &origin).await.with_context(|| kind.name())?;
         let mut taken = 0;
         for ((case, wanted), seen) in cases.iter().zip(&wanted).zip(&seen) {
-            tally.cases += 1;
             taken += usize::from(!seen.is_empty());
-            if let Some(difference) = difference(wanted, seen) {
-                tally.failed += 1;
-                let report = corpus::judge::report(case, &[difference]);
-                println!("{report}\n  behind {}", kind.name());
-            }
+            note(&mut tally, case, kind.name(), difference(wanted, seen));
         }
         println!("  {}: {} cases, of which it saw requests in {taken}", kind.name(), cases.len());
     }
     Ok(tally)
+}
+
+fn note(tally: &mut Tally, case: &Case, whose: &str, difference: Option<String>) {
+    tally.cases += 1;
+    if let Some(difference) = difference {
+        tally.failed += 1;
+        println!("{}", corpus::judge::report(case, &[format!("{whose}: {difference}")]));
+    }
 }
 
 /// Whether a case can be played to an origin that does as it likes.
@@ -61,16 +75,19 @@ fn fits(case: &Case) -> bool {
     case.origin.is_empty() && sent < LARGEST && !case.client.iter().any(waits)
 }
 
-/// What the origin of the corpus sees of each case.
-async fn reference(cases: &[Case]) -> anyhow::Result<Vec<Vec<Message>>> {
+/// What the origin of the corpus sees of each case, while the gateway logs.
+async fn reference(cases: &[Case], log: &Path) -> anyhow::Result<Vec<Vec<Message>>> {
     let origin = corpus::origin::Origin::default();
     let (address, listening) = origin.listen().await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(listening);
-    let file = file(GATEWAY, address)?;
+    let log = log.display();
+    let settings = format!("[gateway.access_log]\nto = \"{log}\"\nredact_query = false\n{GATEWAY}");
+    let file = file(&settings, address)?;
     let gateway = Gateway::start(file.path()).await.context("the gateway")?;
     let mut views = Vec::new();
-    for case in cases {
+    for (number, case) in cases.iter().enumerate() {
+        mark(gateway.address(), number).await?;
         views.push(play(case, gateway.address(), &origin).await.views);
     }
     gateway.stop().await?;
@@ -84,10 +101,10 @@ async fn behind(cases: &[Case], origin: &Origin) -> anyhow::Result<Vec<Vec<Noted
     // Nobody is asked what to do; it only has to be there.
     let nobody = corpus::origin::Origin::default();
     for (number, case) in cases.iter().enumerate() {
-        mark(origin, number).await?;
+        mark(origin.address, number).await?;
         play(case, gateway.address(), &nobody).await;
     }
-    mark(origin, cases.len()).await?;
+    mark(origin.address, cases.len()).await?;
     gateway.stop().await?;
     let mut seen = vec![Vec::new(); cases.len() + 1];
     let mut current = None;
@@ -102,8 +119,9 @@ async fn behind(cases: &[Case], origin: &Origin) -> anyhow::Result<Vec<Vec<Noted
     Ok(seen)
 }
 
-async fn mark(origin: &Origin, number: usize) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(origin.address).await?;
+/// Asks for a case's mark, for a host that is nobody's.
+async fn mark(to: SocketAddr, number: usize) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(to).await?;
     let request = format!("GET {MARK}{number} HTTP/1.1\r\nHost: mark\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     stream.read_to_end(&mut Vec::new()).await?;
