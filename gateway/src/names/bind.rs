@@ -44,10 +44,11 @@ impl Bound {
     pub(super) fn new(ip: IpAddr, ports: Ports, inside: &Inside) -> Result<Self, BindError> {
         let dns = SocketAddr::new(ip, ports.dns);
         let at = |address| move |source| BindError { address, source };
+        // TCP first: of a port that is chosen for us, the one over UDP is nearly always free as well, but not the reverse.
+        let tcp = listener::listen(dns).map_err(at(dns))?;
+        let dns = tcp.local_addr().map_err(at(dns))?;
         let udp = UdpSocket::bind(dns).map_err(at(dns))?;
         udp.set_nonblocking(true).map_err(at(dns))?;
-        let dns = udp.local_addr().map_err(at(dns))?;
-        let tcp = listener::listen(dns).map_err(at(dns))?;
         let wanted = SocketAddr::new(ip, ports.http);
         let http = match listener::listen(wanted) {
             Ok(socket) => Some(socket),
