@@ -32,6 +32,7 @@ enum Name {
     Alias,
     OtherAlias,
     RealAlias,
+    User,
     Proxy,
     Other(u8),
     Any(Vec<u8>),
@@ -55,6 +56,7 @@ impl Name {
             Self::Alias => b"x_forwarded_for",
             Self::OtherAlias => b"x-forwarded_for",
             Self::RealAlias => b"x-real_ip",
+            Self::User => b"x-forwarded-user",
             Self::Proxy => b"proxy",
             Self::Other(number) => return format!("x-{number}").into_bytes(),
             Self::Any(bytes) => bytes,
@@ -80,11 +82,11 @@ pub fn look(input: &Input) {
     let networks: Vec<IpNet> = if input.trusted { vec![IpNet::from(peer)] } else { Vec::new() };
     let host = HeaderValue::from_static("api.org");
     let before = fields.clone();
-    headers::prepare_request(
-        &mut fields,
-        &host,
-        &From { peer, text: &text, trusted: &networks, secure: input.secure },
-    );
+    let from = From { peer, text: &text, trusted: &networks, secure: input.secure };
+    let client = headers::client(&fields, &from);
+    assert!(input.trusted || client == peer, "a stranger says that it is {client}");
+    headers::prepare_request(&mut fields, &host, &from);
+    assert!(input.trusted || !fields.contains_key("x-forwarded-user"), "a stranger names a user: {fields:?}");
     ended(&before, &fields);
     if input.trusted {
         extended(&fields, &text)

@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod forwarded;
+pub mod proxy;
 pub mod router;
 mod tidegate;

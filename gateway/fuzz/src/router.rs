@@ -91,6 +91,16 @@ fn normal(path: &str) {
     assert!(!once.split('/').any(|segment| segment == "." || segment == ".."), "{path} became {once}");
     assert!(!once.to_ascii_lowercase().contains("%2e") || !path.contains('/'), "{path} became {once}");
     assert_eq!(path::normalise(&once).as_deref(), Ok(&*once), "{path}");
+    if let Ok(read) = path::as_read(&once) {
+        assert!(
+            read.starts_with('/') && !read.contains("//") && !read.contains(['\\', ';']),
+            "{once} is read as {read}"
+        );
+        assert!(
+            !read.split('/').any(|segment| segment == "." || segment == ".."),
+            "{once} is read as {read}"
+        );
+    }
     assert!(!path::hides_a_slash(&once) || path::hides_a_slash(path), "{path} became {once}");
 }
 
@@ -115,7 +125,7 @@ fn route((index, (host, path, strip)): (usize, &(Host, Vec<Part>, bool))) -> Opt
     };
     let (host, path): (Authority, PathPrefix) =
         (host.parse().ok()?, format!("/{}", joined(path, "/")).parse().ok()?);
-    Some((Route { host, path, strip: *strip }, index))
+    Some((Route { strip: *strip, ..Route::to(host, path) }, index))
 }
 
 fn covers(route: &Authority, host: &str) -> bool {

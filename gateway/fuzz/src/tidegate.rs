@@ -5,5 +5,7 @@
 pub(crate) mod headers;
 #[path = "../../src/request/path.rs"]
 pub(crate) mod path;
+#[path = "../../src/proxy_protocol.rs"]
+pub(crate) mod proxy_protocol;
 #[path = "../../src/router.rs"]
 pub(crate) mod router;
