@@ -156,6 +156,8 @@ async fn redis_answers_connections() -> anyhow::Result<()> {
             wire.send("GET a\r\nQUIT\r\n").await;
             let answers = wire.rest().await;
             ensure!(answers == "$1\r\n1\r\n+OK\r\n", "{answers:?}");
+            // Until then it is open, and what is open is not put to sleep.
+            drop(wire);
             gateway.sleep("redis").await?;
         }
         Ok(())

@@ -9,12 +9,17 @@ use tokio::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::Notify,
 };
 
 use super::account::Flow;
 
 /// Read at once.
 const BUFFER: usize = 64 << 10;
+
+/// How long a connection may stand still whose replica has finished: a client that does not close its end would otherwise
+/// keep the service awake. The kernel's own patience is as long.
+const FINISHED: Duration = Duration::from_secs(60);
 
 /// How often in the time of `idle_timeout` it is looked whether anything has moved.
 const LOOKS: u32 = 4;
@@ -61,10 +66,20 @@ pub(super) async fn carry(
         let ((client_reads, client_writes), (replica_reads, replica_writes)) =
             (client.split(), replica.split());
         let up = one_way(client_reads, replica_writes, |bytes| flow.up(bytes));
-        let down = one_way(replica_reads, client_writes, |bytes| flow.down(bytes));
+        let finished = Notify::new();
+        let down = async {
+            one_way(replica_reads, client_writes, |bytes| flow.down(bytes)).await?;
+            finished.notify_one();
+            io::Result::Ok(())
+        };
+        let late = async {
+            finished.notified().await;
+            stillness(flow, Some(FINISHED)).await;
+        };
         tokio::select! {
             ended = async { tokio::try_join!(up, down) } => ended.map_or_else(End::Broke, |_| End::Closed),
             () = stillness(flow, idle) => End::Idle,
+            () = late => End::Idle,
             () = told => End::Cut,
         }
     };
