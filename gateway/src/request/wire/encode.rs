@@ -26,7 +26,9 @@ pub(super) enum Framing {
 /// Appends a request's head.
 pub(super) fn head(out: &mut Vec<u8>, method: &Method, target: &Uri, headers: &HeaderMap, framing: Framing) {
     let target = target.path_and_query().map_or("/", |target| target.as_str());
-    line(out, &[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
+    // An absolute target may have had a query and no path.
+    let slash: &[u8] = if target.starts_with(['/', '*']) { b"" } else { b"/" };
+    line(out, &[method.as_str().as_bytes(), b" ", slash, target.as_bytes(), b" HTTP/1.1"]);
     for (name, value) in headers {
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
             field(out, name, value.as_bytes());
@@ -162,6 +164,15 @@ mod tests {
             head(&mut out, &Method::OPTIONS, &uri, &HeaderMap::new(), Framing::None);
             assert_eq!(String::from_utf8_lossy(&out), format!("OPTIONS {target} HTTP/1.1\r\n\r\n"));
         }
+    }
+
+    #[test]
+    fn a_target_without_a_path_has_the_root() {
+        let mut out = Vec::new();
+        let uri = "http://a.org?x".parse::<Uri>().expect("a target");
+        let target = uri.path_and_query().cloned().expect("a query").into();
+        head(&mut out, &Method::GET, &target, &HeaderMap::new(), Framing::None);
+        assert_eq!(String::from_utf8_lossy(&out), "GET /?x HTTP/1.1\r\n\r\n");
     }
 
     #[test]
