@@ -48,6 +48,6 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 
 conformance: ## Try the gateway against the RFCs, real origins and hostile clients (root or sudo; PARTS=a,b for some)
 	@scripts/setup conformance
-	@scripts/conformance
+	@scripts/with-docker scripts/conformance
 
 .PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-churn chaos conformance
