@@ -220,7 +220,16 @@ async fn a_connect_that_fails_is_made_again_elsewhere() {
     let world =
         world(&format!("{DB}scaling = {{ min = 2, concurrency = 10 }}\nhealth.interval = \"1h\"\n")).await;
     let [first, _] = &world.until_ready("db", 2).await[..] else { unreachable!("two were waited for") };
+    let status = world.status("db").await;
+    let at: SocketAddr =
+        status.replicas[0].address.as_ref().and_then(|at| at.parse().ok()).expect("an address");
     world.targets.deafen(first);
+    // Its listener may take a moment to go.
+    found("nobody there", async || match TcpStream::connect(at).await {
+        Ok(_) => Err("it takes connections".to_owned()),
+        Err(_) => Ok(()),
+    })
+    .await;
     let mut wire = connect(&world, "db").await;
     says(&mut wire, "hello").await;
 }
@@ -343,6 +352,7 @@ async fn addresses_of_its_own_may_be_a_tcp_services() {
     wire.send(ask).await;
     let (_, body) = wire.answer().await.expect("an answer");
     assert_eq!(body, "site");
+    drop(wire);
     site.go().await;
     world.until("far", |status| status.state == "failing").await;
     let mut wire = connect(&world, "far").await;
