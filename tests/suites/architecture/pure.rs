@@ -7,6 +7,8 @@ pub(crate) const PURE: &[&str] = &[
     "config/src/advice.rs",
     "config/src/check",
     "config/src/decode.rs",
+    "config/src/describe.rs",
+    "config/src/describe",
     "config/src/diff.rs",
     "config/src/hashed.rs",
     "config/src/model.rs",
