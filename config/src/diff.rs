@@ -60,6 +60,7 @@ fn live(old: &Gateway, new: &Gateway) -> bool {
         || old.drain != new.drain
         || old.access_log != new.access_log
         || old.resolvers != new.resolvers
+        || old.tracing != new.tracing
         || old.stop_replicas_on_exit != new.stop_replicas_on_exit
 }
 
@@ -136,6 +137,7 @@ mod tests {
     fn the_logs_of_requests_change_at_once() {
         check("", "[gateway.access_log]", &["gateway"]);
         check("[gateway.access_log]", "gateway.access_log.to = 'stderr'", &["gateway"]);
+        check("", "[gateway.tracing]", &["gateway"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod launch;
 mod limits;
 mod middleware;
 mod service;
+mod tracing;
 mod traffic;
 mod wake;
 
@@ -28,6 +29,7 @@ pub(crate) use self::{
         BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, RateLimit, Redirect, Rewrite,
     },
     service::{Rollout, Route, Service, Sleep},
+    tracing::Tracing,
     traffic::{Health, Probe, ProbeTable, Scaling, Upstream},
     wake::{Ignore, Wake},
 };

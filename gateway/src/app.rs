@@ -334,6 +334,9 @@ impl App {
         while self.running.join_next().await.is_some() {}
         self.unfollow.cancel();
         while self.following.join_next().await.is_some() {}
+        if let Some(spans) = self.door.spans.load_full() {
+            spans.finish().await;
+        }
         if let Some(log) = self.door.log.load_full() {
             log.finish();
         }

@@ -21,6 +21,7 @@ pub mod request;
 pub mod router;
 pub mod simulate;
 pub mod sockets;
+pub mod spans;
 pub mod state_dir;
 pub mod tcp;
 pub mod telemetry;

@@ -47,6 +47,8 @@ pub const ASLEEP: &str = "tidegate_asleep_answers_total";
 pub const WAITING_PAGES: &str = "tidegate_waiting_pages_total";
 /// Lines of the access log that were lost.
 pub const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
+/// Spans that were lost.
+pub const SPANS_DROPPED: &str = "tidegate_spans_dropped_total";
 /// Replicas by `service` and `phase`.
 pub const REPLICAS: &str = "tidegate_replicas";
 /// Replicas that the last decision wants, by `service`.
@@ -161,6 +163,7 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Lines of the access log that were lost: the disk is full, or too slow",
     ),
+    (SPANS_DROPPED, Kind::Counter, Unit::Count, "Spans that were lost: the collector is gone, or too slow"),
     (REPLICAS, Kind::Gauge, Unit::Count, "Replicas, by service and phase"),
     (DESIRED, Kind::Gauge, Unit::Count, "Replicas that the last decision wants, by service"),
     (

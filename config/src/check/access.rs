@@ -10,13 +10,10 @@ use crate::{
 
 pub(super) fn check(raw: raw::AccessLog, world: &World<'_>, problems: &mut Vec<Draft>) -> AccessLog {
     let default = AccessLog::default();
-    if let Some(sample) = raw.sample.as_ref().filter(|sample| !(0.0..=1.0).contains(&sample.value)) {
-        problems.push(sample.problem("not a share").allowed("0 to 1; 0: only what failed or was slow"));
-    }
     AccessLog {
         format: value::of(raw.format, default.format),
         to: raw.to.map_or(default.to, |to| target(&to, world, problems)),
-        sample: value::of(raw.sample, default.sample),
+        sample: value::share(raw.sample, default.sample, problems),
         slow: value::lasting(raw.slow, default.slow, problems),
         redact_query: value::of(raw.redact_query, default.redact_query),
     }

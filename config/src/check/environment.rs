@@ -82,7 +82,11 @@ fn is_file_name(name: &str) -> bool {
 }
 
 /// Where a secret's value is.
-fn source(secret: &At<SecretFile>, world: &World<'_>, problems: &mut Vec<Draft>) -> Option<Secret> {
+pub(super) fn source(
+    secret: &At<SecretFile>,
+    world: &World<'_>,
+    problems: &mut Vec<Draft>,
+) -> Option<Secret> {
     let file = match &secret.value {
         SecretFile::Text(file) => Some(file.clone()),
         SecretFile::Table(table) => table.file.clone().map(|file| file.value),

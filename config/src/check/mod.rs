@@ -38,6 +38,7 @@ mod release;
 mod routes;
 mod scaling;
 mod streams;
+mod tracing;
 mod upstreams;
 mod value;
 mod volumes;

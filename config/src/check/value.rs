@@ -85,6 +85,14 @@ pub(super) fn cores(setting: &Option<At<f64>>, least: f64, problems: &mut Vec<Dr
     Some(setting.value)
 }
 
+/// A share that may be nothing at all.
+pub(super) fn share(setting: Option<At<f64>>, default: f64, problems: &mut Vec<Draft>) -> f64 {
+    if let Some(setting) = setting.as_ref().filter(|setting| !(0.0..=1.0).contains(&setting.value)) {
+        problems.push(setting.problem("not a share").allowed("0 to 1, as in 0.1 for a tenth"));
+    }
+    of(setting, default)
+}
+
 /// Addresses and networks.
 pub(super) fn networks(raw: Option<At<Vec<At<Text>>>>, problems: &mut Vec<Draft>) -> Vec<IpNet> {
     let mut networks = Vec::new();

@@ -3,7 +3,7 @@
 use super::{Settings, below, fingerprint, list, or_default, or_none, settings, time};
 use crate::model::{
     AccessLog, Acme, Admin, Certificate, Challenge, Gateway, GatewayTls, Limits, LogFormat, LogTo,
-    RequestLimits, Secret, TlsVersion, Token,
+    RequestLimits, Secret, TlsVersion, Token, Tracing,
 };
 
 /// Describes the gateway's own settings: those that apply at once, and those that wait for its next start.
@@ -27,6 +27,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
         resolvers,
         limits,
         access_log,
+        tracing,
     } = gateway;
     let mut live = settings([
         ("trusted_proxies", list(trusted_proxies)),
@@ -40,6 +41,7 @@ pub fn describe_gateway(gateway: &Gateway) -> (Settings, Settings) {
     let (asking, place) = describe_admin(admin.as_ref());
     live.extend(asking);
     live.extend(below("access_log", describe_access_log(access_log.as_ref())));
+    live.extend(below("tracing", describe_tracing(tracing.as_ref())));
     let (limits_live, limits) = describe_limits(limits);
     live.extend(below("limits", limits_live));
     let mut at_start = settings([
@@ -176,4 +178,14 @@ fn describe_access_log(log: Option<&AccessLog>) -> Settings {
         ("slow", time(*slow)),
         ("redact_query", redact_query.to_string()),
     ])
+}
+
+fn describe_tracing(tracing: Option<&Tracing>) -> Settings {
+    let Some(Tracing { endpoint, sample, headers }) = tracing else {
+        return settings([("endpoint", "none".to_owned())]);
+    };
+    let mut all = settings([("endpoint", endpoint.clone()), ("sample", sample.to_string())]);
+    let files = headers.iter().map(|(name, file)| (name.clone(), file.display().to_string()));
+    all.extend(below("headers", files.collect()));
+    all
 }

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{AccessLog, Admin, GatewayTls, Limits, Listener};
+use super::{AccessLog, Admin, GatewayTls, Limits, Listener, Tracing};
 
 /// The gateway's own settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,8 @@ pub struct Gateway {
     pub limits: Limits,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
+    /// Where spans go, if anywhere.
+    pub tracing: Option<Tracing>,
 }
 
 impl Gateway {
@@ -78,6 +80,7 @@ impl Default for Gateway {
             resolvers: Vec::new(),
             limits: Limits::default(),
             access_log: None,
+            tracing: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway's own settings, and where images come from.
 
-use super::{AccessLog, Admin, GatewayTls, Limits, Listener, duration};
+use super::{AccessLog, Admin, GatewayTls, Limits, Listener, Tracing, duration};
 use crate::{
     decode::{
         At, Named,
@@ -53,6 +53,8 @@ section! {
         limits: Limits,
         /// A line for each request. Off unless this table is there.
         access_log: AccessLog,
+        /// Traces and where their spans go. Off unless this table is there.
+        tracing: Tracing,
     }
 }
 

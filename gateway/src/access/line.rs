@@ -32,6 +32,8 @@ pub struct Entry<'e> {
     pub target: &'e str,
     /// As in `HTTP/1.1`.
     pub protocol: &'static str,
+    /// `http`, or `https` over TLS.
+    pub scheme: &'static str,
     /// What it was answered with.
     pub status: u16,
     /// Why, where we answered ourselves.
@@ -86,6 +88,7 @@ struct Json<'e> {
     host: &'e str,
     path: Cow<'e, str>,
     protocol: &'static str,
+    scheme: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -125,6 +128,7 @@ fn json(entry: &Entry<'_>, text: &mut Vec<u8>) {
         host: entry.host,
         path: path(entry.target, entry.redact),
         protocol: entry.protocol,
+        scheme: entry.scheme,
         status: entry.status,
         reason: entry.reason,
         broken: entry.broken,
@@ -238,6 +242,7 @@ mod tests {
             host: "api.example.org",
             target: "/x?token=secret&page=2&bare",
             protocol: "HTTP/1.1",
+            scheme: "https",
             status: 200,
             reason: None,
             broken: false,
@@ -272,7 +277,7 @@ mod tests {
             concat!(
                 r#"{"time":"2026-11-25T22:40:01.000250Z","id":"0000000000000007","client":"192.0.2.1","#,
                 r#""method":"GET","host":"api.example.org","path":"/x?token=*&page=*&*","protocol":"HTTP/1.1","#,
-                r#""status":200,"bytes_in":0,"bytes_out":5,"total_ms":1.5,"queue_ms":0.0,"upstream_ms":1.25,"#,
+                r#""scheme":"https","status":200,"bytes_in":0,"bytes_out":5,"total_ms":1.5,"queue_ms":0.0,"upstream_ms":1.25,"#,
                 r#""service":"api","replica":"api-1-1","revision":"abc","cold":false,"retries":0,"#,
                 r#""trace_id":"00000000000000000000000000000001","user_agent":"curl/8","#,
                 r#""referer":"https://example.org/from?a=*"}"#,

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,6 +39,8 @@ pub struct Replica {
     pub(crate) cut: CancellationToken,
     requests: AtomicU64,
     errors: AtomicU64,
+    /// Whether its start has got a span.
+    told: AtomicBool,
 }
 
 impl Replica {
@@ -62,6 +64,7 @@ impl Replica {
             cut: CancellationToken::new(),
             requests,
             errors,
+            told: AtomicBool::new(false),
         }
     }
 
@@ -93,11 +96,19 @@ impl Replica {
         Tally { requests: self.requests.load(Ordering::Relaxed), errors }
     }
 
+    /// When its start was asked for and when it was ready, if a request that arrived at `arrived` waited for it.
+    pub(crate) fn start_for(&self, arrived: Instant) -> Option<(Instant, Instant)> {
+        self.start.filter(|(_, ready)| arrived < *ready)
+    }
+
+    /// Whether nobody has told of its start before.
+    pub(crate) fn tell_start(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
+    }
+
     /// How long this replica's start took, if a request that arrived at `arrived` waited for it.
     pub(crate) fn cold_start_for(&self, arrived: Instant) -> Option<Duration> {
-        self.start
-            .filter(|(_, ready)| arrived < *ready)
-            .map(|(asked, ready)| ready.saturating_duration_since(asked))
+        self.start_for(arrived).map(|(asked, ready)| ready.saturating_duration_since(asked))
     }
 }
 

@@ -59,9 +59,9 @@ impl Account {
     }
 
     /// An attempt has got its response's head, or has failed.
-    pub(crate) fn attempted(&self, replica: &Arc<Replica>) {
+    pub(crate) fn attempted(&self, replica: &Arc<Replica>, begun: Instant, failure: Option<&'static str>) {
         if let Some(record) = &self.record {
-            record.attempted(replica);
+            record.attempted(replica, begun, failure);
         }
     }
 

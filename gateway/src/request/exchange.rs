@@ -152,7 +152,7 @@ async fn attempts(
         let failed = match sent {
             Ok(mut response) => {
                 replica.count(response.status().is_server_error());
-                hold.account.attempted(&replica);
+                hold.account.attempted(&replica, begun, None);
                 hold.answered(response.status(), begun, retried);
                 if let Some((affinity, session)) = &session {
                     let serves = |name| service.serves(name);
@@ -173,7 +173,7 @@ async fn attempts(
         let mut lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
-        hold.account.attempted(&replica);
+        hold.account.attempted(&replica, begun, Some(failure.label()));
         if failure == Failure::Reset {
             replica.count(true);
         }

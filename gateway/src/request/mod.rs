@@ -56,13 +56,19 @@ pub(crate) use response::Form;
 pub use shadow::Copies;
 use switch::Wish;
 
-use self::{intake::Intake, layered::Layers, received::Received, record::Record};
+use self::{
+    intake::Intake,
+    layered::Layers,
+    received::Received,
+    record::{Readers, Record},
+};
 use crate::{
     access::Log,
     clock,
     fleet::{Fleet, Service},
     middleware::{Chain, Destination},
     router::{Found, RouteTable},
+    spans::{self, Context, Spans},
     telemetry,
     tls::{Challenges, Secured},
 };
@@ -78,6 +84,8 @@ pub struct Door {
     pub passed_on: ArcSwap<RouteTable<Arc<Service>>>,
     /// The access log, if there is one.
     pub log: ArcSwapOption<Log>,
+    /// Where spans go, if anywhere.
+    pub spans: ArcSwapOption<Spans>,
     /// Owns the tunnels, and the connections of TCP services.
     pub tasks: TaskTracker,
     /// Cancelled when the drain deadline has passed: tunnels take their leave.
@@ -97,6 +105,7 @@ impl Door {
             settings: ArcSwap::new(Arc::clone(&settings)),
             passed_on: ArcSwap::from_pointee(RouteTable::new([])),
             log: ArcSwapOption::empty(),
+            spans: ArcSwapOption::empty(),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
             copies: Copies::default(),
@@ -118,20 +127,45 @@ impl Door {
                 }
             }));
         }
+        let spans = self.spans.load_full();
+        if spans.as_ref().map(|spans| spans.settings()) != settings.tracing.as_ref() {
+            self.spans.store(settings.tracing.clone().and_then(|tracing| match Spans::start(tracing) {
+                Ok(spans) => Some(Arc::new(spans)),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "no spans are sent");
+                    None
+                }
+            }));
+        }
         self.settings.store(settings);
     }
 
-    /// Begins to note a request, where somebody wants to know.
-    fn record<B>(
+    /// Begins to note a request, where somebody wants to know; and its place in its trace, where traces are kept.
+    fn watch<B>(
         &self,
         settings: &model::Gateway,
         request: &Request<B>,
         peer: &Peer,
         arrived: Instant,
-    ) -> Option<Arc<Record>> {
-        let log = settings.access_log.as_ref().and_then(|_| self.log.load_full())?;
-        let client = headers::client(request.headers(), &peer.from(settings));
-        Some(Record::open(request, client, arrived, log))
+    ) -> (Option<Arc<Record>>, Option<Context>) {
+        if settings.access_log.is_none() && settings.tracing.is_none() {
+            return (None, None);
+        }
+        let headers = request.headers();
+        let context = settings.tracing.as_ref().map(|tracing| {
+            Context::of(headers, rand::random(), rand::random(), rand::random(), tracing.sample)
+        });
+        let log = settings.access_log.as_ref().and_then(|_| self.log.load_full());
+        let spans = context
+            .filter(|context| context.sampled)
+            .and_then(|context| Some((self.spans.load_full()?, context)));
+        if log.is_none() && spans.is_none() {
+            return (None, context);
+        }
+        let trace = context.map(|context| context.trace).or_else(|| spans::context::trace_of(headers));
+        let client = headers::client(headers, &peer.from(settings));
+        let readers = Readers { log, spans, trace, secure: peer.tls.is_some() };
+        (Some(Record::open(request, client, arrived, readers)), context)
     }
 }
 
@@ -199,11 +233,14 @@ impl Peer {
 }
 
 /// Answers one request.
-pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
+pub async fn handle(door: &Arc<Door>, mut request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
     let arrived = clock::now();
-    let record = door.record(&settings, &request, peer, arrived);
+    let (record, context) = door.watch(&settings, &request, peer, arrived);
     let form = Form::of(&request);
+    if let Some(context) = context {
+        context.pass_on(request.headers_mut());
+    }
     let serving = serve(door, &settings, request, peer, form, arrived, record.as_ref());
     let served = match settings.limits.requests.timeout {
         None => serving.await,

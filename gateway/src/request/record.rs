@@ -1,4 +1,4 @@
-//! What is noted of one request while it runs, where somebody wants to know: for the access log.
+//! What is noted of one request while it runs, where somebody wants to know: for the access log, and as spans.
 //! Shared by the request's task and its bodies. Holds: told exactly once, when the last of them lets go.
 
 use std::{
@@ -14,13 +14,16 @@ use http::{
     HeaderValue, Method, Request, Uri, Version,
     header::{HOST, REFERER, USER_AGENT},
 };
+use opentelemetry_sdk::trace::SpanData;
 use parking_lot::Mutex;
+use tidegate_config::model::AccessLog;
 
 use super::{accounting::LEFT, refusal::Refusal};
 use crate::{
     access::{Entry, Log},
     clock,
     fleet::{Replica, Service},
+    spans::{Context, Spans, span},
 };
 
 /// What is noted of one request.
@@ -28,7 +31,7 @@ use crate::{
 pub(crate) struct Record {
     /// By which a refusal names it.
     id: u64,
-    log: Arc<Log>,
+    to: Readers,
     arrived: Instant,
     client: IpAddr,
     method: Method,
@@ -40,6 +43,19 @@ pub(crate) struct Record {
     received: AtomicU64,
     sent: AtomicU64,
     course: Mutex<Course>,
+}
+
+/// Who wants to know.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    /// The access log.
+    pub(crate) log: Option<Arc<Log>>,
+    /// Where spans go, and the request's own.
+    pub(crate) spans: Option<(Arc<Spans>, Context)>,
+    /// The trace that it is part of.
+    pub(crate) trace: Option<u128>,
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
 }
 
 /// What became of it so far.
@@ -59,21 +75,18 @@ struct Course {
 #[derive(Debug)]
 struct Attempt {
     replica: Arc<Replica>,
+    begun: Instant,
     ended: Instant,
+    failure: Option<&'static str>,
 }
 
 impl Record {
     /// A request has arrived.
-    pub(crate) fn open<B>(
-        request: &Request<B>,
-        client: IpAddr,
-        arrived: Instant,
-        log: Arc<Log>,
-    ) -> Arc<Self> {
+    pub(crate) fn open<B>(request: &Request<B>, client: IpAddr, arrived: Instant, to: Readers) -> Arc<Self> {
         let field = |name| request.headers().get(name).cloned();
         Arc::new(Self {
             id: rand::random(),
-            log,
+            to,
             arrived,
             client,
             method: request.method().clone(),
@@ -113,8 +126,8 @@ impl Record {
     }
 
     /// An attempt has got its response's head, or has failed.
-    pub(crate) fn attempted(&self, replica: &Arc<Replica>) {
-        let attempt = Attempt { replica: Arc::clone(replica), ended: clock::now() };
+    pub(crate) fn attempted(&self, replica: &Arc<Replica>, begun: Instant, failure: Option<&'static str>) {
+        let attempt = Attempt { replica: Arc::clone(replica), begun, ended: clock::now(), failure };
         self.course.lock().attempts.push(attempt);
     }
 
@@ -170,6 +183,7 @@ impl Record {
             host: self.host(),
             target: asked,
             protocol: protocol(self.version),
+            scheme: if self.to.secure { "https" } else { "http" },
             status: course.status,
             reason: course.reason,
             broken: course.broken,
@@ -183,10 +197,10 @@ impl Record {
             replica: name,
             revision: replica.and_then(|replica| replica.revision()),
             retries: u32::try_from(course.attempts.len().saturating_sub(1)).unwrap_or(u32::MAX),
-            trace: None,
+            trace: self.to.trace,
             agent: self.agent.as_ref().map(HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
-            redact: self.log.settings().redact_query,
+            redact: self.to.log.as_ref().is_none_or(|log| log.settings().redact_query),
         }
     }
 }
@@ -194,18 +208,49 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let course = self.course.lock();
-        let settings = self.log.settings();
         let total = course.ended.unwrap_or_else(clock::now).saturating_duration_since(self.arrived);
-        let notable =
-            course.status >= 500 || course.reason.is_some() || course.broken || total >= settings.slow;
-        // No chance is needed where all are told, or none.
-        let drawn =
-            || settings.sample >= 1.0 || (settings.sample > 0.0 && rand::random::<f64>() < settings.sample);
-        if notable || drawn() {
-            let name = course.attempts.last().map(|last| last.replica.id.to_string());
-            self.log.note(&self.entry(&course, name.as_deref(), total));
+        let log = self.to.log.as_ref().filter(|log| is_told(log.settings(), &course, total));
+        if log.is_none() && self.to.spans.is_none() {
+            return;
+        }
+        let name = course.attempts.last().map(|last| last.replica.id.to_string());
+        let entry = self.entry(&course, name.as_deref(), total);
+        if let Some(log) = log {
+            log.note(&entry);
+        }
+        if let Some((spans, context)) = &self.to.spans {
+            spans.take(self.spans(*context, &entry, &course));
         }
     }
+}
+
+impl Record {
+    fn spans(&self, context: Context, entry: &Entry<'_>, course: &Course) -> Vec<SpanData> {
+        let after = |at: Instant| at.saturating_duration_since(self.arrived);
+        let names: Vec<String> =
+            course.attempts.iter().map(|attempt| attempt.replica.id.to_string()).collect();
+        let attempts: Vec<_> = std::iter::zip(&course.attempts, &names)
+            .map(|(attempt, replica)| {
+                let (begun, ended) = (after(attempt.begun), after(attempt.ended));
+                span::Attempt { replica, begun, ended, failure: attempt.failure }
+            })
+            .collect();
+        // Before the request's arrival, too: what is started ahead of it.
+        let wall = |at: Instant| entry.arrived + after(at) - self.arrived.saturating_duration_since(at);
+        let start = course.attempts.first().zip(names.first()).and_then(|(attempt, replica)| {
+            let (asked, ready) = attempt.replica.start_for(self.arrived)?;
+            let first = attempt.replica.tell_start();
+            Some(span::Start { replica, asked: wall(asked), ready: wall(ready), first })
+        });
+        span::of(context, entry, &attempts, start.as_ref())
+    }
+}
+
+/// Whether the log is to have it: what failed, was refused or was slow, and a share of the rest.
+fn is_told(settings: &AccessLog, course: &Course, total: Duration) -> bool {
+    let notable = course.status >= 500 || course.reason.is_some() || course.broken || total >= settings.slow;
+    // No chance is needed where all are told, or none.
+    notable || settings.sample >= 1.0 || (settings.sample > 0.0 && rand::random::<f64>() < settings.sample)
 }
 
 fn protocol(version: Version) -> &'static str {

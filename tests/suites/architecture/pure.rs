@@ -66,6 +66,8 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/request/wire/head.rs",
     "gateway/src/request/waiting/page.rs",
     "gateway/src/router.rs",
+    "gateway/src/spans/context.rs",
+    "gateway/src/spans/span.rs",
     "gateway/src/tls/names.rs",
     "loadtest/src/plan.rs",
     "loadtest/src/pace.rs",

@@ -1,0 +1,21 @@
+//! Where spans go.
+
+use super::SecretFile;
+use crate::{
+    decode::{At, Named, leaf::Text, section},
+    model,
+};
+
+section! {
+    /// Traces: `traceparent` is checked, begun where it is missing, and passed on; spans go to a collector over OTLP/HTTP. Off
+    /// unless this table is there.
+    Tracing, d = model::Tracing::default() => {
+        /// The collector, over plain HTTP: one on this machine, which may pass them on over TLS.
+        endpoint: Text = d.endpoint,
+        /// The share of the traces that begin here that is recorded, 0 to 1. A caller that records its trace is followed.
+        sample: f64 = d.sample,
+        /// Fields that the collector wants, whose values are read from files, as in `{ authorization = "token.txt" }`,
+        /// relative to this file's folder.
+        headers: Named<At<SecretFile>> = serde_json::Map::new(),
+    }
+}
