@@ -58,7 +58,7 @@ fn live(adaptive: Option<model::Adaptive>, loads: &[(u32, f64)]) -> Seen {
                 seen.came += 1;
                 match gate.enter(now, None, || next) {
                     Entry::Granted(_) => {
-                        drop(running.insert(next, Request { came: time, granted: time, left: WORK }))
+                        running.insert(next, Request { came: time, granted: time, left: WORK });
                     }
                     Entry::Queued(ticket) => {
                         waiting.insert(next, (time, ticket));
