@@ -18,6 +18,7 @@ mod intake;
 mod layered;
 mod pace;
 mod path;
+mod peer;
 mod received;
 mod record;
 mod redirect;
@@ -33,7 +34,6 @@ mod wire;
 
 use std::{
     borrow::Cow,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,10 +46,10 @@ use http::{
     uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use ipnet::IpNet;
 use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use peer::{Entrance, Peer};
 pub(crate) use redirect::CHALLENGES;
 pub use refusal::Refusal;
 pub(crate) use response::Form;
@@ -70,7 +70,7 @@ use crate::{
     router::{Found, RouteTable},
     spans::{self, Context, Spans},
     telemetry,
-    tls::{Challenges, Secured},
+    tls::Challenges,
 };
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
@@ -166,69 +166,6 @@ impl Door {
         let client = headers::client(headers, &peer.from(settings));
         let readers = Readers { log, spans, trace, secure: peer.tls.is_some() };
         (Some(Record::open(request, client, arrived, readers)), context)
-    }
-}
-
-/// What a connection came in by, which tells what the `Host` of its requests means.
-#[derive(Debug, Clone)]
-pub enum Entrance {
-    /// The file's routes.
-    Routes,
-    /// A container of ours: the bare name of a service. Nobody there is a trusted proxy.
-    Names(Arc<Fleet>),
-}
-
-/// A connection's other end.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    address: SocketAddr,
-    /// The address as forwarding fields carry it; made once per connection.
-    text: HeaderValue,
-    entrance: Entrance,
-    /// Its connection's terms, if it speaks TLS.
-    tls: Option<Arc<Secured>>,
-    /// The port over TLS to which its requests are sent on.
-    redirect: Option<u16>,
-}
-
-impl Peer {
-    /// The client at `address`, which came in by `entrance`.
-    #[must_use]
-    pub fn new(address: SocketAddr, entrance: Entrance) -> Self {
-        let text = HeaderValue::try_from(address.ip().to_canonical().to_string());
-        Self { address, text: text.expect("an address is text"), entrance, tls: None, redirect: None }
-    }
-
-    /// The same, over TLS.
-    #[must_use]
-    pub fn over_tls(self, secured: Secured) -> Self {
-        Self { tls: Some(Arc::new(secured)), ..self }
-    }
-
-    /// The same, sent on to HTTPS.
-    #[must_use]
-    pub fn redirected_to(self, port: Option<u16>) -> Self {
-        Self { redirect: port, ..self }
-    }
-
-    /// Where its requests come from, and whose word on that is believed.
-    fn from<'f>(&'f self, settings: &'f model::Gateway) -> headers::From<'f> {
-        let trusted: &[IpNet] = match self.entrance {
-            Entrance::Routes => &settings.trusted_proxies,
-            Entrance::Names(_) => &[],
-        };
-        headers::From {
-            peer: self.address.ip().to_canonical(),
-            text: &self.text,
-            trusted,
-            secure: self.tls.is_some(),
-        }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 }
 
