@@ -13,7 +13,7 @@ mod host;
 mod images;
 mod limits;
 mod middleware;
-mod tracing;
+mod spans;
 mod traffic;
 mod wake;
 
@@ -29,7 +29,7 @@ pub use middleware::{
     BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,
     RateLimit, Redirect, RequestId, Rewrite, Which,
 };
-pub use tracing::Tracing;
+pub use spans::Tracing;
 pub use traffic::{Health, Idle, Probe, ScalingPolicy, Upstream};
 pub use wake::{Ignore, WaitingPage, Wake};
 

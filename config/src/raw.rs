@@ -12,7 +12,7 @@ mod launch;
 mod limits;
 mod middleware;
 mod service;
-mod tracing;
+mod spans;
 mod traffic;
 mod wake;
 
@@ -29,7 +29,7 @@ pub(crate) use self::{
         BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, RateLimit, Redirect, Rewrite,
     },
     service::{Rollout, Route, Service, Sleep},
-    tracing::Tracing,
+    spans::Tracing,
     traffic::{Health, Probe, ProbeTable, Scaling, Upstream},
     wake::{Ignore, Wake},
 };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
-use super::{World, access, address, edge, limits, tracing, upstreams, value};
+use super::{World, access, address, edge, limits, spans, upstreams, value};
 use crate::{
     decode::{At, leaf::Text},
     model::Gateway,
@@ -36,7 +36,7 @@ pub(super) fn check(mut raw: raw::Gateway, world: &World<'_>, problems: &mut Vec
         internal_address: raw.internal_address.as_ref().and_then(|text| address::internal(text, problems)),
         resolvers: upstreams::resolvers(raw.resolvers, problems),
         limits: limits::check(value::of(raw.limits, raw::Limits::default()), problems),
-        tracing: raw.tracing.map(|tracing| tracing::check(tracing.value, world, problems)),
+        tracing: raw.tracing.map(|tracing| spans::check(tracing.value, world, problems)),
         access_log: raw.access_log.map(|log| access::check(log.value, world, problems)),
     };
     gateway.admin = admin.and_then(|admin| super::admin::check(admin, &gateway, world, problems));
