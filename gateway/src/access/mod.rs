@@ -1,5 +1,5 @@
 //! The access log: one line for each request, written by a thread of its own, so that neither a slow nor a full disk ever
-//! keeps a request waiting. [`record`](crate::request) hands in entries; [`line`] makes them text, [`file`] puts it away.
+//! keeps a request waiting. [`record`](crate::request) hands in entries; [`line`](mod@line) makes them text, [`file`](mod@file) puts it away.
 //! Holds: what waits to be written is bounded; what does not fit is dropped and counted.
 
 mod file;

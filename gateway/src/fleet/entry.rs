@@ -17,11 +17,11 @@ pub struct TicketId(pub(super) u64);
 /// A slot handed to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant<R> {
-    /// To be given back with [`Gate::leave`].
+    /// To be given back with [`Gate::leave`](super::admission::Gate::leave).
     pub slot: SlotKey,
     /// The replica that the request goes to.
     pub replica: R,
-    /// The replica or the service had failed; whether it answers is to be told at once, with [`Gate::answered`].
+    /// The replica or the service had failed; whether it answers is to be told at once, with [`Gate::answered`](super::admission::Gate::answered).
     pub probation: bool,
     /// It is of use to know how long the answer takes.
     pub timed: bool,
@@ -35,7 +35,7 @@ pub struct Left<R, W> {
     pub grants: Grants<R, W>,
     /// The replica drains and has finished.
     pub drained: bool,
-    /// The replica was ejected: it is to be probed now, and [`Gate::resume`] called then.
+    /// The replica was ejected: it is to be probed now, and [`Gate::resume`](super::admission::Gate::resume) called then.
     pub ejected: Option<Instant>,
     /// The circuit has opened.
     pub broken: bool,
@@ -86,7 +86,7 @@ pub enum Entry<R> {
     Queued(TicketId),
     /// The queue is full.
     Full,
-    /// The service is closed, see [`Gate::close`].
+    /// The service is closed, see [`Gate::close`](super::admission::Gate::close).
     Closed,
     /// The circuit is open until then.
     Broken(Instant),
