@@ -297,6 +297,12 @@ impl World {
         (self.app.stop().await, self.runner, self.targets)
     }
 
+    /// What the control loop has kept on disk; empty before it has kept anything.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("kept.json")).unwrap_or_default()
+    }
+
     /// Writes the file anew, as an editor does.
     ///
     /// # Panics

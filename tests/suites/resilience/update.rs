@@ -101,11 +101,15 @@ async fn people_can_go_back_and_forward_again() {
     world.write(&api(2, rollout));
     until_version(&world, "2").await;
     world.until("api", |status| !status.earlier.is_empty()).await;
+    let before = world.kept();
     let back = async { world.control().roll_back(name("api"), None).await.expect("a control loop") };
     let (outcome, bad) = under_traffic(&world, "api", 2, back).await;
     assert_eq!(outcome, Ok(()));
     assert!(bad.is_empty(), "{bad:?}");
     assert_eq!(version(&world).await.as_deref(), Some("1"));
+    // The answer does not wait for the disk, a crash would.
+    found("the order on disk", async || if world.kept() == before { Err(before.clone()) } else { Ok(()) })
+        .await;
     let world = world.crash_and_start().await;
     assert_eq!(version(&world).await.as_deref(), Some("1"), "it stays where it was put");
     world.control().restart(name("api")).await.expect("a control loop").expect("it restarts");
