@@ -55,8 +55,10 @@ impl<'a> Draft<'a> {
             let over = age.is_none_or(|age| replica.since + age <= now) || (frozen && self.is_squeezed());
             let may_sleep = role != Role::Stale && asleep < max;
             let stops = frozen && self.can_stop(replica);
-            asleep += usize::from(may_sleep && (!over || stops));
-            if !may_sleep || (over && !stops) {
+            let goes = !may_sleep || (over && !stops);
+            // Where the engine does not answer it sleeps on, and keeps its place.
+            asleep += usize::from(!goes || !self.is_up(replica));
+            if goes {
                 self.stop(replica, false);
             } else if over {
                 self.stop(replica, true);

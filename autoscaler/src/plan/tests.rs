@@ -391,6 +391,16 @@ fn what_is_being_frozen_or_thawed_is_waited_for_a_little() {
 }
 
 #[test]
+fn a_sleeper_that_cannot_be_stopped_keeps_its_place() {
+    let mut seen = sleeper(1, 0, &[(Frozen, 0), (Draining, 0)]);
+    std::sync::Arc::make_mut(&mut seen.service).scaling.max = 1;
+    seen.now += secs(1);
+    seen.hosts.push(Host { state: HostState::Silent, ..fixture::host("b") });
+    seen.replicas[0].host = fixture::host_name("b");
+    check(&decision(0), &seen, &["stop 2"]);
+}
+
+#[test]
 fn nothing_is_asked_of_a_host_that_does_not_answer() {
     let phases = [(Ready, 0), (Draining, 0), (Frozen, 0), (Stopped, 0), (Starting, 0), (Failed(exited()), 0)];
     for state in [HostState::Silent, HostState::Lost] {
