@@ -142,11 +142,13 @@ impl Running {
     }
 
     /// Ends the shim, and with it its replica.
+    #[cfg(feature = "test-util")]
     pub(crate) fn kill(&self) -> io::Result<()> {
         pidfd::send(self.shim.as_fd(), libc::SIGKILL)
     }
 
     /// The replica's first process, as this machine counts.
+    #[cfg(feature = "test-util")]
     pub(crate) fn pid(&self) -> i32 {
         self.run.init.pid
     }
