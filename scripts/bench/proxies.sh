@@ -45,7 +45,7 @@ make_certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
         -addext subjectAltName=DNS:localhost -keyout "$work/bench.key" -out "$work/bench.pem" 2>/dev/null
     cat "$work/bench.pem" "$work/bench.key" >"$work/bench.both"
-    chmod 644 "$work"/bench.*
+    chmod 600 "$work/bench.key" "$work/bench.both"
 }
 
 free_port() {
