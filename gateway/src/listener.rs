@@ -1,10 +1,11 @@
 //! Where requests arrive: sockets that we bind (so that a taken port is told at once, and port 0 works), handed to
-//! pingora's server, which accepts on its runtime; each connection is served by hyper, through tower's layers.
+//! pingora's server, which accepts on its runtime; each connection is served in a task of its own, through tower's layers.
 //! Started and stopped by [`app`](crate::app). Absent: routing, and anything about services.
 
 mod connection;
 mod hello;
 mod inside;
+mod preface;
 mod proxied;
 mod seats;
 mod streams;
@@ -22,7 +23,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hyper_util::{rt::TokioExecutor, server::conn::auto};
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioExecutor;
 use ipnet::IpNet;
 use pingora::{
     server::{
@@ -47,6 +49,7 @@ use self::{
 };
 use crate::{
     fleet::Fleet,
+    http1::server::Terms,
     request::{Door, Entrance},
     telemetry,
     tls::Tls,
@@ -96,7 +99,8 @@ impl Front {
         let (end, ending) = tokio::sync::oneshot::channel();
         let connections = Arc::new(Semaphore::new(limits.connections as usize));
         let app = App {
-            http: connection::http(&limits),
+            http2: connection::http2(&limits),
+            terms: connection::terms(&limits),
             door,
             connections: Arc::clone(&connections),
             full: AtomicBool::new(false),
@@ -134,7 +138,8 @@ impl Front {
     #[must_use]
     pub fn inside(&self, fleet: Arc<Fleet>) -> Inside {
         let app = App {
-            http: self.app.http.clone(),
+            http2: self.app.http2.clone(),
+            terms: self.app.terms,
             door: Arc::clone(&self.app.door),
             connections: Arc::clone(&self.inside),
             full: AtomicBool::new(false),
@@ -303,7 +308,8 @@ impl Way {
 
 /// What every connection of one kind needs.
 struct App {
-    http: auto::Builder<TokioExecutor>,
+    http2: http2::Builder<TokioExecutor>,
+    terms: Terms,
     door: Arc<Door>,
     connections: Arc<Semaphore>,
     /// Whether connections are being turned away, so that it is logged once and not each time.

@@ -20,6 +20,10 @@ impl<S> CatchPanic<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self(inner)
     }
+
+    pub(crate) fn inner(&self) -> &S {
+        &self.0
+    }
 }
 
 impl<S, R> tower::Service<R> for CatchPanic<S>

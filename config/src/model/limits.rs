@@ -13,13 +13,13 @@ pub struct Limits {
     pub connections_per_address: Option<NonZeroU32>,
     /// Handshakes over TLS at once.
     pub handshakes: u32,
-    /// From a connection's beginning to the end of its first request's headers.
+    /// From the first byte of a request's headers to their end; for the first request, from the connection's beginning.
     pub header_timeout: Duration,
     /// Bytes of a request's headers.
     pub header_bytes: Bytes,
     /// Header fields of a request.
     pub header_count: u32,
-    /// From an answer's end to that of the next request's headers.
+    /// From an answer's end to the next request.
     pub idle_timeout: Duration,
     /// Requests of one connection.
     pub keep_alive_requests: Option<NonZeroU32>,

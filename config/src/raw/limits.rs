@@ -18,7 +18,7 @@ section! {
         connections_per_address: u32 = d.connections_per_address.map_or(0, std::num::NonZero::get),
         /// Handshakes over TLS that may be under way at once.
         handshakes: u32 = d.handshakes,
-        /// How long a new connection may take to the end of its first request's headers.
+        /// How long a request's headers may take to their end: from their first byte, and from the beginning of a new connection.
         header_timeout: Span = duration(d.header_timeout),
         /// The size of a request's headers, together.
         header_bytes: Size = d.header_bytes.to_string(),
@@ -35,7 +35,7 @@ section! {
         body_grace: Span = duration(d.requests.body_grace),
         /// How long a request may take to the end of its answer; upgraded connections may take longer. Default: no limit.
         request_timeout: Span,
-        /// How long a connection over HTTP/1 may be without the headers of a further request.
+        /// How long a connection over HTTP/1 may be without a further request.
         idle_timeout: Span = duration(d.idle_timeout),
         /// Requests that one connection may carry before it is closed. 0: no limit.
         keep_alive_requests: u32 = d.keep_alive_requests.map_or(0, std::num::NonZero::get),

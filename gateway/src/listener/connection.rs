@@ -1,32 +1,27 @@
-//! One client's connection, from its acceptance to its end: the handshake if it speaks TLS, then hyper, through tower's
-//! layers. Called by the accept loops of [`listener`](super). Absent: what a request is for.
+//! One client's connection, from its acceptance to its end: the handshake if it speaks TLS, then HTTP/1.1 or
+//! HTTP/2, through tower's layers. Called by the accept loops of [`listener`](super). Absent: what a request is for.
 
 use std::{
     convert::Infallible,
+    error::Error,
     io,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Gauge;
 use tidegate_config::model::Limits;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, watch},
 };
@@ -36,15 +31,22 @@ use tower::ServiceBuilder;
 use super::{
     App, Stage, Way,
     hello::{self, Hello},
-    inside, proxied,
+    inside, preface, proxied,
     seats::Seat,
 };
 use crate::{
+    clock,
     fleet::Service,
+    http1::{
+        input::Input,
+        request as request_head,
+        rewound::Rewound,
+        server::{self, Line, Terms, Unheard},
+    },
     panics::{self, CatchPanic},
-    request::{self, Door, Peer, body::Body},
+    request::{self, Door, Incoming, Peer, body::Body},
     tcp::{self, Accepted},
-    telemetry, timer,
+    telemetry,
     tls::{Secured, Tls},
 };
 
@@ -79,7 +81,7 @@ impl App {
     async fn enter(&self, stream: TcpStream, peer: SocketAddr, way: Way, stages: watch::Receiver<Stage>) {
         let peer = Peer::new(peer, self.entrance.clone()).redirected_to(way.redirect);
         match way.tls {
-            None => self.serve(stream, peer, stages).await,
+            None => self.serve(Line::Plain(stream), false, peer, stages).await,
             Some((listener, tls)) => Box::pin(self.secure(stream, peer, &tls, listener, stages)).await,
         }
     }
@@ -163,7 +165,8 @@ impl App {
         match shaken {
             Ok(Met::Us(shaken)) => {
                 let (stream, secured) = *shaken;
-                self.serve(stream, peer.over_tls(secured), stages).await;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.serve(Line::Tls(Box::new(stream)), is_http2, peer.over_tls(secured), stages).await;
             }
             Ok(Met::Other(service, client, first)) => {
                 let accepted = Accepted { client, peer: peer.address(), first };
@@ -205,88 +208,74 @@ impl App {
         socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.limits.send_timeout))
     }
 
-    async fn serve<S>(&self, stream: S, peer: Peer, stages: watch::Receiver<Stage>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let address = peer.address();
-        let heard = Arc::new(Heard::new(self.limits.keep_alive_requests));
-        let service = self.stack(peer, &heard);
-        let mut http = self.http.clone();
-        http.http1().timer(timer::Kept::default());
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let mut asides = asides(&heard, self.limits.header_timeout, stages);
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            Some(aside) = asides.next() => match aside {
-                Aside::Silence => return tracing::debug!(peer = %address, "no request came; closed"),
-                Aside::Farewell => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+    /// Serves a connection in the version of HTTP that the client speaks.
+    async fn serve(&self, mut line: Line, is_http2: bool, peer: Peer, stages: watch::Receiver<Stage>) {
+        let (address, since) = (peer.address(), clock::now());
+        let mut input = Input::default();
+        let is_http2 = is_http2
+            || {
+                let greeted = preface::greets(&mut line, &mut input);
+                tokio::select! {
+                    // Who has gone or is late is met as one who asks nothing.
+                    greeted = tokio::time::timeout(self.limits.header_timeout, greeted) => matches!(greeted, Ok(Ok(true))),
+                    () = closing(stages.clone()) => return,
                 }
-            },
+            };
+        let layers = self.stack(peer);
+        let ended: Result<(), Box<dyn Error + Send + Sync>> = if is_http2 {
+            let stream = Rewound::new(input.bytes.freeze(), line);
+            Box::pin(self.serve_http2(stream, layers, stages)).await.map_err(Into::into)
+        } else {
+            let goodbye = FuturesUnordered::from_iter([Box::pin(closing(stages))]);
+            server::serve(line, input, &layers, self.terms, goodbye, since).await.map_err(Into::into)
         };
         if let Err(error) = ended {
             tracing::debug!(peer = %address, %error, "client connection ended");
         }
     }
 
+    async fn serve_http2(
+        &self,
+        stream: Rewound<Line>,
+        layers: Layers,
+        stages: watch::Receiver<Stage>,
+    ) -> hyper::Result<()> {
+        let caller = Arc::clone(layers.caller());
+        let connection = self.http2.serve_connection(TokioIo::new(stream), layers);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = farewell(stages, &caller) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
     /// The layers around every request. What a route switches on will stand here.
-    fn stack(&self, peer: Peer, heard: &Arc<Heard>) -> Layers {
-        let (door, leaving) = (Arc::clone(&self.door), Arc::clone(&self.leaving));
-        let caller = Caller { door, peer, heard: Arc::clone(heard), leaving };
+    fn stack(&self, peer: Peer) -> Layers {
+        let left = self.limits.keep_alive_requests;
+        let caller = Caller {
+            door: Arc::clone(&self.door),
+            peer,
+            left: left.map(|left| Left(AtomicU32::new(left.get()), Notify::new())),
+            leaving: Arc::clone(&self.leaving),
+        };
         Layers(ServiceBuilder::new().layer_fn(CatchPanic::new).service(Entry(Arc::new(caller))))
     }
 }
 
-/// What may end a connection besides its two ends.
-enum Aside {
-    Silence,
-    Farewell,
+/// Ends when a connection over HTTP/1.1 on which nothing happens is to be closed. Before that the last answer says so.
+async fn closing(mut stages: watch::Receiver<Stage>) {
+    // An error means that the server has gone.
+    drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
 }
 
-/// Each is polled when it was woken, and not for every request of the connection.
-fn asides(
-    heard: &Arc<Heard>,
-    patience: Duration,
-    stages: watch::Receiver<Stage>,
-) -> FuturesUnordered<Pin<Box<dyn Future<Output = Aside> + Send>>> {
-    let (first, last) = (Arc::clone(heard), Arc::clone(heard));
-    let silence = async move {
-        silence(&first, patience).await;
-        Aside::Silence
-    };
-    let farewell = async move {
-        farewell(stages, &last).await;
-        Aside::Farewell
-    };
-    let asides = FuturesUnordered::<Pin<Box<dyn Future<Output = Aside> + Send>>>::new();
-    asides.push(Box::pin(silence));
-    asides.push(Box::pin(farewell));
-    asides
-}
-
-/// Ends if nothing was heard for that long. hyper's own deadline for heads begins only when it knows the HTTP version,
-/// so a client that sends nothing, or half of HTTP/2's preface, would keep its place for ever.
-async fn silence(heard: &Heard, patience: Duration) {
-    tokio::time::sleep(patience).await;
-    if heard.version.load(Ordering::Relaxed) != NOTHING {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Ends when a connection is to end as soon as it can.
-async fn farewell(mut stages: watch::Receiver<Stage>, heard: &Heard) {
-    // Errors mean that the server has gone.
+/// Ends when a connection over HTTP/2 is to take no more requests.
+async fn farewell(mut stages: watch::Receiver<Stage>, caller: &Caller) {
     tokio::select! {
         left = stages.wait_for(|stage| *stage >= Stage::Leaving) => drop(left),
-        // Over HTTP/1 the last answer has said so.
-        () = heard.enough() => return,
-    }
-    if heard.version.load(Ordering::Relaxed) != HTTP2 {
-        drop(stages.wait_for(|stage| *stage >= Stage::Closing).await);
+        () = caller.enough() => {}
     }
 }
 
@@ -300,39 +289,22 @@ enum Met {
     Authority,
 }
 
-/// What has been heard on a connection.
-struct Heard {
-    version: AtomicU8,
-    /// Where a connection may carry so many requests only.
-    left: Option<Left>,
-}
-
-/// How many requests are left, and a bell for when none is.
+/// How many requests a connection may still carry, and a bell for when it is none.
 struct Left(AtomicU32, Notify);
 
-const NOTHING: u8 = 0;
-const HTTP1: u8 = 1;
-const HTTP2: u8 = 2;
-
-impl Heard {
-    fn new(requests: Option<NonZeroU32>) -> Self {
-        let left = requests.map(|requests| Left(AtomicU32::new(requests.get()), Notify::new()));
-        Self { version: AtomicU8::new(NOTHING), left }
-    }
-
-    /// A request has come in this version. Whether it is the last one that the connection carries.
-    fn request(&self, version: u8) -> bool {
-        self.version.store(version, Ordering::Relaxed);
+impl Caller {
+    /// A request has come. Whether it is the last one that the connection carries.
+    fn is_last(&self, is_http2: bool) -> bool {
         let Some(Left(left, none)) = &self.left else { return false };
         let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let last = before.is_ok_and(|before| before == 1) || before.is_err();
-        if last && version == HTTP2 {
+        if last && is_http2 {
             none.notify_one();
         }
         last
     }
 
-    /// Ends when a connection over HTTP/2 has carried as many requests as it may.
+    /// Ends when a connection has carried as many requests as it may.
     async fn enough(&self) {
         match &self.left {
             Some(Left(_, none)) => none.notified().await,
@@ -383,16 +355,45 @@ impl Unwanted {
     }
 }
 
-/// The layers as hyper calls them. Every one of them is ready at any time, so none is asked before a call.
+/// The layers as the two servers call them. Every one of them is ready at any time, so none is asked before a call.
 struct Layers(CatchPanic<Entry>);
 
-impl hyper::service::Service<Request<Incoming>> for Layers {
+impl Layers {
+    fn caller(&self) -> &Arc<Caller> {
+        &self.0.inner().0
+    }
+}
+
+impl hyper::service::Service<Request<hyper::body::Incoming>> for Layers {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = panics::Answer<Answer>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        tower::Service::call(&mut self.0.clone(), request)
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        tower::Service::call(&mut self.0.clone(), request.map(Incoming::Http2))
+    }
+}
+
+impl server::Service for Layers {
+    type Answer = Told;
+
+    fn answer(&self, request: Request<Option<server::Body>>) -> Told {
+        Told(tower::Service::call(&mut self.0.clone(), request.map(Incoming::http1)))
+    }
+
+    fn refuse(&self, why: Unheard) -> Response<Body> {
+        request::unheard(&self.caller().door, why)
+    }
+}
+
+/// An answer that comes for sure.
+struct Told(panics::Answer<Answer>);
+
+impl Future for Told {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        Pin::new(&mut self.0).poll(cx).map(|Ok(response)| response)
     }
 }
 
@@ -404,8 +405,8 @@ struct Entry(Arc<Caller>);
 struct Caller {
     door: Arc<Door>,
     peer: Peer,
-    /// In what a request has come on this connection.
-    heard: Arc<Heard>,
+    /// Where a connection may carry so many requests only.
+    left: Option<Left>,
     leaving: Arc<AtomicBool>,
 }
 
@@ -422,12 +423,12 @@ impl tower::Service<Request<Incoming>> for Entry {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let version = if request.version() == Version::HTTP_2 { HTTP2 } else { HTTP1 };
+        let is_http2 = request.version() == Version::HTTP_2;
         let caller = Arc::clone(&self.0);
-        let enough = caller.heard.request(version);
+        let enough = caller.is_last(is_http2);
         Box::pin(async move {
             let mut response = request::handle(&caller.door, request, &caller.peer).await;
-            let last = version == HTTP1 && (enough || caller.leaving.load(Ordering::Relaxed));
+            let last = !is_http2 && (enough || caller.leaving.load(Ordering::Relaxed));
             if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -446,19 +447,27 @@ const UPLOAD_WINDOW: u32 = 256 << 10;
 /// The same on all streams of a connection.
 const UPLOADS_WINDOW: u32 = 1 << 20;
 
+/// What a connection over HTTP/1.1 may do.
+pub(super) fn terms(limits: &Limits) -> Terms {
+    let (bytes, fields) = (header_bytes(limits), limits.header_count as usize);
+    let limits = &limits;
+    Terms {
+        head: limits.header_timeout,
+        idle: limits.idle_timeout,
+        limits: request_head::Limits { bytes, fields },
+    }
+}
+
+fn header_bytes(limits: &Limits) -> usize {
+    usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192)
+}
+
 /// hyper's limits, from ours.
-pub(super) fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    let header_bytes = usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192);
-    http.http1()
-        // Each connection has a timer of its own. It runs from one answer to the next request's head; the first one has a deadline of its own.
-        .header_read_timeout(limits.idle_timeout)
-        .max_headers(limits.header_count as usize)
-        .max_buf_size(header_bytes);
-    http.http2()
-        .timer(TokioTimer::new())
+pub(super) fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(header_bytes(limits)).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(Some(limits.h2_resets as usize))
         .max_local_error_reset_streams(Some(RESETS_BY_US))
         .initial_stream_window_size(UPLOAD_WINDOW)

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::{Response, StatusCode, Version, header::EXPECT, request::Parts};
 use http_body_util::BodyExt;
-use hyper::upgrade::OnUpgrade;
 use tidegate_config::model;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -48,7 +47,7 @@ pub(crate) struct Exchange {
     pub(crate) head: Parts,
     pub(crate) body: Received,
     /// The client's end of a tunnel, if it asked for one, and what it asked for.
-    pub(crate) upgrade: Option<(OnUpgrade, Wish)>,
+    pub(crate) upgrade: Option<(upgrade::Client, Wish)>,
     pub(crate) arrived: Instant,
     pub(crate) timing_headers: bool,
     /// Whether it is a call of gRPC.
@@ -58,17 +57,19 @@ pub(crate) struct Exchange {
 }
 
 /// Runs one exchange. Tunnels go on in the tasks of `door`.
-pub(crate) async fn run(mut exchange: Exchange, door: &Door) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn run(mut exchange: Box<Exchange>, door: &Door) -> Result<Response<Body>, Refusal> {
     let account =
         Account::open(Arc::clone(&exchange.service), exchange.arrived, exchange.call, exchange.record.take());
     let hold = Hold::new(account);
     let client = exchange.upgrade.take();
+    let wish = client.as_ref().map(|(_, wish)| wish);
     let protocol = exchange.settings.launch.protocol;
-    let (arrived, limit) = (exchange.arrived, exchange.limit);
-    let attempts = attempts(exchange, &hold, client.as_ref().map(|(_, wish)| wish));
-    let answer = match limit {
-        None => attempts.await,
-        Some(limit) => within(hold_deadline(arrived, limit), attempts).await,
+    let answer = match exchange.limit {
+        None => attempts(&mut exchange, &hold, wish).await,
+        Some(limit) => {
+            let deadline = hold_deadline(exchange.arrived, limit);
+            within(deadline, attempts(&mut exchange, &hold, wish)).await
+        }
     };
     match answer {
         Ok((response, timing)) => {
@@ -103,17 +104,18 @@ async fn within<T>(
 }
 
 async fn attempts(
-    exchange: Exchange,
+    exchange: &mut Exchange,
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
 ) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
-    let Exchange { service, settings, standing, mut head, body, arrived, timing_headers, call, .. } =
-        exchange;
+    let Exchange { service, settings, standing, head, body, arrived, timing_headers, call, .. } = exchange;
+    let (standing, arrived, timing_headers, call) = (*standing, *arrived, *timing_headers, *call);
+    let body = std::mem::replace(body, Received::none());
     let patience = if call { grpc::timeout(&head.headers) } else { None };
     let hold_for = patience.map_or(settings.scaling.hold, |patience| settings.scaling.hold.min(patience));
     let deadline = hold_deadline(arrived, hold_for);
     if let Some(wish) = wish {
-        wish.ask(&mut head, settings.launch.protocol, rand::random());
+        wish.ask(head, settings.launch.protocol, rand::random());
     }
     let affinity = settings.balance.affinity.as_ref();
     // Boxed: few have one, and all would carry it.
@@ -129,17 +131,16 @@ async fn attempts(
     hold.put(lease);
     failpoint::request();
     // Not before the lease: what waits has only its head in memory.
-    let (mut body, copy) = outbound(&head, body, hold).await?;
+    let (mut body, copy) = outbound(head, body, hold).await?;
     let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
     loop {
         let mut replica = hold.replica();
         let sent;
         (sent, begun) = {
-            let attempt = std::pin::pin!(replica.pool.send(&head, body, &settings.upstream, begun));
+            let attempt = std::pin::pin!(replica.pool.send(head, body, &settings.upstream, begun));
             match (&settings.balance.hedge, &copy) {
                 (Some(rules), Some(copy)) if wish.is_none() => {
-                    let hedged =
-                        Hedged { service: &service, rules, upstream: &settings.upstream, head: &head, hold };
+                    let hedged = Hedged { service, rules, upstream: &settings.upstream, head, hold };
                     Box::pin(hedged.send(attempt, begun, || copy.body())).await
                 }
                 (Some(_) | None, _) => (attempt.await, begun),
@@ -255,7 +256,7 @@ async fn outbound(
 fn finish(
     mut upstream: Response<Inbound>,
     hold: Arc<Hold>,
-    client: Option<(OnUpgrade, Wish)>,
+    client: Option<(upgrade::Client, Wish)>,
     timing: Option<Timing>,
     door: &Door,
 ) -> Result<Response<Body>, Refusal> {

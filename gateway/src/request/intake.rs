@@ -9,11 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tidegate_config::model::RequestLimits;
 
-use super::{body, pace::Pace, refusal::Refusal};
+use super::{
+    body,
+    incoming::{Gone, Incoming},
+    pace::Pace,
+    refusal::Refusal,
+};
 use crate::clock;
 
 /// A request's body.
@@ -41,7 +45,7 @@ struct Wait {
 pub(crate) enum Broken {
     /// The client broke off.
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Client(#[from] Gone),
     /// It is not what it may be.
     #[error("{0:?}")]
     Limit(Limit),
@@ -101,7 +105,7 @@ impl Intake {
         answered: impl FnOnce() -> bool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        match self.inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.take(frame).map_err(Broken::Limit))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
@@ -114,6 +118,16 @@ impl Intake {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Whether nothing more comes, as far as that is known.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    /// How much is still to come, as far as that is known.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Limit> {
@@ -139,25 +153,5 @@ impl Intake {
 impl Wait {
     fn new(pace: Pace) -> Self {
         Self { pace, alarm: Box::pin(tokio::time::sleep_until(clock::now().into())) }
-    }
-}
-
-impl Body for Intake {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        self.poll(|| false, cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

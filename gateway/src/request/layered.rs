@@ -11,7 +11,6 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{AUTHORIZATION, HOST, ORIGIN},
 };
-use http_body::Body as _;
 use tidegate_config::model::Redirect;
 
 use super::{
@@ -36,20 +35,20 @@ struct Asked {
 }
 
 /// Answers one request; refusals too are answers that the route's chain is done with.
-pub(super) async fn serve(layers: &Layers, visit: Visit<'_>) -> Response<Body> {
+pub(super) async fn serve(layers: Layers, visit: Visit<'_>) -> Response<Body> {
     let (chain, head) = (&layers.chain, &visit.head);
     let asked = Asked {
         id: middleware::request_id(chain.settings.request_id, &head.headers, rand::random),
         origin: head.headers.get(ORIGIN).filter(|_| chain.cors.is_some()).cloned(),
         wanted: chain.wanted(&head.method, &head.headers),
     };
-    let (expose, form, record) = (visit.settings.expose_errors, visit.form, visit.record);
-    if let (Some(record), Some(id)) = (record, &asked.id) {
+    let (expose, form, record) = (visit.settings.expose_errors, visit.form, visit.record.clone());
+    if let (Some(record), Some(id)) = (&record, &asked.id) {
         record.is_called(id);
     }
-    let answer = through(layers, visit, asked.id.as_ref()).await;
+    let answer = through(&layers, visit, asked.id.as_ref()).await;
     let answer = answer.unwrap_or_else(|refusal| {
-        let number = record.map_or_else(rand::random, |record| record.refused(&refusal));
+        let number = record.as_ref().map_or_else(rand::random, |record| record.refused(&refusal));
         match asked.id.as_ref().and_then(|id| id.to_str().ok()) {
             Some(id) => super::refuse_as(&refusal, id, expose, form),
             None => super::refuse(&refusal, number, expose, form),

@@ -14,6 +14,7 @@ mod h2c;
 mod headers;
 mod hedge;
 mod identify;
+mod incoming;
 mod intake;
 mod layered;
 mod pace;
@@ -25,6 +26,7 @@ mod redirect;
 mod refusal;
 mod response;
 pub(crate) mod retry;
+mod routing;
 mod shadow;
 mod switch;
 mod upgrade;
@@ -33,22 +35,20 @@ mod waiting;
 mod wire;
 
 use std::{
-    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderValue, Request, Response, StatusCode, Uri,
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
-    uri::PathAndQuery,
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tidegate_config::{model, spec::Protocol};
+use tidegate_config::model;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use incoming::Incoming;
 pub use peer::{Entrance, Peer};
 pub(crate) use redirect::CHALLENGES;
 pub use refusal::Refusal;
@@ -57,17 +57,20 @@ pub use shadow::Copies;
 use switch::Wish;
 
 use self::{
+    exchange::Exchange,
     intake::Intake,
     layered::Layers,
     received::Received,
     record::{Readers, Record},
+    routing::{Routed, route},
 };
 use crate::{
     access::Log,
     clock,
-    fleet::{Fleet, Service},
-    middleware::{Chain, Destination},
-    router::{Found, RouteTable},
+    fleet::Service,
+    http1::server::Unheard,
+    middleware::Destination,
+    router::RouteTable,
     spans::{self, Context, Spans},
     telemetry,
     tls::Challenges,
@@ -170,19 +173,13 @@ impl Door {
 }
 
 /// Answers one request.
-pub async fn handle(door: &Arc<Door>, mut request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
+pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
-    let arrived = clock::now();
-    let (record, context) = door.watch(&settings, &request, peer, arrived);
-    let form = Form::of(&request);
-    if let Some(context) = context {
-        context.pass_on(request.headers_mut());
-    }
-    let serving = serve(door, &settings, request, peer, form, arrived, record.as_ref());
+    let Begun { arrived, form, record, course } = begin(door, &settings, request, peer);
     let served = match settings.limits.requests.timeout {
-        None => serving.await,
+        None => serve(door, course).await,
         // Boxed: rare, and it would weigh on every request's future.
-        Some(timeout) => Box::pin(within(arrived + timeout, serving)).await,
+        Some(timeout) => Box::pin(within(arrived + timeout, serve(door, course))).await,
     };
     let mut response = match served {
         Ok(response) => response,
@@ -201,6 +198,49 @@ pub async fn handle(door: &Arc<Door>, mut request: Request<Incoming>, peer: &Pee
     response
 }
 
+/// A request of which it is known what is to be done.
+struct Begun<'v> {
+    arrived: Instant,
+    form: Form,
+    record: Option<Arc<Record>>,
+    course: Result<Course<'v>, Refusal>,
+}
+
+/// What is done with a request. What is decided without waiting is decided before the request becomes a future, which would
+/// otherwise have room for every step of it.
+enum Course<'v> {
+    Answered(Response<body::Body>),
+    Layered(Box<(Layers, Visit<'v>)>),
+    Sent(Box<Exchange>),
+}
+
+fn begin<'v>(
+    door: &'v Arc<Door>,
+    settings: &'v model::Gateway,
+    mut request: Request<Incoming>,
+    peer: &'v Peer,
+) -> Begun<'v> {
+    let arrived = clock::now();
+    let (record, context) = door.watch(settings, &request, peer, arrived);
+    let form = Form::of(&request);
+    if let Some(context) = context {
+        context.pass_on(request.headers_mut());
+    }
+    let course = course(door, settings, request, peer, form, arrived, record.as_ref());
+    Begun { arrived, form, record, course }
+}
+
+async fn serve(door: &Door, course: Result<Course<'_>, Refusal>) -> Result<Response<body::Body>, Refusal> {
+    match course? {
+        Course::Answered(response) => Ok(response),
+        Course::Layered(layered) => {
+            let (layers, visit) = *layered;
+            Ok(Box::pin(layered::serve(layers, visit)).await)
+        }
+        Course::Sent(exchange) => exchange::run(exchange, door).await,
+    }
+}
+
 /// Answers in time, and to the end, or not at all. Tunnels may go on.
 async fn within(
     deadline: Instant,
@@ -209,6 +249,11 @@ async fn within(
     let answer = tokio::time::timeout_at(deadline.into(), serve).await;
     let response = answer.unwrap_or(Err(Refusal::RequestDeadline))?;
     Ok(response.map(|body| body.until(deadline)))
+}
+
+/// Answers what came as HTTP/1.1 and is no request.
+pub(crate) fn unheard(door: &Door, why: Unheard) -> Response<body::Body> {
+    refuse(&why.into(), rand::random(), door.settings.load().expose_errors, Form::Document)
 }
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
@@ -232,10 +277,10 @@ struct Visit<'v> {
     /// Taken by whoever sends it on.
     body: Option<Intake>,
     /// The client's end of a tunnel, if it asks for one, and what it asks for.
-    upgrade: Option<(OnUpgrade, Wish)>,
+    upgrade: Option<(upgrade::Client, Wish)>,
     arrived: Instant,
     form: Form,
-    record: Option<&'v Arc<Record>>,
+    record: Option<Arc<Record>>,
     /// As the client wrote it.
     host: HeaderValue,
     from: headers::From<'v>,
@@ -245,22 +290,22 @@ struct Visit<'v> {
     follows: bool,
 }
 
-async fn serve(
-    door: &Arc<Door>,
-    settings: &model::Gateway,
+fn course<'v>(
+    door: &'v Arc<Door>,
+    settings: &'v model::Gateway,
     mut request: Request<Incoming>,
-    peer: &Peer,
+    peer: &'v Peer,
     form: Form,
     arrived: Instant,
     record: Option<&Arc<Record>>,
-) -> Result<Response<body::Body>, Refusal> {
-    let upgrade = Wish::of(&mut request).map(|wish| (hyper::upgrade::on(&mut request), wish));
+) -> Result<Course<'v>, Refusal> {
+    let upgrade = Wish::of(&mut request).map(|wish| (upgrade::Client::of(&mut request), wish));
     let (mut head, body) = request.into_parts();
     let limits = &settings.limits.requests;
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() as u64 > limits.uri_bytes.0) {
         return Err(Refusal::UriTooLong);
     }
-    let chunked = http_body::Body::size_hint(&body).exact().is_none();
+    let chunked = body.size_hint().exact().is_none();
     let host = identify::identify(&mut head, chunked)?;
     let name = identify::host_name(&host);
     let body = Intake::new(body, &head.headers, limits).map_err(Refusal::from)?;
@@ -268,12 +313,12 @@ async fn serve(
         return Err(Refusal::Misdirected);
     }
     if let Some(text) = door.challenges.text(head.uri.path()) {
-        return Ok(response::text(text));
+        return Ok(Course::Answered(response::text(text)));
     }
     if let Some(place) = peer.redirect.and_then(|port| redirect::to_https(&name, &head.uri, port)) {
-        return Ok(response::moved(StatusCode::PERMANENT_REDIRECT, place));
+        return Ok(Course::Answered(response::moved(StatusCode::PERMANENT_REDIRECT, place)));
     }
-    let opened_at = waited_for(door, &peer.entrance, &head, &name);
+    let opened_at = routing::waited_for(door, &peer.entrance, &head, &name);
     let target = opened_at.as_ref().unwrap_or(&head.uri);
     let Routed { service, layers, target } = route(door, &peer.entrance, target, &name)?;
     if let Some(record) = record {
@@ -281,6 +326,7 @@ async fn serve(
     }
     drop(name);
     let (body, from, follows) = (Some(body), peer.from(settings), opened_at.is_some());
+    let record = record.cloned();
     let mut visit = Visit {
         door,
         settings,
@@ -297,11 +343,11 @@ async fn serve(
         follows,
     };
     if let Some(layers) = layers {
-        return Ok(Box::pin(layered::serve(&layers, visit)).await);
+        return Ok(Course::Layered(Box::new((layers, visit))));
     }
     prepare(&mut visit);
     let body = visit.body.take().map_or_else(Received::none, Received::Plain);
-    forward(visit, body, None).await
+    forwarded(visit, body, None)
 }
 
 /// Sends a request that is fit for a replica to one. `limit`: from its arrival to the response's head.
@@ -310,23 +356,32 @@ async fn forward(
     body: Received,
     limit: Option<Duration>,
 ) -> Result<Response<body::Body>, Refusal> {
+    let door = visit.door;
+    serve(door, forwarded(visit, body, limit)).await
+}
+
+/// What becomes of a request that is fit for a replica.
+fn forwarded<'v>(visit: Visit<'v>, body: Received, limit: Option<Duration>) -> Result<Course<'v>, Refusal> {
     let Visit { door, settings, service, head, upgrade, arrived, form, record, from, follows, .. } = visit;
     let service_settings = service.settings();
     let client = || headers::client(&head.headers, &from);
     if follows {
-        return doorstep::follow(service, &service_settings, client(), arrived, settings.expose_errors);
+        let followed =
+            doorstep::follow(service, &service_settings, client(), arrived, settings.expose_errors);
+        return followed.map(Course::Answered);
     }
     let standing = match doorstep::admit(&service, &service_settings, &head, client, arrived, door)? {
         doorstep::Outcome::Enters(standing) => standing,
         doorstep::Outcome::Answered(answer) => {
-            accounting::Account::open(service, arrived, false, record.cloned()).answered(answer.status());
-            return Ok(if form == Form::Head { response::without_body(answer) } else { answer });
+            accounting::Account::open(service, arrived, false, record).answered(answer.status());
+            let answer = if form == Form::Head { response::without_body(answer) } else { answer };
+            return Ok(Course::Answered(answer));
         }
     };
-    let exchange = exchange::Exchange {
+    Ok(Course::Sent(Box::new(Exchange {
         settings: service_settings,
         standing,
-        record: record.cloned(),
+        record,
         service,
         head,
         body,
@@ -335,110 +390,7 @@ async fn forward(
         timing_headers: settings.timing_headers,
         call: form == Form::Call,
         limit,
-    };
-    exchange::run(exchange, door).await
-}
-
-/// Where the page was opened that asks how its service's start goes; `None` for every other request, and where there are no
-/// such pages.
-fn waited_for(door: &Door, entrance: &Entrance, head: &Parts, host: &str) -> Option<Uri> {
-    let opened_at = waiting::asked_from(&head.uri).filter(|_| head.method == Method::GET)?;
-    let settings = route(door, entrance, &opened_at, host).ok()?.service.settings();
-    (settings.wake.waiting_page.is_some() && !settings.is_outside()).then_some(opened_at)
-}
-
-/// Where a request leads.
-struct Routed {
-    service: Arc<Service>,
-    /// What is done with it on its way, if anything is.
-    layers: Option<Layers>,
-    /// The target as it is forwarded, if it is not the one that came.
-    target: Option<Uri>,
-}
-
-/// Where a request leads: one normalised path, matched and passed on.
-fn route(door: &Door, entrance: &Entrance, uri: &Uri, host: &str) -> Result<Routed, Refusal> {
-    let table = door.routes.load();
-    let named = match entrance {
-        Entrance::Routes => None,
-        Entrance::Names(fleet) => Some(Destination::plain(named(fleet, host).ok_or(Refusal::NoRoute)?)),
-    };
-    let find = |path| match &named {
-        Some(service) => Ok(Found { service, strip: None }),
-        None => table.find(host, path).ok_or(Refusal::NoRoute),
-    };
-    let routed = |to: &Destination, others, target| {
-        let layers = to.chain.clone().map(|chain| Layers { chain, others });
-        Ok(Routed { service: Arc::clone(&to.service), layers, target })
-    };
-    if uri.path() == "*" {
-        // OPTIONS * asks about the server as a whole; it goes to whoever has the host's root.
-        return routed(find("/")?.service, Vec::new(), Some(Uri::from_static("*")));
-    }
-    let path =
-        path::normalise(uri.path()).map_err(|_| Refusal::BadRequest("a path that cannot be passed on"))?;
-    let found = find(&path)?;
-    let to = found.service;
-    if path::hides_a_slash(uri.path()) && !to.service.settings().upstream.allow_encoded_slashes {
-        return Err(Refusal::BadRequest("a path with an encoded slash or backslash"));
-    }
-    let rest = found.strip.and_then(|prefix| prefix.strip(&path)).map(Cow::Borrowed);
-    let rest = match &to.chain {
-        Some(chain) => chain.rewritten(&path, rest),
-        None => rest,
-    };
-    let others = match &to.chain {
-        Some(chain) if chain.wary => others(&table, host, rest.as_deref().unwrap_or(&path), to)?,
-        Some(_) | None => Vec::new(),
-    };
-    let target = match (rest, &path) {
-        (None, Cow::Borrowed(_)) if uri.authority().is_none() => return routed(to, others, None),
-        // Else it is `http://host?query`, whose path is understood.
-        (None, Cow::Borrowed(_)) if uri.path_and_query().is_some_and(|to| to.as_str().starts_with('/')) => {
-            uri.path_and_query().cloned()
-        }
-        (Some(rest), _) => rewritten(&rest, uri.query()),
-        (None, path) => rewritten(path, uri.query()),
-    };
-    let target = target.ok_or(Refusal::BadRequest("a path that cannot be passed on"))?;
-    routed(to, others, Some(Uri::from(target)))
-}
-
-/// The chains of other routes to the same service whose guards a path falls under as it is forwarded, however its reader
-/// takes it: who may come is decided on what the service sees.
-fn others(
-    table: &RouteTable<Destination>,
-    host: &str,
-    forwarded: &str,
-    to: &Destination,
-) -> Result<Vec<Arc<Chain>>, Refusal> {
-    let lenient = path::as_read(forwarded)
-        .map_err(|_| Refusal::BadRequest("a path that may be read as leading elsewhere"))?;
-    let mut others: Vec<Arc<Chain>> = Vec::new();
-    for reading in [forwarded, &*lenient] {
-        let Some(Destination { service, chain: Some(chain) }) =
-            table.find(host, reading).map(|found| found.service)
-        else {
-            continue;
-        };
-        let is_new = to.chain.iter().chain(&others).all(|known| !Arc::ptr_eq(known, chain));
-        if is_new && chain.guards() && Arc::ptr_eq(service, &to.service) {
-            others.push(Arc::clone(chain));
-        }
-    }
-    Ok(others)
-}
-
-/// The service that is called by its bare name.
-fn named(fleet: &Fleet, host: &str) -> Option<Arc<Service>> {
-    let over_http = |service: &Arc<Service>| service.settings().launch.protocol != Protocol::Tcp;
-    fleet.get(&host.parse().ok()?).filter(over_http)
-}
-
-fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
-    let path = if path.is_empty() { "/" } else { path };
-    let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-    PathAndQuery::try_from(text).ok()
+    })))
 }
 
 /// Makes the head fit for a replica.

@@ -16,6 +16,7 @@ use http::{
 };
 use opentelemetry_sdk::trace::SpanData;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tidegate_config::model::AccessLog;
 
 use super::{accounting::LEFT, refusal::Refusal};
@@ -29,8 +30,6 @@ use crate::{
 /// What is noted of one request.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// By which a refusal names it.
-    id: u64,
     to: Readers,
     arrived: Instant,
     client: IpAddr,
@@ -61,13 +60,16 @@ pub(crate) struct Readers {
 /// What became of it so far.
 #[derive(Debug)]
 struct Course {
+    /// By which a refusal names it, once it has to be named.
+    id: Option<u64>,
     called: Option<HeaderValue>,
     service: Option<Arc<Service>>,
     status: u16,
     reason: Option<&'static str>,
     broken: bool,
     granted: Option<Instant>,
-    attempts: Vec<Attempt>,
+    /// Mostly one, which needs no memory of its own.
+    attempts: SmallVec<[Attempt; 1]>,
     ended: Option<Instant>,
 }
 
@@ -85,7 +87,6 @@ impl Record {
     pub(crate) fn open<B>(request: &Request<B>, client: IpAddr, arrived: Instant, to: Readers) -> Arc<Self> {
         let field = |name| request.headers().get(name).cloned();
         Arc::new(Self {
-            id: rand::random(),
             to,
             arrived,
             client,
@@ -98,13 +99,14 @@ impl Record {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             course: Mutex::new(Course {
+                id: None,
                 called: None,
                 service: None,
                 status: LEFT,
                 reason: None,
                 broken: false,
                 granted: None,
-                attempts: Vec::new(),
+                attempts: SmallVec::new(),
                 ended: None,
             }),
         })
@@ -138,8 +140,9 @@ impl Record {
 
     /// Tidegate itself answers, under the id that is returned.
     pub(crate) fn refused(&self, refusal: &Refusal) -> u64 {
-        self.course.lock().reason = Some(refusal.reason());
-        self.id
+        let mut course = self.course.lock();
+        course.reason = Some(refusal.reason());
+        *course.id.get_or_insert_with(rand::random)
     }
 
     /// The response broke off in its body.
@@ -176,7 +179,7 @@ impl Record {
         Entry {
             // Told from its end, so that a clock that was set meanwhile moves no duration.
             arrived: clock::wall().checked_sub(after(clock::now(), self.arrived)).unwrap_or_else(clock::wall),
-            id: self.id,
+            id: course.id.unwrap_or_else(rand::random),
             called: course.called.as_ref().and_then(|name| name.to_str().ok()),
             client: self.client,
             method: self.method.as_str(),

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, StatusCode};
 
+use crate::http1::{Bad, server::Unheard};
+
 /// Why a request got an answer of ours. Clones are cheap enough for the moment when a thousand waiters get the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -29,6 +31,12 @@ pub enum Refusal {
     /// Its body is longer than it may be.
     #[error("the request's body is longer than it may be")]
     BodyTooLarge,
+    /// Its headers are more, or longer, than they may be.
+    #[error("the request's headers are too large")]
+    HeadTooLarge,
+    /// Its headers do not come to their end.
+    #[error("the request's headers come too slowly")]
+    HeadTooSlow,
     /// Path and query are longer than they may be.
     #[error("the request's path and query are too long")]
     UriTooLong,
@@ -131,6 +139,8 @@ impl Refusal {
             Self::Misdirected => "misdirected",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTooSlow => "head_too_slow",
             Self::UriTooLong => "uri_too_long",
             Self::BodyTooSlow => "body_too_slow",
             Self::RequestDeadline => "request_deadline",
@@ -163,6 +173,8 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -201,6 +213,8 @@ impl Refusal {
             | Self::Misdirected
             | Self::Unauthorized { .. }
             | Self::Forbidden
+            | Self::HeadTooLarge
+            | Self::HeadTooSlow
             | Self::UriTooLong
             | Self::BodyTooSlow
             | Self::RequestDeadline
@@ -228,6 +242,8 @@ impl Refusal {
             | Self::Misdirected
             | Self::Unauthorized { .. }
             | Self::Forbidden
+            | Self::HeadTooLarge
+            | Self::HeadTooSlow
             | Self::UriTooLong
             | Self::BodyTooSlow
             | Self::RequestDeadline
@@ -251,4 +267,17 @@ impl Refusal {
 fn seconds_until(at: Instant, now: Instant) -> u64 {
     let left = at.saturating_duration_since(now);
     (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
+}
+impl From<Unheard> for Refusal {
+    fn from(why: Unheard) -> Self {
+        match why {
+            Unheard::Late => Self::HeadTooSlow,
+            Unheard::Bad(Bad::TooLarge) => Self::HeadTooLarge,
+            Unheard::Bad(Bad::Target) => Self::BadFraming("a target that is none"),
+            Unheard::Bad(Bad::Length) => Self::BadFraming("a Content-Length that is not one number"),
+            Unheard::Bad(Bad::Coding) => Self::BadFraming("a Transfer-Encoding that is not just chunked"),
+            Unheard::Bad(Bad::Alien) => Self::BadFraming("not HTTP/1.1"),
+            Unheard::Bad(_) => Self::BadFraming("malformed headers"),
+        }
+    }
 }

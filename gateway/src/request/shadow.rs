@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use http::header::{EXPECT, UPGRADE};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -85,7 +84,7 @@ pub(super) fn cast(
                 call,
                 limit: None,
             };
-            if let Ok(response) = exchange::run(exchange, &door).await {
+            if let Ok(response) = exchange::run(Box::new(exchange), &door).await {
                 read(response.into_body()).await;
             }
         };

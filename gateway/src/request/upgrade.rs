@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -14,6 +14,7 @@ use super::{
     frames::{self, Frames},
     h2c, wire,
 };
+use crate::http1::server::Switch;
 
 /// After a tunnel was told to end: to finish the frame that is under way, and for the other end's farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ const BUFFER: usize = 8 * 1024;
 
 /// Carries bytes both ways until both ends have closed, one breaks, or the gateway (`cut`) or the replica goes.
 pub(crate) async fn tunnel(
-    client: OnUpgrade,
+    client: Client,
     replica: Replica,
     to: HeaderValue,
     cut: CancellationToken,
@@ -31,15 +32,13 @@ pub(crate) async fn tunnel(
 ) {
     let end = End { gateway: cut, replica: hold.replica().cut.clone() };
     let is_websocket = to.as_bytes().eq_ignore_ascii_case(b"websocket");
-    let ended = match replica {
-        Replica::Http1(replica) => match client.await {
-            Ok(client) => carry(TokioIo::new(client), replica, is_websocket, &end).await,
-            Err(error) => Err(io::Error::other(error)),
+    let ended = match client {
+        Client::Http1(switch) => match switch.switched().await {
+            Some(client) => joined(client, replica, is_websocket, &end).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
         },
-        Replica::Http2(replica, _place) => match tokio::try_join!(client, replica) {
-            Ok((client, replica)) => {
-                carry(TokioIo::new(client), TokioIo::new(replica), is_websocket, &end).await
-            }
+        Client::Http2(stream) => match stream.await {
+            Ok(client) => joined(TokioIo::new(client), replica, is_websocket, &end).await,
             Err(error) => Err(io::Error::other(error)),
         },
     };
@@ -49,6 +48,22 @@ pub(crate) async fn tunnel(
     drop(hold);
 }
 
+/// The client's end of a tunnel, which is there once the client has its answer.
+#[derive(Debug)]
+pub(crate) enum Client {
+    /// A connection of its own.
+    Http1(Switch),
+    /// A stream.
+    Http2(OnUpgrade),
+}
+
+impl Client {
+    /// The client's end, of one who wishes for another protocol.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
+        Switch::of(request).map_or_else(|| Self::Http2(hyper::upgrade::on(request)), Self::Http1)
+    }
+}
+
 /// The replica's end of a tunnel.
 #[derive(Debug)]
 pub(crate) enum Replica {
@@ -56,6 +71,19 @@ pub(crate) enum Replica {
     Http1(wire::Tunnel),
     /// A stream, and its room on the connection.
     Http2(OnUpgrade, Option<h2c::Place>),
+}
+
+async fn joined<C>(client: C, replica: Replica, is_websocket: bool, end: &End) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    match replica {
+        Replica::Http1(replica) => carry(client, replica, is_websocket, end).await,
+        Replica::Http2(replica, _place) => {
+            let replica = replica.await.map_err(io::Error::other)?;
+            carry(client, TokioIo::new(replica), is_websocket, end).await
+        }
+    }
 }
 
 async fn carry<A, B>(client: A, replica: B, is_websocket: bool, end: &End) -> io::Result<()>

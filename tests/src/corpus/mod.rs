@@ -118,6 +118,8 @@ pub enum End {
     Kept,
     /// The gateway closes it, and nothing follows the answers.
     Closed,
+    /// Either of them.
+    Either,
 }
 
 /// A message as it was seen.

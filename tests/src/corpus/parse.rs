@@ -129,6 +129,7 @@ fn seen(case: &mut Case, words: &str) -> Result<(), String> {
     match words {
         "kept" => case.end = Some(End::Kept),
         "closed" => case.end = Some(End::Closed),
+        "kept or closed" => case.end = Some(End::Either),
         _ => {
             let mut parts = words.split(' ');
             let status = parts.next().and_then(|word| word.parse().ok());

@@ -60,7 +60,7 @@ async fn client(case: &Case, gateway: SocketAddr, origin: &Origin, seen: &mut Se
         }
     }
     while talk.seen.answers.len() < case.answers.len() && talk.answer().await {}
-    if case.end == Some(End::Kept) {
+    if matches!(case.end, Some(End::Kept | End::Either)) {
         let probe = format!("GET {PROBE} HTTP/1.1\r\nHost: api.localhost\r\n\r\n");
         talk.reader.send(probe.as_bytes()).await;
         let before = talk.seen.answers.len();

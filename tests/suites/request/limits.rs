@@ -147,7 +147,7 @@ async fn a_connection_carries_as_many_requests_as_it_may() {
 
 #[tokio::test]
 async fn a_connection_that_idles_is_closed() {
-    let world = world("idle_timeout = \"500ms\"").await;
+    let world = world("idle_timeout = \"500ms\"\nheader_timeout = \"1s\"").await;
     let mut wire = world.wire().await;
     wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
     wire.answer().await.expect("an answer");
@@ -156,6 +156,7 @@ async fn a_connection_that_idles_is_closed() {
     let mut wire = world.wire().await;
     wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\nGET / HT").await;
     wire.answer().await.expect("an answer");
+    assert_eq!(status(&wire.head().await.expect("an answer")), 408);
     wire.rest().await;
 }
 

@@ -4,43 +4,39 @@
 use std::{
     io,
     mem::MaybeUninit,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{Method, StatusCode, request::Parts};
 use http_body::Frame;
 use tokio::net::TcpStream;
-use tokio_util::io::poll_read_buf;
 
-use super::{
-    Bad, encode,
-    framing::{Decoder, Framing, Step},
-    head::{self, Head},
-    output::Output,
-    upload::{Fault, Upload},
+use super::upload::{Fault, Upload};
+use crate::{
+    http1::{
+        Bad,
+        framing::{Decoder, Framing, Step},
+        input::Input,
+        output::Output,
+        request,
+        response::{self, Head},
+    },
+    request::body::Outbound,
+    timer::Timer,
 };
-use crate::{request::body::Outbound, timer::Timer};
 
 /// How many interim responses may precede a response.
 pub(super) const MOST_INTERIM: u8 = 100;
-
-/// How much is read at once: from this, doubled while that is not enough, up to that.
-const ROOM: usize = 8 << 10;
-const MOST_ROOM: usize = 128 << 10;
 
 /// One connection to a replica.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    /// What was read and not looked at.
-    read: BytesMut,
-    /// How much is read at once.
-    room: usize,
+    input: Input,
     output: Output,
     upload: Upload,
     decoder: Decoder,
@@ -80,8 +76,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, now: Instant, abandoned: u64) -> Self {
         Self {
             stream,
-            read: BytesMut::new(),
-            room: ROOM,
+            input: Input::default(),
             output: Output::default(),
             upload: Upload::none(),
             decoder: Decoder::Ended,
@@ -112,7 +107,7 @@ impl Connection {
     pub(super) fn begin(&mut self, head: &Parts, body: Outbound) {
         self.upload = Upload::new(head, body);
         let out = self.output.begin();
-        encode::head(out, &head.method, &head.uri, &head.headers, self.upload.framing());
+        request::write(out, &head.method, &head.uri, &head.headers, self.upload.framing());
         self.to_head = head.method == Method::HEAD;
         self.interim = 0;
     }
@@ -121,9 +116,12 @@ impl Connection {
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
         loop {
             self.poll_upload(cx)?;
-            let section = if self.read.is_empty() { None } else { head::take(&mut self.read)? };
+            let section = match self.input.bytes.is_empty() {
+                true => None,
+                false => response::take(&mut self.input.bytes)?,
+            };
             if let Some(section) = section {
-                let head = head::parse(&section, self.to_head)?;
+                let head = response::parse(&section, self.to_head)?;
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                     self.answered(&head);
                     return Poll::Ready(Ok(head));
@@ -154,7 +152,7 @@ impl Connection {
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         self.poll_upload(cx)?;
         loop {
-            match self.decoder.next(&mut self.read).map_err(Broken::Bad)? {
+            match self.decoder.next(&mut self.input.bytes).map_err(Broken::Bad)? {
                 Step::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Step::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Step::End => return Poll::Ready(None),
@@ -192,7 +190,7 @@ impl Connection {
     /// Whether the exchange ended so that another one may follow: both bodies whole, and nothing behind the response's.
     pub(super) fn is_reusable(&self) -> bool {
         let whole = self.decoder.is_ended() && self.upload.is_whole() && self.output.is_empty();
-        whole && self.keep_alive && self.read.is_empty()
+        whole && self.keep_alive && self.input.bytes.is_empty()
     }
 
     /// Ready once the other end says or ends something, which behind a response is never more of it.
@@ -212,21 +210,10 @@ impl Connection {
 
     /// The bare connection, and what was read behind the response's head.
     pub(super) fn into_stream(self) -> (TcpStream, Bytes) {
-        (self.stream, self.read.freeze())
+        (self.stream, self.input.bytes.freeze())
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let spare = self.read.capacity() - self.read.len();
-        if spare < self.room / 2 {
-            self.read.reserve(self.room);
-        }
-        let spare = self.read.capacity() - self.read.len();
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))?;
-        if read == spare {
-            self.room = (self.room * 2).min(MOST_ROOM);
-        } else if read < self.room / 4 {
-            self.room = (self.room / 2).max(ROOM);
-        }
-        Poll::Ready(Ok(read))
+        self.input.poll_fill(cx, &mut self.stream)
     }
 }

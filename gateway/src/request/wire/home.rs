@@ -21,11 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     connection::{Broken, Connection},
-    head::Head,
     reply::Reply,
 };
 use crate::{
     clock,
+    http1::response::Head,
     request::{
         body::Outbound,
         dial,

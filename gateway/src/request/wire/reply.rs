@@ -1,23 +1,23 @@
 //! What a replica answers behind the head: a body, or a tunnel.
 
 use std::{
-    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
 use super::{
     connection::{Broken, Connection},
     home::Home,
 };
+use crate::http1::rewound::Rewound;
+
+/// A connection that has changed its protocol: bytes, from the first one behind the head.
+pub(crate) type Tunnel = Rewound<TcpStream>;
 
 /// A response's body. Its connection goes home when it has ended well; dropping it before closes the connection.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Reply {
     pub(crate) fn into_tunnel(self) -> Option<Tunnel> {
         let (connection, _) = self.0?;
         let (stream, ahead) = connection.into_stream();
-        Some(Tunnel { ahead, stream })
+        Some(Tunnel::new(ahead, stream))
     }
 
     fn go_home(&mut self) {
@@ -88,55 +88,5 @@ impl Body for Reply {
             None => SizeHint::with_exact(0),
             Some((connection, _)) => connection.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
-    }
-}
-
-/// A connection that has changed its protocol: bytes, from the first one behind the head.
-#[derive(Debug)]
-pub(crate) struct Tunnel {
-    /// What was read together with the head.
-    ahead: Bytes,
-    stream: TcpStream,
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead[..length]);
-        self.ahead.advance(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -17,11 +17,10 @@ use http::{
 use http_body::Body;
 use tokio::{net::TcpStream, time::Sleep};
 
-use super::{
-    encode::{self, Framing},
-    output::Output,
+use crate::{
+    http1::{encode, framing::Framing, output::Output},
+    request::body::{Broken, Outbound},
 };
-use crate::request::body::{Broken, Outbound};
 
 /// A replica that says nothing to `Expect: 100-continue` gets the body after so long (RFC 9110, 10.1.1).
 const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
@@ -196,8 +195,10 @@ impl Upload {
         match (self.framing, trailers) {
             (Framing::Chunked, Some(trailers)) => encode::last_chunk(output.text(), &trailers),
             (Framing::Chunked, None) => output.text().extend_from_slice(encode::LAST_CHUNK),
-            (Framing::None | Framing::Length(_), _) if self.left > 0 => return Err(Fault::Length),
-            (Framing::None | Framing::Length(_), _) => {}
+            (Framing::None | Framing::Length(_) | Framing::UntilClose, _) if self.left > 0 => {
+                return Err(Fault::Length);
+            }
+            (Framing::None | Framing::Length(_) | Framing::UntilClose, _) => {}
         }
         self.stage = Stage::Ended;
         Ok(())

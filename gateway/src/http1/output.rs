@@ -8,17 +8,20 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// Up to here copying is cheaper than a vectored write.
 const COPIED: usize = 2 << 10;
+
+/// So much text is written before more is added.
+const ENOUGH: usize = 16 << 10;
 
 /// A head longer than this is not worth keeping its buffer for.
 const KEPT: usize = 8 << 10;
 
 /// What is to be written next.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// What comes first; written up to `at`.
     first: Vec<u8>,
     at: usize,
@@ -30,21 +33,21 @@ pub(super) struct Output {
 
 impl Output {
     /// A new exchange begins: what is written first is for the caller to append.
-    pub(super) fn begin(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
         self.clear();
         self.sent = false;
         &mut self.first
     }
 
     /// Where text can be appended that goes before the [data](Output::push); only while there is none.
-    pub(super) fn text(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.has_room());
+    pub(crate) fn text(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.is_flat());
         &mut self.first
     }
 
     /// Appends data and what ends it; only while there is none.
-    pub(super) fn push(&mut self, data: Bytes, last: &'static [u8]) {
-        debug_assert!(self.has_room());
+    pub(crate) fn push(&mut self, data: Bytes, last: &'static [u8]) {
+        debug_assert!(self.is_flat());
         if data.len() > COPIED {
             (self.data, self.last) = (data, last);
         } else {
@@ -54,36 +57,41 @@ impl Output {
     }
 
     /// Whether text and data can be appended.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_flat() && self.first.len() < ENOUGH
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at == self.first.len() && self.is_flat()
+    }
+
+    /// Whether there is text alone.
+    fn is_flat(&self) -> bool {
         self.data.is_empty() && self.last.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.at == self.first.len() && self.has_room()
-    }
-
     /// Whether any byte of this exchange has been written.
-    pub(super) fn is_sent(&self) -> bool {
+    pub(crate) fn is_sent(&self) -> bool {
         self.sent
     }
 
     /// Forgets what was not written.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.first.clear();
         self.first.shrink_to(KEPT);
         (self.at, self.data, self.last) = (0, Bytes::new(), &[]);
     }
 
     /// Writes until nothing is left.
-    pub(super) fn poll_flush(
+    pub(crate) fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut S,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let mut stream = Pin::new(&mut *stream);
             let first = &self.first[self.at..];
-            let written = if self.has_room() {
+            let written = if self.is_flat() {
                 ready!(stream.as_mut().poll_write(cx, first))?
             } else {
                 let slices = [IoSlice::new(first), IoSlice::new(&self.data), IoSlice::new(self.last)];

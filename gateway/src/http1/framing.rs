@@ -1,13 +1,13 @@
-//! Where a response's body ends, piece by piece. Pure, and never copies: what is handed out is cut off what was read.
+//! Where a body ends, piece by piece. Pure, and never copies: what is handed out is cut off what was read.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::{Bad, chunked::Chunked};
 
-/// How the end of a response's body is told.
+/// How the end of a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// There is no body.
     None,
     /// It has this many bytes.
@@ -20,7 +20,7 @@ pub(super) enum Framing {
 
 /// What comes next of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// More has to be read first.
     More,
     /// A part of it.
@@ -33,7 +33,7 @@ pub(super) enum Step {
 
 /// How much of a body is still to come.
 #[derive(Debug)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// Nothing.
     Ended,
     /// So many bytes.
@@ -45,7 +45,7 @@ pub(super) enum Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(crate) fn new(framing: Framing) -> Self {
         match framing {
             Framing::None | Framing::Length(0) => Self::Ended,
             Framing::Length(length) => Self::Length(length),
@@ -55,7 +55,7 @@ impl Decoder {
     }
 
     /// Takes the next part out of what was read.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Step, Bad> {
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Step, Bad> {
         match self {
             Self::Ended => Ok(Step::End),
             Self::Length(_) | Self::UntilClose if read.is_empty() => Ok(Step::More),
@@ -79,7 +79,7 @@ impl Decoder {
     }
 
     /// The connection has ended: so has a body that ends with it; any other is broken.
-    pub(super) fn close(&mut self) -> Result<(), Bad> {
+    pub(crate) fn close(&mut self) -> Result<(), Bad> {
         match self {
             Self::Ended => Ok(()),
             Self::UntilClose => {
@@ -90,12 +90,12 @@ impl Decoder {
         }
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         matches!(self, Self::Ended)
     }
 
     /// How many bytes are still to come, where that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Ended => Some(0),
             Self::Length(left) => Some(*left),

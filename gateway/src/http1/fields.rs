@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::Bad;
 
 /// How many fields a section may have.
-pub(super) const MOST: usize = 128;
+pub(crate) const MOST: usize = 128;
 
 /// The fields that were found in `section`, of which each line and the whole end as they must.
-pub(super) fn map(section: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
+pub(crate) fn map(section: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
     let mut map = HeaderMap::with_capacity(found.len());
     for field in found {
         if !follows_a_line(section, field.name) {

@@ -1,42 +1,45 @@
-//! A response's head, from bytes. Pure. Strict where two readers could see two responses; see [`Bad`].
+//! A response's head: from a replica's bytes, strict where two readers could see two responses (see [`Bad`]); and as the bytes
+//! that a client gets. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
 };
 use hyper::ext::ReasonPhrase;
 use memchr::{memchr_iter, memmem};
 
-use super::{Bad, fields, framing::Framing};
+use super::{Bad, encode, fields, framing::Framing, request};
 
 /// The longest head that is read.
-pub(super) const MOST_BYTES: usize = 64 << 10;
+pub(crate) const MOST_BYTES: usize = 64 << 10;
 
 const START: &[u8] = b"HTTP/1.";
 
 /// A response's head.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) status: StatusCode,
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
     /// The words behind the status, where they are not the usual ones.
-    pub(super) reason: Option<ReasonPhrase>,
-    pub(super) headers: HeaderMap,
+    pub(crate) reason: Option<ReasonPhrase>,
+    pub(crate) headers: HeaderMap,
     /// How its body ends.
-    pub(super) framing: Framing,
+    pub(crate) framing: Framing,
     /// Whether the connection may carry another exchange.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Takes a whole head out of what was read; `None` if there is none yet.
-pub(super) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
+pub(crate) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
     let begun = read.len().min(START.len());
     if read[..begun] != START[..begun] {
         return Err(Bad::Head(httparse::Error::Version));
     }
     let end = memmem::find(read, b"\r\n\r\n").map(|at| at + 4);
     match end {
-        Some(end) if end <= MOST_BYTES => Ok(Some(read.split_to(end).freeze())),
+        Some(end) if end <= MOST_BYTES => {
+            Ok(Some(if end == read.len() { std::mem::take(read) } else { read.split_to(end) }.freeze()))
+        }
         Some(_) => Err(Bad::TooLarge),
         // Without this, lines that end with LF alone would be waited for until the deadline.
         None if memchr_iter(b'\n', read).any(|at| at == 0 || read[at - 1] != b'\r') => Err(Bad::BareLineFeed),
@@ -46,7 +49,7 @@ pub(super) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
 }
 
 /// Reads a head that was [taken](take). `to_head`: it answers a HEAD, so no body follows.
-pub(super) fn parse(section: &Bytes, to_head: bool) -> Result<Head, Bad> {
+pub(crate) fn parse(section: &Bytes, to_head: bool) -> Result<Head, Bad> {
     let mut found = [const { std::mem::MaybeUninit::uninit() }; fields::MOST];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default()
@@ -70,6 +73,80 @@ pub(super) fn parse(section: &Bytes, to_head: bool) -> Result<Head, Bad> {
         headers,
         framing,
     })
+}
+
+/// How a response goes to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// How the body ends.
+    pub(crate) framing: Framing,
+    /// Whether the fields say how long the body would be, although none comes: as they have it.
+    pub(crate) keeps_length: bool,
+}
+
+impl Form {
+    /// The form of a response. `exact`: its body's length, where that is known.
+    pub(crate) fn of(status: StatusCode, to_head: bool, version: Version, exact: Option<u64>) -> Self {
+        let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+        if to_head || bodiless || status == StatusCode::NOT_MODIFIED {
+            return Self { framing: Framing::None, keeps_length: to_head && !bodiless };
+        }
+        let framing = match exact {
+            Some(length) => Framing::Length(length),
+            None if version == Version::HTTP_11 => Framing::Chunked,
+            None => Framing::UntilClose,
+        };
+        Self { framing, keeps_length: false }
+    }
+}
+
+/// What a response says of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// What its version says by itself, or its own fields.
+    Usual,
+    /// It goes on, although the client speaks HTTP/1.0.
+    Kept,
+    /// It ends.
+    Closed,
+}
+
+/// Appends a response's head. `date` is for one that has none.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    (status, reason): (StatusCode, Option<&ReasonPhrase>),
+    headers: &HeaderMap,
+    form: Form,
+    connection: Connection,
+    date: &[u8],
+) {
+    let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = reason.map_or_else(usual, ReasonPhrase::as_bytes);
+    encode::line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason]);
+    let mut dated = false;
+    for (name, value) in headers {
+        let ours = *name == TRANSFER_ENCODING
+            || (*name == CONTENT_LENGTH && !form.keeps_length)
+            || (*name == CONNECTION && connection == Connection::Closed);
+        dated |= *name == DATE;
+        if !ours {
+            encode::field(out, name, value.as_bytes());
+        }
+    }
+    match form.framing {
+        Framing::Length(length) => encode::length(out, length),
+        Framing::Chunked => encode::line(out, &[b"transfer-encoding: chunked"]),
+        Framing::None | Framing::UntilClose => {}
+    }
+    match connection {
+        Connection::Usual => {}
+        Connection::Kept => encode::line(out, &[b"connection: keep-alive"]),
+        Connection::Closed => encode::line(out, &[b"connection: close"]),
+    }
+    if !dated {
+        encode::line(out, &[b"date: ", date]);
+    }
+    encode::line(out, &[]);
 }
 
 /// RFC 9112, 6.3, without its leniency.
@@ -99,10 +176,10 @@ fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Bad> {
     let mut said =
         headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     let Some(first) = said.next() else { return Ok(None) };
-    let (length, mut again) = (number(first)?, false);
+    let (length, mut again) = (request::number(first.trim_ascii())?, false);
     for other in said {
         again = true;
-        if number(other)? != length {
+        if request::number(other.trim_ascii())? != length {
             return Err(Bad::Length);
         }
     }
@@ -110,15 +187,6 @@ fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Bad> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(Some(length))
-}
-
-/// Digits and nothing else: `parse` alone would take a plus sign.
-fn number(text: &[u8]) -> Result<u64, Bad> {
-    let digits = std::str::from_utf8(text.trim_ascii()).map_err(|_| Bad::Length)?;
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Bad::Length);
-    }
-    digits.parse().map_err(|_| Bad::Length)
 }
 
 fn keeps_alive(headers: &HeaderMap, version: u8) -> bool {
@@ -131,7 +199,7 @@ fn keeps_alive(headers: &HeaderMap, version: u8) -> bool {
 }
 
 /// The trailers of a chunked body: taken out of what was read, up to and with the empty line. `None`: not all there yet.
-pub(super) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
+pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
     if read.starts_with(b"\r\n") {
         read.advance(2);
         return Ok(Some(HeaderMap::new()));
@@ -144,8 +212,7 @@ pub(super) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
     match httparse::parse_headers(&section, &mut found).map_err(Bad::Head)? {
         httparse::Status::Complete((length, found)) if length == section.len() => {
             let mut trailers = fields::map(&section, found)?;
-            let banned: Vec<_> =
-                trailers.keys().filter(|name| !super::encode::may_trail(name)).cloned().collect();
+            let banned: Vec<_> = trailers.keys().filter(|name| !encode::may_trail(name)).cloned().collect();
             for name in banned {
                 trailers.remove(name);
             }

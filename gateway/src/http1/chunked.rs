@@ -4,14 +4,14 @@
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use super::{Bad, framing::Step, head};
+use super::{Bad, framing::Step, response};
 
 /// The longest line before a chunk, its extensions included.
 const LONGEST_LINE: usize = 4 << 10;
 
 /// A chunked body on its way.
 #[derive(Debug, Default)]
-pub(super) struct Chunked(State);
+pub(crate) struct Chunked(State);
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -28,12 +28,12 @@ enum State {
 }
 
 impl Chunked {
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.0 == State::Done
     }
 
     /// Takes the next part out of what was read.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Step, Bad> {
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Step, Bad> {
         loop {
             self.0 = match self.0 {
                 State::Size => match size_line(read)? {
@@ -55,7 +55,7 @@ impl Chunked {
                     State::Size
                 }
                 State::DataEnd => return Err(Bad::Chunk),
-                State::Trailers => match head::trailers(read)? {
+                State::Trailers => match response::trailers(read)? {
                     None => return Ok(Step::More),
                     Some(trailers) => {
                         self.0 = State::Done;

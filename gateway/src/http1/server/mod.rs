@@ -1,0 +1,410 @@
+//! HTTP/1.1 towards clients: one connection, in one task, from its first request to its end. A request's body is read by
+//! whoever polls it, and the answer's body is polled and written here, so that nothing passes through a channel.
+//!
+//! Called by [`listener`](crate::listener). Holds: requests are answered one after another and in order; a client that goes
+//! is noticed while it waits, and what was done for it is dropped; what cannot be read is answered, and ends the connection.
+//! Absent: what a request is for.
+
+mod body;
+mod date;
+mod line;
+mod shared;
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, TE, TRAILER},
+};
+use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
+use parking_lot::Mutex;
+use tokio::{io::AsyncWrite, sync::oneshot};
+
+use self::shared::{Handle, Shared, State};
+pub(crate) use self::{body::Body, line::Line};
+use super::{
+    Bad, encode,
+    framing::Framing,
+    input::Input,
+    output::Output,
+    request::{self, Head, Limits, Search},
+    response::{self, Connection, Form},
+    rewound::Rewound,
+};
+use crate::{clock, request::body::Body as Answer, timer::Timer};
+
+/// A client that still sends what nobody takes is listened to for so long, so that it gets to read its answer: what is
+/// closed before that is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection may do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// From a head's first byte to its last; for the first one, from the connection's beginning.
+    pub(crate) head: Duration,
+    /// From an answer's end to the next head's first byte.
+    pub(crate) idle: Duration,
+    /// What a head may be.
+    pub(crate) limits: Limits,
+}
+
+/// Whom requests go to.
+pub(crate) trait Service {
+    /// An answer on its way.
+    type Answer: Future<Output = Response<Answer>> + Unpin;
+
+    /// Answers a request. Its body is there if one follows the head.
+    fn answer(&self, request: Request<Option<Body>>) -> Self::Answer;
+
+    /// Answers what is no request.
+    fn refuse(&self, why: Unheard) -> Response<Answer>;
+}
+
+/// Why there is no request although something came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// It is none.
+    Bad(Bad),
+    /// It does not come to its end in time.
+    Late,
+}
+
+/// What is left of the connection for one who asked for another protocol; see [`Switch::of`].
+#[derive(Debug, Clone)]
+pub(crate) struct Switch(Arc<Mutex<Option<oneshot::Receiver<Rewound<Line>>>>>);
+
+impl Switch {
+    /// The way to the connection, if this request may change its protocol.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
+        request.extensions_mut().remove()
+    }
+
+    /// The connection, once the answer has been written that changes its protocol.
+    pub(crate) async fn switched(self) -> Option<Rewound<Line>> {
+        let receiver = self.0.lock().take()?;
+        receiver.await.ok()
+    }
+}
+
+/// Serves a connection until it ends. `input` is what was read of it already; `goodbye` comes when it is to end as soon as it
+/// does nothing.
+pub(crate) async fn serve<S: Service>(
+    line: Line,
+    input: Input,
+    service: &S,
+    terms: Terms,
+    goodbye: impl Stream<Item = ()> + Unpin,
+    since: Instant,
+) -> io::Result<()> {
+    let (shared, output, timer) = (Shared::new(line, input), Output::default(), Timer::default());
+    Server { shared, output, timer, service, terms, goodbye, since, is_first: true }.run().await
+}
+
+struct Server<'s, S, G> {
+    shared: Handle,
+    output: Output,
+    timer: Timer,
+    service: &'s S,
+    terms: Terms,
+    goodbye: G,
+    /// When the connection began, or the last answer.
+    since: Instant,
+    is_first: bool,
+}
+
+/// What becomes of a connection behind an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Next,
+    Close,
+    Switch,
+}
+
+impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            let head = match self.head().await {
+                Ok(Some(head)) => head,
+                Ok(None) => return self.close(false).await,
+                Err(why) => {
+                    let refusal = self.service.refuse(why);
+                    let asked = Asked {
+                        version: Version::HTTP_11,
+                        to_head: false,
+                        keep_alive: false,
+                        trailers: false,
+                    };
+                    self.write(refusal, asked).await?;
+                    return self.close(true).await;
+                }
+            };
+            match self.exchange(head).await? {
+                Then::Next => {}
+                Then::Close => {
+                    let sends = self.shared.lock().body() != State::Whole;
+                    return self.close(sends).await;
+                }
+                Then::Switch => return Ok(()),
+            }
+        }
+    }
+
+    /// The next request's head; `None`: none will come.
+    async fn head(&mut self) -> Result<Option<Head>, Unheard> {
+        let Self { shared, timer, terms, goodbye, since, is_first, .. } = self;
+        let mut search = Search::default();
+        let mut begun = std::mem::take(is_first).then_some(*since);
+        let section = poll_fn(|cx| {
+            let mut shared = shared.lock();
+            loop {
+                if !shared.input.bytes.is_empty() {
+                    match search.take(&mut shared.input.bytes, terms.limits) {
+                        Ok(None) => {}
+                        Ok(section) => return Poll::Ready(Ok(section)),
+                        Err(bad) => return Poll::Ready(Err(Unheard::Bad(bad))),
+                    }
+                    begun.get_or_insert_with(clock::now);
+                }
+                match shared.poll_fill(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            let deadline = begun.map_or(*since + terms.idle, |begun| begun + terms.head);
+            let nothing = shared.input.bytes.is_empty();
+            if nothing && Pin::new(&mut *goodbye).poll_next(cx).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            ready!(timer.poll_passed(cx, deadline));
+            Poll::Ready(if nothing { Ok(None) } else { Err(Unheard::Late) })
+        });
+        let Some(section) = section.await? else { return Ok(None) };
+        request::parse(&section, terms.limits).map(Some).map_err(Unheard::Bad)
+    }
+
+    /// Has one request answered.
+    async fn exchange(&mut self, head: Head) -> io::Result<Then> {
+        let asked = Asked::of(&head);
+        let (request, switch) = self.request(head);
+        let Some(response) = self.answered(request).await else { return Ok(Then::Close) };
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let kept = self.write(response, asked).await?;
+        let body = poll_fn(|cx| self.shared.lock().poll_ended(cx)).await;
+        if switched {
+            if let Some(switch) = switch {
+                let mut shared = self.shared.lock();
+                let line = std::mem::replace(&mut shared.line, Line::Away);
+                let ahead = std::mem::take(&mut shared.input.bytes).freeze();
+                // Whoever wanted it may have gone.
+                drop(switch.send(Rewound::new(ahead, line)));
+            }
+            return Ok(Then::Switch);
+        }
+        let whole =
+            body == State::Whole || poll_fn(|cx| Poll::Ready(self.shared.lock().poll_drain(cx))).await;
+        Ok(if kept && whole { Then::Next } else { Then::Close })
+    }
+
+    fn request(&self, head: Head) -> (Request<Option<Body>>, Option<oneshot::Sender<Rewound<Line>>>) {
+        let mut body = None;
+        if head.framing != Framing::None {
+            self.shared.lock().begin(head.framing, head.expects);
+            body = Some(Body::new(Arc::clone(&self.shared)));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.target;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        let switch = head.upgrades.then(|| {
+            let (send, receive) = oneshot::channel();
+            request.extensions_mut().insert(Switch(Arc::new(Mutex::new(Some(receive)))));
+            send
+        });
+        (request, switch)
+    }
+
+    /// The answer, unless the client goes before it has begun.
+    async fn answered(&self, request: Request<Option<Body>>) -> Option<Response<Answer>> {
+        let mut answer = self.service.answer(request);
+        poll_fn(|cx| match answer.poll_unpin(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending if has_gone(&mut self.shared.lock(), cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Writes an answer. Whether the connection may go on.
+    async fn write(&mut self, response: Response<Answer>, asked: Asked) -> io::Result<bool> {
+        let (head, mut body) = response.into_parts();
+        let form = Form::of(head.status, asked.to_head, asked.version, body.size_hint().exact());
+        let trailers = asked.trailers || head.headers.contains_key(TRAILER);
+        let kept = asked.keep_alive && form.framing != Framing::UntilClose && !closes(&head.headers);
+        let connection = match kept {
+            _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Connection::Usual,
+            true if asked.version == Version::HTTP_10 => Connection::Kept,
+            true => Connection::Usual,
+            false => Connection::Closed,
+        };
+        self.since = clock::now();
+        let status = (head.status, head.extensions.get::<ReasonPhrase>());
+        let out = self.output.begin();
+        date::with(self.since, |date| response::write(out, status, &head.headers, form, connection, date));
+        drop(head);
+        self.shared.lock().answers();
+        let mut writing = Writing { framing: form.framing, trailers, ended: body.is_end_stream() };
+        if form.framing == Framing::None {
+            writing.ended = true;
+        }
+        let mut paused = false;
+        poll_fn(|cx| {
+            loop {
+                let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
+                let mut shared = self.shared.lock();
+                ready!(shared.poll_flush(cx, &mut self.output))?;
+                match more {
+                    Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(io::Error::other(broken))),
+                    Poll::Pending if has_gone(&mut shared, cx) => {
+                        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                    }
+                    Poll::Pending => {
+                        paused = true;
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await?;
+        if paused {
+            self.since = clock::now();
+        }
+        Ok(kept)
+    }
+
+    /// Ends the connection in order. `lingers`: the client may still be sending.
+    async fn close(&mut self, lingers: bool) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.shared.lock().line).poll_shutdown(cx)).await?;
+        if lingers {
+            let until = clock::now() + LINGER;
+            poll_fn(|cx| {
+                let mut shared = self.shared.lock();
+                loop {
+                    shared.input.bytes.clear();
+                    match shared.poll_fill(cx) {
+                        Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Pending => return self.timer.poll_passed(cx, until),
+                    }
+                }
+            })
+            .await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the client has gone. Not to be known while a body or another request comes.
+fn has_gone(shared: &mut Shared, cx: &mut Context<'_>) -> bool {
+    shared.body() == State::Whole
+        && shared.input.bytes.is_empty()
+        && matches!(shared.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))
+}
+
+/// What of a request matters for its answer.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    version: Version,
+    to_head: bool,
+    keep_alive: bool,
+    /// Whether trailers are of use.
+    trailers: bool,
+}
+
+impl Asked {
+    fn of(head: &Head) -> Self {
+        Self {
+            version: head.version,
+            to_head: head.method == Method::HEAD,
+            keep_alive: head.keep_alive,
+            trailers: has_word(&head.headers, TE, b"trailers"),
+        }
+    }
+}
+
+/// An answer's body on its way.
+struct Writing {
+    framing: Framing,
+    trailers: bool,
+    ended: bool,
+}
+
+impl Writing {
+    /// Takes what there is of the body, as long as there is room for it.
+    fn poll_feed(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut body: Pin<&mut Answer>,
+        output: &mut Output,
+    ) -> Poll<Result<(), crate::request::body::Broken>> {
+        while !self.ended && output.has_room() {
+            match ready!(body.as_mut().poll_frame(cx)).transpose()? {
+                None => self.end(None, output),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => {
+                        self.ended = body.is_end_stream();
+                        self.data(data, output);
+                    }
+                    Err(frame) => self.end(frame.into_trailers().ok(), output),
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn data(&mut self, data: Bytes, output: &mut Output) {
+        match self.framing {
+            Framing::Chunked if data.is_empty() && self.ended => self.end(None, output),
+            Framing::Chunked if data.is_empty() => {}
+            Framing::Chunked => {
+                encode::chunk_size(output.text(), data.len());
+                output.push(data, if self.ended { b"\r\n0\r\n\r\n" } else { b"\r\n" });
+            }
+            Framing::None | Framing::Length(_) | Framing::UntilClose => output.push(data, b""),
+        }
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>, output: &mut Output) {
+        self.ended = true;
+        if self.framing != Framing::Chunked {
+            return;
+        }
+        match trailers.filter(|_| self.trailers) {
+            Some(trailers) => encode::last_chunk(output.text(), &trailers),
+            None => output.text().extend_from_slice(encode::LAST_CHUNK),
+        }
+    }
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    has_word(headers, CONNECTION, b"close")
+}
+
+fn has_word(headers: &HeaderMap, name: http::HeaderName, word: &[u8]) -> bool {
+    let values = headers.get_all(name).into_iter();
+    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| matches!(byte, b',' | b';')));
+    words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
+}

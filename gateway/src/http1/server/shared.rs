@@ -1,0 +1,198 @@
+//! What a connection's task shares with the body of the request that is on it: both read from it, and both may have to
+//! write. Locked for a read or a write at a time, and mostly by one task alone.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+
+use super::line::Line;
+use crate::http1::{
+    Bad,
+    framing::{Decoder, Framing, Step},
+    input::Input,
+    output::Output,
+};
+
+/// Leave to send a body (RFC 9110, 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// So many parts of a body that nobody wants are taken at once.
+const DRAINED: usize = 16;
+
+/// A connection and how far its current request's body has come.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) line: Line,
+    pub(super) input: Input,
+    decoder: Decoder,
+    body: State,
+    leave: Leave,
+    /// The connection's task, while it waits for the body's end.
+    waits: Option<Waker>,
+}
+
+/// The request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Somebody has it.
+    Read,
+    /// It has come to its end.
+    Whole,
+    /// Nobody wants the rest of it.
+    Left,
+}
+
+/// Leave to send the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// Nobody waits for it.
+    Given,
+    /// The client waits for it.
+    Wanted,
+    /// It is being given; so much is still to be written.
+    Giving(&'static [u8]),
+    /// The answer came first: the client may send the body, or not.
+    Withheld,
+}
+
+pub(super) type Handle = Arc<Mutex<Shared>>;
+
+impl Shared {
+    pub(super) fn new(line: Line, input: Input) -> Handle {
+        Arc::new(Mutex::new(Self {
+            line,
+            input,
+            decoder: Decoder::Ended,
+            body: State::Whole,
+            leave: Leave::Given,
+            waits: None,
+        }))
+    }
+
+    /// A request begins whose body ends like this.
+    pub(super) fn begin(&mut self, framing: Framing, expects: bool) {
+        self.decoder = Decoder::new(framing);
+        self.body = if self.decoder.is_ended() { State::Whole } else { State::Read };
+        self.leave = if expects { Leave::Wanted } else { Leave::Given };
+    }
+
+    pub(super) fn body(&self) -> State {
+        self.body
+    }
+
+    /// How much of the body is still to come, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.poll_fill(cx, &mut self.line)
+    }
+
+    /// The next part of the body; asks the client for it, if it waits for that.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.leave == Leave::Wanted {
+            self.leave = Leave::Giving(CONTINUE);
+        }
+        ready!(self.poll_leave(cx))?;
+        loop {
+            let frame = match self.decoder.next(&mut self.input.bytes) {
+                Ok(Step::Data(data)) => Some(Ok(Frame::data(data))),
+                Ok(Step::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                Ok(Step::End) => None,
+                Ok(Step::More) => {
+                    if ready!(self.poll_fill(cx))? == 0 {
+                        return Poll::Ready(Some(Err(broken(Bad::Truncated))));
+                    }
+                    continue;
+                }
+                Err(bad) => Some(Err(broken(bad))),
+            };
+            if self.decoder.is_ended() {
+                self.ends(State::Whole);
+            }
+            return Poll::Ready(frame);
+        }
+    }
+
+    /// The body is over.
+    pub(super) fn ends(&mut self, how: State) {
+        self.body = how;
+        if let Some(waker) = self.waits.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready with how the body ended, once nobody reads it any more.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<State> {
+        if self.body == State::Read {
+            self.waits = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.body)
+    }
+
+    /// Takes what has come of a body that nobody wants. Whether that was all of it.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.leave == Leave::Withheld {
+            return false;
+        }
+        for _ in 0..DRAINED {
+            match self.poll_body(cx) {
+                Poll::Ready(Some(Ok(_))) if !self.decoder.is_ended() => {}
+                Poll::Ready(Some(Ok(_)) | None) => return true,
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    /// The answer begins: it is leave not to send the body, where none has been given yet.
+    pub(super) fn answers(&mut self) {
+        if self.leave == Leave::Wanted || self.leave == Leave::Giving(CONTINUE) {
+            self.leave = Leave::Withheld;
+        }
+    }
+
+    /// Writes what there is.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, output: &mut Output) -> Poll<io::Result<()>> {
+        ready!(self.poll_leave(cx))?;
+        ready!(output.poll_flush(cx, &mut self.line))?;
+        self.poll_through(cx)
+    }
+
+    /// TLS keeps what the kernel does not take at once.
+    fn poll_through(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.line {
+            Line::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Line::Plain(_) | Line::Away => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Leave::Giving(mut rest) = self.leave else { return Poll::Ready(Ok(())) };
+        while !rest.is_empty() {
+            let written = ready!(Pin::new(&mut self.line).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest = &rest[written..];
+            self.leave = Leave::Giving(rest);
+        }
+        ready!(self.poll_through(cx))?;
+        self.leave = Leave::Given;
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn broken(bad: Bad) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, bad)
+}
