@@ -13,7 +13,7 @@ ticks() {
 with_wrk() {
     local out path=${3:-/} connections=${4:-$CONNECTIONS} origin=http://127.0.0.1
     case $1 in *_tls) origin=https://localhost ;; esac
-    out=$(taskset -c "$LOAD_CORE" wrk -t1 -c"$connections" -d"$2s" "${@:5}" "$origin:${port[$1]}$path")
+    out=$(taskset -c "$LOAD_CORE" wrk -t1 -c"$connections" -d"$2s" --timeout 10s "${@:5}" "$origin:${port[$1]}$path")
     if grep -qE 'Socket errors|Non-2xx' <<<"$out"; then fail "$1 answered with errors:"$'\n'"$out"; fi
     awk '/ requests in / { print $1 }' <<<"$out"
 }

@@ -139,7 +139,7 @@ http {
     fastcgi_temp_path $work/fastcgi;
     uwsgi_temp_path $work/uwsgi;
     scgi_temp_path $work/scgi;
-    upstream backend { server $address; keepalive 256; keepalive_requests 100000000; }
+    upstream backend { server $address; keepalive 2048; keepalive_requests 100000000; }
     server {
         listen 127.0.0.1:${port[nginx]};
         listen 127.0.0.1:${port[nginx_h2]} http2;
@@ -214,8 +214,8 @@ start_caddy() {
     bind 127.0.0.1
     reverse_proxy $address {
         transport http {
-            keepalive_idle_conns 256
-            keepalive_idle_conns_per_host 256
+            keepalive_idle_conns 2048
+            keepalive_idle_conns_per_host 2048
         }
     }
 }
