@@ -12,6 +12,7 @@ pub use super::entry::{Entry, Form, Grant, Grants, Left, Replica, Rules, Sample,
 use super::{
     balancer::{self, Answer, Candidate, Draw, Out, Report, Wish, circuit::Circuit},
     meter::Meter,
+    retries::Budget,
 };
 
 /// The first suspension after a failed connect; doubled at each further one up to [`SUSPEND_MOST`].
@@ -60,6 +61,8 @@ pub struct Gate<R, W> {
     fresh_until: Instant,
     /// Boxed: few have one.
     circuit: Option<Box<Circuit>>,
+    /// What retries may cost.
+    budget: Budget,
     meter: Meter,
 }
 
@@ -94,6 +97,7 @@ impl<R: Replica, W> Gate<R, W> {
             closed: false,
             share: 100,
             chance: seed,
+            budget: Budget::new(now),
             meter: Meter::new(now),
         }
     }
@@ -104,6 +108,7 @@ impl<R: Replica, W> Gate<R, W> {
             return Entry::Broken(until);
         }
         if let Some(grant) = self.grant_arriving(now, wish) {
+            self.budget.request(now);
             return Entry::Granted(grant);
         }
         if self.closed && !self.has_capacity() {
@@ -112,6 +117,7 @@ impl<R: Replica, W> Gate<R, W> {
         if self.waiting as usize >= self.rules.queue {
             return Entry::Full;
         }
+        self.budget.request(now);
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
         self.queue.push_back(Waiting { ticket, wish, waiter: Some(waiter()) });
@@ -153,6 +159,11 @@ impl<R: Replica, W> Gate<R, W> {
         self.waiting += 1;
         let grants = self.settle(now);
         (ticket, Left { grants, drained: at.is_some_and(|at| self.slots[at].is_drained()), ejected, broken })
+    }
+
+    /// Whether a request may be tried once more; counts it if so.
+    pub fn retry(&mut self, now: Instant) -> bool {
+        self.budget.retry(now)
     }
 
     /// A second slot for a request that holds this one already: on another replica, and only where nobody waits.

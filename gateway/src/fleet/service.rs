@@ -24,7 +24,6 @@ use super::{
     bell::Bell,
     hedges::Hedges,
     replica::Replica,
-    retries::Budget,
 };
 use crate::{clock, middleware::Limits, request::Refusal, telemetry::ServiceMetrics};
 
@@ -48,8 +47,6 @@ pub struct Service {
     pub metrics: ServiceMetrics,
     /// Whether it is awake, and what is known of it while it is not.
     pub(crate) awake: Awake,
-    /// What its retries may cost.
-    pub(crate) retries: Mutex<Budget>,
     /// How often it may be called, by its routes.
     pub(crate) limits: Limits,
     /// When a request is sent a second time, and what that may cost.
@@ -70,7 +67,6 @@ impl Service {
             name: settings.name.clone(),
             metrics: ServiceMetrics::new(&settings.name),
             awake: Awake::new(now),
-            retries: Mutex::new(Budget::new(now)),
             limits: Limits::default(),
             hedges: Mutex::new(Hedges::new(now)),
             gate: Mutex::new(Gate::new(now, Rules::of(&settings), seed)),
@@ -135,12 +131,19 @@ impl Service {
     /// A lease for a second attempt beside this one, if it is within the budgets and another replica has room now.
     pub(crate) fn hedge(self: &Arc<Self>, lease: SlotKey, rules: &model::Hedge) -> Option<Lease> {
         let now = clock::now();
-        if !self.hedges.lock().hedge(now, rules) || !self.retries.lock().retry(now) {
+        if !self.hedges.lock().hedge(now, rules) {
             return None;
         }
-        let grant = self.gate.lock().spare(now, lease)?;
+        let mut gate = self.gate.lock();
+        let grant = if gate.retry(now) { gate.spare(now, lease)? } else { return None };
+        drop(gate);
         self.metrics.hedges.increment(1);
         Some(self.lease(grant))
+    }
+
+    /// Whether a request may be tried once more; counts it if so.
+    pub(crate) fn may_retry(&self, now: Instant) -> bool {
+        self.gate.lock().retry(now)
     }
 
     /// Swaps the lease of a failed attempt for the next one, before all that wait.

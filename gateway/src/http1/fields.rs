@@ -8,8 +8,12 @@ use super::Bad;
 /// How many fields a section may have.
 pub(crate) const MOST: usize = 128;
 
-/// The fields that were found in `section`, of which each line and the whole end as they must.
-pub(crate) fn map(section: &Bytes, found: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
+/// The fields that were found in `section`, of which each line and the whole end as they must. Each name is shown to `look`.
+pub(crate) fn map(
+    section: &Bytes,
+    found: &[httparse::Header<'_>],
+    mut look: impl FnMut(&HeaderName),
+) -> Result<HeaderMap, Bad> {
     let mut map = HeaderMap::with_capacity(found.len());
     for field in found {
         if !follows_a_line(section, field.name) {
@@ -17,6 +21,7 @@ pub(crate) fn map(section: &Bytes, found: &[httparse::Header<'_>]) -> Result<Hea
         }
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Bad::Field)?;
         let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value)).map_err(|_| Bad::Field)?;
+        look(&name);
         map.append(name, value);
     }
     Ok(map)

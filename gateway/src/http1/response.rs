@@ -62,17 +62,30 @@ pub(crate) fn parse(section: &Bytes, to_head: bool) -> Result<Head, Bad> {
         return Err(Bad::Head(httparse::Error::Status));
     };
     let status = StatusCode::from_u16(code).map_err(|_| Bad::Head(httparse::Error::Status))?;
-    let mut headers = fields::map(section, response.headers)?;
-    let framing = framing(&mut headers, status, version, to_head)?;
+    let mut named = Named::default();
+    let mut headers = fields::map(section, response.headers, |name| {
+        named.length |= *name == CONTENT_LENGTH;
+        named.coding |= *name == TRANSFER_ENCODING;
+        named.connection |= *name == CONNECTION;
+    })?;
+    let framing = framing(&mut headers, named, status, version, to_head)?;
     let usual = status.canonical_reason().unwrap_or_default();
     let reason = response.reason.filter(|reason| *reason != usual);
     Ok(Head {
         status,
         reason: reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()),
-        keep_alive: keeps_alive(&headers, version),
+        keep_alive: if named.connection { keeps_alive(&headers, version) } else { version > 0 },
         headers,
         framing,
     })
+}
+
+/// Which of the fields that frame a response it has.
+#[derive(Debug, Default, Clone, Copy)]
+struct Named {
+    length: bool,
+    coding: bool,
+    connection: bool,
 }
 
 /// How a response goes to a client.
@@ -150,9 +163,15 @@ pub(crate) fn write(
 }
 
 /// RFC 9112, 6.3, without its leniency.
-fn framing(headers: &mut HeaderMap, status: StatusCode, version: u8, to_head: bool) -> Result<Framing, Bad> {
-    let length = length(headers)?;
-    let coding = headers.get(TRANSFER_ENCODING);
+fn framing(
+    headers: &mut HeaderMap,
+    named: Named,
+    status: StatusCode,
+    version: u8,
+    to_head: bool,
+) -> Result<Framing, Bad> {
+    let length = if named.length { length(headers)? } else { None };
+    let coding = if named.coding { headers.get(TRANSFER_ENCODING) } else { None };
     if let Some(coding) = coding {
         let once = headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_none();
         if version == 0 || !once || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -211,7 +230,7 @@ pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
     let mut found = [httparse::EMPTY_HEADER; fields::MOST];
     match httparse::parse_headers(&section, &mut found).map_err(Bad::Head)? {
         httparse::Status::Complete((length, found)) if length == section.len() => {
-            let mut trailers = fields::map(&section, found)?;
+            let mut trailers = fields::map(&section, found, |_| {})?;
             let banned: Vec<_> = trailers.keys().filter(|name| !encode::may_trail(name)).cloned().collect();
             for name in banned {
                 trailers.remove(name);

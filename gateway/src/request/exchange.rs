@@ -127,7 +127,6 @@ async fn attempts(
     if call {
         grpc::spend(&mut head.headers, waited);
     }
-    service.retries.lock().request(granted);
     hold.put(lease);
     failpoint::request();
     // Not before the lease: what waits has only its head in memory.
@@ -186,7 +185,7 @@ async fn attempts(
         let budget = match failure {
             Failure::Connect | Failure::NotSent => unsent_tries <= retry::UNSENT,
             Failure::Unable => false,
-            _ => resets <= retry::RESETS && service.retries.lock().retry(clock::now()),
+            _ => resets <= retry::RESETS && service.may_retry(clock::now()),
         };
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");
         match retry::verdict(failure, replayable, budget) {

@@ -17,6 +17,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(crate) const X_FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE];
+
 /// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here. Only HTTP/1.1 can.
 pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
     if version != Version::HTTP_11 {
@@ -38,7 +41,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named.into_iter().filter(|name| !is_end_to_end(name)) {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -60,15 +63,7 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-    )
+    HOP_BY_HOP.contains(name)
 }
 
 /// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
@@ -103,7 +98,7 @@ fn ends_here(name: &HeaderName) -> bool {
     is_hop_by_hop(name)
         || matches!(text, "te" | "http2-settings" | "proxy-authorization" | "proxy")
         || text.starts_with("x-tidegate-")
-        || (text.contains('_') && alias())
+        || (text.as_bytes().contains(&b'_') && alias())
 }
 
 /// Where a request came from.

@@ -299,7 +299,8 @@ fn course<'v>(
     arrived: Instant,
     record: Option<&Arc<Record>>,
 ) -> Result<Course<'v>, Refusal> {
-    let upgrade = Wish::of(&mut request).map(|wish| (upgrade::Client::of(&mut request), wish));
+    let upgrade = upgrade::Client::may_switch(&request).then(|| Wish::of(&mut request)).flatten();
+    let upgrade = upgrade.map(|wish| (upgrade::Client::of(&mut request), wish));
     let (mut head, body) = request.into_parts();
     let limits = &settings.limits.requests;
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() as u64 > limits.uri_bytes.0) {

@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -58,6 +58,11 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Whether the request may wish for another protocol, from what its connection knows.
+    pub(crate) fn may_switch<B>(request: &Request<B>) -> bool {
+        request.method() == Method::CONNECT || Switch::is_there(request)
+    }
+
     /// The client's end, of one who wishes for another protocol.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
         Switch::of(request).map_or_else(|| Self::Http2(hyper::upgrade::on(request)), Self::Http1)

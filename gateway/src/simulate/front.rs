@@ -9,7 +9,6 @@ use super::record::{Note, RequestId};
 use crate::fleet::{
     admission::{self, Entry, Gate, Grant, Grants, Left, Rules, Sample, SlotKey, TicketId},
     balancer::{Out, Report, Wish, affinity},
-    retries::Budget,
 };
 
 /// Grants that are still to be followed up.
@@ -18,7 +17,6 @@ pub(super) type Granted = Grants<ReplicaId, RequestId>;
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) settings: Arc<model::Service>,
-    pub(super) retries: Budget,
     /// What refused requests are told while the gate is closed, and those whose hold deadline passes.
     pub(super) word: &'static str,
     gate: Gate<ReplicaId, RequestId>,
@@ -43,7 +41,7 @@ pub(super) const HOLD_DEADLINE: &str = "hold_deadline";
 impl Front {
     pub(super) fn new(settings: Arc<model::Service>, now: Instant, seed: u64) -> Self {
         let gate = Gate::new(now, Rules::of(&settings), seed);
-        Self { settings, retries: Budget::new(now), word: HOLD_DEADLINE, gate, shown: BTreeMap::new() }
+        Self { settings, word: HOLD_DEADLINE, gate, shown: BTreeMap::new() }
     }
 
     pub(super) fn set_settings(
@@ -168,6 +166,10 @@ impl Front {
     }
 
     /// Until when the replica gets nothing.
+    pub(super) fn may_retry(&mut self, now: Instant) -> bool {
+        self.gate.retry(now)
+    }
+
     pub(super) fn suspend(
         &mut self,
         now: Instant,

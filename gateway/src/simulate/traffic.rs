@@ -178,14 +178,11 @@ impl World {
         let request = self.request(id);
         let record = &mut request.record;
         record.attempts += 1;
-        let (attempt, first) = (record.attempts, record.waited.is_none());
+        let attempt = record.attempts;
         record.waited.get_or_insert(now - record.arrived);
         let service = record.service.clone();
         request.stage = Stage::Connecting(grant);
-        let Some(state) = self.control.states.get_mut(&service) else { return };
-        if first {
-            state.front.retries.request(now);
-        }
+        let Some(state) = self.control.states.get(&service) else { return };
         let connect = if unpowered { state.front.settings.upstream.connect_timeout } else { CONNECT };
         self.timeline.plan(now + connect, Event::Connects(id, attempt));
     }
@@ -195,7 +192,7 @@ impl World {
         let (replayable, service) =
             (self.request(id).arrival.replayable, self.request(id).arrival.service.clone());
         let Some(state) = self.control.states.get_mut(&service) else { return };
-        let budget = state.front.retries.retry(now);
+        let budget = state.front.may_retry(now);
         match retry::verdict(failure, replayable, budget) {
             Verdict::Refuse(refusal) => {
                 self.give_back(id, held, Report::Failed);

@@ -84,6 +84,11 @@ pub(crate) enum Unheard {
 pub(crate) struct Switch(Arc<Mutex<Option<oneshot::Receiver<Rewound<Line>>>>>);
 
 impl Switch {
+    /// Whether this request may change its protocol.
+    pub(crate) fn is_there<B>(request: &Request<B>) -> bool {
+        request.extensions().get::<Self>().is_some()
+    }
+
     /// The way to the connection, if this request may change its protocol.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
         request.extensions_mut().remove()
