@@ -129,7 +129,7 @@ pub(crate) fn parse(section: &Bytes, limits: Limits) -> Result<Head, Bad> {
     let (framing, keep_alive) = said.framing()?;
     Ok(Head {
         method: Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Head(httparse::Error::Token))?,
-        target: Uri::from_maybe_shared(target).map_err(|_| Bad::Target)?,
+        target: rooted(Uri::from_maybe_shared(target).map_err(|_| Bad::Target)?)?,
         version,
         framing,
         keep_alive,
@@ -137,6 +137,19 @@ pub(crate) fn parse(section: &Bytes, limits: Limits) -> Result<Head, Bad> {
         upgrades: said.upgrades,
         headers: said.headers,
     })
+}
+
+/// An absolute target may have a query and no path; it is for the root (RFC 9110, 4.2.3).
+fn rooted(target: Uri) -> Result<Uri, Bad> {
+    match target.path_and_query() {
+        Some(query) if query.as_str().starts_with('?') => {
+            let path = format!("/{}", query.as_str());
+            let mut parts = target.into_parts();
+            parts.path_and_query = Some(path.parse().map_err(|_| Bad::Target)?);
+            Uri::from_parts(parts).map_err(|_| Bad::Target)
+        }
+        Some(_) | None => Ok(target),
+    }
 }
 
 /// What the fields say of the message and its connection.
@@ -217,9 +230,7 @@ impl Said {
 /// Appends a request's head.
 pub(crate) fn write(out: &mut Vec<u8>, method: &Method, target: &Uri, headers: &HeaderMap, framing: Framing) {
     let target = target.path_and_query().map_or("/", |target| target.as_str());
-    // An absolute target may have had a query and no path.
-    let slash: &[u8] = if target.starts_with(['/', '*']) { b"" } else { b"/" };
-    encode::line(out, &[method.as_str().as_bytes(), b" ", slash, target.as_bytes(), b" HTTP/1.1"]);
+    encode::line(out, &[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
     for (name, value) in headers {
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
             encode::field(out, name, value.as_bytes());
@@ -364,11 +375,8 @@ mod tests {
 
     #[test]
     fn a_target_without_a_path_has_the_root() {
-        let mut out = Vec::new();
-        let uri = "http://a.org?x".parse::<Uri>().expect("a target");
-        let target = uri.path_and_query().cloned().expect("a query").into();
-        write(&mut out, &Method::GET, &target, &HeaderMap::new(), Framing::None);
-        assert_eq!(String::from_utf8_lossy(&out), "GET /?x HTTP/1.1\r\n\r\n");
+        let head = read("GET http://a.org?x HTTP/1.1\r\n\r\n").expect("a good head").expect("a whole one");
+        assert_eq!(head.target, "http://a.org/?x");
     }
 
     proptest::proptest! {

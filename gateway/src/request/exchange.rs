@@ -173,7 +173,10 @@ async fn attempts(
         let mut lease = hold.take().expect("the lease of this attempt");
         let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
-        hold.account.attempted(&replica, begun, Some(failure.label()));
+        // A body that is none from its first bytes on never gets as far as to a replica.
+        if failure != Failure::Client || unsent.is_none() {
+            hold.account.attempted(&replica, begun, Some(failure.label()));
+        }
         if failure == Failure::Reset {
             replica.count(true);
         }

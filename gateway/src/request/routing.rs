@@ -67,10 +67,7 @@ pub(super) fn route(door: &Door, entrance: &Entrance, uri: &Uri, host: &str) -> 
     };
     let target = match (rest, &path) {
         (None, Cow::Borrowed(_)) if uri.authority().is_none() => return routed(to, others, None),
-        // Else it is `http://host?query`, whose path is understood.
-        (None, Cow::Borrowed(_)) if uri.path_and_query().is_some_and(|to| to.as_str().starts_with('/')) => {
-            uri.path_and_query().cloned()
-        }
+        (None, Cow::Borrowed(_)) => uri.path_and_query().cloned(),
         (Some(rest), _) => rewritten(&rest, uri.query()),
         (None, path) => rewritten(path, uri.query()),
     };

@@ -46,7 +46,7 @@ async def ask(gateway, path, port):
 
 async def main(cases):
     origin = Origin()
-    server = await asyncio.start_server(origin.talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(origin.talk, "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]
     text = f"services.api.upstreams = ['127.0.0.1:{port}']"
     gateway = Gateway(text)

@@ -208,7 +208,7 @@ fn failed(ended: Ended, connection: Box<Connection>) -> Failed {
     };
     let error = broken.to_string();
     if let Broken::Client(_) = broken {
-        return Failed { failure: Failure::Client, unsent: None, error };
+        return Failed { failure: Failure::Client, unsent: connection.into_unsent(), error };
     }
     let unsent = connection.into_unsent();
     let failure = if unsent.is_some() { Failure::NotSent } else { Failure::Reset };
