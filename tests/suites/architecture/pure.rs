@@ -28,6 +28,7 @@ pub(crate) const PURE: &[&str] = &[
     "config/src/units.rs",
     "gateway/src/access/line.rs",
     "gateway/src/fleet/admission.rs",
+    "gateway/src/fleet/admission",
     "gateway/src/fleet/balancer",
     "gateway/src/fleet/entry.rs",
     "gateway/src/fleet/hedges.rs",
