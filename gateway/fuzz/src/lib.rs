@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod forwarded;
+pub mod http1;
 pub mod proxy;
 pub mod router;
 mod tidegate;

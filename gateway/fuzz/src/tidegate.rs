@@ -3,6 +3,7 @@
 
 #[path = "../../src/request/headers.rs"]
 pub(crate) mod headers;
+pub(crate) mod http1;
 #[path = "../../src/request/path.rs"]
 pub(crate) mod path;
 #[path = "../../src/proxy_protocol.rs"]

@@ -60,6 +60,7 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/request/response.rs",
     "gateway/src/request/retry.rs",
     "gateway/src/request/switch.rs",
+    "gateway/src/http1/bad.rs",
     "gateway/src/http1/chunked.rs",
     "gateway/src/http1/encode.rs",
     "gateway/src/http1/fields.rs",
