@@ -14,7 +14,7 @@ pub fn look(bytes: &[u8]) {
     };
     match parse(text, format) {
         Ok(model) => {
-            describe(&model);
+            let _ = describe(&model);
             assert!(diff(&model, &model).is_empty(), "a model differs from itself");
         }
         Err(problems) => {
