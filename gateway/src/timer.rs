@@ -30,8 +30,10 @@ impl Timer {
         }
         // One that will wake this task has nothing else to be told.
         while sleep.is_elapsed() || !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            // A task that has used up its turn is not registered, but comes again.
+            let registers = tokio::task::coop::has_budget_remaining();
             if sleep.as_mut().poll(cx).is_pending() {
-                self.waker = Some(cx.waker().clone());
+                self.waker = registers.then(|| cx.waker().clone());
                 return Poll::Pending;
             }
             if sleep.deadline() >= deadline {

@@ -205,9 +205,9 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let Some(response) = self.answered(request).await else { return Ok(Then::Close) };
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let kept = self.write(response, asked).await?;
-        let body = poll_fn(|cx| self.shared.lock().poll_ended(cx)).await;
+        let body = self.body_ended().await;
         if switched {
-            if let Some(switch) = switch {
+            if let Some(switch) = switch.filter(|_| body == State::Whole) {
                 let mut shared = self.shared.lock();
                 let line = std::mem::replace(&mut shared.line, Line::Away);
                 let ahead = std::mem::take(&mut shared.input.bytes).freeze();
@@ -216,9 +216,39 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
             }
             return Ok(Then::Switch);
         }
-        let whole =
-            body == State::Whole || poll_fn(|cx| Poll::Ready(self.shared.lock().poll_drain(cx))).await;
+        let whole = body == State::Whole || poll_fn(|cx| Poll::Ready(self.shared.lock().drain(cx))).await;
         Ok(if kept && whole { Then::Next } else { Then::Close })
+    }
+
+    /// How the request's body has ended. One of which nothing comes for as long as a connection may be idle, or that is still on
+    /// its way when the server goes, has.
+    async fn body_ended(&mut self) -> State {
+        let body = self.shared.lock().body();
+        if body != State::Read {
+            return body;
+        }
+        let Self { shared, timer, terms, goodbye, since, .. } = self;
+        let mut seen = None;
+        let body = poll_fn(|cx| {
+            let mut shared = shared.lock();
+            if let Poll::Ready(body) = shared.poll_ended(cx) {
+                return Poll::Ready(body);
+            }
+            let mut over = Pin::new(&mut *goodbye).poll_next(cx).is_ready();
+            while !over {
+                if seen != Some(shared.parts()) {
+                    seen = Some(shared.parts());
+                    *since = clock::now();
+                }
+                ready!(timer.poll_passed(cx, *since + terms.idle));
+                over = seen == Some(shared.parts());
+            }
+            shared.give_up();
+            Poll::Ready(State::Left)
+        })
+        .await;
+        self.since = clock::now();
+        body
     }
 
     fn request(&self, head: Head) -> (Request<Option<Body>>, Option<oneshot::Sender<Rewound<Line>>>) {
@@ -256,7 +286,9 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let (head, mut body) = response.into_parts();
         let form = Form::of(head.status, asked.to_head, asked.version, body.size_hint().exact());
         let trailers = asked.trailers || head.headers.contains_key(TRAILER);
-        let kept = asked.keep_alive && form.framing != Framing::UntilClose && !closes(&head.headers);
+        let goes_on = poll_fn(|cx| Poll::Ready(self.shared.lock().answers(cx))).await;
+        let kept =
+            goes_on && asked.keep_alive && form.framing != Framing::UntilClose && !closes(&head.headers);
         let connection = match kept {
             _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Connection::Usual,
             true if asked.version == Version::HTTP_10 => Connection::Kept,
@@ -268,7 +300,6 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let out = self.output.begin();
         date::with(self.since, |date| response::write(out, status, &head.headers, form, connection, date));
         drop(head);
-        self.shared.lock().answers();
         let mut writing = Writing { framing: form.framing, trailers, ended: body.is_end_stream() };
         if form.framing == Framing::None {
             writing.ended = true;
@@ -278,7 +309,10 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
             loop {
                 let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
                 let mut shared = self.shared.lock();
-                ready!(shared.poll_flush(cx, &mut self.output))?;
+                if shared.poll_flush(cx, &mut self.output)?.is_pending() {
+                    paused = true;
+                    return Poll::Pending;
+                }
                 match more {
                     Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(())) => {}
@@ -322,8 +356,9 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
     }
 }
 
-/// Whether the client has gone. Not to be known while a body or another request comes.
+/// Whether the client has gone. Not to be known while a body or another request comes; looked at again when the body ends.
 fn has_gone(shared: &mut Shared, cx: &mut Context<'_>) -> bool {
+    shared.watch(cx);
     shared.body() == State::Whole
         && shared.input.bytes.is_empty()
         && matches!(shared.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))

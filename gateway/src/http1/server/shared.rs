@@ -35,8 +35,14 @@ pub(super) struct Shared {
     decoder: Decoder,
     body: State,
     leave: Leave,
+    /// Nobody knows where the next request would begin.
+    broken: bool,
+    /// Parts of the body that have come.
+    parts: u64,
     /// The connection's task, while it waits for the body's end.
     waits: Option<Waker>,
+    /// Who waits for the next part of the body.
+    reads: Option<Waker>,
 }
 
 /// The request's body.
@@ -73,7 +79,10 @@ impl Shared {
             decoder: Decoder::Ended,
             body: State::Whole,
             leave: Leave::Given,
+            broken: false,
+            parts: 0,
             waits: None,
+            reads: None,
         }))
     }
 
@@ -108,14 +117,19 @@ impl Shared {
                 Ok(Step::Data(data)) => Some(Ok(Frame::data(data))),
                 Ok(Step::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
                 Ok(Step::End) => None,
-                Ok(Step::More) => {
-                    if ready!(self.poll_fill(cx))? == 0 {
-                        return Poll::Ready(Some(Err(broken(Bad::Truncated))));
+                Ok(Step::More) => match self.poll_fill(cx) {
+                    Poll::Ready(Ok(0)) => Some(Err(broken(Bad::Truncated))),
+                    Poll::Ready(Ok(_)) => continue,
+                    Poll::Ready(Err(error)) => Some(Err(error)),
+                    Poll::Pending => {
+                        self.reads = Some(cx.waker().clone());
+                        return Poll::Pending;
                     }
-                    continue;
-                }
+                },
                 Err(bad) => Some(Err(broken(bad))),
             };
+            self.parts += 1;
+            self.broken |= matches!(frame, Some(Err(_)));
             if self.decoder.is_ended() {
                 self.ends(State::Whole);
             }
@@ -141,8 +155,8 @@ impl Shared {
     }
 
     /// Takes what has come of a body that nobody wants. Whether that was all of it.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.leave == Leave::Withheld {
+    pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.broken || self.leave == Leave::Withheld {
             return false;
         }
         for _ in 0..DRAINED {
@@ -155,10 +169,39 @@ impl Shared {
         false
     }
 
-    /// The answer begins: it is leave not to send the body, where none has been given yet.
-    pub(super) fn answers(&mut self) {
+    /// The answer begins: it is leave not to send the body, where none has been given yet. Whether another request may follow,
+    /// as far as can be known.
+    pub(super) fn answers(&mut self, cx: &mut Context<'_>) -> bool {
         if self.leave == Leave::Wanted || self.leave == Leave::Giving(CONTINUE) {
             self.leave = Leave::Withheld;
+        }
+        if self.body == State::Left && self.drain(cx) {
+            self.body = State::Whole;
+        }
+        match self.body {
+            State::Whole => true,
+            State::Left => false,
+            State::Read => self.leave != Leave::Withheld,
+        }
+    }
+
+    /// How many parts of the body have come.
+    pub(super) fn parts(&self) -> u64 {
+        self.parts
+    }
+
+    /// Watches for the body's end, if that is still to come.
+    pub(super) fn watch(&mut self, cx: &mut Context<'_>) {
+        if self.body == State::Read {
+            self.waits = Some(cx.waker().clone());
+        }
+    }
+
+    /// The connection is given up: whoever reads the body meets its end.
+    pub(super) fn give_up(&mut self) {
+        self.line = Line::Away;
+        if let Some(waker) = self.reads.take() {
+            waker.wake();
         }
     }
 

@@ -173,6 +173,11 @@ impl Connection {
         Ok(self.is_uploaded())
     }
 
+    /// Whether some of the request's body is still to come.
+    pub(super) fn uploads(&self) -> bool {
+        !self.upload.is_over()
+    }
+
     pub(super) fn is_uploaded(&self) -> bool {
         self.upload.is_over() && self.output.is_empty()
     }

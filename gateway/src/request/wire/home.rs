@@ -164,6 +164,7 @@ impl Home {
     /// request's body flows.
     async fn head(&self, connection: &mut Connection, within: Duration, now: Instant) -> Result<Head, Ended> {
         let mut deadline = now.checked_add(within);
+        let mut uploads = connection.uploads();
         poll_fn(|cx| {
             connection.alarm.register(cx.waker());
             if self.abandoned.load(Ordering::Acquire) != connection.abandoned {
@@ -171,6 +172,9 @@ impl Home {
             }
             if let Poll::Ready(head) = connection.poll_head(cx) {
                 return Poll::Ready(head.map_err(Ended::Broken));
+            }
+            if uploads && connection.is_uploaded() {
+                (uploads, deadline) = (false, clock::now().checked_add(within));
             }
             while let Some(at) = deadline {
                 ready!(connection.timer.poll_passed(cx, at));

@@ -130,11 +130,13 @@ impl Upload {
         stream: &mut TcpStream,
     ) -> Result<(), Fault> {
         loop {
+            // What is in the way now is gone once it has been written; then the body is asked, and wakes us when more comes.
+            let full = !output.has_room() || self.first.is_some();
             let fed = self.feed(cx, output)?;
             match output.poll_flush(cx, stream) {
                 Poll::Ready(Ok(())) => {
                     self.first = None;
-                    if !fed {
+                    if !fed && !full {
                         return Ok(());
                     }
                 }
