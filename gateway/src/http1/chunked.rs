@@ -4,7 +4,7 @@
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use super::{Bad, framing::Step, response};
+use super::{Bad, fields, framing::Step};
 
 /// The longest line before a chunk, its extensions included.
 const LONGEST_LINE: usize = 4 << 10;
@@ -55,7 +55,7 @@ impl Chunked {
                     State::Size
                 }
                 State::DataEnd => return Err(Bad::Chunk),
-                State::Trailers => match response::trailers(read)? {
+                State::Trailers => match fields::trailers(read)? {
                     None => return Ok(Step::More),
                     Some(trailers) => {
                         self.0 = State::Done;

@@ -93,21 +93,12 @@ fn decimal(out: &mut Vec<u8>, mut number: u64) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        list.iter().map(pair).collect()
-    }
+    use super::{super::fields, *};
 
     #[test]
     fn trailers_neither_frame_nor_route() {
         let mut out = Vec::new();
-        last_chunk(&mut out, &headers(&[("x-sum", "1"), ("content-length", "5"), ("host", "b.org")]));
+        last_chunk(&mut out, &fields::of(&[("x-sum", "1"), ("content-length", "5"), ("host", "b.org")]));
         assert_eq!(String::from_utf8_lossy(&out), "0\r\nx-sum: 1\r\n\r\n");
     }
 

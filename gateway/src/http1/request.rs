@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use memchr::{memchr, memchr_iter};
 
@@ -28,6 +28,8 @@ pub(crate) struct Head {
     pub(crate) keep_alive: bool,
     /// Whether the client waits for `100` before it sends the body.
     pub(crate) expects: bool,
+    /// Whether trailers are of use to the client.
+    pub(crate) trailers: bool,
     /// Whether it names another protocol.
     pub(crate) upgrades: bool,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Search {
     seen: usize,
     /// Bytes of empty lines before the head.
     skipped: usize,
+    /// The first line has been looked at.
+    lined: bool,
 }
 
 impl Search {
@@ -71,7 +75,7 @@ impl Search {
                 Ok(Some(if end == read.len() { std::mem::take(read) } else { read.split_to(end) }.freeze()))
             }
             None if read.len() < most => {
-                check_first_line(&read[..], self.seen)?;
+                self.lined = self.lined || has_first_line(read, self.seen)?;
                 // What ends the head may have begun.
                 self.seen = read.len().saturating_sub(2);
                 Ok(None)
@@ -81,12 +85,12 @@ impl Search {
     }
 }
 
-/// Whether the first line, if it ends behind `seen`, is one of HTTP/1: nobody need wait for the rest of a head that is none.
-fn check_first_line(read: &[u8], seen: usize) -> Result<(), Bad> {
-    let Some(end) = memchr(b'\n', read).filter(|end| *end >= seen) else { return Ok(()) };
+/// Whether the first line ends behind `seen`. One that is none of HTTP/1 is refused: nobody need wait for the rest of such a head.
+fn has_first_line(read: &[u8], seen: usize) -> Result<bool, Bad> {
+    let Some(end) = memchr(b'\n', &read[seen..]).map(|at| seen + at) else { return Ok(false) };
     let line = read[..end].trim_ascii_end();
     let version = line.len().checked_sub(b" HTTP/1.1".len()).map(|at| &line[at..]);
-    if version.is_some_and(|version| version.starts_with(b" HTTP/1.")) { Ok(()) } else { Err(Bad::Alien) }
+    if version.is_some_and(|version| version.starts_with(b" HTTP/1.")) { Ok(true) } else { Err(Bad::Alien) }
 }
 
 /// Behind the first empty line, from `seen` on.
@@ -122,8 +126,7 @@ pub(crate) fn parse(section: &Bytes, limits: Limits) -> Result<Head, Bad> {
     let target = section.slice_ref(path.as_bytes());
     let mut said = Said::new(version, request.headers.len());
     for field in &*request.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Bad::Field)?;
-        let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value)).map_err(|_| Bad::Field)?;
+        let (name, value) = fields::one(section, field)?;
         said.field(name, value)?;
     }
     let (framing, keep_alive) = said.framing()?;
@@ -134,6 +137,7 @@ pub(crate) fn parse(section: &Bytes, limits: Limits) -> Result<Head, Bad> {
         framing,
         keep_alive,
         expects: said.expects && version == Version::HTTP_11 && framing != Framing::None,
+        trailers: said.trailers,
         upgrades: said.upgrades,
         headers: said.headers,
     })
@@ -161,6 +165,7 @@ struct Said {
     close: bool,
     keep_alive: bool,
     expects: bool,
+    trailers: bool,
     upgrades: bool,
 }
 
@@ -174,6 +179,7 @@ impl Said {
             close: false,
             keep_alive: false,
             expects: false,
+            trailers: false,
             upgrades: false,
         }
     }
@@ -196,12 +202,16 @@ impl Said {
             }
             self.chunked = true;
         } else if name == CONNECTION {
-            for word in text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            for word in fields::words(&value) {
                 self.close |= word.eq_ignore_ascii_case(b"close");
                 self.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
             }
         } else if name == EXPECT {
-            self.expects |= text.eq_ignore_ascii_case(b"100-continue");
+            self.expects |= is_continue(&value);
+        } else if name == TE {
+            // Whatever stands behind a semicolon, too.
+            let mut said = fields::words(&value).flat_map(|word| word.split(|byte| *byte == b';'));
+            self.trailers |= said.any(|said| said.trim_ascii().eq_ignore_ascii_case(b"trailers"));
         } else if name == UPGRADE {
             self.upgrades = true;
         }
@@ -246,6 +256,11 @@ pub(crate) fn write(out: &mut Vec<u8>, method: &Method, target: &Uri, headers: &
         Framing::Chunked => encode::line(out, &[b"transfer-encoding: chunked"]),
     }
     encode::line(out, &[]);
+}
+
+/// Whether this value of `Expect` waits for `100` (RFC 9110, 10.1.1).
+pub(crate) fn is_continue(expect: &HeaderValue) -> bool {
+    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// Digits and nothing else: `parse` alone would take a plus sign.
@@ -334,15 +349,8 @@ mod tests {
         }
     }
 
-    fn fields(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        list.iter().map(pair).collect()
-    }
-
     fn check(method: Method, target: &str, framing: Framing, want: &str) {
-        let fields = fields(&[("host", "a.org"), ("content-length", "7"), ("x-a", "1"), ("x-a", "2")]);
+        let fields = fields::of(&[("host", "a.org"), ("content-length", "7"), ("x-a", "1"), ("x-a", "2")]);
         let mut out = Vec::new();
         write(&mut out, &method, &target.parse().expect("a target"), &fields, framing);
         assert_eq!(String::from_utf8_lossy(&out), want);

@@ -1,7 +1,7 @@
 //! A response's head: from a replica's bytes, strict where two readers could see two responses (see [`Bad`]); and as the bytes
 //! that a client gets. Pure.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
@@ -10,9 +10,6 @@ use hyper::ext::ReasonPhrase;
 use memchr::{memchr_iter, memmem};
 
 use super::{Bad, encode, fields, framing::Framing, request};
-
-/// The longest head that is read.
-pub(crate) const MOST_BYTES: usize = 64 << 10;
 
 const START: &[u8] = b"HTTP/1.";
 
@@ -37,13 +34,13 @@ pub(crate) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
     }
     let end = memmem::find(read, b"\r\n\r\n").map(|at| at + 4);
     match end {
-        Some(end) if end <= MOST_BYTES => {
+        Some(end) if end <= fields::MOST_BYTES => {
             Ok(Some(if end == read.len() { std::mem::take(read) } else { read.split_to(end) }.freeze()))
         }
         Some(_) => Err(Bad::TooLarge),
         // Without this, lines that end with LF alone would be waited for until the deadline.
         None if memchr_iter(b'\n', read).any(|at| at == 0 || read[at - 1] != b'\r') => Err(Bad::BareLineFeed),
-        None if read.len() >= MOST_BYTES => Err(Bad::TooLarge),
+        None if read.len() >= fields::MOST_BYTES => Err(Bad::TooLarge),
         None => Ok(None),
     }
 }
@@ -209,36 +206,8 @@ fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Bad> {
 }
 
 fn keeps_alive(headers: &HeaderMap, version: u8) -> bool {
-    let says = |word: &[u8]| {
-        let values = headers.get_all(CONNECTION).iter();
-        let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
-    };
+    let says = |word| fields::says(headers, CONNECTION, word);
     if version == 0 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
-}
-
-/// The trailers of a chunked body: taken out of what was read, up to and with the empty line. `None`: not all there yet.
-pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
-    if read.starts_with(b"\r\n") {
-        read.advance(2);
-        return Ok(Some(HeaderMap::new()));
-    }
-    let Some(end) = memmem::find(read, b"\r\n\r\n").map(|at| at + 4) else {
-        return if read.len() < MOST_BYTES { Ok(None) } else { Err(Bad::TooLarge) };
-    };
-    let section = read.split_to(end).freeze();
-    let mut found = [httparse::EMPTY_HEADER; fields::MOST];
-    match httparse::parse_headers(&section, &mut found).map_err(Bad::Head)? {
-        httparse::Status::Complete((length, found)) if length == section.len() => {
-            let mut trailers = fields::map(&section, found, |_| {})?;
-            let banned: Vec<_> = trailers.keys().filter(|name| !encode::may_trail(name)).cloned().collect();
-            for name in banned {
-                trailers.remove(name);
-            }
-            Ok(Some(trailers))
-        }
-        _ => Err(Bad::BareLineFeed),
-    }
 }
 
 #[cfg(test)]
@@ -322,8 +291,8 @@ mod tests {
 
     #[test]
     fn heads_have_an_end() {
-        assert_eq!(bad(&format!("x: {}", "y".repeat(MOST_BYTES))), Some(Bad::TooLarge));
-        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(MOST_BYTES));
+        assert_eq!(bad(&format!("x: {}", "y".repeat(fields::MOST_BYTES))), Some(Bad::TooLarge));
+        let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(fields::MOST_BYTES));
         assert_eq!(read(&endless, false).err(), Some(Bad::TooLarge));
         let many = vec!["x: y"; fields::MOST + 1].join("\r\n");
         assert_eq!(bad(&many), Some(Bad::Head(httparse::Error::TooManyHeaders)));
@@ -335,15 +304,6 @@ mod tests {
         let reason = |text| read(text, false).expect("a good head").expect("a whole one").reason;
         assert_eq!(reason("HTTP/1.1 200 OK\r\n\r\n"), None);
         assert_eq!(reason("HTTP/1.1 200 Fine\r\n\r\n"), Some(ReasonPhrase::from_static(b"Fine")));
-    }
-
-    #[test]
-    fn trailers_do_not_frame() {
-        let got = |text: &str| trailers(&mut BytesMut::from(text)).map(|map| map.map(|map| map.len()));
-        assert_eq!(got("\r\nnext"), Ok(Some(0)));
-        assert_eq!(got("x: 1\r\ncontent-length: 3\r\n\r\n"), Ok(Some(1)));
-        assert_eq!(got("x: 1\r\n"), Ok(None));
-        assert_eq!(got("x: 1\ny: 2\r\n\r\n"), Err(Bad::BareLineFeed));
     }
 
     proptest::proptest! {

@@ -252,7 +252,7 @@ impl App {
         connection.await
     }
 
-    /// The layers around every request. What a route switches on will stand here.
+    /// The layers around every request. What a route switches on stands behind them, in [`middleware`](crate::middleware).
     fn stack(&self, peer: Peer) -> Layers {
         let left = self.limits.keep_alive_requests;
         let caller = Caller {
@@ -450,7 +450,6 @@ const UPLOADS_WINDOW: u32 = 1 << 20;
 /// What a connection over HTTP/1.1 may do.
 pub(super) fn terms(limits: &Limits) -> Terms {
     let (bytes, fields) = (header_bytes(limits), limits.header_count as usize);
-    let limits = &limits;
     Terms {
         head: limits.header_timeout,
         idle: limits.idle_timeout,

@@ -118,13 +118,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-
-    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        list.iter().map(pair).collect()
-    }
+    use crate::http1::fields::of as headers;
 
     fn rules(origins: &[&str], credentials: bool) -> Cors {
         let origins = match origins {

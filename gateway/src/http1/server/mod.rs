@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, TE, TRAILER},
+    header::{CONNECTION, TRAILER},
 };
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
@@ -33,7 +33,7 @@ use tokio::{io::AsyncWrite, sync::oneshot};
 use self::shared::{Handle, Shared, State};
 pub(crate) use self::{body::Body, line::Line};
 use super::{
-    Bad, encode,
+    Bad, encode, fields,
     framing::Framing,
     input::Input,
     output::Output,
@@ -143,13 +143,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
                 Ok(None) => return self.close(false).await,
                 Err(why) => {
                     let refusal = self.service.refuse(why);
-                    let asked = Asked {
-                        version: Version::HTTP_11,
-                        to_head: false,
-                        keep_alive: false,
-                        trailers: false,
-                    };
-                    self.write(refusal, asked).await?;
+                    self.write(refusal, Asked::NOTHING).await?;
                     return self.close(true).await;
                 }
             };
@@ -285,10 +279,11 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
     async fn write(&mut self, response: Response<Answer>, asked: Asked) -> io::Result<bool> {
         let (head, mut body) = response.into_parts();
         let form = Form::of(head.status, asked.to_head, asked.version, body.size_hint().exact());
-        let trailers = asked.trailers || head.headers.contains_key(TRAILER);
         let goes_on = poll_fn(|cx| Poll::Ready(self.shared.lock().answers(cx))).await;
-        let kept =
-            goes_on && asked.keep_alive && form.framing != Framing::UntilClose && !closes(&head.headers);
+        let kept = goes_on
+            && asked.keep_alive
+            && form.framing != Framing::UntilClose
+            && !fields::says(&head.headers, CONNECTION, b"close");
         let connection = match kept {
             _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Connection::Usual,
             true if asked.version == Version::HTTP_10 => Connection::Kept,
@@ -299,11 +294,14 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let status = (head.status, head.extensions.get::<ReasonPhrase>());
         let out = self.output.begin();
         date::with(self.since, |date| response::write(out, status, &head.headers, form, connection, date));
+        let mut writing = Writing {
+            framing: form.framing,
+            // Only chunks can carry them.
+            trailers: form.framing == Framing::Chunked
+                && (asked.trailers || head.headers.contains_key(TRAILER)),
+            ended: form.framing == Framing::None || body.is_end_stream(),
+        };
         drop(head);
-        let mut writing = Writing { framing: form.framing, trailers, ended: body.is_end_stream() };
-        if form.framing == Framing::None {
-            writing.ended = true;
-        }
         let mut paused = false;
         poll_fn(|cx| {
             loop {
@@ -358,8 +356,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
 
 /// Whether the client has gone. Not to be known while a body or another request comes; looked at again when the body ends.
 fn has_gone(shared: &mut Shared, cx: &mut Context<'_>) -> bool {
-    shared.watch(cx);
-    shared.body() == State::Whole
+    shared.poll_ended(cx) == Poll::Ready(State::Whole)
         && shared.input.bytes.is_empty()
         && matches!(shared.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))
 }
@@ -375,12 +372,16 @@ struct Asked {
 }
 
 impl Asked {
+    /// Of what is no request.
+    const NOTHING: Self =
+        Self { version: Version::HTTP_11, to_head: false, keep_alive: false, trailers: false };
+
     fn of(head: &Head) -> Self {
         Self {
             version: head.version,
             to_head: head.method == Method::HEAD,
             keep_alive: head.keep_alive,
-            trailers: has_word(&head.headers, TE, b"trailers"),
+            trailers: head.trailers,
         }
     }
 }
@@ -437,14 +438,4 @@ impl Writing {
             None => output.text().extend_from_slice(encode::LAST_CHUNK),
         }
     }
-}
-
-fn closes(headers: &HeaderMap) -> bool {
-    has_word(headers, CONNECTION, b"close")
-}
-
-fn has_word(headers: &HeaderMap, name: http::HeaderName, word: &[u8]) -> bool {
-    let values = headers.get_all(name).into_iter();
-    let mut words = values.flat_map(|value| value.as_bytes().split(|byte| matches!(byte, b',' | b';')));
-    words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
 }

@@ -175,8 +175,8 @@ impl Shared {
         if self.leave == Leave::Wanted || self.leave == Leave::Giving(CONTINUE) {
             self.leave = Leave::Withheld;
         }
-        if self.body == State::Left && self.drain(cx) {
-            self.body = State::Whole;
+        if self.body == State::Left {
+            self.drain(cx);
         }
         match self.body {
             State::Whole => true,
@@ -188,13 +188,6 @@ impl Shared {
     /// How many parts of the body have come.
     pub(super) fn parts(&self) -> u64 {
         self.parts
-    }
-
-    /// Watches for the body's end, if that is still to come.
-    pub(super) fn watch(&mut self, cx: &mut Context<'_>) {
-        if self.body == State::Read {
-            self.waits = Some(cx.waker().clone());
-        }
     }
 
     /// The connection is given up: whoever reads the body meets its end.

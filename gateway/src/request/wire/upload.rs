@@ -9,16 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap,
-    header::{self, HeaderValue},
-    request::Parts,
-};
+use http::{HeaderMap, header, request::Parts};
 use http_body::Body;
 use tokio::{net::TcpStream, time::Sleep};
 
 use crate::{
-    http1::{encode, framing::Framing, output::Output},
+    http1::{encode, framing::Framing, output::Output, request},
     request::body::{Broken, Outbound},
 };
 
@@ -71,7 +67,7 @@ impl Upload {
         }
         let length = body.size_hint().exact();
         let stage = match head.headers.get(header::EXPECT) {
-            Some(expect) if is_continue(expect) => {
+            Some(expect) if request::is_continue(expect) => {
                 Stage::Waiting(Box::pin(tokio::time::sleep(CONTINUE_WITHIN)))
             }
             _ => Stage::Flowing,
@@ -205,8 +201,4 @@ impl Upload {
         self.stage = Stage::Ended;
         Ok(())
     }
-}
-
-fn is_continue(expect: &HeaderValue) -> bool {
-    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
