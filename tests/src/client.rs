@@ -1,6 +1,6 @@
 //! Clients of the suites: one that speaks HTTP through hyper, one that sends bytes as they are.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -309,6 +309,15 @@ impl<S: Stream> Wire<S> {
     pub async fn rest(&mut self) -> Bytes {
         while self.more().await {}
         self.read.split().freeze()
+    }
+
+    /// Reads to the end of the connection; tells how it ended.
+    ///
+    /// # Errors
+    /// When it did not end in order.
+    pub async fn until_end(&mut self) -> io::Result<()> {
+        while soon("bytes", self.stream.read_buf(&mut self.read)).await? > 0 {}
+        Ok(())
     }
 
     async fn more(&mut self) -> bool {

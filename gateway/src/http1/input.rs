@@ -53,6 +53,13 @@ impl Input {
         Poll::Ready(Ok(read))
     }
 
+    /// Nothing is expected for a while: where much has come, its buffer is not kept for what comes next.
+    pub(crate) fn rest(&mut self) {
+        if self.bytes.is_empty() && self.bytes.capacity() > ROOM {
+            *self = Self::default();
+        }
+    }
+
     fn poll_little<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

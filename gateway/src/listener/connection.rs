@@ -41,7 +41,7 @@ use crate::{
         input::Input,
         request as request_head,
         rewound::Rewound,
-        server::{self, Line, Terms, Unheard},
+        server::{self, Line, Switch, Terms, Unheard},
     },
     panics::{self, CatchPanic},
     request::{self, Door, Incoming, Peer, body::Body},
@@ -59,7 +59,7 @@ impl App {
         stages: watch::Receiver<Stage>,
     ) {
         // A balancer's connection counts for the client that it names.
-        let Some(place) = self.admit(peer, way.proxied) else { return };
+        let Some(mut place) = self.admit(peer, way.proxied) else { return };
         if let Err(error) = self.fit(&stream) {
             return tracing::debug!(%peer, %error, "gone before it was served");
         }
@@ -68,21 +68,32 @@ impl App {
             if way.proxied {
                 // Boxed, here and below: so that plain connections need not have room for it.
                 match Box::pin(app.introduced(stream, peer)).await {
-                    Ok((stream, client, _seat)) => app.enter(stream, client, way, stages).await,
+                    Ok((stream, client, seat)) => {
+                        place.seat = seat;
+                        app.enter(stream, client, way, place, stages).await;
+                    }
                     Err(unwanted) => app.turn_away(peer, &unwanted),
                 }
             } else {
-                app.enter(stream, peer, way, stages).await;
+                app.enter(stream, peer, way, place, stages).await;
             }
-            drop(place);
         });
     }
 
-    async fn enter(&self, stream: TcpStream, peer: SocketAddr, way: Way, stages: watch::Receiver<Stage>) {
+    async fn enter(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        way: Way,
+        place: Place,
+        stages: watch::Receiver<Stage>,
+    ) {
         let peer = Peer::new(peer, self.entrance.clone()).redirected_to(way.redirect);
         match way.tls {
-            None => self.serve(Line::Plain(stream), false, peer, stages).await,
-            Some((listener, tls)) => Box::pin(self.secure(stream, peer, &tls, listener, stages)).await,
+            None => self.serve(Line::Plain(stream), false, (peer, place), stages).await,
+            Some((listener, tls)) => {
+                Box::pin(self.secure(stream, (peer, place), &tls, listener, stages)).await;
+            }
         }
     }
 
@@ -128,7 +139,7 @@ impl App {
     async fn secure(
         &self,
         mut stream: TcpStream,
-        peer: Peer,
+        (peer, place): (Peer, Place),
         tls: &Tls,
         listener: usize,
         mut stages: watch::Receiver<Stage>,
@@ -166,7 +177,8 @@ impl App {
             Ok(Met::Us(shaken)) => {
                 let (stream, secured) = *shaken;
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.serve(Line::Tls(Box::new(stream)), is_http2, peer.over_tls(secured), stages).await;
+                let peer = peer.over_tls(secured);
+                self.serve(Line::Tls(Box::new(stream)), is_http2, (peer, place), stages).await;
             }
             Ok(Met::Other(service, client, first)) => {
                 let accepted = Accepted { client, peer: peer.address(), first };
@@ -198,7 +210,7 @@ impl App {
         let seat = if proxied { Ok(None) } else { self.seat(peer.ip()) };
         let seat = seat.map_err(|unwanted| self.turn_away(peer, &unwanted)).ok()?;
         self.open.increment(1.0);
-        Some(Place { _permit: permit, _seat: seat, open: self.open.clone() })
+        Some(Place { _permit: permit, seat, open: self.open.clone() })
     }
 
     /// Sets what every client's connection has: no waiting for more to send, and the kernel finds out a client that takes
@@ -209,7 +221,13 @@ impl App {
     }
 
     /// Serves a connection in the version of HTTP that the client speaks.
-    async fn serve(&self, mut line: Line, is_http2: bool, peer: Peer, stages: watch::Receiver<Stage>) {
+    async fn serve(
+        &self,
+        mut line: Line,
+        is_http2: bool,
+        (peer, place): (Peer, Place),
+        stages: watch::Receiver<Stage>,
+    ) {
         let (address, since) = (peer.address(), clock::now());
         let mut input = Input::default();
         let is_http2 = is_http2
@@ -221,7 +239,7 @@ impl App {
                     () = closing(stages.clone()) => return,
                 }
             };
-        let layers = self.stack(peer);
+        let layers = self.stack(peer, place);
         let ended: Result<(), Box<dyn Error + Send + Sync>> = if is_http2 {
             let stream = Rewound::new(input.bytes.freeze(), line);
             Box::pin(self.serve_http2(stream, layers, stages)).await.map_err(Into::into)
@@ -253,13 +271,14 @@ impl App {
     }
 
     /// The layers around every request. What a route switches on stands behind them, in [`middleware`](crate::middleware).
-    fn stack(&self, peer: Peer) -> Layers {
+    fn stack(&self, peer: Peer, place: Place) -> Layers {
         let left = self.limits.keep_alive_requests;
         let caller = Caller {
             door: Arc::clone(&self.door),
             peer,
             left: left.map(|left| Left(AtomicU32::new(left.get()), Notify::new())),
             leaving: Arc::clone(&self.leaving),
+            _place: place,
         };
         Layers(ServiceBuilder::new().layer_fn(CatchPanic::new).service(Entry(Arc::new(caller))))
     }
@@ -317,7 +336,7 @@ impl Caller {
 #[must_use]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
     open: Gauge,
 }
 
@@ -377,7 +396,8 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for Layers {
 impl server::Service for Layers {
     type Answer = Told;
 
-    fn answer(&self, request: Request<Option<server::Body>>) -> Told {
+    fn answer(&self, mut request: Request<Option<server::Body>>) -> Told {
+        Switch::hold(&mut request, || Arc::clone(self.caller()) as _);
         Told(tower::Service::call(&mut self.0.clone(), request.map(Incoming::http1)))
     }
 
@@ -408,6 +428,7 @@ struct Caller {
     /// Where a connection may carry so many requests only.
     left: Option<Left>,
     leaving: Arc<AtomicBool>,
+    _place: Place,
 }
 
 /// Boxed: a connection's own future stays small while it is between requests.

@@ -1,5 +1,6 @@
-//! Tunnels: after a [change of protocol](super::switch) both ends talk bytes. The lease is held until both directions have closed. When the gateway or
-//! the replica goes, a WebSocket is told so with a close frame (1001) in either direction, between two frames.
+//! Tunnels: after a [change of protocol](super::switch) both ends talk bytes. The lease is held until both directions have
+//! closed, and so is the connection's place among the others. When the gateway or the replica goes, a WebSocket is told so
+//! with a close frame (1001) in either direction, between two frames.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ const BUFFER: usize = 8 * 1024;
 
 /// Carries bytes both ways until both ends have closed, one breaks, or the gateway (`cut`) or the replica goes.
 pub(crate) async fn tunnel(
-    client: Client,
+    mut client: Client,
     replica: Replica,
     to: HeaderValue,
     cut: CancellationToken,
@@ -32,7 +33,7 @@ pub(crate) async fn tunnel(
 ) {
     let end = End { gateway: cut, replica: hold.replica().cut.clone() };
     let is_websocket = to.as_bytes().eq_ignore_ascii_case(b"websocket");
-    let ended = match client {
+    let ended = match &mut client {
         Client::Http1(switch) => match switch.switched().await {
             Some(client) => joined(client, replica, is_websocket, &end).await,
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -45,7 +46,7 @@ pub(crate) async fn tunnel(
     if let Err(error) = ended {
         tracing::debug!(%error, "tunnel broke");
     }
-    drop(hold);
+    drop((client, hold));
 }
 
 /// The client's end of a tunnel, which is there once the client has its answer.

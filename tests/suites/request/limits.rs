@@ -1,7 +1,7 @@
 //! What the file allows clients to ask, and what becomes of those who ask for more.
 
 use e2e::{
-    client::{Session, full, status, streamed},
+    client::{Session, content_length, full, status, streamed},
     eventually::{found, soon},
     world::{Setup, World, get, request},
 };
@@ -161,6 +161,55 @@ async fn a_connection_that_idles_is_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_idles_from_its_answers_end_on() {
+    let world = world("idle_timeout = \"500ms\"").await;
+    world.wake("api").await;
+    let mut slow = world.wire().await;
+    slow.send("GET /large HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    let head = slow.head().await.expect("a head");
+    // Another one idles for as long as it may.
+    let mut other = world.wire().await;
+    other.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    other.answer().await.expect("an answer");
+    assert!(other.rest().await.is_empty());
+    slow.exactly(content_length(&head)).await;
+    slow.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    assert_eq!(status(&slow.answer().await.expect("an answer").0), 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_idles_is_closed_however_much_came_at_once() {
+    // A task of tokio has a budget of 128 for each turn: some of these have used it up when they are to set their timer.
+    let world = world("idle_timeout = \"500ms\"").await;
+    let mut wires = Vec::new();
+    for count in 100..150 {
+        let mut wire = world.wire().await;
+        wire.send("GET /a%2fb HTTP/1.1\r\nhost: api.localhost\r\n\r\n".repeat(count)).await;
+        wires.push((count, wire));
+    }
+    for (count, mut wire) in wires {
+        for _ in 0..count {
+            assert_eq!(status(&wire.answer().await.expect("an answer").0), 400);
+        }
+        assert!(wire.rest().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn empty_lines_between_requests_are_not_the_next_one() {
+    let world = world("header_timeout = \"500ms\"").await;
+    let mut wire = world.wire().await;
+    wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n\r\n").await;
+    wire.answer().await.expect("an answer");
+    // Another one takes longer for its head than it may.
+    let mut late = world.wire().await;
+    late.send("GET / HT").await;
+    assert_eq!(status(&late.head().await.expect("an answer")), 408);
+    wire.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+    assert_eq!(status(&wire.answer().await.expect("an answer").0), 200);
+}
+
+#[tokio::test]
 async fn an_address_has_as_many_connections_as_it_may() {
     let world = world("connections_per_address = 2").await;
     let before = world.metric("tidegate_connections_turned_away_total", &["address"]);
@@ -171,6 +220,21 @@ async fn an_address_has_as_many_connections_as_it_may() {
     let mut third = world.wire().await;
     assert!(third.rest().await.is_empty());
     assert!(world.metric("tidegate_connections_turned_away_total", &["address"]) > before);
+    // A tunnel is a connection still.
+    drop(second);
+    let mut tunnel = found("a place that was given back", async || {
+        let mut wire = world.wire().await;
+        wire.send(
+            "GET /upgrade HTTP/1.1\r\nhost: api.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        )
+        .await;
+        wire.head().await.map(|head| (wire, status(&head))).ok_or_else(String::new)
+    })
+    .await;
+    assert_eq!(tunnel.1, 101);
+    tunnel.0.send("hi").await;
+    assert_eq!(tunnel.0.exactly(2).await, "hi");
+    assert!(world.wire().await.rest().await.is_empty());
     drop(first);
     found("a place that was given back", async || {
         let mut wire = world.wire().await;

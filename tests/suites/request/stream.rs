@@ -1,5 +1,7 @@
 //! Bodies that flow: both ways at once, for long, and to a bitter end.
 
+use std::io::ErrorKind;
+
 use e2e::{
     client::{Answer, streamed},
     eventually::soon,
@@ -82,6 +84,11 @@ async fn a_response_that_breaks_off_is_not_passed_on_as_whole() {
     };
     assert!(!raw("/break").await.ends_with("0\r\n\r\n"), "the last chunk would say that it is whole");
     assert!(world.metric("tidegate_responses_broken_total", &["one"]) > before);
+    // Whoever speaks HTTP/1.0 has nothing but the connection's end to go by.
+    let mut wire = world.wire().await;
+    wire.send("GET /break HTTP/1.0\r\nhost: one.localhost\r\n\r\n").await;
+    assert!(wire.head().await.is_some_and(|head| !head.contains("content-length")));
+    assert_eq!(wire.until_end().await.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     world.until_counts("one", 0, 0).await;
 }
 

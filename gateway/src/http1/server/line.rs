@@ -23,6 +23,16 @@ pub(crate) enum Line {
     Away,
 }
 
+impl Line {
+    /// When it is dropped, the client shall not take that for an end in order. Over TLS it does not: that says goodbye.
+    pub(super) fn reset(&self) {
+        if let Self::Plain(stream) = self {
+            // Nothing can be done where it fails.
+            drop(stream.set_zero_linger());
+        }
+    }
+}
+
 /// Does the same on either.
 macro_rules! either {
     ($line:expr, $stream:ident => $does:expr, $away:expr) => {

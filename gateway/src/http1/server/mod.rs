@@ -11,6 +11,7 @@ mod line;
 mod shared;
 
 use std::{
+    any::Any,
     future::poll_fn,
     io,
     pin::Pin,
@@ -81,7 +82,11 @@ pub(crate) enum Unheard {
 
 /// What is left of the connection for one who asked for another protocol; see [`Switch::of`].
 #[derive(Debug, Clone)]
-pub(crate) struct Switch(Arc<Mutex<Option<oneshot::Receiver<Rewound<Line>>>>>);
+pub(crate) struct Switch {
+    line: Arc<Mutex<Option<oneshot::Receiver<Rewound<Line>>>>>,
+    /// What the connection holds.
+    held: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 impl Switch {
     /// Whether this request may change its protocol.
@@ -94,9 +99,16 @@ impl Switch {
         request.extensions_mut().remove()
     }
 
+    /// If this request may change its protocol, what its connection holds is held for as long as the new protocol is spoken.
+    pub(crate) fn hold<B>(request: &mut Request<B>, held: impl FnOnce() -> Arc<dyn Any + Send + Sync>) {
+        if let Some(switch) = request.extensions_mut().get_mut::<Self>() {
+            switch.held = Some(held());
+        }
+    }
+
     /// The connection, once the answer has been written that changes its protocol.
-    pub(crate) async fn switched(self) -> Option<Rewound<Line>> {
-        let receiver = self.0.lock().take()?;
+    pub(crate) async fn switched(&self) -> Option<Rewound<Line>> {
+        let receiver = self.line.lock().take()?;
         receiver.await.ok()
     }
 }
@@ -172,8 +184,12 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
                         Ok(section) => return Poll::Ready(Ok(section)),
                         Err(bad) => return Poll::Ready(Err(Unheard::Bad(bad))),
                     }
+                }
+                // Empty lines before a head are none of it.
+                if !shared.input.bytes.is_empty() {
                     begun.get_or_insert_with(clock::now);
                 }
+                shared.input.rest();
                 match shared.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                     Poll::Ready(Ok(_)) => {}
@@ -225,10 +241,11 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let mut seen = None;
         let body = poll_fn(|cx| {
             let mut shared = shared.lock();
-            if let Poll::Ready(body) = shared.poll_ended(cx) {
-                return Poll::Ready(body);
+            if shared.body() != State::Read {
+                return Poll::Ready(shared.body());
             }
-            let mut over = Pin::new(&mut *goodbye).poll_next(cx).is_ready();
+            let mut over =
+                shared.poll_gone(cx).is_ready() || Pin::new(&mut *goodbye).poll_next(cx).is_ready();
             while !over {
                 if seen != Some(shared.parts()) {
                     seen = Some(shared.parts());
@@ -258,7 +275,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         *request.headers_mut() = head.headers;
         let switch = head.upgrades.then(|| {
             let (send, receive) = oneshot::channel();
-            request.extensions_mut().insert(Switch(Arc::new(Mutex::new(Some(receive)))));
+            request.extensions_mut().insert(Switch { line: Arc::new(Mutex::new(Some(receive))), held: None });
             send
         });
         (request, switch)
@@ -269,8 +286,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let mut answer = self.service.answer(request);
         poll_fn(|cx| match answer.poll_unpin(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending if has_gone(&mut self.shared.lock(), cx) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => self.shared.lock().poll_gone(cx).map(|()| None),
         })
         .await
     }
@@ -307,22 +323,22 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
             loop {
                 let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
                 let mut shared = self.shared.lock();
-                if shared.poll_flush(cx, &mut self.output)?.is_pending() {
-                    paused = true;
-                    return Poll::Pending;
-                }
-                match more {
-                    Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(io::Error::other(broken))),
-                    Poll::Pending if has_gone(&mut shared, cx) => {
-                        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-                    }
-                    Poll::Pending => {
-                        paused = true;
-                        return Poll::Pending;
+                if shared.poll_flush(cx, &mut self.output)?.is_ready() {
+                    match more {
+                        Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(broken)) => {
+                            // Where the connection's end is the body's, it must not look like one.
+                            if writing.framing == Framing::UntilClose {
+                                shared.line.reset();
+                            }
+                            return Poll::Ready(Err(io::Error::other(broken)));
+                        }
+                        Poll::Pending => {}
                     }
                 }
+                paused = true;
+                return shared.poll_gone(cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()));
             }
         })
         .await?;
@@ -352,13 +368,6 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         }
         Ok(())
     }
-}
-
-/// Whether the client has gone. Not to be known while a body or another request comes; looked at again when the body ends.
-fn has_gone(shared: &mut Shared, cx: &mut Context<'_>) -> bool {
-    shared.poll_ended(cx) == Poll::Ready(State::Whole)
-        && shared.input.bytes.is_empty()
-        && matches!(shared.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))
 }
 
 /// What of a request matters for its answer.

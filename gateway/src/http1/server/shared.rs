@@ -1,5 +1,5 @@
-//! What a connection's task shares with the body of the request that is on it: both read from it, and both may have to
-//! write. Locked for a read or a write at a time, and mostly by one task alone.
+//! What a connection's task shares with the body of the request that is on it, which another task may have: both read from
+//! the connection, the connection's task alone writes. Locked for a read or a write at a time, and mostly by one task alone.
 
 use std::{
     io,
@@ -24,6 +24,9 @@ use crate::http1::{
 /// Leave to send a body (RFC 9110, 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// So much is read while nobody takes it.
+const AHEAD: usize = 64 << 10;
+
 /// So many parts of a body that nobody wants are taken at once.
 const DRAINED: usize = 16;
 
@@ -39,7 +42,7 @@ pub(super) struct Shared {
     broken: bool,
     /// Parts of the body that have come.
     parts: u64,
-    /// The connection's task, while it waits for the body's end.
+    /// The connection's task, while somebody has the body.
     waits: Option<Waker>,
     /// Who waits for the next part of the body.
     reads: Option<Waker>,
@@ -110,8 +113,8 @@ impl Shared {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.leave == Leave::Wanted {
             self.leave = Leave::Giving(CONTINUE);
+            wake(&mut self.waits);
         }
-        ready!(self.poll_leave(cx))?;
         loop {
             let frame = match self.decoder.next(&mut self.input.bytes) {
                 Ok(Step::Data(data)) => Some(Ok(Frame::data(data))),
@@ -140,18 +143,38 @@ impl Shared {
     /// The body is over.
     pub(super) fn ends(&mut self, how: State) {
         self.body = how;
-        if let Some(waker) = self.waits.take() {
-            waker.wake();
+        wake(&mut self.waits);
+    }
+
+    /// What the connection's task does while it waits: gives leave to send the body, and reads what comes and nobody takes, so
+    /// that a client that goes is noticed behind what it has sent. Ready once it has gone.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body == State::Read {
+            self.waits = Some(cx.waker().clone());
+        }
+        if let Poll::Ready(Err(_)) = self.poll_leave(cx) {
+            return Poll::Ready(());
+        }
+        loop {
+            if self.input.bytes.len() >= AHEAD && !self.forget() {
+                return Poll::Pending;
+            }
+            let read = ready!(self.poll_fill(cx));
+            wake(&mut self.reads);
+            if let Ok(0) | Err(_) = read {
+                return Poll::Ready(());
+            }
         }
     }
 
-    /// Ready with how the body ended, once nobody reads it any more.
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<State> {
-        if self.body == State::Read {
-            self.waits = Some(cx.waker().clone());
-            return Poll::Pending;
+    /// Drops what has come of a body that nobody wants. Whether there is such a body.
+    fn forget(&mut self) -> bool {
+        let left = self.body == State::Left;
+        if left {
+            self.broken = true;
+            self.input.bytes.clear();
         }
-        Poll::Ready(self.body)
+        left
     }
 
     /// Takes what has come of a body that nobody wants. Whether that was all of it.
@@ -193,9 +216,7 @@ impl Shared {
     /// The connection is given up: whoever reads the body meets its end.
     pub(super) fn give_up(&mut self) {
         self.line = Line::Away;
-        if let Some(waker) = self.reads.take() {
-            waker.wake();
-        }
+        wake(&mut self.reads);
     }
 
     /// Writes what there is.
@@ -226,6 +247,12 @@ impl Shared {
         ready!(self.poll_through(cx))?;
         self.leave = Leave::Given;
         Poll::Ready(Ok(()))
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
     }
 }
 
