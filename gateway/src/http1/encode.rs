@@ -1,13 +1,7 @@
 //! Lines, chunks and trailers as bytes, and a request's head. Pure. How its body ends is [`Framing`]'s word alone; a field that
 //! says so too is left out.
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{
-        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, TE,
-        TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
-};
+use http::{HeaderMap, HeaderName};
 
 /// The end of a chunked body without trailers.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -38,22 +32,35 @@ pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: &HeaderMap) {
     line(out, &[]);
 }
 
-/// Whether a field may come after the body: not what frames, routes, allows or describes it.
+/// Whether a field may come after the body: not what frames, routes, allows or describes it, nor what says who asks. There are
+/// servers that take what comes late for what came first.
 pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    const BEFORE: [HeaderName; 11] = [
-        AUTHORIZATION,
-        CONNECTION,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
-    !BEFORE.contains(name)
+    !matches!(
+        name.as_str(),
+        "authorization"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "expect"
+            | "forwarded"
+            | "host"
+            | "keep-alive"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-user"
+            | "x-real-ip"
+    )
 }
 
 /// Appends a field's line.
@@ -96,9 +103,12 @@ mod tests {
     use super::{super::fields, *};
 
     #[test]
-    fn trailers_neither_frame_nor_route() {
+    fn trailers_neither_frame_nor_route_nor_name_a_client() {
         let mut out = Vec::new();
-        last_chunk(&mut out, &fields::of(&[("x-sum", "1"), ("content-length", "5"), ("host", "b.org")]));
+        last_chunk(
+            &mut out,
+            &fields::of(&[("x-sum", "1"), ("content-length", "5"), ("host", "b.org"), ("x-real-ip", "::1")]),
+        );
         assert_eq!(String::from_utf8_lossy(&out), "0\r\nx-sum: 1\r\n\r\n");
     }
 
