@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::net::TcpStream;
 
 use super::retry::Failure;
+use crate::sockets;
 
 /// Data that was sent and is not acknowledged for this long ends the connection; Linux alone would try for 15 minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
@@ -21,7 +22,8 @@ pub(crate) async fn connect(address: SocketAddr, within: Duration) -> Result<Tcp
     };
     let socket = socket2::SockRef::from(&stream);
     let set = stream.set_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
-    set.map_err(|error| (Failure::Ours, format!("socket options: {error}")))?;
+    set.and_then(|()| sockets::keep_alive(&stream))
+        .map_err(|error| (Failure::Ours, format!("socket options: {error}")))?;
     Ok(stream)
 }
 

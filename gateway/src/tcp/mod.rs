@@ -25,7 +25,6 @@ use crate::{
         Refusal, dial,
         retry::{self, Verdict},
     },
-    sockets,
 };
 
 /// A connection that was accepted.
@@ -144,7 +143,6 @@ async fn begin(
     first: &[u8],
     proxy_protocol: bool,
 ) -> io::Result<()> {
-    sockets::keep_alive(replica)?;
     if proxy_protocol {
         replica.write_all(&header(peer, client.local_addr()?)?).await?;
     }

@@ -2,7 +2,8 @@
 //! dropped with the replica. Called by [`upstream`](super::upstream).
 //! Holds: a stream begins on a connection that has room for it, instead of waiting for another one to end; what a replica
 //! says it has not begun to process comes back as unsent, with its body if that is not too long.
-//! Absent: retries, the clock.
+//! Absent: retries, the clock, and pings: servers of gRPC close a connection that is asked more than once in five minutes whether
+//! it is there (`ENHANCE_YOUR_CALM`, too many pings). That is TCP's to find out, see [`dial`].
 
 mod greeting;
 mod spare;
@@ -16,7 +17,7 @@ use std::{
 
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tidegate_config::model::Upstream;
 use tokio::sync::Notify;
@@ -38,12 +39,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 
 /// The same on all streams of a connection: no bound of its own, which would let a few slow readers stop the others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-
-/// A connection that carries streams is asked this often whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(10);
-
-/// How long it may take to say so.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection that has carried nothing for so long is closed.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -182,11 +177,8 @@ impl Connections {
         let (stream, greeting) = Greeted::new(stream);
         let broken = |error: hyper::Error| (Failure::Connect, error.to_string());
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_WITHIN)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
