@@ -202,6 +202,9 @@ async fn attempts(
                 }
                 service.metrics.retries.increment(1);
                 retried = true;
+                if let Some(pause) = retry::pause(failure, unsent_tries) {
+                    tokio::time::sleep(pause).await;
+                }
                 let next = Box::pin(service.swap(lease, deadline)).await;
                 hold.put(next.map_err(|late| retry::late(failure, late))?);
                 begun = clock::now();

@@ -1,6 +1,8 @@
-//! Whether a failed attempt may be made again. Pure; the budget is asked by the caller.
+//! Whether and when a failed attempt may be made again. Pure; the budget is asked by the caller.
 //! Nothing was sent: any method, as often as [`UNSENT`] says; it costs the replica nothing, so it costs no budget either.
 //! Later: only what is replayable, before its response has begun, within the budget.
+
+use std::time::Duration;
 
 use http::Method;
 
@@ -15,6 +17,9 @@ pub(crate) const RESETS: u32 = 3;
 /// How often one request is tried again of which nothing was sent. Between connect failures lies a growing pause, so that
 /// this is time enough for a replica to be replaced.
 pub(crate) const UNSENT: u32 = 30;
+
+/// The longest pause before a request is tried again on a replica that took none of it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How an attempt failed before its response began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +77,15 @@ pub(crate) enum Verdict {
     Refuse(Refusal),
 }
 
+/// How long to wait after the `tries`-th time, counted from 1, that nothing of a request was sent. A kept connection that had
+/// ended is made up for at once; a replica that refuses is given a little longer each time. Where it did not even take a
+/// connection, it is suspended instead.
+pub(crate) fn pause(failure: Failure, tries: u32) -> Option<Duration> {
+    let doublings = tries.checked_sub(2)?;
+    let pause = Duration::from_millis(1 << doublings.min(10)).min(LONGEST_PAUSE);
+    (failure == Failure::NotSent).then_some(pause)
+}
+
 /// Whether a request of this method may be sent twice if its body can.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
@@ -123,6 +137,16 @@ mod tests {
         }
         assert_eq!(verdict(Failure::Connect, true, false), Verdict::Refuse(Refusal::UpstreamRefused));
         assert_eq!(verdict(Failure::Reset, true, false), Verdict::Refuse(Refusal::UpstreamReset));
+    }
+
+    #[test]
+    fn who_refuses_is_asked_at_once_and_then_less_and_less_often() {
+        let millis = |tries| pause(Failure::NotSent, tries).map(|pause| pause.as_millis());
+        assert_eq!(
+            [1, 2, 3, 8, 9, UNSENT].map(millis),
+            [None, Some(1), Some(2), Some(64), Some(100), Some(100)]
+        );
+        assert_eq!(pause(Failure::Connect, 9), None);
     }
 
     #[test]
