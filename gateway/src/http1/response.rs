@@ -130,9 +130,7 @@ pub(crate) fn write(
     connection: Connection,
     date: &[u8],
 ) {
-    let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
-    let reason = reason.map_or_else(usual, ReasonPhrase::as_bytes);
-    encode::line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason]);
+    status_line(out, status, reason);
     let mut dated = false;
     for (name, value) in headers {
         let ours = *name == TRANSFER_ENCODING
@@ -157,6 +155,23 @@ pub(crate) fn write(
         encode::line(out, &[b"date: ", date]);
     }
     encode::line(out, &[]);
+}
+
+/// Appends an interim response, which has neither a body nor a word about the connection (RFC 9110, 15.2).
+pub(crate) fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    status_line(out, status, None);
+    for (name, value) in headers {
+        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            encode::field(out, name, value.as_bytes());
+        }
+    }
+    encode::line(out, &[]);
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode, reason: Option<&ReasonPhrase>) {
+    let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
+    let reason = reason.map_or_else(usual, ReasonPhrase::as_bytes);
+    encode::line(out, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason]);
 }
 
 /// RFC 9112, 6.3, without its leniency.

@@ -396,7 +396,7 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for Layers {
 impl server::Service for Layers {
     type Answer = Told;
 
-    fn answer(&self, mut request: Request<Option<server::Body>>) -> Told {
+    fn answer(&self, mut request: Request<server::Incoming>) -> Told {
         Switch::hold(&mut request, || Arc::clone(self.caller()) as _);
         Told(tower::Service::call(&mut self.0.clone(), request.map(Incoming::http1)))
     }

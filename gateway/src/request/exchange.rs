@@ -32,6 +32,7 @@ use super::{
 use crate::{
     clock, failpoint,
     fleet::{Service, Standing, service::hold_deadline},
+    http1::server::Early,
 };
 
 /// Bytes of bodies that may be kept for a replay at once, of all requests; further bodies flow and are sent once.
@@ -46,6 +47,8 @@ pub(crate) struct Exchange {
     /// The head as it is forwarded.
     pub(crate) head: Parts,
     pub(crate) body: Received,
+    /// How the client is told what the replica says before its answer.
+    pub(crate) early: Option<Early>,
     /// The client's end of a tunnel, if it asked for one, and what it asked for.
     pub(crate) upgrade: Option<(upgrade::Client, Wish)>,
     pub(crate) arrived: Instant,
@@ -108,7 +111,8 @@ async fn attempts(
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
 ) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
-    let Exchange { service, settings, standing, head, body, arrived, timing_headers, call, .. } = exchange;
+    let Exchange { service, settings, standing, head, body, early, arrived, timing_headers, call, .. } =
+        exchange;
     let (standing, arrived, timing_headers, call) = (*standing, *arrived, *timing_headers, *call);
     let body = std::mem::replace(body, Received::none());
     let patience = if call { grpc::timeout(&head.headers) } else { None };
@@ -136,7 +140,8 @@ async fn attempts(
         let mut replica = hold.replica();
         let sent;
         (sent, begun) = {
-            let attempt = std::pin::pin!(replica.pool.send(head, body, &settings.upstream, begun));
+            let attempt =
+                std::pin::pin!(replica.pool.send(head, body, early.as_ref(), &settings.upstream, begun));
             match (&settings.balance.hedge, &copy) {
                 (Some(rules), Some(copy)) if wish.is_none() => {
                     let hedged = Hedged { service, rules, upstream: &settings.upstream, head, hold };

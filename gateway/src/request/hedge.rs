@@ -49,7 +49,8 @@ impl Hedged<'_> {
         let second = || {
             let lease = self.service.hedge(self.hold.slot()?, self.rules)?;
             let (replica, begun) = (Arc::clone(&lease.replica), clock::now());
-            let attempt = async move { replica.pool.send(self.head, again(), self.upstream, begun).await };
+            let attempt =
+                async move { replica.pool.send(self.head, again(), None, self.upstream, begun).await };
             Some(((lease, begun), attempt))
         };
         let is_good = |response: &Answer| !response.status().is_server_error();

@@ -68,7 +68,7 @@ use crate::{
     access::Log,
     clock,
     fleet::Service,
-    http1::server::Unheard,
+    http1::server::{Early, Unheard},
     middleware::Destination,
     router::RouteTable,
     spans::{self, Context, Spans},
@@ -276,6 +276,8 @@ struct Visit<'v> {
     head: Parts,
     /// Taken by whoever sends it on.
     body: Option<Intake>,
+    /// How the client is told something before its answer.
+    early: Option<Early>,
     /// The client's end of a tunnel, if it asks for one, and what it asks for.
     upgrade: Option<(upgrade::Client, Wish)>,
     arrived: Instant,
@@ -301,7 +303,8 @@ fn course<'v>(
 ) -> Result<Course<'v>, Refusal> {
     let upgrade = upgrade::Client::may_switch(&request).then(|| Wish::of(&mut request)).flatten();
     let upgrade = upgrade.map(|wish| (upgrade::Client::of(&mut request), wish));
-    let (mut head, body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
+    let early = body.early();
     let limits = &settings.limits.requests;
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() as u64 > limits.uri_bytes.0) {
         return Err(Refusal::UriTooLong);
@@ -334,6 +337,7 @@ fn course<'v>(
         service,
         head,
         body,
+        early,
         upgrade,
         arrived,
         form,
@@ -363,7 +367,8 @@ async fn forward(
 
 /// What becomes of a request that is fit for a replica.
 fn forwarded<'v>(visit: Visit<'v>, body: Received, limit: Option<Duration>) -> Result<Course<'v>, Refusal> {
-    let Visit { door, settings, service, head, upgrade, arrived, form, record, from, follows, .. } = visit;
+    let Visit { door, settings, service, head, early, upgrade, arrived, form, record, from, follows, .. } =
+        visit;
     let service_settings = service.settings();
     let client = || headers::client(&head.headers, &from);
     if follows {
@@ -386,6 +391,7 @@ fn forwarded<'v>(visit: Visit<'v>, body: Received, limit: Option<Duration>) -> R
         service,
         head,
         body,
+        early,
         upgrade,
         arrived,
         timing_headers: settings.timing_headers,

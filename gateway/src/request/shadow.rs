@@ -78,6 +78,7 @@ pub(super) fn cast(
                 record: None,
                 head,
                 body: Received::copied(pieces),
+                early: None,
                 upgrade: None,
                 arrived: clock::now(),
                 timing_headers: false,

@@ -18,6 +18,7 @@ use super::{
     retry::Failure,
     wire::Home,
 };
+use crate::http1::server::Early;
 
 /// One replica's connections.
 #[derive(Debug)]
@@ -51,17 +52,20 @@ impl Pool {
         }
     }
 
-    /// Sends a request and waits for the response's head.
+    /// Sends a request and waits for the response's head. What comes before that goes to the client by `early`; in HTTP/2 hyper
+    /// keeps it to itself.
     pub(crate) async fn send(
         &self,
         head: &Parts,
         body: Outbound,
+        early: Option<&Early>,
         settings: &Upstream,
         now: Instant,
     ) -> Result<Response<Inbound>, Failed> {
         match self.protocol {
             Protocol::Http1 | Protocol::Tcp => {
-                self.http1.send(head, body, settings, now).await.map(|got| got.map(Inbound::Http1))
+                let sent = self.http1.send(head, body, early, settings, now).await;
+                sent.map(|got| got.map(Inbound::Http1))
             }
             Protocol::H2c => {
                 let request = Request::from_parts(for_http2(head), body);

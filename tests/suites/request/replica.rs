@@ -165,6 +165,26 @@ async fn interim_responses_are_no_answer() {
     }
 }
 
+#[tokio::test]
+async fn early_hints_reach_those_who_know_of_them() {
+    let said = "HTTP/1.1 100 Continue\r\n\r\n\
+                HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-a\r\nx-a: 1\r\ncontent-length: 9\r\n\r\n\
+                HTTP/1.1 103 Early Hints\r\nlink: </b.css>\r\n\r\n\
+                HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (world, _) = says(said, false).await;
+    for (version, hints) in [("1.1", 2), ("1.0", 0)] {
+        let mut wire = world.wire().await;
+        wire.send(format!("GET / HTTP/{version}\r\nhost: api.localhost\r\n\r\n")).await;
+        for hint in ["link: </a.css>", "link: </b.css>"].into_iter().take(hints) {
+            let head = wire.head().await.expect("an interim answer");
+            assert_eq!((status(&head), head.lines().nth(1)), (103, Some(hint)), "{head}");
+            assert_eq!(head.lines().count(), 3, "{head}");
+        }
+        let (head, body) = wire.answer().await.expect("an answer");
+        assert_eq!((status(&head), &body[..]), (200, &b"ok"[..]), "{head}");
+    }
+}
+
 /// One replica that runs `talk` on the first connection that carries a request, behind its head.
 async fn talks<F: Future<Output = ()> + Send + 'static>(
     talk: impl Fn(Wire) -> F + Send + Sync + 'static,

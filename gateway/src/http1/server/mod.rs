@@ -7,6 +7,7 @@
 
 mod body;
 mod date;
+mod early;
 mod line;
 mod shared;
 
@@ -32,7 +33,7 @@ use parking_lot::Mutex;
 use tokio::{io::AsyncWrite, sync::oneshot};
 
 use self::shared::{Handle, Shared, State};
-pub(crate) use self::{body::Body, line::Line};
+pub(crate) use self::{body::Body, early::Early, line::Line};
 use super::{
     Bad, encode, fields,
     framing::Framing,
@@ -64,11 +65,20 @@ pub(crate) trait Service {
     /// An answer on its way.
     type Answer: Future<Output = Response<Answer>> + Unpin;
 
-    /// Answers a request. Its body is there if one follows the head.
-    fn answer(&self, request: Request<Option<Body>>) -> Self::Answer;
+    /// Answers a request.
+    fn answer(&self, request: Request<Incoming>) -> Self::Answer;
 
     /// Answers what is no request.
     fn refuse(&self, why: Unheard) -> Response<Answer>;
+}
+
+/// What belongs to a request besides its head.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// The body, if one follows the head.
+    pub(crate) body: Option<Body>,
+    /// How the client is told something before its answer, if it knows of such things.
+    pub(crate) early: Option<Early>,
 }
 
 /// Why there is no request although something came.
@@ -262,13 +272,14 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         body
     }
 
-    fn request(&self, head: Head) -> (Request<Option<Body>>, Option<oneshot::Sender<Rewound<Line>>>) {
+    fn request(&self, head: Head) -> (Request<Incoming>, Option<oneshot::Sender<Rewound<Line>>>) {
         let mut body = None;
         if head.framing != Framing::None {
             self.shared.lock().begin(head.framing, head.expects);
             body = Some(Body::new(Arc::clone(&self.shared)));
         }
-        let mut request = Request::new(body);
+        let early = (head.version == Version::HTTP_11).then(|| Early::new(&self.shared));
+        let mut request = Request::new(Incoming { body, early });
         *request.method_mut() = head.method;
         *request.uri_mut() = head.target;
         *request.version_mut() = head.version;
@@ -282,7 +293,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
     }
 
     /// The answer, unless the client goes before it has begun.
-    async fn answered(&self, request: Request<Option<Body>>) -> Option<Response<Answer>> {
+    async fn answered(&self, request: Request<Incoming>) -> Option<Response<Answer>> {
         let mut answer = self.service.answer(request);
         poll_fn(|cx| match answer.poll_unpin(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),

@@ -9,9 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::io::AsyncWrite as _;
 
 use super::line::Line;
 use crate::http1::{
@@ -19,6 +20,7 @@ use crate::http1::{
     framing::{Decoder, Framing, Step},
     input::Input,
     output::Output,
+    response,
 };
 
 /// Leave to send a body (RFC 9110, 10.1.1).
@@ -38,6 +40,10 @@ pub(super) struct Shared {
     decoder: Decoder,
     body: State,
     leave: Leave,
+    /// Interim answers that are still to be written.
+    interim: Output,
+    /// TLS may hold back what was written.
+    held: bool,
     /// Nobody knows where the next request would begin.
     broken: bool,
     /// Parts of the body that have come.
@@ -62,12 +68,10 @@ pub(super) enum State {
 /// Leave to send the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
-    /// Nobody waits for it.
+    /// It has been given, or nobody waits for it.
     Given,
     /// The client waits for it.
     Wanted,
-    /// It is being given; so much is still to be written.
-    Giving(&'static [u8]),
     /// The answer came first: the client may send the body, or not.
     Withheld,
 }
@@ -82,6 +86,8 @@ impl Shared {
             decoder: Decoder::Ended,
             body: State::Whole,
             leave: Leave::Given,
+            interim: Output::default(),
+            held: false,
             broken: false,
             parts: 0,
             waits: None,
@@ -112,7 +118,8 @@ impl Shared {
     /// The next part of the body; asks the client for it, if it waits for that.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.leave == Leave::Wanted {
-            self.leave = Leave::Giving(CONTINUE);
+            self.leave = Leave::Given;
+            self.interim.text().extend_from_slice(CONTINUE);
             wake(&mut self.waits);
         }
         loop {
@@ -146,13 +153,20 @@ impl Shared {
         wake(&mut self.waits);
     }
 
-    /// What the connection's task does while it waits: gives leave to send the body, and reads what comes and nobody takes, so
-    /// that a client that goes is noticed behind what it has sent. Ready once it has gone.
+    /// An interim answer, if there is room for it.
+    pub(super) fn say(&mut self, status: StatusCode, headers: &HeaderMap) {
+        if self.interim.has_room() {
+            response::interim(self.interim.text(), status, headers);
+        }
+    }
+
+    /// What the connection's task does while it waits: writes interim answers, and reads what comes and nobody takes, so that a
+    /// client that goes is noticed behind what it has sent. Ready once it has gone.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body == State::Read {
             self.waits = Some(cx.waker().clone());
         }
-        if let Poll::Ready(Err(_)) = self.poll_leave(cx) {
+        if let Poll::Ready(Err(_)) = self.poll_interim(cx) {
             return Poll::Ready(());
         }
         loop {
@@ -195,7 +209,7 @@ impl Shared {
     /// The answer begins: it is leave not to send the body, where none has been given yet. Whether another request may follow,
     /// as far as can be known.
     pub(super) fn answers(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.leave == Leave::Wanted || self.leave == Leave::Giving(CONTINUE) {
+        if self.leave == Leave::Wanted {
             self.leave = Leave::Withheld;
         }
         if self.body == State::Left {
@@ -221,9 +235,21 @@ impl Shared {
 
     /// Writes what there is.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, output: &mut Output) -> Poll<io::Result<()>> {
-        ready!(self.poll_leave(cx))?;
+        ready!(self.poll_interim(cx))?;
         ready!(output.poll_flush(cx, &mut self.line))?;
         self.poll_through(cx)
+    }
+
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.interim.is_empty() {
+            self.held = true;
+            ready!(self.interim.poll_flush(cx, &mut self.line))?;
+        }
+        if self.held {
+            ready!(self.poll_through(cx))?;
+            self.held = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// TLS keeps what the kernel does not take at once.
@@ -232,21 +258,6 @@ impl Shared {
             Line::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Line::Plain(_) | Line::Away => Poll::Ready(Ok(())),
         }
-    }
-
-    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Leave::Giving(mut rest) = self.leave else { return Poll::Ready(Ok(())) };
-        while !rest.is_empty() {
-            let written = ready!(Pin::new(&mut self.line).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            rest = &rest[written..];
-            self.leave = Leave::Giving(rest);
-        }
-        ready!(self.poll_through(cx))?;
-        self.leave = Leave::Given;
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -24,8 +24,9 @@ use crate::{
         output::Output,
         request,
         response::{self, Head},
+        server::Early,
     },
-    request::body::Outbound,
+    request::{body::Outbound, headers},
     timer::Timer,
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     to_head: bool,
     keep_alive: bool,
     interim: u8,
+    /// Where interim responses go.
+    early: Option<Early>,
     pub(super) timer: Timer,
     /// Wakes the task that waits for a response's head.
     pub(super) alarm: Arc<AtomicWaker>,
@@ -83,6 +86,7 @@ impl Connection {
             to_head: false,
             keep_alive: false,
             interim: 0,
+            early: None,
             timer: Timer::default(),
             alarm: Arc::default(),
             opened: now,
@@ -104,12 +108,13 @@ impl Connection {
     }
 
     /// An exchange begins.
-    pub(super) fn begin(&mut self, head: &Parts, body: Outbound) {
+    pub(super) fn begin(&mut self, head: &Parts, body: Outbound, early: Option<&Early>) {
         self.upload = Upload::new(head, body);
         let out = self.output.begin();
         request::write(out, &head.method, &head.uri, &head.headers, self.upload.framing());
         self.to_head = head.method == Method::HEAD;
         self.interim = 0;
+        self.early = early.cloned();
     }
 
     /// The response's head, once it is whole.
@@ -126,7 +131,7 @@ impl Connection {
                     self.answered(&head);
                     return Poll::Ready(Ok(head));
                 }
-                self.interim(head.status)?;
+                self.interim(head)?;
             } else if ready!(self.poll_read(cx))? == 0 {
                 return Poll::Ready(Err(Broken::Closed));
             }
@@ -134,16 +139,21 @@ impl Connection {
     }
 
     fn answered(&mut self, head: &Head) {
+        self.early = None;
         self.upload.answered();
         self.decoder = Decoder::new(head.framing);
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
         self.keep_alive = head.keep_alive && head.framing != Framing::UntilClose && !switched;
     }
 
-    fn interim(&mut self, status: StatusCode) -> Result<(), Bad> {
+    fn interim(&mut self, mut head: Head) -> Result<(), Bad> {
         self.interim += 1;
-        if status == StatusCode::CONTINUE {
+        if head.status == StatusCode::CONTINUE {
+            // The client has had ours.
             self.upload.go_on();
+        } else if let Some(early) = &self.early {
+            headers::strip_hop_by_hop(&mut head.headers);
+            early.say(head.status, &head.headers);
         }
         if self.interim > MOST_INTERIM { Err(Bad::Interim) } else { Ok(()) }
     }

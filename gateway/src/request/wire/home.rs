@@ -26,6 +26,7 @@ use super::{
 use crate::{
     clock,
     http1::response::Head,
+    http1::server::Early,
     request::{
         body::Outbound,
         dial,
@@ -78,6 +79,7 @@ impl Home {
         self: &Arc<Self>,
         head: &Parts,
         body: Outbound,
+        early: Option<&Early>,
         settings: &Upstream,
         now: Instant,
     ) -> Result<Response<Reply>, Failed> {
@@ -89,7 +91,7 @@ impl Home {
                 Err((failure, error)) => return Err(Failed { failure, unsent: Some(body), error }),
             },
         };
-        connection.begin(head, body);
+        connection.begin(head, body, early);
         match self.head(&mut connection, settings.first_byte_timeout, now).await {
             // Whoever changes the protocol in the middle of a body has misunderstood it.
             Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS && !connection.is_upload_whole() => {
