@@ -51,10 +51,14 @@ impl Middleware {
         *self == Self::default()
     }
 
-    /// Whether it decides who may come.
+    /// Whether it decides who may come, how often, or with how much.
     #[must_use]
     pub fn guards(&self) -> bool {
-        self.ip.is_some() || self.basic_auth.is_some() || self.bearer_auth.is_some()
+        self.ip.is_some()
+            || self.basic_auth.is_some()
+            || self.bearer_auth.is_some()
+            || self.rate_limit.is_some()
+            || self.body_limit.is_some()
     }
 }
 

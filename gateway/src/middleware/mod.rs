@@ -110,7 +110,7 @@ impl Chain {
         self.settings.ip.as_ref().is_none_or(|rules| ip::admits(rules, client))
     }
 
-    /// Whether it decides who may come.
+    /// Whether it decides who may come, how often, or with how much.
     pub(crate) fn guards(&self) -> bool {
         self.settings.guards()
     }

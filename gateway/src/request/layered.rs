@@ -78,16 +78,20 @@ async fn through(
         let status = StatusCode::from_u16(to.status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
         return Ok(response::moved(status, place));
     }
-    if let Some(limiter) = &chain.limiter {
-        let counted = limiter.take(client, &head.headers, visit.arrived);
-        counted.map_err(|again| Refusal::RateLimited { again })?;
+    let limiters = || guards().filter_map(|guard| guard.limiter.as_ref());
+    for (at, limiter) in limiters().enumerate() {
+        // Routes may share one.
+        if !limiters().take(at).any(|counted| Arc::ptr_eq(counted, limiter)) {
+            let counted = limiter.take(client, &head.headers, visit.arrived);
+            counted.map_err(|again| Refusal::RateLimited { again })?;
+        }
     }
     let (mut user, mut keeps) = (None, true);
     for auth in guards().filter_map(|guard| guard.auth.as_ref()) {
         user = Some(auth.admit(&head.headers).await?);
         keeps &= auth.forwards();
     }
-    let limit = chain.settings.body_limit.map(|limit| limit.0);
+    let limit = guards().filter_map(|guard| guard.settings.body_limit).map(|limit| limit.0).min();
     let announced = visit.body.as_ref().map_or(0, |body| body.size_hint().lower());
     if limit.is_some_and(|limit| announced > limit) {
         return Err(Refusal::BodyTooLarge);

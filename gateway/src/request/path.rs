@@ -38,11 +38,20 @@ pub(crate) fn hides_a_slash(path: &str) -> bool {
     path.contains('\\') || encodes(path, "2f") || encodes(path, "5c")
 }
 
-/// The path as the most lenient of backends may read it: escapes are decoded, backslashes are slashes, a segment ends at its
-/// parameters (`;v=1`), empty segments are none, and the query starts at whatever looks like it. Guards hold for that too.
-pub(crate) fn as_read(path: &str) -> Result<Cow<'_, str>, Bad> {
+/// How backends may read a path besides as it is written. Guards hold for each of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Readings<'p> {
+    /// As the most lenient does: escapes are decoded, backslashes are slashes, a segment ends at its parameters (`;v=1`), empty
+    /// segments are none, and the query starts at whatever looks like it.
+    pub(crate) lenient: Cow<'p, str>,
+    /// As one that takes the target for a reference does: behind two slashes stands a host (RFC 3986, 4.2).
+    pub(crate) behind_host: Option<String>,
+}
+
+/// The readings of a path.
+pub(crate) fn readings(path: &str) -> Result<Readings<'_>, Bad> {
     if !path.contains(['%', '\\', ';']) && !path.contains("//") {
-        return Ok(Cow::Borrowed(path));
+        return Ok(Readings { lenient: Cow::Borrowed(path), behind_host: None });
     }
     let decoded = decode(path).replace('\\', "/");
     let decoded = decoded.split(['?', '#']).next().unwrap_or_default();
@@ -55,7 +64,11 @@ pub(crate) fn as_read(path: &str) -> Result<Cow<'_, str>, Bad> {
         read.push('/');
         read.push_str(segment);
     }
-    Ok(Cow::Owned(if read.is_empty() { "/".to_owned() } else { read }))
+    let behind_host = decoded.starts_with("//").then(|| {
+        let behind = read.get(1..).and_then(|read| read.find('/')).map_or("/", |at| &read[at + 1..]);
+        behind.to_owned()
+    });
+    Ok(Readings { lenient: Cow::Owned(if read.is_empty() { "/".to_owned() } else { read }), behind_host })
 }
 
 /// Every escape decoded, once; what is no UTF-8 then matches no route of ours.
@@ -160,7 +173,23 @@ mod tests {
             ("/x/..;/admin", Err(Bad::HiddenDots)),
             ("/x/%2e%2e;a=b/admin", Err(Bad::HiddenDots)),
         ] {
-            assert_eq!(as_read(path).as_deref(), want.as_deref(), "{path}");
+            assert_eq!(readings(path).as_ref().map(|read| &*read.lenient), want.as_ref().copied(), "{path}");
+        }
+    }
+
+    #[test]
+    fn two_slashes_may_stand_before_a_host() {
+        for (path, want) in [
+            ("/x/admin", None),
+            ("/x//admin", None),
+            ("//x/admin", Some("/admin")),
+            ("///x@y:1/admin/", Some("/admin")),
+            ("/%2fx/admin", Some("/admin")),
+            ("/\\x\\admin", Some("/admin")),
+            ("//x", Some("/")),
+            ("//", Some("/")),
+        ] {
+            assert_eq!(readings(path).expect("readings").behind_host.as_deref(), want, "{path}");
         }
     }
 

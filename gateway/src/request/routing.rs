@@ -6,7 +6,13 @@ use std::{borrow::Cow, sync::Arc};
 use http::{Method, Uri, request::Parts, uri::PathAndQuery};
 use tidegate_config::spec::Protocol;
 
-use super::{Door, Entrance, layered::Layers, path, refusal::Refusal, waiting};
+use super::{
+    Door, Entrance,
+    layered::Layers,
+    path::{self, Readings},
+    refusal::Refusal,
+    waiting,
+};
 use crate::{
     fleet::{Fleet, Service},
     middleware::{Chain, Destination},
@@ -83,10 +89,10 @@ fn others(
     forwarded: &str,
     to: &Destination,
 ) -> Result<Vec<Arc<Chain>>, Refusal> {
-    let lenient = path::as_read(forwarded)
+    let Readings { lenient, behind_host } = path::readings(forwarded)
         .map_err(|_| Refusal::BadRequest("a path that may be read as leading elsewhere"))?;
     let mut others: Vec<Arc<Chain>> = Vec::new();
-    for reading in [forwarded, &*lenient] {
+    for reading in [forwarded, &*lenient].into_iter().chain(behind_host.as_deref()) {
         let Some(Destination { service, chain: Some(chain) }) =
             table.find(host, reading).map(|found| found.service)
         else {

@@ -32,8 +32,13 @@ async fn raw(world: &World, target: &str) -> u16 {
     status(&wire.head().await.unwrap_or_default())
 }
 
-/// What a lenient service makes of a path.
+/// What a lenient service makes of a path, and one that takes it for a reference with a host.
 fn is_admin(target: &str) -> bool {
+    let behind_host = target.strip_prefix("//").and_then(|rest| rest.split_once('/'));
+    is_guarded(target) || behind_host.is_some_and(|(_, path)| is_guarded(path))
+}
+
+fn is_guarded(target: &str) -> bool {
     let lower = target.replace("%2f", "/").replace("%2F", "/").replace("%61", "a").replace("%3b", ";");
     let mut segments: Vec<&str> = Vec::new();
     for segment in lower.split(['/', '\\']).map(|segment| segment.split(';').next().unwrap_or_default()) {
@@ -61,6 +66,12 @@ async fn no_spelling_of_a_guarded_path_gets_past_its_guard() {
             "/./admin",
             "//admin",
             "///admin/users",
+            "//x/admin",
+            "//api.localhost/admin",
+            "//x@y:80/admin/users",
+            "///x/admin",
+            "/public//x/admin",
+            "/%2fx/admin",
             "/%61dmin",
             "/admin;v=1/users",
             "/;x/admin",
@@ -121,4 +132,27 @@ async fn whoever_may_come_comes_by_every_spelling_and_others_services_have_their
     }
     let echo = ask(&mut session, "/other/admin", &[]).await.echo();
     assert_eq!((&*echo.service, &*echo.target), ("other", "/admin"));
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_limited_path_gets_past_its_limits() {
+    let world = World::new(
+        r#"
+        [services.api]
+        image = "api:1"
+        routes = [
+          { host = "api.localhost" },
+          { host = "api.localhost", path = "/login", middleware = { rate_limit = { rate = "1/h" }, body_limit = "10B" } },
+        ]
+        "#,
+    )
+    .await;
+    assert_eq!(raw(&world, "/login").await, 200);
+    for target in ["/login", "//login", "/%6cogin", "/login;v=1", "//x/login"] {
+        assert_eq!(raw(&world, target).await, 429, "{target}");
+    }
+    let mut wire = world.wire().await;
+    wire.send("POST //login HTTP/1.1\r\nhost: api.localhost\r\ncontent-length: 11\r\n\r\nhello world").await;
+    assert_eq!(status(&wire.head().await.unwrap_or_default()), 429);
+    assert_eq!(raw(&world, "/elsewhere").await, 200);
 }
