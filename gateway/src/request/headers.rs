@@ -1,7 +1,7 @@
 //! What may cross the gateway in a head: hop-by-hop fields are taken out both ways (RFC 9110, 7.6.1), and what tells
 //! where a request came from is ours to say unless the peer is trusted. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
@@ -54,6 +54,8 @@ fn is_end_to_end(name: &HeaderName) -> bool {
             | "content-length"
             | "authorization"
             | "cookie"
+            | "traceparent"
+            | "tracestate"
             | "forwarded"
             | "x-forwarded-for"
             | "x-forwarded-host"
@@ -68,7 +70,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Makes a client's head fit for a replica: hop-by-hop fields out, `TE: trailers` kept, forwarding fields set.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
-    let ends_here = |name: &HeaderName| ends_here(name) || (*name == X_FORWARDED_USER && !from.is_trusted());
+    let trusted = from.is_trusted();
+    let client = client(headers, from);
+    let ends_here = |name: &HeaderName| ends_here(name) || (!trusted && is_a_proxys(name));
     if headers.keys().any(ends_here) {
         let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         let ending: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
@@ -80,7 +84,17 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from:
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
-    set_forwarded(headers, host, from);
+    set_forwarded(headers, host, from, client);
+}
+
+/// What only a proxy can say: who asks, for what, and how it came here. There are servers that believe each of these.
+fn is_a_proxys(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text.starts_with("x-forwarded-")
+        || matches!(
+            text,
+            "x-original-url" | "x-rewrite-url" | "x-client-ip" | "x-cluster-client-ip" | "true-client-ip"
+        )
 }
 
 /// What goes no further than to us: hop-by-hop fields, what only a proxy reads, our own, and fields whose names a CGI-like
@@ -92,7 +106,17 @@ fn ends_here(name: &HeaderName) -> bool {
         text.len() >= ours.len() && dashed.take(ours.len()).eq(ours.bytes())
     };
     let alias = || {
-        let ours = ["x-forwarded", "x-real", "content-length", "transfer-encoding"];
+        let ours = [
+            "x-forwarded",
+            "x-real",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "true-client-ip",
+            "content-length",
+            "transfer-encoding",
+        ];
         ours.into_iter().any(begins_like)
     };
     is_hop_by_hop(name)
@@ -127,10 +151,15 @@ impl From<'_> {
     }
 }
 
-/// By which scheme the client came, as far as it can be known.
-pub(crate) fn scheme<'h>(headers: &'h HeaderMap, from: &From<'_>) -> &'h str {
+/// By which scheme the client came, as far as it can be known: where several proxies say so, the first saw the client.
+pub(crate) fn scheme(headers: &HeaderMap, from: &From<'_>) -> &'static str {
     let said = headers.get(X_FORWARDED_PROTO).filter(|_| from.is_trusted());
-    said.and_then(|said| said.to_str().ok()).unwrap_or_else(|| from.proto())
+    let first = said.and_then(|said| said.to_str().ok()?.split(',').next()).map(str::trim);
+    match first {
+        Some(first) if first.eq_ignore_ascii_case("https") => "https",
+        Some(first) if first.eq_ignore_ascii_case("http") => "http",
+        Some(_) | None => from.proto(),
+    }
 }
 
 /// Who asks: the last hop that no trusted peer tells of.
@@ -138,12 +167,13 @@ pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
     if !from.is_trusted() {
         return from.peer;
     }
-    let chains =
-        headers.get_all(X_FORWARDED_FOR).iter().rev().map(|chain| chain.to_str().unwrap_or("unknown"));
+    let told = if headers.contains_key(X_FORWARDED_FOR) { X_FORWARDED_FOR } else { FORWARDED };
+    let chains = headers.get_all(&told).iter().rev().map(|chain| chain.to_str().unwrap_or("unknown"));
     let mut client = from.peer;
     for hop in chains.flat_map(|chain| chain.rsplit(',')) {
+        let hop = if told == FORWARDED { forwarded_for(hop) } else { Some(hop) };
         // What is no address ends what can be known.
-        let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+        let Some(hop) = hop.and_then(address) else { break };
         client = hop.to_canonical();
         if !from.trusts(client) {
             break;
@@ -152,16 +182,31 @@ pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
     client
 }
 
-fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>) {
+/// Who is told of in one element of `Forwarded` (RFC 7239, 4).
+fn forwarded_for(element: &str) -> Option<&str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, node)| node)
+}
+
+/// An address as proxies write it: quoted or not, with a port or without, of IPv6 in brackets or without.
+fn address(node: &str) -> Option<IpAddr> {
+    let node = node.trim().trim_matches('"');
+    let bare = || node.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || node.parse::<SocketAddr>().ok().map(|address| address.ip());
+    node.parse().ok().or_else(bare).or_else(with_port)
+}
+
+fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>, client: IpAddr) {
     let trusted = from.is_trusted();
     let mut set = |name: HeaderName, value: HeaderValue| {
         if !trusted || !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     };
-    set(X_REAL_IP, from.text.clone());
     set(X_FORWARDED_HOST, host.clone());
     set(X_FORWARDED_PROTO, HeaderValue::from_static(from.proto()));
+    headers
+        .insert(X_REAL_IP, if client == from.peer { from.text.clone() } else { text(&client.to_string()) });
     let known = trusted && headers.contains_key(X_FORWARDED_FOR);
     let peer = || from.text.to_str().unwrap_or("unknown");
     let chain = if known { joined(headers, &X_FORWARDED_FOR, peer()) } else { from.text.clone() };
@@ -312,6 +357,10 @@ mod tests {
             (&["6.6.6.6, nonsense"], &["10.0.0.0/8"], "10.1.2.3"),
             (&["::ffff:1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
             (&[], &["10.0.0.0/8"], "10.1.2.3"),
+            (&["1.1.1.1:4444"], &["10.0.0.0/8"], "1.1.1.1"),
+            (&["\"1.1.1.1\""], &["10.0.0.0/8"], "1.1.1.1"),
+            (&["[2001:db8::1]:80, 10.9.9.9:1"], &["10.0.0.0/8"], "2001:db8::1"),
+            (&["[2001:db8::1]"], &["10.0.0.0/8"], "2001:db8::1"),
         ] {
             let mut sent = HeaderMap::new();
             for line in lines {
@@ -322,6 +371,66 @@ mod tests {
             let from = From { peer: [10, 1, 2, 3].into(), text: &text, trusted: &trusted, secure: false };
             assert_eq!(client(&sent, &from).to_string(), want, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn forwarded_tells_of_the_client_where_nothing_else_does() {
+        for (said, want) in [
+            (
+                &[("forwarded", "for=6.6.6.6, For=\"[2001:db8::1]:80\";proto=https, for=10.9.9.9")][..],
+                "2001:db8::1",
+            ),
+            (&[("forwarded", "proto=https;for=1.1.1.1:80")], "1.1.1.1"),
+            (&[("forwarded", "for=_hidden")], "10.1.2.3"),
+            (&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+        ] {
+            let got = prepared(said, &["10.0.0.0/8"]);
+            assert_eq!(get(&got, "x-real-ip"), Some(want), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_the_one_that_the_client_came_by() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().expect("a net")];
+        let value = HeaderValue::from_static("unused");
+        for (said, want) in [
+            ("https", "https"),
+            ("HTTPS", "https"),
+            ("https, http", "https"),
+            ("wss", "http"),
+            ("http", "http"),
+        ] {
+            let from = From { peer: [10, 1, 2, 3].into(), text: &value, trusted: &trusted, secure: false };
+            assert_eq!(scheme(&headers(&[("x-forwarded-proto", said)]), &from), want, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_proxy_can_say_is_believed_of_trusted_ones_alone() {
+        for name in [
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "x-forwarded-scheme",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-client-ip",
+            "true-client-ip",
+        ] {
+            assert_eq!(get(&prepared(&[(name, "1")], &[]), name), None, "{name}");
+            assert_eq!(get(&prepared(&[(name, "1")], &["10.0.0.0/8"]), name), Some("1"), "{name}");
+        }
+        let real = |trusted: &[&str]| {
+            let said = [("x-real-ip", "6.6.6.6"), ("x-forwarded-for", "1.1.1.1")];
+            get(&prepared(&said, trusted), "x-real-ip").map(str::to_owned)
+        };
+        assert_eq!(real(&[]).as_deref(), Some("10.1.2.3"));
+        assert_eq!(real(&["10.0.0.0/8"]).as_deref(), Some("1.1.1.1"));
+    }
+
+    #[test]
+    fn traces_are_end_to_end() {
+        let got = prepared(&[("connection", "traceparent"), ("traceparent", "00-1-2-01")], &[]);
+        assert_eq!(get(&got, "traceparent"), Some("00-1-2-01"));
     }
 
     #[test]
