@@ -11,6 +11,7 @@ pub mod control;
 mod failpoint;
 pub mod fleet;
 pub mod handover;
+mod household;
 mod http1;
 pub mod listener;
 pub mod middleware;

@@ -5,10 +5,12 @@
 mod connection;
 mod hello;
 mod inside;
+mod layers;
 mod preface;
 mod proxied;
 mod seats;
 mod streams;
+mod unread;
 
 use std::{
     fmt, io,
@@ -107,6 +109,7 @@ impl Front {
             limits,
             seats: limits.connections_per_address.map(|each| Arc::new(Seats::new(each.get()))),
             handshakes: Arc::new(Semaphore::new(limits.handshakes as usize)),
+            shakers: Arc::new(Seats::new((limits.handshakes / SHAKERS).max(1))),
             open: metrics::gauge!(telemetry::CONNECTIONS),
             tasks: TaskTracker::new(),
             entrance: Entrance::Routes,
@@ -147,6 +150,7 @@ impl Front {
             // A bridge's containers are neighbours, and each has an address of its own.
             seats: None,
             handshakes: Arc::clone(&self.app.handshakes),
+            shakers: Arc::clone(&self.app.shakers),
             open: self.app.open.clone(),
             tasks: TaskTracker::new(),
             entrance: Entrance::Names(fleet),
@@ -319,6 +323,8 @@ struct App {
     seats: Option<Arc<Seats>>,
     /// Handshakes that are under way.
     handshakes: Arc<Semaphore>,
+    /// The same by client address.
+    shakers: Arc<Seats>,
     /// How many connections there are.
     open: metrics::Gauge,
     /// Owns the connections' tasks; they end with their connections, or with the server.
@@ -335,6 +341,9 @@ impl fmt::Debug for App {
         f.debug_struct("App").field("connections", &self.connections).finish_non_exhaustive()
     }
 }
+
+/// One client address has at most this part of the handshakes: so many would have to get together to keep others from theirs.
+const SHAKERS: u32 = 10;
 
 /// After a failed accept (mostly: out of file descriptors) nothing is accepted for this long, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ section! {
         connections: u32 = d.connections,
         /// Of these, from one client address (an IPv6 client is its /64 network); trusted proxies may have any number. 0: no limit.
         connections_per_address: u32 = d.connections_per_address.map_or(0, std::num::NonZero::get),
-        /// Handshakes over TLS that may be under way at once.
+        /// Handshakes over TLS that may be under way at once, a tenth of them from one client address.
         handshakes: u32 = d.handshakes,
         /// How long a request's headers may take to their end: from their first byte, and from the beginning of a new connection.
         header_timeout: Span = duration(d.header_timeout),
@@ -28,8 +28,8 @@ section! {
         uri_bytes: Size = d.requests.uri_bytes.to_string(),
         /// The size of a request's body. Default: no limit.
         body_bytes: Size,
-        /// How much of a request's body must come per second while it is waited for, on average. Calls of gRPC, and requests
-        /// whose answer has begun, may be slower. `"0B"`: no limit.
+        /// How much of a request's body must come per second while it is waited for, on average. Calls of gRPC to
+        /// services with `protocol = "h2c"`, and requests whose answer has begun, may be slower. `"0B"`: no limit.
         body_rate: Size = d.requests.body_rate.to_string(),
         /// How long a body may be waited for, in all, before that counts.
         body_grace: Span = duration(d.requests.body_grace),

@@ -1,13 +1,11 @@
 //! How often a service may be woken, by each client and by all of them. Owned by [`Awake`](super::awake::Awake).
 //! Counts wakes, not requests: who comes while one is under way joins it. Holds: bounded memory, whoever comes. Pure.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Instant,
-};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use tidegate_config::{model::Wake, units::Rate};
+
+use crate::household::household;
 
 /// Clients that are remembered at once; those who may wake it again first are forgotten first.
 const CLIENTS: usize = 4096;
@@ -82,14 +80,6 @@ fn next(now: Instant, used: Option<Instant>, rate: Option<Rate>) -> Result<Optio
     match until.checked_sub(rate.per()).filter(|again| *again > now) {
         Some(again) => Err(again),
         None => Ok(Some(until)),
-    }
-}
-
-/// Who counts as one client: an IPv4 address, or the network that one subscriber has of IPv6.
-fn household(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -2,37 +2,32 @@
 //! HTTP/2, through tower's layers. Called by the accept loops of [`listener`](super). Absent: what a request is for.
 
 use std::{
-    convert::Infallible,
     error::Error,
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Gauge;
 use tidegate_config::model::Limits;
 use tokio::{
     net::TcpStream,
-    sync::{Notify, OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, SemaphorePermit, watch},
 };
 use tokio_rustls::server::TlsStream;
-use tower::ServiceBuilder;
 
 use super::{
     App, Stage, Way,
     hello::{self, Hello},
-    inside, preface, proxied,
+    inside,
+    layers::{Caller, Layers, Left, Streams},
+    preface, proxied,
     seats::Seat,
+    unread::Answers,
 };
 use crate::{
     clock,
@@ -41,10 +36,9 @@ use crate::{
         input::Input,
         request as request_head,
         rewound::Rewound,
-        server::{self, Line, Switch, Terms, Unheard},
+        server::{self, Line, Terms},
     },
-    panics::{self, CatchPanic},
-    request::{self, Door, Incoming, Peer, body::Body},
+    request::Peer,
     tcp::{self, Accepted},
     telemetry,
     tls::{Secured, Tls},
@@ -144,12 +138,11 @@ impl App {
         listener: usize,
         mut stages: watch::Receiver<Stage>,
     ) {
-        let Ok(shaking) = self.handshakes.try_acquire() else {
-            return telemetry::handshake(hello::Broken::TooMany.label());
-        };
         let active = Arc::clone(&tls.active());
         let handshake = async {
+            // Who is silent costs a connection, and nobody else a handshake.
             let hello = Hello::read(&mut stream).await?;
+            let _shaking = self.shaking(peer.address().ip())?;
             match self.passed_on(&hello) {
                 Some(service) => Ok(Met::Other(service, stream, hello.into_bytes())),
                 None if hello.is_challenge() => {
@@ -170,7 +163,6 @@ impl App {
             Ok(Met::Other(..)) => {}
             Err(broken) => telemetry::handshake(broken.label()),
         }
-        drop(shaking);
         // So that a connection does not keep certificates that were replaced long ago.
         drop(active);
         match shaken {
@@ -190,6 +182,17 @@ impl App {
             }
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "no handshake"),
         }
+    }
+
+    /// Leave for a handshake with a client from there.
+    fn shaking(&self, from: IpAddr) -> Result<(SemaphorePermit<'_>, Option<Seat>), hello::Broken> {
+        let permit = self.handshakes.try_acquire().map_err(|_| hello::Broken::TooMany)?;
+        let seat = if self.trusts(from) {
+            None
+        } else {
+            self.shakers.take(from).map(Some).ok_or(hello::Broken::TooMany)?
+        };
+        Ok((permit, seat))
     }
 
     /// The TCP service that has the name which the client calls, if one does: to be passed on as it is.
@@ -239,7 +242,7 @@ impl App {
                     () = closing(stages.clone()) => return,
                 }
             };
-        let layers = self.stack(peer, place);
+        let layers = self.layers(peer, place);
         let ended: Result<(), Box<dyn Error + Send + Sync>> = if is_http2 {
             let stream = Rewound::new(input.bytes.freeze(), line);
             Box::pin(self.serve_http2(stream, layers, stages)).await.map_err(Into::into)
@@ -258,29 +261,33 @@ impl App {
         layers: Layers,
         stages: watch::Receiver<Stage>,
     ) -> hyper::Result<()> {
-        let caller = Arc::clone(layers.caller());
-        let connection = self.http2.serve_connection(TokioIo::new(stream), layers);
-        let mut connection = std::pin::pin!(connection);
+        let (caller, answers) = (Arc::clone(layers.caller()), Arc::new(Answers::default()));
+        let streams = Streams { layers, answers: Arc::clone(&answers) };
+        let connection = self.http2.serve_connection(TokioIo::new(stream), streams);
+        let served = async {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return ended,
+                () = farewell(stages, &caller) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
         tokio::select! {
-            biased;
-            ended = connection.as_mut() => return ended,
-            () = farewell(stages, &caller) => {}
+            ended = served => ended,
+            never = answers.sweep(self.limits.send_timeout) => match never {},
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await
     }
 
-    /// The layers around every request. What a route switches on stands behind them, in [`middleware`](crate::middleware).
-    fn stack(&self, peer: Peer, place: Place) -> Layers {
-        let left = self.limits.keep_alive_requests;
-        let caller = Caller {
+    fn layers(&self, peer: Peer, place: Place) -> Layers {
+        Layers::new(Caller {
             door: Arc::clone(&self.door),
             peer,
-            left: left.map(|left| Left(AtomicU32::new(left.get()), Notify::new())),
+            left: self.limits.keep_alive_requests.map(Left::new),
             leaving: Arc::clone(&self.leaving),
             _place: place,
-        };
-        Layers(ServiceBuilder::new().layer_fn(CatchPanic::new).service(Entry(Arc::new(caller))))
+        })
     }
 }
 
@@ -306,30 +313,6 @@ enum Met {
     Other(Arc<Service>, TcpStream, Bytes),
     /// An authority, which has seen what it looked for.
     Authority,
-}
-
-/// How many requests a connection may still carry, and a bell for when it is none.
-struct Left(AtomicU32, Notify);
-
-impl Caller {
-    /// A request has come. Whether it is the last one that the connection carries.
-    fn is_last(&self, is_http2: bool) -> bool {
-        let Some(Left(left, none)) = &self.left else { return false };
-        let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        let last = before.is_ok_and(|before| before == 1) || before.is_err();
-        if last && is_http2 {
-            none.notify_one();
-        }
-        last
-    }
-
-    /// Ends when a connection has carried as many requests as it may.
-    async fn enough(&self) {
-        match &self.left {
-            Some(Left(_, none)) => none.notified().await,
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// One connection's place. Dropping it gives it back.
@@ -371,90 +354,6 @@ impl Unwanted {
             Self::Balancer(proxied::Broken::Malformed(_)) => "proxy_malformed",
             Self::Balancer(proxied::Broken::Closed(_)) => "proxy_closed",
         }
-    }
-}
-
-/// The layers as the two servers call them. Every one of them is ready at any time, so none is asked before a call.
-struct Layers(CatchPanic<Entry>);
-
-impl Layers {
-    fn caller(&self) -> &Arc<Caller> {
-        &self.0.inner().0
-    }
-}
-
-impl hyper::service::Service<Request<hyper::body::Incoming>> for Layers {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = panics::Answer<Answer>;
-
-    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        tower::Service::call(&mut self.0.clone(), request.map(Incoming::Http2))
-    }
-}
-
-impl server::Service for Layers {
-    type Answer = Told;
-
-    fn answer(&self, mut request: Request<server::Incoming>) -> Told {
-        Switch::hold(&mut request, || Arc::clone(self.caller()) as _);
-        Told(tower::Service::call(&mut self.0.clone(), request.map(Incoming::http1)))
-    }
-
-    fn refuse(&self, why: Unheard) -> Response<Body> {
-        request::unheard(&self.caller().door, why)
-    }
-}
-
-/// An answer that comes for sure.
-struct Told(panics::Answer<Answer>);
-
-impl Future for Told {
-    type Output = Response<Body>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        Pin::new(&mut self.0).poll(cx).map(|Ok(response)| response)
-    }
-}
-
-/// The innermost service: the request path.
-#[derive(Clone)]
-struct Entry(Arc<Caller>);
-
-/// What all requests of a connection share.
-struct Caller {
-    door: Arc<Door>,
-    peer: Peer,
-    /// Where a connection may carry so many requests only.
-    left: Option<Left>,
-    leaving: Arc<AtomicBool>,
-    _place: Place,
-}
-
-/// Boxed: a connection's own future stays small while it is between requests.
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-impl tower::Service<Request<Incoming>> for Entry {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let is_http2 = request.version() == Version::HTTP_2;
-        let caller = Arc::clone(&self.0);
-        let enough = caller.is_last(is_http2);
-        Box::pin(async move {
-            let mut response = request::handle(&caller.door, request, &caller.peer).await;
-            let last = !is_http2 && (enough || caller.leaving.load(Ordering::Relaxed));
-            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
-        })
     }
 }
 

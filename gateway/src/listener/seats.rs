@@ -1,21 +1,20 @@
-//! Who has how many connections: a bound for each client address, so that one of them cannot take all. An IPv6 client is its
-//! /64 network, which one customer has whole. Asked once per connection.
+//! Who has how many connections, or handshakes: a bound for each client, so that one of them cannot take all. Asked once per
+//! connection.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use dashmap::{DashMap, Entry};
 
-/// Connections by address.
+use crate::household::household;
+
+/// Places by address.
 #[derive(Debug)]
 pub(super) struct Seats {
     each: u32,
     taken: DashMap<IpAddr, u32>,
 }
 
-/// One connection's place. Dropping it gives it back.
+/// A place. Dropping it gives it back.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Seat {
@@ -24,14 +23,14 @@ pub(super) struct Seat {
 }
 
 impl Seats {
-    /// Room for `each` connections of every address.
+    /// Room for `each` of every address.
     pub(super) fn new(each: u32) -> Self {
         Self { each, taken: DashMap::new() }
     }
 
-    /// A place for a connection from there, unless all are taken.
+    /// A place for a client from there, unless all are taken.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Seat> {
-        let address = network(from);
+        let address = household(from);
         let mut taken = self.taken.entry(address).or_insert(0);
         if *taken >= self.each {
             return None;
@@ -48,13 +47,6 @@ impl Drop for Seat {
         if *taken.get() == 0 {
             taken.remove();
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4(ip),
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use tidegate_config::model::RequestLimits;
 
@@ -87,16 +86,18 @@ impl Intake {
     ///
     /// # Errors
     /// When it says already that it is too large.
-    pub(crate) fn new(inner: Incoming, headers: &HeaderMap, limits: &RequestLimits) -> Result<Self, Limit> {
+    pub(crate) fn new(inner: Incoming, limits: &RequestLimits) -> Result<Self, Limit> {
         let left = limits.body_bytes.map_or(u64::MAX, |bytes| bytes.0);
         if inner.size_hint().lower() > left {
             return Err(Limit::TooLarge);
         }
-        // Calls of gRPC may be silent for as long as both ends like.
-        let may_rest =
-            || headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let least = if inner.is_end_stream() || may_rest() { 0 } else { limits.body_rate.0 };
+        let least = if inner.is_end_stream() { 0 } else { limits.body_rate.0 };
         Ok(Self { inner, left, least, grace: limits.body_grace, wait: None })
+    }
+
+    /// It may be silent for as long as both ends like.
+    pub(crate) fn may_rest(&mut self) {
+        self.least = 0;
     }
 
     /// The next piece. Who has been `answered` may take its time.

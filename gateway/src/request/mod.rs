@@ -45,7 +45,7 @@ use http::{
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
 };
-use tidegate_config::model;
+use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use incoming::Incoming;
@@ -75,6 +75,9 @@ use crate::{
     telemetry,
     tls::Challenges,
 };
+
+/// The method, in the log, of what is no request.
+const UNKNOWN: &str = "-";
 
 /// What every request needs: the routes, the gateway's settings, and where tunnels run.
 #[derive(Debug)]
@@ -251,9 +254,18 @@ async fn within(
     Ok(response.map(|body| body.until(deadline)))
 }
 
-/// Answers what came as HTTP/1.1 and is no request.
-pub(crate) fn unheard(door: &Door, why: Unheard) -> Response<body::Body> {
-    refuse(&why.into(), rand::random(), door.settings.load().expose_errors, Form::Document)
+/// Answers what came as HTTP/1.1 and is no request. For the log it is one without a method that is known, and for nothing.
+pub(crate) fn unheard(door: &Door, why: Unheard, peer: &Peer) -> Response<body::Body> {
+    let (settings, refusal) = (door.settings.load(), why.into());
+    let nothing = Request::builder().method(UNKNOWN).body(()).expect("a method that is a token");
+    let (record, _) = door.watch(&settings, &nothing, peer, clock::now());
+    let id = record.as_ref().map_or_else(rand::random, |record| record.refused(&refusal));
+    let response = refuse(&refusal, id, settings.expose_errors, Form::Document);
+    if let Some(record) = record {
+        record.answered(response.status().as_u16());
+        record.sent(response.body().own_length());
+    }
+    response
 }
 
 /// Answers with a refusal: counted, logged and given an id by which the log line is found.
@@ -312,7 +324,7 @@ fn course<'v>(
     let chunked = body.size_hint().exact().is_none();
     let host = identify::identify(&mut head, chunked)?;
     let name = identify::host_name(&host);
-    let body = Intake::new(body, &head.headers, limits).map_err(Refusal::from)?;
+    let mut body = Intake::new(body, limits).map_err(Refusal::from)?;
     if peer.tls.as_ref().is_some_and(|tls| !tls.covers(&name)) {
         return Err(Refusal::Misdirected);
     }
@@ -327,6 +339,10 @@ fn course<'v>(
     let Routed { service, layers, target } = route(door, &peer.entrance, target, &name)?;
     if let Some(record) = record {
         record.is_for(&service);
+    }
+    // A call of gRPC, to a service that takes such.
+    if form == Form::Call && service.settings().launch.protocol == Protocol::H2c {
+        body.may_rest();
     }
     drop(name);
     let (body, from, follows) = (Some(body), peer.from(settings), opened_at.is_some());

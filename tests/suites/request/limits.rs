@@ -1,7 +1,7 @@
 //! What the file allows clients to ask, and what becomes of those who ask for more.
 
 use e2e::{
-    client::{Session, content_length, full, status, streamed},
+    client::{Answer, Session, content_length, full, status, streamed},
     eventually::{found, soon},
     world::{Setup, World, get, request},
 };
@@ -72,12 +72,31 @@ async fn a_body_that_comes_too_slowly_is_cut_off() {
             assert_eq!(answer.refusal(), (408, "body_too_slow".into()), "{method}");
         }
     }
+    // Whoever says that it is a call of gRPC, to a service that takes none.
+    for kind in ["application/grpc", "application/grpc+json"] {
+        let (frames, body) = streamed();
+        let mut request = request("POST", "api", "/", body);
+        request.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+        frames.send(Frame::data("slow".into())).await.expect("room");
+        let answer = world.http1().await.ask(request).await.expect("an answer");
+        assert_eq!(answer.refusal(), (408, "body_too_slow".into()), "{kind}");
+    }
     world.until_counts("api", 0, 0).await;
 }
 
 #[tokio::test]
 async fn who_has_been_answered_and_who_calls_by_grpc_may_take_their_time() {
-    let world = world("body_rate = \"1MiB\"\nbody_grace = \"1s\"").await;
+    let world = World::new(
+        r#"
+        [gateway.limits]
+        body_rate = "1MiB"
+        body_grace = "1s"
+        [services.api]
+        image = "api:1"
+        protocol = "h2c"
+        "#,
+    )
+    .await;
     let mut patient = Vec::new();
     for (path, kind) in [("/duplex", "text/plain"), ("/duplex", "application/grpc")] {
         let mut session = world.http2().await;
@@ -269,6 +288,24 @@ async fn a_client_that_takes_nothing_loses_its_connection() {
     // Nothing is read from here on: the gateway gives up, and with it the replica's slot comes free.
     world.until_counts("api", 0, 0).await;
     drop(wire);
+}
+
+#[tokio::test]
+async fn a_stream_of_which_nothing_is_taken_keeps_no_replica() {
+    let world = world("send_timeout = \"1s\"").await;
+    world.wake("api").await;
+    let mut session = world.http2().await;
+    let unread = session.share().send(get("api", "/large")).await.expect("a head");
+    // One that waits for the replica is not late.
+    let mut begun = session.send(get("api", "/endless")).await.expect("a head").into_body();
+    soon("a frame", begun.frame()).await.expect("a frame").expect("an unbroken body");
+    world.until_counts("api", 0, 2).await;
+    world.until_counts("api", 0, 1).await;
+    assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+    soon("its end", Answer::of(unread)).await.expect_err("it is not whole");
+    world.targets.release();
+    let rest = soon("the end", begun.collect()).await.expect("an unbroken body");
+    assert_eq!(rest.to_bytes(), "ended");
 }
 
 #[tokio::test]

@@ -67,6 +67,23 @@ async fn a_line_tells_what_became_of_a_request() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_is_told_too() {
+    let world = World::new(&LOGGED.replace("to =", "sample = 0\nto =")).await;
+    for (said, status, reason) in [
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400, "bad_request"),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(100_000)), 431, "head_too_large"),
+    ] {
+        let before = text(&world).lines().count();
+        let mut wire = world.wire().await;
+        wire.send(said).await;
+        wire.rest().await;
+        let line = lines(&world, before + 1).await.pop().expect("a line");
+        assert_eq!((&line["status"], &line["reason"]), (&status.into(), &reason.into()), "{line}");
+        assert_eq!((&line["client"], &line["method"]), (&"127.0.0.1".into(), &"-".into()), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn what_fails_is_told_although_little_is_sampled() {
     let text = LOGGED.replace("to =", "sample = 0\nslow = \"1h\"\nto =");
     let world = World::new(&format!("{text}[services.other]\nimage = \"other:1\"")).await;

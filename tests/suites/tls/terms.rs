@@ -144,3 +144,23 @@ async fn websockets_go_over_tls() {
     wire.send("through").await;
     assert_eq!(wire.exactly(7).await, "through");
 }
+
+#[tokio::test]
+async fn who_is_silent_keeps_nobody_from_a_handshake() {
+    let setup = Setup::new(&file("", "").replace("[gateway.tls]", "limits.handshakes = 1\n[gateway.tls]"));
+    let authority = Authority::new(setup.folder(), "ca");
+    authority.write("a", &["a.localhost"]);
+    let world = setup.start().await;
+    let mut silent = Vec::new();
+    for said in ["", "", "\u{16}\u{3}\u{1}"] {
+        let mut wire = Wire::connect(world.address).await;
+        wire.send(said).await;
+        silent.push(wire);
+    }
+    found("all of them", async || {
+        let open = world.metric("tidegate_connections", &[]);
+        if open >= 3.0 { Ok(()) } else { Err(open.to_string()) }
+    })
+    .await;
+    assert_eq!(echo(&world, &authority.client(&["h2"])).await.service, "a");
+}
