@@ -85,6 +85,9 @@ enum Command {
 /// What `tidegate up` is told.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
+    /// The same as --config
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// The configuration file [default: tidegate.toml, or else .yaml, .yml or .json, in the current folder]
     #[arg(short, long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub config: Option<PathBuf>,

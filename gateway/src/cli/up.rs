@@ -51,7 +51,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub(super) fn run(args: &Up) -> anyhow::Result<ExitCode> {
-    let file = super::config_file(args.config.as_deref())?;
+    let file = super::config_file(args.file.as_deref().or(args.config.as_deref()))?;
     let model = match load(&file) {
         Ok(model) => Arc::new(model),
         Err(problems) => {

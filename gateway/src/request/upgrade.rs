@@ -169,12 +169,15 @@ impl<'e, R: AsyncRead, W: AsyncWrite> Direction<'e, R, W> {
     /// Passes bytes on to their end; once told, puts `close` behind the current frame and then only listens.
     async fn run(mut self, close: &[u8]) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
+        let end = self.end;
+        let mut told = std::pin::pin!(end.told());
         loop {
             let may_close = self.frames.at_boundary() && !self.frames.is_closed();
             let read = tokio::select! {
                 // Reading is cancel-safe: what was not read stays where it is.
                 read = self.from.read(&mut buffer) => read,
-                () = self.end.told(), if may_close => return self.say(close, &mut buffer).await,
+                // All tunnels are told by one token: registered with it once, and not for each message.
+                () = told.as_mut(), if may_close => return self.say(close, &mut buffer).await,
             };
             match read {
                 Ok(0) if may_close && self.end.is_told() => return self.say(close, &mut buffer).await,

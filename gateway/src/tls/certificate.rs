@@ -67,6 +67,9 @@ pub enum Why {
     /// There is no key in it.
     #[error("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)")]
     NoKey,
+    /// There is a certificate where the key should be.
+    #[error("holds a certificate and no private key; are `cert` and `key` swapped?")]
+    Swapped,
     /// The certificate makes no sense.
     #[error("holds a certificate that cannot be read: {0}")]
     Malformed(String),
@@ -159,6 +162,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
 
 fn read_key(file: &Path) -> Result<Vec<u8>, Trouble> {
     let key = read(file)?;
+    let holds = |label: &[u8]| memchr::memmem::find(&key, label).is_some();
+    if holds(b"-----BEGIN CERTIFICATE-----") && !holds(b"PRIVATE KEY-----") {
+        return Err(Trouble { file: file.to_owned(), why: Why::Swapped });
+    }
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.mode()) & 0o777;
     if mode & READ_BY_ALL != 0 {
         return Err(Trouble { file: file.to_owned(), why: Why::Exposed { mode } });
