@@ -24,17 +24,13 @@ pub use report::Report;
 pub use send::Snapshot;
 pub use threshold::{Outcome, Threshold};
 
-use crate::plan::{Arrivals, Plan, Shape};
+use crate::plan::Plan;
 
-/// What to send, where and how fast.
+/// What to send and where. How fast is the [`Plan`]'s business.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// An `http://` URL. `localhost` and names under it lead to this machine without DNS.
     pub url: String,
-    /// Requests per second.
-    pub rate: f64,
-    /// How long to send.
-    pub duration: Duration,
     /// Connections at most; as few as needed are opened.
     pub connections: usize,
     /// From the moment a request has a connection (or starts to open one) to the end of its answer.
@@ -47,48 +43,29 @@ pub struct Options {
     pub body: Vec<u8>,
     /// The host to ask for instead of the URL's.
     pub host: Option<String>,
-    /// Random gaps instead of even ones.
-    pub poisson: bool,
-    /// Makes random gaps repeatable.
-    pub seed: u64,
     /// HTTP/2 with prior knowledge, one request at a time per connection.
     pub h2c: bool,
 }
 
 impl Options {
-    /// Even gaps, 64 connections, a timeout of 30 s, `GET` without a body.
+    /// 64 connections, a timeout of 30 s, `GET` without a body.
     #[must_use]
-    pub fn new(url: impl Into<String>, rate: f64, duration: Duration) -> Self {
+    pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            rate,
-            duration,
             connections: 64,
             timeout: Duration::from_secs(30),
             method: Method::GET,
             headers: Vec::new(),
             body: Vec::new(),
             host: None,
-            poisson: false,
-            seed: 0,
             h2c: false,
         }
     }
-
-    fn plan(&self) -> Result<Plan, plan::Invalid> {
-        let arrivals = if self.poisson { Arrivals::Poisson { seed: self.seed } } else { Arrivals::Even };
-        Plan::new(Shape::Constant { rate: self.rate, duration: self.duration }, arrivals)
-    }
 }
 
-/// Sends a constant load. `progress` is called about four times a second and once at the end.
-pub async fn run(options: Options, progress: impl FnMut(Snapshot) + Send) -> anyhow::Result<Report> {
-    let plan = options.plan()?;
-    run_plan(options, plan, progress).await
-}
-
-/// Like [`run`], with a plan instead of the options' rate and duration.
-pub async fn run_plan(
+/// Sends a plan. `progress` is called about four times a second and once at the end.
+pub async fn run(
     options: Options,
     plan: Plan,
     progress: impl FnMut(Snapshot) + Send,

@@ -74,10 +74,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::{Arrivals, Plan, Shape};
+    use crate::plan::Plan;
 
     fn started(rate: f64, duration: Duration) -> Metronome {
-        let plan = Plan::new(Shape::Constant { rate, duration }, Arrivals::Even).expect("valid");
+        let plan = Plan::even(rate, duration).expect("valid");
         Metronome::start(Instant::now(), plan.instants()).expect("a thread")
     }
 

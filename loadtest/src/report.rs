@@ -241,17 +241,13 @@ pub(crate) mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::{
-        plan::{Arrivals, Shape},
-        record::{Answer, Failure, Record},
-    };
+    use crate::record::{Answer, Failure, Record};
 
     const MS: Duration = Duration::from_millis(1);
 
     /// 100 requests in 10 s with latencies of 1 to 100 ms; the last one failed.
     pub(crate) fn sample() -> Report {
-        let shape = Shape::Constant { rate: 10.0, duration: 10_000 * MS };
-        let plan = Plan::new(shape, Arrivals::Even).expect("valid");
+        let plan = Plan::even(10.0, 10_000 * MS).expect("valid");
         let mut record = Record::default();
         for ms in 1..100 {
             record.add(Answer::Status { code: StatusCode::OK, bytes: 2 }, ms * MS, MS);

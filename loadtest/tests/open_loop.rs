@@ -20,8 +20,8 @@ use hyper_util::{
 };
 use tidegate_loadtest::{
     Options, Report, Threshold,
-    plan::{Arrivals, Plan, Shape},
-    run, run_plan,
+    plan::{Plan, Process, Shape},
+    run,
 };
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 
@@ -39,8 +39,8 @@ impl Server {
         format!("http://test.localhost:{}/path?q=1", self.address.port())
     }
 
-    fn options(&self, rate: f64, duration: Duration) -> Options {
-        Options::new(self.url(), rate, duration)
+    fn options(&self) -> Options {
+        Options::new(self.url())
     }
 }
 
@@ -80,14 +80,18 @@ fn answer(code: u16, body: &'static str) -> Option<Response<Full<Bytes>>> {
     Some(response)
 }
 
-async fn quietly(options: Options) -> Report {
-    run(options, |_| ()).await.expect("the run starts")
+fn even(rate: f64, length: Duration) -> Plan {
+    Plan::even(rate, length).expect("valid")
+}
+
+async fn quietly(options: Options, plan: Plan) -> Report {
+    run(options, plan, |_| ()).await.expect("the run starts")
 }
 
 #[tokio::test]
 async fn every_request_is_counted_once() {
     let server = server(|number, _| async move { answer([200, 204, 404, 503][number % 4], "") }).await;
-    let report = quietly(server.options(400.0, 200 * MS)).await;
+    let report = quietly(server.options(), even(400.0, 200 * MS)).await;
     assert_eq!(report.requests, 80);
     assert_eq!(report.codes.values().copied().collect::<Vec<_>>(), [20, 20, 20, 20]);
     assert_eq!((report.errors.status, report.errors.total()), (40, 40));
@@ -111,16 +115,16 @@ async fn what_was_asked_for_is_sent() {
             answer(if right { 200 } else { 400 }, "four")
         })
         .await;
-        let report = quietly(Options {
+        let options = Options {
             method: Method::PUT,
             headers: vec![(HeaderName::from_static("x-test"), HeaderValue::from_static("yes"))],
             body: b"content".to_vec(),
             host: Some("other.test".to_owned()),
-            poisson: true,
             h2c,
-            ..server.options(200.0, 100 * MS)
-        })
-        .await;
+            ..server.options()
+        };
+        let plan = Plan::new(Shape::constant(200.0, 100 * MS), Process::Poisson, 1).expect("valid");
+        let report = quietly(options, plan).await;
         assert_eq!(report.codes.get(&200), Some(&report.requests), "h2c {h2c}: {:?}", report.codes);
         assert_eq!(report.bytes, 4 * report.requests);
     }
@@ -141,9 +145,9 @@ async fn a_stall_is_in_the_latency_of_all_that_waited() {
         }
     })
     .await;
-    let options = Options { connections: 1, ..server.options(1000.0, 50 * MS) };
+    let options = Options { connections: 1, ..server.options() };
     let mut resumed_at = None;
-    let report = run(options, |snapshot| {
+    let report = run(options, even(1000.0, 50 * MS), |snapshot| {
         // All 50 are due by now, one was sent, none is answered.
         if resumed_at.is_none() {
             assert_eq!((snapshot.sent, snapshot.done, snapshot.in_flight), (1, 0, 1));
@@ -178,9 +182,9 @@ async fn a_stall_is_in_the_latency_of_all_that_waited() {
 async fn a_low_rate_keeps_one_connection() {
     let server = server(|_, _| async { answer(200, "") }).await;
     // Half a second apart: the answer to one is there long before the next.
-    let shape = Shape::Step(vec![(2.0, 500 * MS); 3]);
-    let plan = Plan::new(shape, Arrivals::Even).expect("valid");
-    let report = run_plan(server.options(1.0, MS), plan, |_| ()).await.expect("the run starts");
+    let shape = Shape::steps([(2.0, 500 * MS); 3]);
+    let plan = Plan::new(shape, Process::Uniform, 0).expect("valid");
+    let report = quietly(server.options(), plan).await;
     assert_eq!((report.requests, report.connections), (3, 1));
 }
 
@@ -188,26 +192,26 @@ async fn a_low_rate_keeps_one_connection() {
 async fn failures_have_kinds() {
     let never = || async { std::future::pending::<Option<Response<Full<Bytes>>>>().await };
     let silent = server(move |_, _| never()).await;
-    let report = quietly(Options { timeout: 50 * MS, ..silent.options(100.0, 50 * MS) }).await;
+    let report = quietly(Options { timeout: 50 * MS, ..silent.options() }, even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.errors.timeout), (5, 5));
 
     let breaking = server(|_, _| async { None }).await;
-    let report = quietly(breaking.options(100.0, 50 * MS)).await;
+    let report = quietly(breaking.options(), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.errors.reset), (5, 5));
 
     let port = {
         let gone = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         gone.local_addr().expect("it is bound").port()
     };
-    let report = quietly(Options::new(format!("http://127.0.0.1:{port}"), 100.0, 50 * MS)).await;
+    let report = quietly(Options::new(format!("http://127.0.0.1:{port}")), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.errors.connect), (5, 5));
 }
 
 #[tokio::test]
 async fn nothing_is_dropped_when_the_server_never_answers() {
     let silent = server(|_, _| std::future::pending()).await;
-    let options = Options { connections: 2, timeout: 100 * MS, ..silent.options(100.0, 100 * MS) };
-    let report = quietly(options).await;
+    let options = Options { connections: 2, timeout: 100 * MS, ..silent.options() };
+    let report = quietly(options, even(100.0, 100 * MS)).await;
     assert_eq!(report.requests, 10, "{:?}", report.errors);
     assert!(report.errors.unsent > 0, "{:?}", report.errors);
     assert_eq!(report.errors.unsent + report.errors.timeout, 10);
@@ -221,7 +225,7 @@ async fn connections_that_the_server_closes_cost_no_request() {
         Some(response)
     })
     .await;
-    let report = quietly(Options { connections: 1, ..server.options(500.0, 100 * MS) }).await;
+    let report = quietly(Options { connections: 1, ..server.options() }, even(500.0, 100 * MS)).await;
     assert_eq!((report.requests, report.errors.total(), report.connections), (50, 0, 50));
 }
 
@@ -229,8 +233,9 @@ async fn connections_that_the_server_closes_cost_no_request() {
 async fn the_last_snapshot_and_the_report_agree() {
     let server = server(|_, _| async { answer(200, "") }).await;
     let mut last = None;
-    let report =
-        run(server.options(200.0, 300 * MS), |snapshot| last = Some(snapshot)).await.expect("it starts");
+    let report = run(server.options(), even(200.0, 300 * MS), |snapshot| last = Some(snapshot))
+        .await
+        .expect("it starts");
     let last = last.expect("at least one");
     assert!(last.finished);
     assert_eq!((last.sent, last.done, last.expected, last.in_flight), (60, 60, 60, 0));
@@ -240,15 +245,13 @@ async fn the_last_snapshot_and_the_report_agree() {
 
 #[tokio::test]
 async fn options_that_cannot_work() -> Result<(), Infallible> {
-    let base = || Options::new("http://127.0.0.1:1/", 1.0, MS);
+    let base = || Options::new("http://127.0.0.1:1/");
     for (options, part) in [
         (Options { connections: 0, ..base() }, "connections: 0"),
-        (Options { rate: 0.0, ..base() }, "sends nothing"),
-        (Options { rate: -1.0, ..base() }, "rate: -1"),
         (Options { timeout: Duration::ZERO, ..base() }, "timeout: 0"),
         (Options { url: "https://a.test".to_owned(), ..base() }, "https is not supported"),
     ] {
-        let error = run(options, |_| ()).await.expect_err(part);
+        let error = run(options, even(1000.0, MS), |_| ()).await.expect_err(part);
         assert!(format!("{error:#}").contains(part), "{error:#}");
     }
     Ok(())

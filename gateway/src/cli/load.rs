@@ -12,7 +12,12 @@ use anyhow::Context;
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidegate_loadtest::{Options, Outcome, Snapshot, Threshold, report::human, target};
+use tidegate_loadtest::{
+    Options, Outcome, Snapshot, Threshold,
+    plan::{self, Plan, Process, Shape},
+    report::human,
+    target,
+};
 
 use super::output::{Misuse, print, print_json};
 
@@ -21,11 +26,15 @@ pub(super) struct Load {
     /// Where to send, as in `http://api.localhost:8080/`
     url: String,
     /// Requests per second, sent whether or not earlier ones were answered
-    #[arg(long, value_name = "N", value_parser = rate)]
-    rate: f64,
+    #[arg(long, value_name = "N", value_parser = rate, requires = "duration")]
+    rate: Option<f64>,
     /// How long to send, as in 30s or 2m
-    #[arg(long, value_parser = humantime::parse_duration)]
-    duration: Duration,
+    #[arg(long, value_parser = humantime::parse_duration, requires = "rate")]
+    duration: Option<Duration>,
+    /// How the rate runs over time instead: const, ramp, step, spike, sine, pause and trace with | between them, as in
+    /// 'ramp 0..200 1m | const 200 5m' (docs/load-testing.md)
+    #[arg(long, value_name = "TEXT", value_parser = plan::read::shape, conflicts_with = "rate", required_unless_present = "rate")]
+    shape: Option<Shape>,
     /// Connections at most; as few as needed are opened
     #[arg(long, value_name = "N", default_value = "64")]
     connections: NonZeroUsize,
@@ -44,11 +53,14 @@ pub(super) struct Load {
     /// The host to ask for instead of the URL's
     #[arg(long)]
     host: Option<String>,
-    /// Send at random instants (a Poisson process) instead of even ones
-    #[arg(long)]
+    /// How requests are spread within the rate: uniform, poisson, gamma(CV) or burst(N)
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = Process::from_str)]
+    process: Process,
+    /// The same as --process poisson: random instants, as of many independent users
+    #[arg(long, conflicts_with = "process")]
     poisson: bool,
-    /// Makes the random instants repeatable
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "poisson")]
+    /// The same seed gives the same random instants
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Speak HTTP/2 without TLS
     #[arg(long)]
@@ -62,11 +74,12 @@ pub(super) struct Load {
 }
 
 pub(super) fn run(args: Load) -> anyhow::Result<ExitCode> {
-    let options = options(&args)?;
+    let (options, plan) = (options(&args)?, planned(&args)?);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot make a runtime")?;
-    let live = Live::new(args.duration);
-    let result = runtime.block_on(Box::pin(tidegate_loadtest::run(options, |snapshot| live.show(&snapshot))));
+    let live = Live::new(plan.duration());
+    let sending = tidegate_loadtest::run(options, plan, |snapshot| live.show(&snapshot));
+    let result = runtime.block_on(Box::pin(sending));
     live.0.finish_and_clear();
     let report = result.map_err(blame)?;
     let outcomes: Vec<Outcome> = args.promises.iter().map(|promise| promise.check(&report)).collect();
@@ -78,21 +91,28 @@ pub(super) fn run(args: Load) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code(&outcomes)))
 }
 
+/// What the command line asks for; a plan that sends nothing is misuse.
+fn planned(args: &Load) -> anyhow::Result<Plan> {
+    let shape = match (&args.shape, args.rate, args.duration) {
+        (Some(shape), ..) => shape.clone(),
+        (None, Some(rate), Some(duration)) => Shape::constant(rate, duration),
+        (None, ..) => unreachable!("the command line asks for one of the two"),
+    };
+    let process = if args.poisson { Process::Poisson } else { args.process };
+    Plan::new(shape, process, args.seed).map_err(|problem| Misuse(problem.to_string()).into())
+}
+
 fn options(args: &Load) -> anyhow::Result<Options> {
     let body = args.body.as_deref().map(body).transpose()?;
     let usual = if body.is_some() { Method::POST } else { Method::GET };
     Ok(Options {
         url: args.url.clone(),
-        rate: args.rate,
-        duration: args.duration,
         connections: args.connections.get(),
         timeout: args.timeout,
         method: args.method.clone().unwrap_or(usual),
         headers: args.header.clone(),
         body: body.unwrap_or_default(),
         host: args.host.clone(),
-        poisson: args.poisson,
-        seed: args.seed,
         h2c: args.h2c,
     })
 }

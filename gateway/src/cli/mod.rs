@@ -243,6 +243,7 @@ mod tests {
             "hash --sha256",
             "load http://a/ --rate 200 --duration 30s",
             "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
+            "load http://a/ --rate 9 --duration 1s --process gamma(2) --seed 7",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
             "load http://a/ --rate 9 --duration 1s --assert p99<50ms error_rate<0.1% --assert rate>8",
         ] {
@@ -276,7 +277,10 @@ mod tests {
             ("load http://a/ --rate inf --duration 1s", ValueValidation),
             ("load http://a/ --rate 5 --duration 1", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --connections 0", ValueValidation),
-            ("load http://a/ --rate 5 --duration 1s --seed 4", MissingRequiredArgument),
+            ("load http://a/", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --process normal", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --process uniform --poisson", ArgumentConflict),
+            ("load http://a/ --rate 5 --duration 1s --shape pause", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --header nocolon", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --assert p99", ValueValidation),
         ] {
