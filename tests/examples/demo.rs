@@ -122,7 +122,7 @@ async fn tell(gateway: &Gateway, paint: &Paint) -> anyhow::Result<Told> {
     println!("   {}\n", paint.dim("the image stays; the next request would start it again"));
     Ok(Told {
         requests: first.requests + report.requests,
-        errors: first.errors.total() + report.errors.total(),
+        errors: first.counts.errors.total() + report.counts.errors.total(),
         cold_start,
         peak,
     })

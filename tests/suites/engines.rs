@@ -91,7 +91,7 @@ async fn replicas_multiply_with_load_and_no_request_is_lost() -> anyhow::Result<
             report = load => report?,
             () = watch => anyhow::bail!("the gateway does not answer"),
         };
-        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        ensure!(report.counts.errors.total() == 0, "{:?}", report.counts.errors);
         let most = most.into_inner();
         ensure!((2..=4).contains(&most), "{most} replicas at most");
         eventually("scaled to zero", async || Ok(echo(gateway).await?.replicas.is_empty())).await?;
@@ -136,7 +136,7 @@ async fn a_replica_that_dies_is_replaced_while_another_serves() -> anyhow::Resul
         let (report, killed) = tokio::join!(load, kill);
         killed?;
         let report = report?;
-        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        ensure!(report.counts.errors.total() == 0, "{:?}", report.counts.errors);
         eventually("two are ready again", async || {
             let now = replicas(gateway, "ready").await?;
             Ok(now.len() == 2 && now != before)
@@ -203,7 +203,7 @@ async fn a_changed_file_moves_traffic_to_a_new_revision_without_a_lost_request()
         };
         let (report, changed) = tokio::join!(load, change);
         changed?;
-        ensure!(report?.errors.total() == 0);
+        ensure!(report?.counts.errors.total() == 0);
         eventually("the old one is gone", async || Ok(echo(gateway).await?.replicas.len() == 1)).await?;
         Ok(())
     })

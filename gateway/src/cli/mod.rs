@@ -179,7 +179,7 @@ impl Cli {
             Command::Images(args) => client::block_on(images::run(args)),
             Command::Doctor(args) => client::block_on(doctor::run(args)),
             Command::Hash(args) => hash::run(&args),
-            Command::Load(args) => load::run(args),
+            Command::Load(args) => load::run(&args),
         }
     }
 }
@@ -246,6 +246,9 @@ mod tests {
             "load http://a/ --rate 9 --duration 1s --process gamma(2) --seed 7",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
             "load http://a/ --rate 9 --duration 1s --assert p99<50ms error_rate<0.1% --assert rate>8",
+            "load https://a/ --rate 9 --duration 1s --h2 --h2-connections 2 --ca a.pem --cert b.pem --key c.pem --cpu 1",
+            "load http://a/ --rate 9 --duration 1s --ws-hold 10s --requests-per-connection 1 --out a.json --out b.csv",
+            "load http://a/ --rate 9 --duration 1s --grpc --body @call --baseline a.json --tolerance 5%",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).map(drop));
         }
@@ -278,6 +281,10 @@ mod tests {
             ("load http://a/ --rate 5 --duration 1", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --connections 0", ValueValidation),
             ("load http://a/", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --cert a.pem", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --ws --grpc", ArgumentConflict),
+            ("load http://a/ --rate 5 --duration 1s --out a.txt", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --tolerance 5%", MissingRequiredArgument),
             ("load http://a/ --rate 5 --duration 1s --process normal", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --process uniform --poisson", ArgumentConflict),
             ("load http://a/ --rate 5 --duration 1s --shape pause", ValueValidation),
