@@ -3,15 +3,19 @@
 //! it delayed.
 //!
 //! [`plan`] says when, [`aim`] what, [`target`] where to, [`send`] does it over [`wire`] and its like, [`record`] counts,
-//! [`pace`] tells whether the generator itself was fast enough, [`report`] and [`threshold`] say what came of it.
+//! [`overlay`] keeps what was seen of the server's side, [`pace`] tells whether the generator itself was fast enough, [`report`] and [`threshold`] say what came of it.
 //! A black box: nothing of Tidegate's is used.
 
 pub mod aim;
 pub mod baseline;
+pub mod compare;
+pub mod knee;
+pub mod overlay;
 pub mod pace;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod scenario;
 mod send;
 pub mod target;
 pub mod template;

@@ -5,6 +5,7 @@ use std::{str::FromStr, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    overlay::Summary,
     record::Spread,
     report::{Report, human, precise},
 };
@@ -40,7 +41,8 @@ pub enum Invalid {
     /// Not a metric.
     #[error(
         "{expression:?}: unknown metric {found:?}; expected pNN (as p50 or p99.9), min, mean or max, each also behind \
-         cold., warm., service., lag. or phase1. and so on; or slo(TIME), error_rate, errors, unsent, rate or cold_requests"
+         cold., warm., service., lag. or phase1. and so on; or slo(TIME), error_rate, errors, unsent, rate or cold_requests; where a gateway is \
+         looked at, replica_seconds, peak_replicas, first_ready, overshoot or flaps"
     )]
     Metric {
         /// The whole.
@@ -85,6 +87,17 @@ enum Metric {
     Unsent,
     Rate,
     ColdRequests,
+    Replicas(Replicas),
+}
+
+/// What the server's side did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replicas {
+    Seconds,
+    Peak,
+    FirstReady,
+    Overshoot,
+    Flaps,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +115,7 @@ impl Threshold {
         let value = self.metric.value(self.scope, report);
         Outcome {
             expression: self.expression.clone(),
-            found: value.map_or_else(|| "no requests".to_owned(), |value| self.metric.show(value)),
+            found: value.map_or_else(|| self.metric.unknown().to_owned(), |value| self.metric.show(value)),
             pass: value.is_some_and(|value| self.operator.holds(value, self.limit)),
         }
     }
@@ -181,6 +194,11 @@ impl Metric {
             "unsent" => Some(Self::Unsent),
             "rate" => Some(Self::Rate),
             "cold_requests" => Some(Self::ColdRequests),
+            "replica_seconds" => Some(Self::Replicas(Replicas::Seconds)),
+            "peak_replicas" => Some(Self::Replicas(Replicas::Peak)),
+            "first_ready" => Some(Self::Replicas(Replicas::FirstReady)),
+            "overshoot" => Some(Self::Replicas(Replicas::Overshoot)),
+            "flaps" => Some(Self::Replicas(Replicas::Flaps)),
             _ => match text.strip_prefix("slo(").and_then(|rest| rest.strip_suffix(')')) {
                 Some(limit) => Some(Self::Slo(Duration::try_from_secs_f64(seconds(limit.trim())?).ok()?)),
                 None => {
@@ -200,7 +218,8 @@ impl Metric {
             | Self::Errors
             | Self::Unsent
             | Self::Rate
-            | Self::ColdRequests => false,
+            | Self::ColdRequests
+            | Self::Replicas(_) => false,
         }
     }
 
@@ -212,7 +231,12 @@ impl Metric {
             Self::ErrorRate | Self::Slo(_) => {
                 share(text).filter(|share| *share <= 1.0).ok_or("a share, as 0.1% or 0.001, at most 100%")
             }
-            Self::Errors | Self::Unsent | Self::ColdRequests => number(text).ok_or("a count, as 1"),
+            Self::Replicas(Replicas::FirstReady) => {
+                seconds(text).ok_or("a time with its unit, as 500us, 50ms or 1.5s")
+            }
+            Self::Errors | Self::Unsent | Self::ColdRequests | Self::Replicas(_) => {
+                number(text).ok_or("a count, as 1")
+            }
             Self::Rate => {
                 number(text.strip_suffix("/s").unwrap_or(text)).ok_or("requests per second, as 190 or 190/s")
             }
@@ -235,6 +259,7 @@ impl Metric {
             Self::Errors => Some(precise(report.counts.errors.total())),
             Self::Unsent => Some(precise(report.counts.errors.unsent)),
             Self::Rate => Some(report.rate),
+            Self::Replicas(figure) => figure.value(&report.overlay.as_ref()?.summary()),
             Self::ColdRequests => {
                 let cold = report.counts.cells.iter().filter(|(key, _)| key.cold);
                 Some(precise(cold.map(|(_, cell)| cell.response.count()).sum()))
@@ -242,12 +267,44 @@ impl Metric {
         }
     }
 
+    /// Why there is no value.
+    fn unknown(self) -> &'static str {
+        match self {
+            Self::Replicas(_) => "nobody looked",
+            Self::Percentile(_)
+            | Self::Min
+            | Self::Mean
+            | Self::Max
+            | Self::Slo(_)
+            | Self::ErrorRate
+            | Self::Errors
+            | Self::Unsent
+            | Self::Rate
+            | Self::ColdRequests => "no requests",
+        }
+    }
+
     fn show(self, value: f64) -> String {
         match self {
             Self::Percentile(_) | Self::Min | Self::Mean | Self::Max => human(Duration::from_secs_f64(value)),
             Self::ErrorRate | Self::Slo(_) => format!("{:.3}%", value * 100.0),
-            Self::Errors | Self::Unsent | Self::ColdRequests => format!("{value}"),
+            Self::Replicas(Replicas::FirstReady) => human(Duration::from_secs_f64(value)),
+            Self::Replicas(Replicas::Seconds) => format!("{value:.1}"),
+            Self::Errors | Self::Unsent | Self::ColdRequests | Self::Replicas(_) => format!("{value}"),
             Self::Rate => format!("{value:.1}/s"),
+        }
+    }
+}
+
+impl Replicas {
+    /// One that was warm from the start was ready at once.
+    fn value(self, summary: &Summary) -> Option<f64> {
+        match self {
+            Self::Seconds => Some(summary.replica_seconds),
+            Self::Peak => Some(f64::from(summary.peak)),
+            Self::FirstReady => Some(summary.first_ready.unwrap_or_default()),
+            Self::Overshoot => Some(f64::from(summary.overshoot)),
+            Self::Flaps => Some(f64::from(summary.flaps)),
         }
     }
 }
@@ -299,7 +356,10 @@ fn share(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::sample;
+    use crate::{
+        overlay::{Look, Overlay},
+        report::tests::sample,
+    };
 
     #[test]
     fn promises_kept_and_broken() {
@@ -331,6 +391,30 @@ mod tests {
         ] {
             let outcome = expression.parse::<Threshold>().expect(expression).check(&sample());
             assert_eq!((outcome.pass, outcome.found.as_str()), (pass, found), "{expression}");
+        }
+    }
+
+    #[test]
+    fn promises_about_replicas() {
+        let mut report = sample();
+        let check = |report: &Report, expression: &str| {
+            let outcome = expression.parse::<Threshold>().expect(expression).check(report);
+            (outcome.pass, outcome.found)
+        };
+        assert_eq!(check(&report, "replica_seconds<900"), (false, "nobody looked".to_owned()));
+        let mut seen = Overlay::new("api");
+        for (at, ready, want) in [(0.0, 0, 1), (1.5, 1, 2), (10.0, 2, 2), (20.0, 2, 2)] {
+            seen.look(Look { at, ready, want, ..Look::default() });
+        }
+        report.overlay = Some(seen);
+        for (expression, pass, found) in [
+            ("replica_seconds<28.6", true, "28.5"),
+            ("peak_replicas<=1", false, "2"),
+            ("first_ready<2s", true, "1.50s"),
+            ("overshoot<1", true, "0"),
+            ("flaps<1", true, "0"),
+        ] {
+            assert_eq!(check(&report, expression), (pass, found.to_owned()), "{expression}");
         }
     }
 

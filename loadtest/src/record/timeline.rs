@@ -174,6 +174,23 @@ impl Timeline {
         self.stretches.iter().enumerate().map(|(index, stretch)| stretch.moment(begin(index))).collect()
     }
 
+    /// The same in so many stretches at most: few requests in each make a restless picture.
+    #[must_use]
+    pub fn at_most(&self, most: usize) -> Self {
+        let mut coarser = self.clone();
+        while coarser.stretches.len() > most {
+            coarser.halve();
+        }
+        if coarser.read.len() > most {
+            let mut read = Rebinned::of(&coarser);
+            while read.moments.len() > most {
+                read.widen(read.width * 2.0);
+            }
+            return Written { width: read.width, moments: read.moments }.into();
+        }
+        coarser
+    }
+
     /// Adds the counts of another; its latencies cannot be added once they were written to a file, the worse one is kept.
     pub fn merge(&mut self, other: &Self) {
         let (mut ours, theirs) = (Rebinned::of(self), Rebinned::of(other));
@@ -307,6 +324,20 @@ mod tests {
         let moments = timeline.moments();
         assert!(moments.len() <= MOST && moments.len() > MOST / 4, "{}", moments.len());
         assert_eq!(moments[0], Moment::default());
+    }
+
+    #[test]
+    fn a_coarser_picture_has_the_same_counts() {
+        let fine = filled(60);
+        let read: Timeline =
+            serde_json::from_str(&serde_json::to_string(&fine).expect("plain")).expect("readable");
+        for timeline in [fine, read] {
+            let coarse = timeline.at_most(150);
+            assert_eq!((coarse.width(), coarse.moments().len()), (400 * MS, 150));
+            assert_eq!(coarse.moments().iter().map(|moment| moment.count).sum::<u64>(), 600);
+            let last = coarse.moments()[149];
+            assert!((last.at - 59.6).abs() < 1e-9 && last.max > Some(0.59), "{last:?}");
+        }
     }
 
     #[test]

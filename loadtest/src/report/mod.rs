@@ -1,7 +1,8 @@
 //! What came of a run. Can be written, read back, compared and added to another. `[P]`
-//! [`text`] is for people, [`csv`] and [`log`] for programs; JSON is this struct, with durations in seconds.
+//! [`text`] is for people, [`html`] is for both, [`csv`] and [`log`] are for programs; JSON is this struct, with durations in seconds.
 
 pub mod csv;
+pub mod html;
 pub mod log;
 mod text;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Options, Pattern,
+    overlay::Overlay,
     pace::Pace,
     plan::Phase,
     record::{Cell, Counts, Key, Spread},
@@ -28,6 +30,12 @@ const FORMAT: u32 = 1;
 pub struct Report {
     /// The form that this is written in.
     pub format: u32,
+    /// What the load is called; empty if it has no name.
+    #[serde(default)]
+    pub name: String,
+    /// When it began, in seconds since 1970; 0 if nobody has noted it.
+    #[serde(default)]
+    pub started: u64,
     /// Where requests went, by the order of targets.
     pub targets: Vec<String>,
     /// Whether requests went out when the plan said.
@@ -64,6 +72,9 @@ pub struct Report {
     pub planned: Vec<f64>,
     /// Everything, apart.
     pub counts: Counts,
+    /// What the server's side did meanwhile, if somebody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
     /// Whether the generator itself was fast enough; see [`pace`](crate::pace).
     pub kept_up: bool,
     /// The figures behind `kept_up`.
@@ -109,6 +120,8 @@ impl Report {
         let (mode, process, phases, planned, expected) = planned(pattern);
         Self {
             format: FORMAT,
+            name: String::new(),
+            started: 0,
             targets: options.aims.iter().map(|aim| aim.name.clone()).collect(),
             mode,
             process,
@@ -126,6 +139,7 @@ impl Report {
             phases,
             planned,
             counts,
+            overlay: None,
             kept_up: pace.kept_up(),
             pace,
         }
@@ -189,6 +203,9 @@ impl Report {
             self.phases.clone_from(&other.phases);
         }
         self.duration = self.duration.max(other.duration);
+        if self.overlay.is_none() {
+            self.overlay.clone_from(&other.overlay);
+        }
         self.pace.merge(&other.pace);
         self.elapsed = self.pace.elapsed;
         self.requests += other.requests;

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Mode, Report, human};
 use crate::{
+    overlay::Overlay,
     pace::BOUND,
     record::{Errors, Spread},
     threshold::Outcome,
@@ -64,7 +65,26 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     let codes = report.counts.codes.iter().map(|(code, count)| format!("{code}: {count}"));
     let grpc = report.counts.grpc.iter().map(|(status, count)| format!("gRPC {status}: {count}"));
     let answers: Vec<String> = codes.chain(grpc).collect();
-    if answers.is_empty() { Ok(()) } else { row("answers", &answers.join(", ")) }
+    if !answers.is_empty() {
+        row("answers", &answers.join(", "))?;
+    }
+    match &report.overlay {
+        Some(overlay) => row("replicas", &replicas(overlay)),
+        None => Ok(()),
+    }
+}
+
+fn replicas(overlay: &Overlay) -> String {
+    let summary = overlay.summary();
+    let first = summary.first_ready.map(|seconds| format!(", the first after {seconds:.2}s"));
+    format!(
+        "{} at most, {:.0} replica-seconds, {} beyond what was needed, {} flaps{}",
+        summary.peak,
+        summary.replica_seconds,
+        summary.overshoot,
+        summary.flaps,
+        first.unwrap_or_default()
+    )
 }
 
 fn times(report: &Report, out: &mut String) -> fmt::Result {

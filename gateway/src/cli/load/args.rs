@@ -3,43 +3,63 @@
 use std::{
     io::{self, Read},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method};
 use tidegate_loadtest::{
     Aim, Kind, Options, Pattern, Reuse, Threshold, Tls,
     plan::{self, Plan, Process, Shape},
+    scenario::{self, Scenario},
     template::Template,
 };
 
-use crate::cli::output::Misuse;
+use crate::cli::{Gateway, output::Misuse};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(in crate::cli) struct Load {
-    /// Where to send, as in `http://api.localhost:8080/`; behind the host there may be {{counter}}, {{random 1 100}},
-    /// {{hex 16}} or {{pick a b}}, as in headers and the body
-    url: String,
+    #[command(subcommand)]
+    pub(super) ask: Option<Ask>,
+    /// Where to send, as in `http://api.localhost:8080/`, or a scenario (.toml, .yaml). Behind the host there may be
+    /// {{counter}}, {{random 1 100}}, {{hex 16}} or {{pick a b}}, as in headers and the body
+    #[arg(value_name = "URL|FILE", required = true)]
+    target: Option<String>,
+    /// Send a scenario there instead, as in http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
     #[command(flatten)]
     when: When,
     #[command(flatten)]
     what: What,
     #[command(flatten)]
     how: How,
+    /// The service that is loaded: its gateway is asked for replicas, queue and decisions meanwhile
+    #[arg(long, value_name = "NAME")]
+    pub(super) service: Option<String>,
+    #[command(flatten)]
+    pub(super) gateway: Gateway,
+    /// Response times up to this are good, for the page [default: that of a promise slo(TIME)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    slo: Option<Duration>,
+    /// Show one line instead of the whole screen
+    #[arg(long)]
+    pub(super) plain: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// Write the report to a file, as its name ends: .json, .csv (over time) or .hlog (HdrHistogram); repeatable
+    /// Write the report to a file, as its name ends: .html (a page with charts), .json, .csv (over time) or .hlog
+    /// (HdrHistogram); repeatable
     #[arg(long, value_name = "FILE", value_parser = super::files::known)]
     pub(super) out: Vec<PathBuf>,
     /// What must hold, as in 'p99<50ms' 'cold.p95<1.5s' 'slo(200ms)>=99%' 'error_rate<0.1%'; else the exit code is 1.
     /// Several may follow; repeatable
     #[arg(long = "assert", value_name = "EXPRESSION", num_args = 1.., value_parser = Threshold::from_str)]
-    pub(super) promises: Vec<Threshold>,
+    promises: Vec<Threshold>,
     /// An earlier report in JSON; if this run is worse, the exit code is 1
     #[arg(long, value_name = "FILE")]
     pub(super) baseline: Option<PathBuf>,
@@ -59,17 +79,17 @@ struct When {
     duration: Option<Duration>,
     /// How the rate runs over time instead: const, ramp, step, spike, sine, pause and trace with | between them, as in
     /// 'ramp 0..200 1m | const 200 5m'; or 'users=20 think=exp(1s) 2m', who wait for answers
-    #[arg(long, value_name = "TEXT", value_parser = plan::read::load, conflicts_with = "rate", required_unless_present = "rate")]
+    #[arg(long, value_name = "TEXT", value_parser = plan::read::load, conflicts_with = "rate")]
     shape: Option<plan::language::Load>,
-    /// How requests are spread within the rate: uniform, poisson, gamma(CV) or burst(N)
-    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = Process::from_str)]
-    process: Process,
+    /// How requests are spread within the rate: uniform, poisson, gamma(CV) or burst(N) [default: uniform]
+    #[arg(long, value_name = "NAME", value_parser = Process::from_str)]
+    process: Option<Process>,
     /// The same as --process poisson: random instants, as of many independent users
     #[arg(long, conflicts_with = "process")]
     poisson: bool,
-    /// The same seed gives the same random instants, targets and texts
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// The same seed gives the same random instants, targets and texts [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 /// What a request is.
@@ -101,12 +121,12 @@ struct What {
 /// How it is sent.
 #[derive(Debug, Args)]
 struct How {
-    /// Requests at once, and so connections at most (HTTP/2: streams); as few as needed are opened
-    #[arg(long, value_name = "N", default_value = "64")]
-    connections: NonZeroUsize,
-    /// How long a request may take
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
+    /// Requests at once, and so connections at most (HTTP/2: streams); as few as needed are opened [default: 64]
+    #[arg(long, value_name = "N")]
+    connections: Option<NonZeroUsize>,
+    /// How long a request may take [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
     /// Speak HTTP/2: over TLS if the server agrees to it, in clear text without asking
     #[arg(long, alias = "h2c")]
     h2: bool,
@@ -133,24 +153,101 @@ struct How {
     cpu: Option<usize>,
 }
 
+/// What else can be asked.
+#[derive(Debug, Subcommand)]
+pub(super) enum Ask {
+    /// Say how two reports differ
+    Compare(super::compare::Compare),
+    /// Make one report of several, of generators that ran at the same time
+    Merge(super::compare::Merge),
+    /// Look for the highest rate that a service bears, and what follows for its concurrency
+    FindKnee(super::knee::FindKnee),
+}
+
+/// What is to be done, from the command line or a file.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) name: String,
+    pub(super) options: Options,
+    pub(super) pattern: Pattern,
+    pub(super) promises: Vec<Threshold>,
+    pub(super) slo: Option<Duration>,
+}
+
 impl Load {
-    /// When requests go out; a plan that sends nothing is misuse.
-    pub(super) fn pattern(&self) -> anyhow::Result<Pattern> {
-        let When { rate, duration, shape, process, poisson, seed } = &self.when;
+    /// What is to be done; what cannot be is misuse.
+    pub(super) fn asked(&self) -> anyhow::Result<Asked> {
+        let target = self.target.as_deref().unwrap_or_default();
+        let path = Path::new(target);
+        let mut asked = match scenario::read::form(path) {
+            Some(_) if !target.contains("://") => self.scenario(path)?,
+            Some(_) | None => self.command_line(target)?,
+        };
+        self.how.apply(&mut asked.options);
+        asked.promises.extend(self.promises.iter().cloned());
+        let promised = asked.promises.iter().find_map(Threshold::slo);
+        asked.slo = self.slo.or(asked.slo).or(promised);
+        Ok(asked)
+    }
+
+    fn scenario(&self, path: &Path) -> anyhow::Result<Asked> {
+        if self.when.is_given() || self.what.is_given() {
+            let words =
+                "when requests go out and what they are is said in the scenario; leave those options out";
+            return Err(Misuse(words.into()).into());
+        }
+        let read = scenario::read::scenario(path, self.to.as_deref());
+        let scenario = read.map_err(|error| {
+            let words = format!("{error:#}");
+            error.context(Misuse(words))
+        })?;
+        let Scenario { name, options, pattern, promises, slo } = scenario;
+        Ok(Asked { name, options, pattern, promises, slo })
+    }
+
+    fn command_line(&self, url: &str) -> anyhow::Result<Asked> {
+        if self.to.is_some() {
+            return Err(Misuse("--to is for scenarios; name the URL itself".into()).into());
+        }
+        let (options, pattern) = (Options::of(self.what.aim(url)?), self.when.pattern()?);
+        let options = Options { seed: self.when.seed.unwrap_or_default(), ..options };
+        Ok(Asked { name: String::new(), options, pattern, promises: Vec::new(), slo: None })
+    }
+}
+
+impl When {
+    fn is_given(&self) -> bool {
+        let Self { rate, duration, shape, process, poisson, seed } = self;
+        rate.is_some()
+            || duration.is_some()
+            || shape.is_some()
+            || process.is_some()
+            || *poisson
+            || seed.is_some()
+    }
+
+    fn pattern(&self) -> anyhow::Result<Pattern> {
+        let Self { rate, duration, shape, process, poisson, seed } = self;
         let shape = match (shape, rate, duration) {
             (Some(plan::language::Load::Closed(closed)), ..) => return Ok(Pattern::Closed(*closed)),
             (Some(plan::language::Load::Open(shape)), ..) => shape.clone(),
             (None, Some(rate), Some(duration)) => Shape::constant(*rate, *duration),
-            (None, ..) => unreachable!("the command line asks for one of the two"),
+            (None, ..) => {
+                return Err(
+                    Misuse("expected --rate and --duration, --shape, or a scenario's file".into()).into()
+                );
+            }
         };
-        let process = if *poisson { Process::Poisson } else { *process };
-        let plan = Plan::new(shape, process, *seed).map_err(|problem| Misuse(problem.to_string()))?;
-        Ok(plan.into())
+        let process = if *poisson { Process::Poisson } else { process.unwrap_or(Process::Uniform) };
+        let plan = Plan::new(shape, process, seed.unwrap_or_default());
+        Ok(plan.map_err(|problem| Misuse(problem.to_string()))?.into())
     }
+}
 
-    /// What is sent, and how.
-    pub(super) fn options(&self) -> anyhow::Result<Options> {
-        let How {
+impl How {
+    /// What was given here counts more than what a scenario says.
+    fn apply(&self, options: &mut Options) {
+        let Self {
             connections,
             timeout,
             h2,
@@ -161,21 +258,36 @@ impl Load {
             cert,
             key,
             cpu,
-        } = &self.how;
-        Ok(Options {
-            connections: connections.get(),
-            timeout: *timeout,
-            h2: h2.then(|| h2_connections.get()),
-            reuse: requests_per_connection.map_or(Reuse::Keep, |times| Reuse::Times(times.get())),
-            tls: Tls { insecure: *insecure, ca: ca.clone(), identity: cert.clone().zip(key.clone()) },
-            seed: self.when.seed,
-            cpu: *cpu,
-            ..Options::of(self.aim()?)
-        })
+        } = self;
+        if let Some(connections) = connections {
+            options.connections = connections.get();
+        }
+        options.timeout = timeout.unwrap_or(options.timeout);
+        if *h2 {
+            options.h2 = Some(h2_connections.get());
+        }
+        if let Some(times) = requests_per_connection {
+            options.reuse = Reuse::Times(times.get());
+        }
+        options.tls = Tls { insecure: *insecure, ca: ca.clone(), identity: cert.clone().zip(key.clone()) };
+        options.cpu = *cpu;
+    }
+}
+
+impl What {
+    fn is_given(&self) -> bool {
+        let Self { method, header, body, host, ws, ws_hold, grpc } = self;
+        method.is_some()
+            || !header.is_empty()
+            || body.is_some()
+            || host.is_some()
+            || *ws
+            || ws_hold.is_some()
+            || *grpc
     }
 
-    fn aim(&self) -> anyhow::Result<Aim> {
-        let What { method, header, body, host, ws, ws_hold, grpc } = &self.what;
+    fn aim(&self, url: &str) -> anyhow::Result<Aim> {
+        let Self { method, header, body, host, ws, ws_hold, grpc } = self;
         let kind = match (ws, ws_hold, grpc) {
             (true, ..) => Kind::WebSocketEcho,
             (_, Some(length), _) => Kind::WebSocketHold(*length),
@@ -189,7 +301,7 @@ impl Load {
             headers: header.clone(),
             body: body.as_deref().map(content).transpose()?.unwrap_or_default(),
             kind,
-            ..Aim::new(self.url.clone())
+            ..Aim::new(url)
         })
     }
 }
@@ -217,7 +329,7 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected requests per second above 0, as in 200 or 0.5".into())
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
     percent
         .ok()

@@ -1,27 +1,36 @@
 //! Reports as files: the ending of a name says what is written.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use tidegate_loadtest::{
     Outcome, Report,
-    report::{csv::csv, log::log},
+    report::{csv::csv, html::html, log::log},
 };
 
 /// A file whose ending says what to write.
 pub(super) fn known(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match ending(&path) {
-        Some("json" | "csv" | "hlog") => Ok(path),
-        Some(_) | None => Err("expected a name that ends in .json, .csv or .hlog".into()),
+        Some("json" | "csv" | "hlog" | "html") => Ok(path),
+        Some(_) | None => Err("expected a name that ends in .json, .csv, .hlog or .html".into()),
     }
 }
 
-/// Writes a report.
-pub(super) fn write(path: &Path, report: &Report, outcomes: &[Outcome]) -> anyhow::Result<()> {
+/// Writes a report. Response times up to `slo` are good, if that is given.
+pub(super) fn write(
+    path: &Path,
+    report: &Report,
+    outcomes: &[Outcome],
+    slo: Option<Duration>,
+) -> anyhow::Result<()> {
     let text = match ending(path) {
         Some("csv") => csv(report),
         Some("hlog") => log(report),
+        Some("html") => html(report, outcomes, slo),
         Some(_) | None => format!("{:#}\n", report.to_json(outcomes)),
     };
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -44,9 +53,14 @@ mod tests {
 
     #[test]
     fn endings() {
-        for (name, fine) in
-            [("a.json", true), ("/x/b.csv", true), ("c.hlog", true), ("d", false), ("e.txt", false)]
-        {
+        for (name, fine) in [
+            ("a.json", true),
+            ("/x/b.csv", true),
+            ("c.hlog", true),
+            ("e.html", true),
+            ("d", false),
+            ("f.txt", false),
+        ] {
             assert_eq!(known(name).is_ok(), fine, "{name}");
         }
     }

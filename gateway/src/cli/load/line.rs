@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_loadtest::{Snapshot, report::human};
 
 /// A line that is drawn over and over on standard error, if that is a terminal.
-pub(super) struct Live(ProgressBar);
+pub(super) struct Line(ProgressBar);
 
-impl Live {
+impl Line {
     pub(super) fn new(duration: Duration) -> Self {
         let bar = ProgressBar::new(millis(duration));
         let style =
@@ -31,7 +31,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn words(snapshot: &Snapshot) -> String {
+pub(super) fn words(snapshot: &Snapshot) -> String {
     let latency = |value: Option<Duration>| value.map_or_else(|| "-".to_owned(), human);
     let Snapshot { rate, in_flight, p50, p99, errors, behind, .. } = *snapshot;
     let behind = if behind > Duration::from_millis(100) {
