@@ -30,7 +30,7 @@ pub fn text(first: &Report, second: &Report) -> String {
     let cold = |report: &Report| report.spread(|cell| &cell.response, |key| key.cold);
     row("cold requests", both(&|report| Some(precise(cold(report).count()))), count);
     row("cold p50", both(&|report| seconds(&cold(report), 50.0)), time);
-    let summary = |report: &Report| report.overlay.as_ref().map(crate::overlay::Overlay::summary);
+    let summary = Report::replicas;
     if first.overlay.is_some() || second.overlay.is_some() {
         row("replica-seconds", both(&|report| summary(report).map(|s| s.replica_seconds)), decimal);
         row("replicas at most", both(&|report| summary(report).map(|s| f64::from(s.peak))), count);

@@ -63,7 +63,7 @@ pub struct Summary {
     pub replica_seconds: f64,
     /// Replicas that were ready at once, at most.
     pub peak: u32,
-    /// Seconds until one was ready, if there was none at first.
+    /// Seconds from the first request until one was ready, if there was none then.
     pub first_ready: Option<f64>,
     /// Replicas that were ready at most beyond those that were wanted in the second half of the busiest minute's load.
     pub overshoot: u32,
@@ -110,26 +110,29 @@ impl Overlay {
         self.looks.push(look);
     }
 
-    /// Notes a decision; the first ones are kept.
+    /// Notes a decision, unless it is the one before once more; the first ones are kept.
     pub fn decide(&mut self, decision: Decision) {
-        if self.decisions.len() < DECISIONS {
+        let again = |last: &Decision| last.want == decision.want && last.because == decision.because;
+        if self.decisions.len() < DECISIONS && !self.decisions.last().is_some_and(again) {
             self.decisions.push(decision);
         }
     }
 
-    /// Looks at the whole.
+    /// Looks at the whole; the first request was due at `first`.
     #[must_use]
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self, first: f64) -> Summary {
         let pairs = self.looks.windows(2);
         let replica_seconds =
             pairs.map(|pair| f64::from(pair[0].replicas()) * (pair[1].at - pair[0].at)).sum();
         let peak = self.looks.iter().map(|look| look.ready).max().unwrap_or_default();
-        let cold = self.looks.first().is_some_and(|look| look.ready == 0);
-        let first = self.looks.iter().find(|look| look.ready > 0).map(|look| look.at);
+        let then = self.looks.iter().take_while(|look| look.at <= first).last().or(self.looks.first());
+        let cold = then.is_some_and(|look| look.ready == 0);
+        let ready =
+            self.looks.iter().find(|look| look.at > first && look.ready > 0).map(|look| look.at - first);
         Summary {
             replica_seconds,
             peak,
-            first_ready: first.filter(|_| cold),
+            first_ready: ready.filter(|_| cold),
             overshoot: self.overshoot(),
             flaps: self.flaps(),
         }
@@ -202,10 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn the_same_decision_again_is_none() {
+        let mut seen = Overlay::new("api");
+        for (at, want) in [(1.0, 1), (2.0, 1), (3.0, 2), (4.0, 1)] {
+            seen.decide(Decision { at, want, because: "demand".to_owned(), reason: format!("at {at}") });
+        }
+        let times: Vec<f64> = seen.decisions.iter().map(|decision| decision.at).collect();
+        assert_eq!(times, [1.0, 3.0, 4.0]);
+    }
+
+    #[test]
     fn figures_of_the_whole() {
         let seen = overlay(&[(0.0, 0, 0), (1.0, 0, 1), (3.0, 2, 4), (5.0, 5, 4), (10.0, 4, 4), (20.0, 1, 1)]);
         assert_eq!(
-            seen.summary(),
+            seen.summary(0.5),
             Summary {
                 replica_seconds: 4.0 + 25.0 + 40.0,
                 peak: 5,
@@ -214,14 +227,14 @@ mod tests {
                 flaps: 0
             }
         );
-        assert_eq!(Overlay::new("api").summary(), Summary::default());
-        assert_eq!(overlay(&[(0.0, 2, 2), (9.0, 2, 2)]).summary().first_ready, None, "it was warm");
+        assert_eq!(Overlay::new("api").summary(0.0), Summary::default());
+        assert_eq!(overlay(&[(0.0, 2, 2), (9.0, 2, 2)]).summary(0.0).first_ready, None, "it was warm");
     }
 
     #[test]
     fn a_flap_is_a_rise_soon_after_a_fall() {
         let wants = |wants: &[(f64, u32)]| {
-            overlay(&wants.iter().map(|(at, want)| (*at, 1, *want)).collect::<Vec<_>>()).summary().flaps
+            overlay(&wants.iter().map(|(at, want)| (*at, 1, *want)).collect::<Vec<_>>()).summary(0.0).flaps
         };
         assert_eq!(wants(&[(0.0, 3), (10.0, 2), (20.0, 3), (30.0, 1), (40.0, 2)]), 2);
         assert_eq!(wants(&[(0.0, 3), (10.0, 2), (80.0, 3)]), 0);

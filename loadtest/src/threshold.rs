@@ -259,7 +259,7 @@ impl Metric {
             Self::Errors => Some(precise(report.counts.errors.total())),
             Self::Unsent => Some(precise(report.counts.errors.unsent)),
             Self::Rate => Some(report.rate),
-            Self::Replicas(figure) => figure.value(&report.overlay.as_ref()?.summary()),
+            Self::Replicas(figure) => figure.value(&report.replicas()?),
             Self::ColdRequests => {
                 let cold = report.counts.cells.iter().filter(|(key, _)| key.cold);
                 Some(precise(cold.map(|(_, cell)| cell.response.count()).sum()))

@@ -182,6 +182,18 @@ async fn a_closed_loop_says_that_it_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_at_the_end_belongs_to_the_run() {
+    let plan = Plan::new(Shape::steps([(10.0, S), (0.0, 5 * S)]), Process::Uniform, 0).expect("valid");
+    let start = Instant::now();
+    let mut last = Duration::ZERO;
+    let options = Options::new("http://127.0.0.1/");
+    let report = run_over(Server::new(|at| at + MS), options, plan, |snapshot| last = snapshot.elapsed);
+    let report = report.await.expect("the run starts");
+    assert_eq!((report.requests, report.elapsed), (10, 6 * S));
+    assert!(start.elapsed() >= 6 * S && last >= 6 * S, "whoever watches sees it to the end: {last:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ended_early_nothing_is_missed() {
     let options = Options::new("http://127.0.0.1/");
     let stop = Arc::clone(&options.stop);

@@ -204,10 +204,10 @@ async fn grpc(stream: tokio::net::TcpStream, calls: Arc<AtomicU64>) {
                 && request.headers().get("te").is_some_and(|te| te == "trailers")
                 && request.uri().path() == "/shop.Cart/Add";
             let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let right = right && body == &b"\0\0\0\0\x04cart"[..];
+            let right = right && body == b"\0\0\0\0\x04cart"[..];
             let status = if !right {
                 "3"
-            } else if call % 2 == 0 {
+            } else if call.is_multiple_of(2) {
                 "0"
             } else {
                 "14"

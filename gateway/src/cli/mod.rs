@@ -79,7 +79,7 @@ enum Command {
     /// Print the hash of a password or token that is read from standard input, for the configuration
     Hash(hash::Hash),
     /// Send HTTP requests at a fixed rate and measure the answers
-    Load(load::Load),
+    Load(Box<load::Load>),
 }
 
 /// What `tidegate up` is told.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Mode, Report, human, precise};
 use crate::{
-    overlay::{Overlay, recovery},
+    overlay::{Overlay, Summary, recovery},
     record::{Cell, Moment, Spread},
     threshold::Outcome,
 };
@@ -127,12 +127,11 @@ fn tiles(report: &Report, slo: Option<Duration>) -> Vec<(String, &'static str, b
             longest.is_some(),
         ));
     }
-    tiles.extend(report.overlay.iter().flat_map(overlay_tiles));
+    tiles.extend(report.replicas().iter().flat_map(replica_tiles));
     tiles
 }
 
-fn overlay_tiles(overlay: &Overlay) -> Vec<(String, &'static str, bool)> {
-    let summary = overlay.summary();
+fn replica_tiles(summary: &Summary) -> Vec<(String, &'static str, bool)> {
     let first =
         summary.first_ready.map(|s| (human(Duration::from_secs_f64(s)), "to the first ready replica", false));
     [

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Options, Pattern,
-    overlay::Overlay,
+    overlay::{Overlay, Summary},
     pace::Pace,
     plan::Phase,
     record::{Cell, Counts, Key, Spread},
@@ -194,6 +194,14 @@ impl Report {
     /// One of the times of the requests that `wanted` picks.
     pub fn spread(&self, time: impl Fn(&Cell) -> &Spread, wanted: impl Fn(&Key) -> bool) -> Spread {
         self.counts.all(time, wanted)
+    }
+
+    /// What the server's side did, if somebody looked.
+    #[must_use]
+    pub fn replicas(&self) -> Option<Summary> {
+        let moments = self.counts.timeline.moments();
+        let first = moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
+        self.overlay.as_ref().map(|overlay| overlay.summary(first))
     }
 
     /// Adds a run of another generator at the same time: rates and counts add up, phases are those of the longer plan.

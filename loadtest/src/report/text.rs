@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Mode, Report, human};
 use crate::{
-    overlay::Overlay,
+    overlay::Summary,
     pace::BOUND,
     record::{Errors, Spread},
     threshold::Outcome,
@@ -68,17 +68,16 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     if !answers.is_empty() {
         row("answers", &answers.join(", "))?;
     }
-    match &report.overlay {
-        Some(overlay) => row("replicas", &replicas(overlay)),
+    match report.replicas() {
+        Some(summary) => row("replicas", &replicas(&summary)),
         None => Ok(()),
     }
 }
 
-fn replicas(overlay: &Overlay) -> String {
-    let summary = overlay.summary();
+fn replicas(summary: &Summary) -> String {
     let first = summary.first_ready.map(|seconds| format!(", the first after {seconds:.2}s"));
     format!(
-        "{} at most, {:.0} replica-seconds, {} beyond what was needed, {} flaps{}",
+        "{} at most, {:.0} replica-seconds, overshoot {}, flaps {}{}",
         summary.peak,
         summary.replica_seconds,
         summary.overshoot,

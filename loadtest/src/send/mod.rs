@@ -129,8 +129,8 @@ fn turn(
     if now >= give_up {
         run.give_up(now);
     }
-    run.settle(wake);
-    (run.next_due(), run.next_beat(), run.snapshot_if_due(now))
+    run.settle(now, wake);
+    (run.next_due(now), run.next_beat(), run.snapshot_if_due(now))
 }
 
 /// How much of the time the runtime's thread has worked.

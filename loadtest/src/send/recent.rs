@@ -1,4 +1,4 @@
-//! Figures of the last second, for those who watch. `[P]`
+//! Figures of the last second, for those who watch.
 
 use std::{collections::VecDeque, time::Duration};
 

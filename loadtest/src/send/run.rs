@@ -159,9 +159,13 @@ impl Run {
         self.next_beat
     }
 
-    /// When the loop has to hand something out; never while everybody is busy, for then workers help themselves.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.due.filter(|_| !self.idle.is_empty())
+    /// When the loop has to hand something out, or to end the run; never while everybody is busy, for then workers help
+    /// themselves.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        match self.due {
+            Some(due) => Some(due).filter(|_| !self.idle.is_empty()),
+            None => Some(self.end).filter(|end| *end > now),
+        }
     }
 
     /// Hands what is due to free workers.
@@ -207,13 +211,12 @@ impl Run {
         (job, job.is_none() && (self.idle.len() == 1 || self.due.is_none()))
     }
 
-    /// Notes whether the run has ended, and tells whom to wake then.
-    pub(crate) fn settle(&mut self, wake: &mut Vec<Waker>) -> bool {
-        if !self.over && self.due.is_none() && self.idle.len() == self.slots.len() {
+    /// Notes whether the run has ended, and tells whom to wake then. A pause at the end belongs to the run.
+    pub(crate) fn settle(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        if !self.over && self.due.is_none() && self.idle.len() == self.slots.len() && now >= self.end {
             self.over = true;
             wake.extend(self.slots.iter_mut().filter_map(|slot| slot.waker.take()));
         }
-        self.over
     }
 
     /// The loop's own pulse; `busy` is the share of the time since the last one that the thread worked.

@@ -161,7 +161,7 @@ pub(super) enum Ask {
     /// Make one report of several, of generators that ran at the same time
     Merge(super::compare::Merge),
     /// Look for the highest rate that a service bears, and what follows for its concurrency
-    FindKnee(super::knee::FindKnee),
+    FindKnee(Box<super::knee::FindKnee>),
 }
 
 /// What is to be done, from the command line or a file.

@@ -71,18 +71,32 @@ pub(super) fn find(args: &FindKnee) -> anyhow::Result<ExitCode> {
 async fn search(args: &FindKnee) -> anyhow::Result<ExitCode> {
     let mut search = Search::new(args.from, args.factor, args.most, PRECISION);
     print(&format!("  {:>12} {:>10} {:>10} {:>10} {:>9}\n", "requests/s", "within", "p99", "replicas", ""))?;
-    while let Some(rate) = search.next() {
-        let step = measure(args, rate).await?;
-        print(&line(&step))?;
-        search.tried(step);
+    let mut invalid = false;
+    while let Some(rate) = search.next().filter(|_| !invalid) {
+        let (step, kept_up) = measure(args, rate).await?;
+        invalid = !kept_up;
+        print(&line(&step, kept_up))?;
+        // Of a rate that could not be sent nobody knows whether it would be borne.
+        if kept_up {
+            search.tried(step);
+        }
     }
     let knee = search.knee();
     print(&words(args, &knee))?;
-    Ok(if knee.good.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if invalid {
+        print(
+            "  INVALID: the generator could not keep up; give it a processor to itself, or begin --from a lower rate\n",
+        )?;
+    }
+    Ok(ExitCode::from(match (invalid, knee.good) {
+        (true, _) => 3,
+        (false, None) => 1,
+        (false, Some(_)) => 0,
+    }))
 }
 
-/// Sends one rate: first to settle, then to measure.
-async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<Step> {
+/// Sends one rate: first to settle, then to measure. Tells whether the generator kept up, too.
+async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<(Step, bool)> {
     let shape = Shape::steps([(rate, args.settle), (rate, args.step)]);
     let plan = Plan::new(shape, Process::Poisson, 0).map_err(|problem| Misuse(problem.to_string()))?;
     // Patience much beyond the service level would only make bad rates take long.
@@ -103,7 +117,7 @@ async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<Step> {
         }
     };
     let level = Level { slo: args.slo, share: args.share };
-    Ok(Step::of(&report, 1, rate, level, replicas))
+    Ok((Step::of(&report, 1, rate, level, replicas), report.kept_up))
 }
 
 /// Replicas that were ready since an instant, in the mean over time.
@@ -115,10 +129,14 @@ fn ready(seen: &Overlay, since: f64) -> Option<f64> {
     (seconds > 0.0).then(|| sum / seconds)
 }
 
-fn line(step: &Step) -> String {
+fn line(step: &Step, kept_up: bool) -> String {
     let p99 = step.p99.map_or_else(|| "-".to_owned(), human);
     let replicas = step.replicas.map_or_else(|| "-".to_owned(), |replicas| format!("{replicas:.1}"));
-    let verdict = if step.good { "good" } else { "too much" };
+    let verdict = match (kept_up, step.good) {
+        (false, _) => "invalid",
+        (true, true) => "good",
+        (true, false) => "too much",
+    };
     format!("  {:>12.1} {:>9.2}% {p99:>10} {replicas:>10} {verdict:>9}\n", step.rate, step.within * 100.0)
 }
 

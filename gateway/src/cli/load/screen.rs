@@ -208,16 +208,19 @@ impl View {
     }
 }
 
+/// A curve as it is drawn: its name, its points and its colour.
+type Drawn = (&'static str, Vec<(f64, f64)>, Color);
+
 /// One chart: what it draws, from where to where, and what stands beside the scale.
 struct Panel {
     title: &'static str,
-    curves: Vec<(&'static str, Vec<(f64, f64)>, Color)>,
+    curves: Vec<Drawn>,
     bounds: [f64; 2],
     labels: Vec<String>,
 }
 
 impl Panel {
-    fn linear(title: &'static str, curves: Vec<(&'static str, Vec<(f64, f64)>, Color)>) -> Self {
+    fn linear(title: &'static str, curves: Vec<Drawn>) -> Self {
         let most =
             curves.iter().flat_map(|(_, points, _)| points).map(|(_, value)| *value).fold(1.0, f64::max)
                 * 1.1;
@@ -226,7 +229,7 @@ impl Panel {
     }
 
     /// Of decimal logarithms of seconds.
-    fn logarithmic(title: &'static str, curves: Vec<(&'static str, Vec<(f64, f64)>, Color)>) -> Self {
+    fn logarithmic(title: &'static str, curves: Vec<Drawn>) -> Self {
         let values = || curves.iter().flat_map(|(_, points, _)| points).map(|(_, value)| *value);
         let low = values().fold(0.0, f64::min).floor().clamp(-6.0, -1.0);
         let high = values().fold(low + 1.0, f64::max).ceil();
@@ -257,7 +260,8 @@ impl Draw for Frame<'_> {
             .block(Block::bordered().title(format!(" {} ", panel.title)).border_style(soft))
             .x_axis(Axis::default().bounds([0.0, end]).labels(seconds).style(soft))
             .y_axis(Axis::default().bounds(panel.bounds).labels(panel.labels.clone()).style(soft))
-            .legend_position(Some(LegendPosition::TopLeft));
+            .legend_position(Some(LegendPosition::TopRight))
+            .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(2, 3)));
         self.render_widget(chart, area);
     }
 }
