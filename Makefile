@@ -38,6 +38,10 @@ bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
 	@scripts/with-docker scripts/bench-proxy
 
+bench-load: ## Measure how much load one core sends, against oha, wrk and hey
+	@scripts/setup load
+	@scripts/bench-load
+
 bench-churn: ## Measure availability while replicas, engines and the gateway are killed at random (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/bench-churn
@@ -50,4 +54,4 @@ conformance: ## Try the gateway against the RFCs, real origins and hostile clien
 	@scripts/setup conformance
 	@scripts/with-docker scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-churn chaos conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-load bench-churn chaos conformance

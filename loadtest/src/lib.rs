@@ -1,111 +1,236 @@
-//! Open-loop load over HTTP: requests go out when the plan says, whether or not earlier ones were answered, and each
-//! latency counts from the instant planned for it, so that a stall is felt by every request that it delayed.
+//! Load over HTTP that shows how a server bears it: requests go out when the plan says, whether or not earlier ones were
+//! answered, and each response time counts from the instant planned for it, so that a stall is felt by every request that
+//! it delayed.
 //!
-//! [`plan`] says when, [`target`] where to, [`send`] does it, [`record`] counts, [`pace`] tells whether the generator
-//! itself was fast enough, [`report`] and [`threshold`] say what came of it. A black box: nothing of Tidegate's is used.
+//! [`plan`] says when, [`aim`] what, [`target`] where to, [`send`] does it over [`wire`] and its like, [`record`] counts,
+//! [`overlay`] keeps what was seen of the server's side, [`pace`] tells whether the generator itself was fast enough, [`report`] and [`threshold`] say what came of it.
+//! A black box: nothing of Tidegate's is used.
 
-use std::time::Duration;
-
-mod connection;
-mod metronome;
+pub mod aim;
+pub mod baseline;
+pub mod compare;
+pub mod knee;
+pub mod overlay;
 pub mod pace;
 pub mod plan;
 pub mod record;
 pub mod report;
-pub mod send;
+pub mod scenario;
+mod send;
 pub mod target;
+pub mod template;
 pub mod threshold;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
+pub use aim::{Aim, Kind};
 pub use record::Errors;
 pub use report::Report;
-pub use send::Snapshot;
+pub use send::{Dial, Io, Reuse, Snapshot, Stream, Tls};
 pub use threshold::{Outcome, Threshold};
 
-use crate::plan::{Arrivals, Plan, Shape};
+use crate::{
+    aim::Prepared,
+    plan::{Plan, language::Closed},
+    send::{Network, Pacer, Pool, Run, Sending, Tally},
+    target::Target,
+};
 
-/// What to send, where and how fast.
+/// Snapshots that may wait for whoever watches; one that finds no room is left out.
+const SNAPSHOTS: usize = 16;
+
+/// What to send and where. How fast is the [`Plan`]'s business.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// An `http://` URL. `localhost` and names under it lead to this machine without DNS.
-    pub url: String,
-    /// Requests per second.
-    pub rate: f64,
-    /// How long to send.
-    pub duration: Duration,
-    /// Connections at most; as few as needed are opened.
+    /// What is sent, by weight.
+    pub aims: Vec<Aim>,
+    /// Requests at once, and so connections at most (HTTP/2: streams); as few as needed are opened.
     pub connections: usize,
     /// From the moment a request has a connection (or starts to open one) to the end of its answer.
     pub timeout: Duration,
-    /// The method of every request.
-    pub method: Method,
-    /// Header fields to add.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body of every request.
-    pub body: Vec<u8>,
-    /// The host to ask for instead of the URL's.
-    pub host: Option<String>,
-    /// Random gaps instead of even ones.
-    pub poisson: bool,
-    /// Makes random gaps repeatable.
+    /// HTTP/2 over so many connections, over TLS or with prior knowledge; `None`: HTTP/1.1.
+    pub h2: Option<usize>,
+    /// How long connections of HTTP/1.1 are used.
+    pub reuse: Reuse,
+    /// What is asked of servers over TLS.
+    pub tls: Tls,
+    /// Makes what is random about requests repeatable: targets, places to fill in, thinking.
     pub seed: u64,
-    /// HTTP/2 with prior knowledge, one request at a time per connection.
-    pub h2c: bool,
+    /// The processor that sends.
+    pub cpu: Option<usize>,
+    /// Rung to end the plan early.
+    pub stop: Arc<Notify>,
 }
 
 impl Options {
-    /// Even gaps, 64 connections, a timeout of 30 s, `GET` without a body.
+    /// One target, 64 connections, a timeout of 30 s.
     #[must_use]
-    pub fn new(url: impl Into<String>, rate: f64, duration: Duration) -> Self {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self::of(Aim::new(url))
+    }
+
+    /// The same for what is more than a URL.
+    #[must_use]
+    pub fn of(aim: Aim) -> Self {
         Self {
-            url: url.into(),
-            rate,
-            duration,
+            aims: vec![aim],
             connections: 64,
             timeout: Duration::from_secs(30),
-            method: Method::GET,
-            headers: Vec::new(),
-            body: Vec::new(),
-            host: None,
-            poisson: false,
+            h2: None,
+            reuse: Reuse::Keep,
+            tls: Tls::default(),
             seed: 0,
-            h2c: false,
+            cpu: None,
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// When requests go out.
+#[derive(Debug, Clone)]
+pub enum Pattern {
+    /// When the plan says.
+    Open(Plan),
+    /// When the one before was answered: hides what waits in front of the server.
+    Closed(Closed),
+}
+
+impl From<Plan> for Pattern {
+    fn from(plan: Plan) -> Self {
+        Self::Open(plan)
+    }
+}
+
+impl Pattern {
+    /// The length of the run.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        match self {
+            Self::Open(plan) => plan.duration(),
+            Self::Closed(closed) => closed.length,
         }
     }
 
-    fn plan(&self) -> Result<Plan, plan::Invalid> {
-        let arrivals = if self.poisson { Arrivals::Poisson { seed: self.seed } } else { Arrivals::Even };
-        Plan::new(Shape::Constant { rate: self.rate, duration: self.duration }, arrivals)
+    fn run(&self, options: &Options, start: Instant) -> Run {
+        let weights = options.aims.iter().map(|aim| aim.weight).collect();
+        match self {
+            Self::Open(plan) => Run::open(plan, options.connections, weights, options.seed, start),
+            Self::Closed(closed) => Run::closed(*closed, weights, options.seed, start),
+        }
+    }
+
+    fn workers(&self, options: &Options) -> usize {
+        match self {
+            Self::Open(_) => options.connections,
+            Self::Closed(closed) => usize::try_from(closed.users).unwrap_or(usize::MAX),
+        }
     }
 }
 
-/// Sends a constant load. `progress` is called about four times a second and once at the end.
-pub async fn run(options: Options, progress: impl FnMut(Snapshot) + Send) -> anyhow::Result<Report> {
-    let plan = options.plan()?;
-    run_plan(options, plan, progress).await
+/// Sends a pattern over the network, from a thread of its own. `progress` is called about four times a second and once at
+/// the end.
+pub async fn run(
+    options: Options,
+    pattern: impl Into<Pattern>,
+    mut progress: impl FnMut(Snapshot) + Send,
+) -> anyhow::Result<Report> {
+    let pattern = pattern.into();
+    let network = network(&options)?;
+    let sending = prepare(&options, Arc::new(network)).await?;
+    let (show, mut shown) = mpsc::channel(SNAPSHOTS);
+    let (sent, cpu) = ((options.clone(), pattern.clone()), options.cpu);
+    let mut sending = std::pin::pin!(send::on_a_thread(cpu, move || async move {
+        let (options, pattern) = sent;
+        drive(sending, &options, &pattern, Pacer::kernel()?, |snapshot| {
+            // Who watches too slowly sees fewer.
+            let _ = show.try_send(snapshot);
+        })
+        .await
+    }));
+    let mut last = None;
+    let tally = loop {
+        tokio::select! {
+            biased;
+            Some(snapshot) = shown.recv() => {
+                last = Some(snapshot);
+                progress(snapshot);
+            }
+            result = &mut sending => break result.context("cannot send")?,
+        }
+    };
+    let (tally, finish) = tally;
+    // The last one may have found no room.
+    if last.is_none_or(|last| !last.finished) {
+        progress(finish);
+    }
+    Ok(Report::new(&options, &pattern, tally))
 }
 
-/// Like [`run`], with a plan instead of the options' rate and duration.
-pub async fn run_plan(
+/// The same over connections that `dial` brings, in the runtime that calls; if its time is virtual, so is that of the run.
+pub async fn run_over(
+    dial: Arc<dyn Dial>,
     options: Options,
-    plan: Plan,
-    progress: impl FnMut(Snapshot) + Send,
+    pattern: impl Into<Pattern>,
+    progress: impl FnMut(Snapshot),
 ) -> anyhow::Result<Report> {
+    let pattern = pattern.into();
+    let sending = prepare(&options, dial).await?;
+    let (tally, _) =
+        drive(sending, &options, &pattern, Pacer::Virtual, progress).await.context("cannot send")?;
+    Ok(Report::new(&options, &pattern, tally))
+}
+
+async fn drive(
+    sending: Sending,
+    options: &Options,
+    pattern: &Pattern,
+    pacer: Pacer,
+    mut progress: impl FnMut(Snapshot),
+) -> std::io::Result<(Tally, Snapshot)> {
+    let start = Instant::now();
+    let (run, workers, end) =
+        (pattern.run(options, start), pattern.workers(options), start + pattern.duration());
+    let mut last = None;
+    let tally = send::drive(sending, run, workers, pacer, end, Arc::clone(&options.stop), |snapshot| {
+        last = Some(snapshot);
+        progress(snapshot);
+    });
+    let tally = Box::pin(tally).await?;
+    Ok((tally, last.expect("there is one at the end")))
+}
+
+fn network(options: &Options) -> anyhow::Result<Network> {
+    let secure =
+        options.aims.iter().any(|aim| target::locate(&aim.url).is_ok_and(|location| location.secure));
+    let tls = match secure {
+        true => Some((options.tls.config(b"http/1.1")?, options.tls.config(b"h2")?)),
+        false => None,
+    };
+    Ok(Network { tls })
+}
+
+async fn prepare(options: &Options, dial: Arc<dyn Dial>) -> anyhow::Result<Sending> {
+    anyhow::ensure!(!options.aims.is_empty(), "nothing is to be sent");
+    anyhow::ensure!(options.aims.iter().any(|aim| aim.weight > 0), "weight: 0 for every target");
     anyhow::ensure!(options.connections > 0, "connections: 0; at least one is needed");
     anyhow::ensure!(!options.timeout.is_zero(), "timeout: 0; a request needs some time");
-    let target = target::Target::resolve(&options.url, options.host.as_deref()).await?;
-    let mut headers = HeaderMap::new();
-    headers.extend(options.headers.into_iter().map(|(name, value)| (Some(name), value)));
-    let request = target.request(options.method, headers, options.body.into(), options.h2c);
-    let sending = send::Sending {
-        target,
-        request,
-        h2c: options.h2c,
-        timeout: options.timeout,
-        connections: options.connections,
-    };
-    let tally = Box::pin(send::send(sending, &plan, progress)).await.context("start the pacing thread")?;
-    Ok(Report::new(options.url, &plan, tally))
+    let mut random = StdRng::seed_from_u64(options.seed);
+    let mut aims = Vec::with_capacity(options.aims.len());
+    for aim in &options.aims {
+        let location = target::locate(&aim.url)?;
+        let authority = target::authority(&location, aim.host.as_deref())?;
+        let target = Target::resolve(&location).await?;
+        aims.push(Prepared::new(aim, target, authority, location.path, &mut random)?);
+    }
+    let grpc = options.aims.iter().any(|aim| aim.kind == Kind::Grpc);
+    let pool = options.h2.or(grpc.then_some(1)).map(|connections| Pool::new(aims.len(), connections));
+    Ok(Sending { aims, dial, timeout: options.timeout, reuse: options.reuse, pool, seed: options.seed })
 }

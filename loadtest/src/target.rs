@@ -1,40 +1,45 @@
-//! Where requests go: the URL, checked and resolved once, and the request that is sent over and over.
+//! Where requests go: a URL as addresses, resolved once before the run. `[IO]`
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri,
-    header::HOST,
+    Uri,
     uri::{Authority, InvalidUri, PathAndQuery},
 };
-use http_body_util::Full;
 
-/// The URL cannot be used.
+use crate::template::{self, Template};
+
+/// No requests can go there.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
     /// Not a URL.
-    #[error("{url:?} is not a URL; expected one such as http://api.localhost:8080/path")]
+    #[error("{url:?} is not a URL; expected one as in http://api.localhost:8080/path")]
     Url {
-        /// As given.
+        /// What was given.
         url: String,
-        /// What the parser found.
+        /// What is wrong with it.
         #[source]
         source: Option<InvalidUri>,
     },
-    /// TLS.
-    #[error("{0:?}: https is not supported, only plain http; send to the gateway's http listener instead")]
-    Https(String),
-    /// Not a host for the `Host` header.
-    #[error("host {0:?}: expected a name such as api.example.com, with a port if needed")]
+    /// A place to fill in that is none.
+    #[error("{url:?} cannot be filled in")]
+    Template {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: template::Invalid,
+    },
+    /// Not a host name.
+    #[error("{0:?} is not a host; expected one as in api.example.com or api.example.com:8080")]
     Host(String),
     /// DNS.
-    #[error("cannot resolve {name:?}")]
+    #[error("{name:?} cannot be resolved")]
     Resolve {
-        /// The host name.
+        /// The name.
         name: String,
         /// What the resolver said.
         #[source]
@@ -45,56 +50,35 @@ pub enum Invalid {
     NoAddress(String),
 }
 
-/// Where requests go.
+/// A place on the network.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// To be tried in this order.
     pub addresses: Vec<SocketAddr>,
-    /// What requests ask for: the URL's, or instead of it the one given.
-    authority: Authority,
-    path: PathAndQuery,
+    /// Whether it is reached over TLS.
+    pub secure: bool,
+    /// The name that its certificate is for.
+    pub name: String,
+}
+
+/// What a URL says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Location {
+    pub(crate) secure: bool,
+    pub(crate) authority: Authority,
+    pub(crate) path: Template,
 }
 
 impl Target {
-    /// Reads and resolves a URL.
-    pub async fn resolve(url: &str, host: Option<&str>) -> Result<Self, Invalid> {
-        let (authority, path) = parse(url)?;
-        let (name, port) = (authority.host(), authority.port_u16().unwrap_or(80));
+    /// Resolves where a URL leads.
+    pub(crate) async fn resolve(location: &Location) -> Result<Self, Invalid> {
+        let name = location.authority.host();
+        let port = location.authority.port_u16().unwrap_or(if location.secure { 443 } else { 80 });
         let addresses = match literal(name) {
             Some(ips) => ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
             None => look_up(name, port).await?,
         };
-        let authority = match host {
-            Some(host) => host.parse().map_err(|_| Invalid::Host(host.to_owned()))?,
-            None => authority,
-        };
-        Ok(Self { addresses, authority, path })
-    }
-
-    /// The request, as each protocol wants it.
-    #[must_use]
-    pub fn request(
-        &self,
-        method: Method,
-        headers: HeaderMap,
-        body: Bytes,
-        h2c: bool,
-    ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.headers_mut() = headers;
-        if h2c {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(http::uri::Scheme::HTTP);
-            parts.authority = Some(self.authority.clone());
-            parts.path_and_query = Some(self.path.clone());
-            *request.uri_mut() = Uri::from_parts(parts).expect("all three parts are there");
-        } else {
-            *request.uri_mut() = Uri::from(self.path.clone());
-            let host = HeaderValue::from_str(self.authority.as_str()).expect("an authority is plain ASCII");
-            request.headers_mut().entry(HOST).or_insert(host);
-        }
-        request
+        Ok(Self { addresses, secure: location.secure, name: name.trim_matches(['[', ']']).to_owned() })
     }
 }
 
@@ -105,17 +89,35 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, Invalid> {
     if addresses.is_empty() { Err(Invalid::NoAddress(name.to_owned())) } else { Ok(addresses) }
 }
 
-fn parse(url: &str) -> Result<(Authority, PathAndQuery), Invalid> {
+/// Reads a URL; its path may have places to fill in.
+pub(crate) fn locate(url: &str) -> Result<Location, Invalid> {
     let wrong = |source| Invalid::Url { url: url.to_owned(), source };
-    let parts = url.parse::<Uri>().map_err(|error| wrong(Some(error)))?.into_parts();
-    match parts.scheme.as_ref().map(http::uri::Scheme::as_str) {
-        Some("http") => (),
-        Some("https") => return Err(Invalid::Https(url.to_owned())),
+    let begin = url.find("://").ok_or_else(|| wrong(None))? + 3;
+    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    let (base, rest) = url.split_at(end);
+    let parts = base.parse::<Uri>().map_err(|error| wrong(Some(error)))?.into_parts();
+    let secure = match parts.scheme.as_ref().map(http::uri::Scheme::as_str) {
+        Some("http" | "ws") => false,
+        Some("https" | "wss") => true,
         Some(_) | None => return Err(wrong(None)),
-    }
+    };
     let authority = parts.authority.filter(|authority| !authority.as_str().contains('@'));
-    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Ok((authority.ok_or_else(|| wrong(None))?, path))
+    let rest = rest.split('#').next().unwrap_or_default();
+    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let template =
+        Template::parse(&path).map_err(|source| Invalid::Template { url: url.to_owned(), source })?;
+    if template.fixed().is_some() {
+        path.parse::<PathAndQuery>().map_err(|error| wrong(Some(error)))?;
+    }
+    Ok(Location { secure, authority: authority.ok_or_else(|| wrong(None))?, path: template })
+}
+
+/// The host to ask for: the given one, or the URL's.
+pub(crate) fn authority(location: &Location, host: Option<&str>) -> Result<Authority, Invalid> {
+    match host {
+        Some(host) => host.parse().map_err(|_| Invalid::Host(host.to_owned())),
+        None => Ok(location.authority.clone()),
+    }
 }
 
 /// Names that need no DNS: addresses, and `localhost` with everything under it (RFC 6761).
@@ -135,27 +137,34 @@ mod tests {
     #[test]
     fn urls() {
         for (url, expected) in [
-            ("http://a.b:81/x?y=1", Ok(("a.b:81", "/x?y=1"))),
-            ("http://a.b", Ok(("a.b", "/"))),
-            ("http://[::1]:8080/", Ok(("[::1]:8080", "/"))),
-            ("https://a.b/", Err("https is not supported")),
+            ("http://a.b:81/x?y=1", Ok((false, "a.b:81", "/x?y=1"))),
+            ("http://a.b", Ok((false, "a.b", "/"))),
+            ("http://a.b?y=1#z", Ok((false, "a.b", "/?y=1"))),
+            ("http://[::1]:8080/", Ok((false, "[::1]:8080", "/"))),
+            ("https://a.b/", Ok((true, "a.b", "/"))),
+            ("wss://a.b/ws", Ok((true, "a.b", "/ws"))),
             ("a.b:80", Err("is not a URL")),
             ("a.b/path", Err("is not a URL")),
             ("/path", Err("is not a URL")),
             ("ftp://a.b", Err("is not a URL")),
             ("http://user@a.b/", Err("is not a URL")),
+            ("http://a.b/ x", Err("is not a URL")),
+            ("http://a.b/{{count}}", Err("cannot be filled in")),
+            ("http://{{counter}}/", Err("is not a URL")),
             ("", Err("is not a URL")),
         ] {
-            match (parse(url), expected) {
-                (Ok((authority, path)), Ok(expected)) => {
-                    assert_eq!((authority.as_str(), path.as_str()), expected, "{url}");
+            match (locate(url), expected) {
+                (Ok(Location { secure, authority, path }), Ok(expected)) => {
+                    let path = std::str::from_utf8(path.fixed().expect("no places")).expect("text");
+                    assert_eq!((secure, authority.as_str(), path), expected, "{url}");
                 }
                 (Err(error), Err(expected)) => {
-                    assert!(error.to_string().contains(expected), "{url}: {error}")
+                    assert!(error.to_string().contains(expected), "{url}: {error}");
                 }
                 (found, _) => panic!("{url}: {found:?}"),
             }
         }
+        assert_eq!(locate("http://a/{{counter}}").expect("a place").path.fixed(), None);
     }
 
     #[test]
@@ -172,20 +181,5 @@ mod tests {
             let found = literal(name).map(|ips| ips[0].to_string());
             assert_eq!(found.as_deref(), first, "{name}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_host_can_be_another() {
-        for (host, h2c, uri, header) in [
-            (None, false, "/p", Some("api.localhost:81")),
-            (Some("x.test"), false, "/p", Some("x.test")),
-            (Some("x.test"), true, "http://x.test/p", None),
-        ] {
-            let target = Target::resolve("http://api.localhost:81/p", host).await.expect("resolves");
-            let request = target.request(Method::GET, HeaderMap::new(), Bytes::new(), h2c);
-            assert_eq!(request.uri().to_string(), uri);
-            assert_eq!(request.headers().get(HOST).map(HeaderValue::as_bytes), header.map(str::as_bytes));
-        }
-        assert!(Target::resolve("http://localhost", Some("no host")).await.is_err());
     }
 }

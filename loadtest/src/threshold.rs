@@ -1,18 +1,23 @@
-//! Promises that a run must keep, as in `p99<50ms`, `error_rate<0.1%` or `rate>190`. `[P]`
+//! Promises that a run must keep, as in `p99<50ms`, `cold.p95<1.5s`, `slo(200ms)>=99%` or `error_rate<0.1%`. `[P]`
 
 use std::{str::FromStr, time::Duration};
 
 use serde::Serialize;
 
-use crate::report::{Report, human};
+use crate::{
+    overlay::Summary,
+    record::Spread,
+    report::{Report, human, precise},
+};
 
 /// One promise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
     expression: String,
+    scope: Scope,
     metric: Metric,
     operator: Operator,
-    /// Seconds, a share from 0 to 1, requests per second, or requests.
+    /// Seconds, a share from 0 to 1, requests per second, or a count.
     limit: f64,
 }
 
@@ -35,7 +40,9 @@ pub enum Invalid {
     Form(String),
     /// Not a metric.
     #[error(
-        "{expression:?}: unknown metric {found:?}; expected pNN (as p50 or p99.9), min, mean, max, error_rate, errors or rate"
+        "{expression:?}: unknown metric {found:?}; expected pNN (as p50 or p99.9), min, mean or max, each also behind \
+         cold., warm., service., lag. or phase1. and so on; or slo(TIME), error_rate, errors, unsent, rate or cold_requests; where a gateway is \
+         looked at, replica_seconds, peak_replicas, first_ready, overshoot or flaps"
     )]
     Metric {
         /// The whole.
@@ -55,15 +62,42 @@ pub enum Invalid {
     },
 }
 
+/// Which times of which requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    Cold,
+    Warm,
+    Service,
+    Lag,
+    /// From 1.
+    Phase(usize),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Metric {
     Percentile(f64),
     Min,
     Mean,
     Max,
+    /// The share of requests that were answered without an error within so long.
+    Slo(Duration),
     ErrorRate,
     Errors,
+    Unsent,
     Rate,
+    ColdRequests,
+    Replicas(Replicas),
+}
+
+/// What the server's side did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replicas {
+    Seconds,
+    Peak,
+    FirstReady,
+    Overshoot,
+    Flaps,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +112,20 @@ impl Threshold {
     /// Looks whether the run kept it. A latency without a single request keeps no promise.
     #[must_use]
     pub fn check(&self, report: &Report) -> Outcome {
-        let value = self.metric.value(report);
+        let value = self.metric.value(self.scope, report);
         Outcome {
             expression: self.expression.clone(),
-            found: value.map_or_else(|| "no requests".to_owned(), |value| self.metric.show(value)),
+            found: value.map_or_else(|| self.metric.unknown().to_owned(), |value| self.metric.show(value)),
             pass: value.is_some_and(|value| self.operator.holds(value, self.limit)),
+        }
+    }
+
+    /// The time of a promise about a service level.
+    #[must_use]
+    pub fn slo(&self) -> Option<Duration> {
+        match self.metric {
+            Metric::Slo(limit) => Some(limit),
+            _ => None,
         }
     }
 }
@@ -100,13 +143,43 @@ impl FromStr for Threshold {
             return Err(form());
         }
         let unknown = || Invalid::Metric { expression: text.to_owned(), found: metric.to_owned() };
-        let metric = Metric::parse(metric).ok_or_else(unknown)?;
+        let (scope, metric) = parse(metric).ok_or_else(unknown)?;
         let limit = metric.limit(value).map_err(|expected| Invalid::Value {
             expression: text.to_owned(),
             found: value.to_owned(),
             expected,
         })?;
-        Ok(Self { expression: text.trim().to_owned(), metric, operator, limit })
+        Ok(Self { expression: text.trim().to_owned(), scope, metric, operator, limit })
+    }
+}
+
+/// A metric, and what it is of.
+fn parse(text: &str) -> Option<(Scope, Metric)> {
+    if let Some(metric) = Metric::parse(text) {
+        return Some((Scope::All, metric));
+    }
+    let (scope, metric) = text.split_once('.')?;
+    let scope = match scope {
+        "cold" => Scope::Cold,
+        "warm" => Scope::Warm,
+        "service" => Scope::Service,
+        "lag" => Scope::Lag,
+        _ => Scope::Phase(scope.strip_prefix("phase")?.parse().ok().filter(|number| *number > 0)?),
+    };
+    // Only times are kept apart.
+    Metric::parse(metric).filter(Metric::is_time).map(|metric| (scope, metric))
+}
+
+impl Scope {
+    fn spread(self, report: &Report) -> Spread {
+        match self {
+            Self::All => report.latency.clone(),
+            Self::Cold => report.spread(|cell| &cell.response, |key| key.cold),
+            Self::Warm => report.spread(|cell| &cell.response, |key| !key.cold),
+            Self::Service => report.service_time.clone(),
+            Self::Lag => report.lag.clone(),
+            Self::Phase(number) => report.spread(|cell| &cell.response, |key| key.phase + 1 == number),
+        }
     }
 }
 
@@ -118,12 +191,35 @@ impl Metric {
             "max" => Some(Self::Max),
             "error_rate" => Some(Self::ErrorRate),
             "errors" => Some(Self::Errors),
+            "unsent" => Some(Self::Unsent),
             "rate" => Some(Self::Rate),
-            _ => {
-                let percent = number(text.strip_prefix('p')?)?;
-                // p999 is refused rather than guessed at.
-                (percent <= 100.0).then_some(Self::Percentile(percent))
-            }
+            "cold_requests" => Some(Self::ColdRequests),
+            "replica_seconds" => Some(Self::Replicas(Replicas::Seconds)),
+            "peak_replicas" => Some(Self::Replicas(Replicas::Peak)),
+            "first_ready" => Some(Self::Replicas(Replicas::FirstReady)),
+            "overshoot" => Some(Self::Replicas(Replicas::Overshoot)),
+            "flaps" => Some(Self::Replicas(Replicas::Flaps)),
+            _ => match text.strip_prefix("slo(").and_then(|rest| rest.strip_suffix(')')) {
+                Some(limit) => Some(Self::Slo(Duration::try_from_secs_f64(seconds(limit.trim())?).ok()?)),
+                None => {
+                    let percent = number(text.strip_prefix('p')?)?;
+                    // p999 is refused rather than guessed at.
+                    (percent <= 100.0).then_some(Self::Percentile(percent))
+                }
+            },
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        match self {
+            Self::Percentile(_) | Self::Min | Self::Mean | Self::Max => true,
+            Self::Slo(_)
+            | Self::ErrorRate
+            | Self::Errors
+            | Self::Unsent
+            | Self::Rate
+            | Self::ColdRequests
+            | Self::Replicas(_) => false,
         }
     }
 
@@ -132,37 +228,83 @@ impl Metric {
             Self::Percentile(_) | Self::Min | Self::Mean | Self::Max => {
                 seconds(text).ok_or("a time with its unit, as 500us, 50ms or 1.5s")
             }
-            Self::ErrorRate => {
+            Self::ErrorRate | Self::Slo(_) => {
                 share(text).filter(|share| *share <= 1.0).ok_or("a share, as 0.1% or 0.001, at most 100%")
             }
-            Self::Errors => number(text).ok_or("a count, as 1"),
+            Self::Replicas(Replicas::FirstReady) => {
+                seconds(text).ok_or("a time with its unit, as 500us, 50ms or 1.5s")
+            }
+            Self::Errors | Self::Unsent | Self::ColdRequests | Self::Replicas(_) => {
+                number(text).ok_or("a count, as 1")
+            }
             Self::Rate => {
                 number(text.strip_suffix("/s").unwrap_or(text)).ok_or("requests per second, as 190 or 190/s")
             }
         }
     }
 
-    fn value(self, report: &Report) -> Option<f64> {
-        let latency = &report.latency;
-        let of = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+    fn value(self, scope: Scope, report: &Report) -> Option<f64> {
+        let time = |figure: fn(&Spread) -> Option<Duration>| {
+            figure(&scope.spread(report)).map(|time| time.as_secs_f64())
+        };
         match self {
-            Self::Percentile(percent) => of(latency.percentile(percent)),
-            Self::Min => of(latency.min()),
-            Self::Mean => of(latency.mean()),
-            Self::Max => of(latency.max()),
+            Self::Percentile(percent) => {
+                scope.spread(report).percentile(percent).map(|time| time.as_secs_f64())
+            }
+            Self::Min => time(Spread::min),
+            Self::Mean => time(Spread::mean),
+            Self::Max => time(Spread::max),
+            Self::Slo(limit) => report.counts.within(limit),
             Self::ErrorRate => (report.requests > 0).then_some(report.error_rate),
-            #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-            Self::Errors => Some(report.errors.total() as f64),
+            Self::Errors => Some(precise(report.counts.errors.total())),
+            Self::Unsent => Some(precise(report.counts.errors.unsent)),
             Self::Rate => Some(report.rate),
+            Self::Replicas(figure) => figure.value(&report.replicas()?),
+            Self::ColdRequests => {
+                let cold = report.counts.cells.iter().filter(|(key, _)| key.cold);
+                Some(precise(cold.map(|(_, cell)| cell.response.count()).sum()))
+            }
+        }
+    }
+
+    /// Why there is no value.
+    fn unknown(self) -> &'static str {
+        match self {
+            Self::Replicas(_) => "nobody looked",
+            Self::Percentile(_)
+            | Self::Min
+            | Self::Mean
+            | Self::Max
+            | Self::Slo(_)
+            | Self::ErrorRate
+            | Self::Errors
+            | Self::Unsent
+            | Self::Rate
+            | Self::ColdRequests => "no requests",
         }
     }
 
     fn show(self, value: f64) -> String {
         match self {
             Self::Percentile(_) | Self::Min | Self::Mean | Self::Max => human(Duration::from_secs_f64(value)),
-            Self::ErrorRate => format!("{:.3}%", value * 100.0),
-            Self::Errors => format!("{value}"),
+            Self::ErrorRate | Self::Slo(_) => format!("{:.3}%", value * 100.0),
+            Self::Replicas(Replicas::FirstReady) => human(Duration::from_secs_f64(value)),
+            Self::Replicas(Replicas::Seconds) => format!("{value:.1}"),
+            Self::Errors | Self::Unsent | Self::ColdRequests | Self::Replicas(_) => format!("{value}"),
             Self::Rate => format!("{value:.1}/s"),
+        }
+    }
+}
+
+impl Replicas {
+    /// One that was warm from the start was ready at once.
+    fn value(self, summary: &Summary) -> Option<f64> {
+        match self {
+            Self::Seconds => Some(summary.replica_seconds),
+            Self::Peak => Some(f64::from(summary.peak)),
+            Self::FirstReady => Some(summary.first_ready.unwrap_or_default()),
+            Self::Overshoot => Some(f64::from(summary.overshoot)),
+            Self::Flaps => Some(f64::from(summary.flaps)),
         }
     }
 }
@@ -214,11 +356,14 @@ fn share(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::sample;
+    use crate::{
+        overlay::{Look, Overlay},
+        report::tests::sample,
+    };
 
     #[test]
     fn promises_kept_and_broken() {
-        // Latencies 1 to 100 ms, one of 100 requests failed, 9.9 good per second.
+        // Response times 1 to 100 ms, the first five cold; one of 100 requests failed, 9.9 good per second.
         for (expression, pass, found) in [
             ("p99<99.5ms", true, "99.0ms"),
             ("p99<50ms", false, "99.0ms"),
@@ -227,15 +372,49 @@ mod tests {
             ("min<500us", false, "1.00ms"),
             ("mean>40ms", true, "50.5ms"),
             ("max<0.001m", false, "100ms"),
+            ("cold.p100<5.1ms", true, "5.00ms"),
+            ("warm.min>5.5ms", true, "6.00ms"),
+            ("service.max<1.1ms", true, "1.00ms"),
+            ("lag.p50<1ms", false, "49.0ms"),
+            ("phase1.p99.9<1s", true, "100ms"),
+            ("phase2.p50<1s", false, "no requests"),
+            ("slo(50ms)>=99%", false, "50.000%"),
+            ("slo(200ms) >= 0.99", true, "99.000%"),
             ("error_rate<0.1%", false, "1.000%"),
             ("error_rate<=1%", true, "1.000%"),
             ("error_rate<0.011", true, "1.000%"),
             ("errors<1", false, "1"),
+            ("unsent<1", true, "0"),
+            ("cold_requests<=5", true, "5"),
             ("rate>190", false, "9.9/s"),
             ("rate>=9.9/s", true, "9.9/s"),
         ] {
             let outcome = expression.parse::<Threshold>().expect(expression).check(&sample());
             assert_eq!((outcome.pass, outcome.found.as_str()), (pass, found), "{expression}");
+        }
+    }
+
+    #[test]
+    fn promises_about_replicas() {
+        let mut report = sample();
+        let check = |report: &Report, expression: &str| {
+            let outcome = expression.parse::<Threshold>().expect(expression).check(report);
+            (outcome.pass, outcome.found)
+        };
+        assert_eq!(check(&report, "replica_seconds<900"), (false, "nobody looked".to_owned()));
+        let mut seen = Overlay::new("api");
+        for (at, ready, want) in [(0.0, 0, 1), (1.5, 1, 2), (10.0, 2, 2), (20.0, 2, 2)] {
+            seen.look(Look { at, ready, want, ..Look::default() });
+        }
+        report.overlay = Some(seen);
+        for (expression, pass, found) in [
+            ("replica_seconds<28.6", true, "28.5"),
+            ("peak_replicas<=1", false, "2"),
+            ("first_ready<2s", true, "1.50s"),
+            ("overshoot<1", true, "0"),
+            ("flaps<1", true, "0"),
+        ] {
+            assert_eq!(check(&report, expression), (pass, found.to_owned()), "{expression}");
         }
     }
 
@@ -250,10 +429,15 @@ mod tests {
             ("p999<5ms", "unknown metric \"p999\""),
             ("latency<5ms", "unknown metric \"latency\""),
             ("p<5ms", "unknown metric \"p\""),
+            ("hot.p99<5ms", "unknown metric \"hot.p99\""),
+            ("phase0.p99<5ms", "unknown metric \"phase0.p99\""),
+            ("cold.rate>5", "unknown metric \"cold.rate\""),
+            ("slo(5)>99%", "unknown metric \"slo(5)\""),
             ("p99<5", "a time with its unit"),
             ("p99<5h", "a time with its unit"),
             ("p99<-5ms", "a time with its unit"),
             ("error_rate<5ms", "a share"),
+            ("slo(5ms)>101%", "at most 100%"),
             ("error_rate<200%", "at most 100%"),
             ("rate>fast", "requests per second"),
             ("errors<1e3", "a count"),

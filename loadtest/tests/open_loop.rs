@@ -19,9 +19,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use tidegate_loadtest::{
-    Options, Report, Threshold,
-    plan::{Arrivals, Plan, Shape},
-    run, run_plan,
+    Aim, Options, Report, Threshold,
+    plan::{Plan, Process, Shape},
+    run,
+    template::Template,
 };
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 
@@ -39,8 +40,8 @@ impl Server {
         format!("http://test.localhost:{}/path?q=1", self.address.port())
     }
 
-    fn options(&self, rate: f64, duration: Duration) -> Options {
-        Options::new(self.url(), rate, duration)
+    fn options(&self) -> Options {
+        Options::new(self.url())
     }
 }
 
@@ -80,17 +81,21 @@ fn answer(code: u16, body: &'static str) -> Option<Response<Full<Bytes>>> {
     Some(response)
 }
 
-async fn quietly(options: Options) -> Report {
-    run(options, |_| ()).await.expect("the run starts")
+fn even(rate: f64, length: Duration) -> Plan {
+    Plan::even(rate, length).expect("valid")
+}
+
+async fn quietly(options: Options, plan: Plan) -> Report {
+    run(options, plan, |_| ()).await.expect("the run starts")
 }
 
 #[tokio::test]
 async fn every_request_is_counted_once() {
     let server = server(|number, _| async move { answer([200, 204, 404, 503][number % 4], "") }).await;
-    let report = quietly(server.options(400.0, 200 * MS)).await;
+    let report = quietly(server.options(), even(400.0, 200 * MS)).await;
     assert_eq!(report.requests, 80);
-    assert_eq!(report.codes.values().copied().collect::<Vec<_>>(), [20, 20, 20, 20]);
-    assert_eq!((report.errors.status, report.errors.total()), (40, 40));
+    assert_eq!(report.counts.codes.values().copied().collect::<Vec<_>>(), [20, 20, 20, 20]);
+    assert_eq!((report.counts.errors.status, report.counts.errors.total()), (40, 40));
     assert!((report.error_rate - 0.5).abs() < 1e-9);
     assert_eq!(server.connections.load(Ordering::SeqCst) as u64, report.connections);
 }
@@ -111,18 +116,23 @@ async fn what_was_asked_for_is_sent() {
             answer(if right { 200 } else { 400 }, "four")
         })
         .await;
-        let report = quietly(Options {
+        let aim = Aim {
             method: Method::PUT,
-            headers: vec![(HeaderName::from_static("x-test"), HeaderValue::from_static("yes"))],
-            body: b"content".to_vec(),
+            headers: vec![(HeaderName::from_static("x-test"), Template::plain("yes"))],
+            body: Template::plain("content"),
             host: Some("other.test".to_owned()),
-            poisson: true,
-            h2c,
-            ..server.options(200.0, 100 * MS)
-        })
-        .await;
-        assert_eq!(report.codes.get(&200), Some(&report.requests), "h2c {h2c}: {:?}", report.codes);
-        assert_eq!(report.bytes, 4 * report.requests);
+            ..Aim::new(server.url())
+        };
+        let options = Options { h2: h2c.then_some(1), ..Options::of(aim) };
+        let plan = Plan::new(Shape::constant(200.0, 100 * MS), Process::Poisson, 1).expect("valid");
+        let report = quietly(options, plan).await;
+        assert_eq!(
+            report.counts.codes.get(&200),
+            Some(&report.requests),
+            "h2c {h2c}: {:?}",
+            report.counts.codes
+        );
+        assert_eq!(report.counts.bytes, 4 * report.requests);
     }
 }
 
@@ -141,9 +151,9 @@ async fn a_stall_is_in_the_latency_of_all_that_waited() {
         }
     })
     .await;
-    let options = Options { connections: 1, ..server.options(1000.0, 50 * MS) };
+    let options = Options { connections: 1, ..server.options() };
     let mut resumed_at = None;
-    let report = run(options, |snapshot| {
+    let report = run(options, even(1000.0, 50 * MS), |snapshot| {
         // All 50 are due by now, one was sent, none is answered.
         if resumed_at.is_none() {
             assert_eq!((snapshot.sent, snapshot.done, snapshot.in_flight), (1, 0, 1));
@@ -154,7 +164,7 @@ async fn a_stall_is_in_the_latency_of_all_that_waited() {
     })
     .await
     .expect("the run starts");
-    assert_eq!((report.requests, report.errors.total()), (50, 0));
+    assert_eq!((report.requests, report.counts.errors.total()), (50, 0));
     let last_due = 49 * MS;
     let waited = resumed_at.expect("a snapshot") - last_due;
     let shortest = report.latency.min().expect("50 requests");
@@ -178,9 +188,9 @@ async fn a_stall_is_in_the_latency_of_all_that_waited() {
 async fn a_low_rate_keeps_one_connection() {
     let server = server(|_, _| async { answer(200, "") }).await;
     // Half a second apart: the answer to one is there long before the next.
-    let shape = Shape::Step(vec![(2.0, 500 * MS); 3]);
-    let plan = Plan::new(shape, Arrivals::Even).expect("valid");
-    let report = run_plan(server.options(1.0, MS), plan, |_| ()).await.expect("the run starts");
+    let shape = Shape::steps([(2.0, 500 * MS); 3]);
+    let plan = Plan::new(shape, Process::Uniform, 0).expect("valid");
+    let report = quietly(server.options(), plan).await;
     assert_eq!((report.requests, report.connections), (3, 1));
 }
 
@@ -188,29 +198,29 @@ async fn a_low_rate_keeps_one_connection() {
 async fn failures_have_kinds() {
     let never = || async { std::future::pending::<Option<Response<Full<Bytes>>>>().await };
     let silent = server(move |_, _| never()).await;
-    let report = quietly(Options { timeout: 50 * MS, ..silent.options(100.0, 50 * MS) }).await;
-    assert_eq!((report.requests, report.errors.timeout), (5, 5));
+    let report = quietly(Options { timeout: 50 * MS, ..silent.options() }, even(100.0, 50 * MS)).await;
+    assert_eq!((report.requests, report.counts.errors.timeout), (5, 5));
 
     let breaking = server(|_, _| async { None }).await;
-    let report = quietly(breaking.options(100.0, 50 * MS)).await;
-    assert_eq!((report.requests, report.errors.reset), (5, 5));
+    let report = quietly(breaking.options(), even(100.0, 50 * MS)).await;
+    assert_eq!((report.requests, report.counts.errors.reset), (5, 5));
 
     let port = {
         let gone = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         gone.local_addr().expect("it is bound").port()
     };
-    let report = quietly(Options::new(format!("http://127.0.0.1:{port}"), 100.0, 50 * MS)).await;
-    assert_eq!((report.requests, report.errors.connect), (5, 5));
+    let report = quietly(Options::new(format!("http://127.0.0.1:{port}")), even(100.0, 50 * MS)).await;
+    assert_eq!((report.requests, report.counts.errors.connect), (5, 5));
 }
 
 #[tokio::test]
 async fn nothing_is_dropped_when_the_server_never_answers() {
     let silent = server(|_, _| std::future::pending()).await;
-    let options = Options { connections: 2, timeout: 100 * MS, ..silent.options(100.0, 100 * MS) };
-    let report = quietly(options).await;
-    assert_eq!(report.requests, 10, "{:?}", report.errors);
-    assert!(report.errors.unsent > 0, "{:?}", report.errors);
-    assert_eq!(report.errors.unsent + report.errors.timeout, 10);
+    let options = Options { connections: 2, timeout: 100 * MS, ..silent.options() };
+    let report = quietly(options, even(100.0, 100 * MS)).await;
+    assert_eq!(report.requests, 10, "{:?}", report.counts.errors);
+    assert!(report.counts.errors.unsent > 0, "{:?}", report.counts.errors);
+    assert_eq!(report.counts.errors.unsent + report.counts.errors.timeout, 10);
 }
 
 #[tokio::test]
@@ -221,16 +231,17 @@ async fn connections_that_the_server_closes_cost_no_request() {
         Some(response)
     })
     .await;
-    let report = quietly(Options { connections: 1, ..server.options(500.0, 100 * MS) }).await;
-    assert_eq!((report.requests, report.errors.total(), report.connections), (50, 0, 50));
+    let report = quietly(Options { connections: 1, ..server.options() }, even(500.0, 100 * MS)).await;
+    assert_eq!((report.requests, report.counts.errors.total(), report.connections), (50, 0, 50));
 }
 
 #[tokio::test]
 async fn the_last_snapshot_and_the_report_agree() {
     let server = server(|_, _| async { answer(200, "") }).await;
     let mut last = None;
-    let report =
-        run(server.options(200.0, 300 * MS), |snapshot| last = Some(snapshot)).await.expect("it starts");
+    let report = run(server.options(), even(200.0, 300 * MS), |snapshot| last = Some(snapshot))
+        .await
+        .expect("it starts");
     let last = last.expect("at least one");
     assert!(last.finished);
     assert_eq!((last.sent, last.done, last.expected, last.in_flight), (60, 60, 60, 0));
@@ -240,15 +251,16 @@ async fn the_last_snapshot_and_the_report_agree() {
 
 #[tokio::test]
 async fn options_that_cannot_work() -> Result<(), Infallible> {
-    let base = || Options::new("http://127.0.0.1:1/", 1.0, MS);
+    let base = || Options::new("http://127.0.0.1:1/");
     for (options, part) in [
         (Options { connections: 0, ..base() }, "connections: 0"),
-        (Options { rate: 0.0, ..base() }, "sends nothing"),
-        (Options { rate: -1.0, ..base() }, "rate: -1"),
         (Options { timeout: Duration::ZERO, ..base() }, "timeout: 0"),
-        (Options { url: "https://a.test".to_owned(), ..base() }, "https is not supported"),
+        (Options::new("ftp://a.test"), "is not a URL"),
+        (Options { aims: Vec::new(), ..base() }, "nothing is to be sent"),
+        (Options::of(Aim { weight: 0, ..Aim::new("http://a") }), "weight: 0"),
+        (Options { cpu: Some(100_000), ..base() }, "no processor 100000"),
     ] {
-        let error = run(options, |_| ()).await.expect_err(part);
+        let error = run(options, even(1000.0, MS), |_| ()).await.expect_err(part);
         assert!(format!("{error:#}").contains(part), "{error:#}");
     }
     Ok(())

@@ -17,7 +17,7 @@ use e2e::{engine::Engine, process::Gateway};
 use parking_lot::Mutex;
 use tidegate_loadtest::{
     Options, Report, Snapshot,
-    plan::{Arrivals, Plan, Shape},
+    plan::{Plan, Process, Shape},
     report::human,
 };
 use tokio::time::Instant;
@@ -78,7 +78,7 @@ async fn tell(gateway: &Gateway, paint: &Paint) -> anyhow::Result<Told> {
     let url = format!("http://{}/", gateway.address());
     println!("{}", paint.bold("1  The first request starts a container and waits for it"));
     let begun = Instant::now();
-    let first = load(&url, Shape::Constant { rate: 1.0, duration: Duration::from_secs(1) }, |_| {}).await?;
+    let first = load(&url, Shape::constant(1.0, Duration::from_secs(1)), |_| {}).await?;
     let cold_start = first.latency.max().context("the first request was not answered")?;
     println!("   $ curl {url}");
     println!(
@@ -89,11 +89,11 @@ async fn tell(gateway: &Gateway, paint: &Paint) -> anyhow::Result<Told> {
     println!("{}", paint.bold("2  Load rises from 20 to 400 requests per second; a replica takes 4 at once"));
     println!("   {}", paint.dim("  time    rate  in flight  waiting     p50     p99  errors  replicas (● ready ◐ starting ◌ leaving)"));
     let steps = [(20.0, 3), (100.0, 4), (250.0, 5), (400.0, 6), (20.0, 4)];
-    let steps = steps.map(|(rate, seconds)| (rate, Duration::from_secs(seconds))).to_vec();
+    let steps = steps.map(|(rate, seconds)| (rate, Duration::from_secs(seconds)));
     let latest: Arc<Mutex<Option<Snapshot>>> = Arc::default();
     let sending = {
         let latest = Arc::clone(&latest);
-        load(&url, Shape::Step(steps), move |snapshot| *latest.lock() = Some(snapshot))
+        load(&url, Shape::steps(steps), move |snapshot| *latest.lock() = Some(snapshot))
     };
     let finished = AtomicBool::new(false);
     let sending = async {
@@ -122,15 +122,14 @@ async fn tell(gateway: &Gateway, paint: &Paint) -> anyhow::Result<Told> {
     println!("   {}\n", paint.dim("the image stays; the next request would start it again"));
     Ok(Told {
         requests: first.requests + report.requests,
-        errors: first.errors.total() + report.errors.total(),
+        errors: first.counts.errors.total() + report.counts.errors.total(),
         cold_start,
         peak,
     })
 }
 
 async fn load(url: &str, shape: Shape, progress: impl FnMut(Snapshot) + Send) -> anyhow::Result<Report> {
-    let options = Options::new(url, 1.0, Duration::from_secs(1));
-    tidegate_loadtest::run_plan(options, Plan::new(shape, Arrivals::Even)?, progress).await
+    tidegate_loadtest::run(Options::new(url), Plan::new(shape, Process::Uniform, 0)?, progress).await
 }
 
 /// One line of the live view; tells how many replicas there are.

@@ -12,7 +12,7 @@ use e2e::{
     process::Gateway,
 };
 use tidegate::control::status::ServiceStatus;
-use tidegate_loadtest::Options;
+use tidegate_loadtest::{Options, plan::Plan};
 
 const ECHO: &str = r#"
 [services.echo]
@@ -76,7 +76,11 @@ async fn replicas_multiply_with_load_and_no_request_is_lost() -> anyhow::Result<
     with(rest, async |gateway, _file| {
         let url = format!("http://{}/", gateway.address());
         let most = std::sync::atomic::AtomicUsize::new(0);
-        let load = tidegate_loadtest::run(Options::new(url, 80.0, Duration::from_secs(10)), |_| {});
+        let load = tidegate_loadtest::run(
+            Options::new(url),
+            Plan::even(80.0, Duration::from_secs(10)).expect("valid"),
+            |_| {},
+        );
         let watch = async {
             while let Ok(ready) = replicas(gateway, "ready").await {
                 most.fetch_max(ready.len(), std::sync::atomic::Ordering::Relaxed);
@@ -87,7 +91,7 @@ async fn replicas_multiply_with_load_and_no_request_is_lost() -> anyhow::Result<
             report = load => report?,
             () = watch => anyhow::bail!("the gateway does not answer"),
         };
-        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        ensure!(report.counts.errors.total() == 0, "{:?}", report.counts.errors);
         let most = most.into_inner();
         ensure!((2..=4).contains(&most), "{most} replicas at most");
         eventually("scaled to zero", async || Ok(echo(gateway).await?.replicas.is_empty())).await?;
@@ -120,7 +124,11 @@ async fn a_replica_that_dies_is_replaced_while_another_serves() -> anyhow::Resul
         eventually("two are ready", async || Ok(replicas(gateway, "ready").await?.len() == 2)).await?;
         let before = replicas(gateway, "ready").await?;
         let url = format!("http://{}/", gateway.address());
-        let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(4)), |_| {});
+        let load = tidegate_loadtest::run(
+            Options::new(url),
+            Plan::even(50.0, Duration::from_secs(4)).expect("valid"),
+            |_| {},
+        );
         let kill = async {
             let victim = before.first().context("a victim")?;
             outside::kill(gateway, victim).await
@@ -128,7 +136,7 @@ async fn a_replica_that_dies_is_replaced_while_another_serves() -> anyhow::Resul
         let (report, killed) = tokio::join!(load, kill);
         killed?;
         let report = report?;
-        ensure!(report.errors.total() == 0, "{:?}", report.errors);
+        ensure!(report.counts.errors.total() == 0, "{:?}", report.counts.errors);
         eventually("two are ready again", async || {
             let now = replicas(gateway, "ready").await?;
             Ok(now.len() == 2 && now != before)
@@ -184,14 +192,18 @@ async fn a_changed_file_moves_traffic_to_a_new_revision_without_a_lost_request()
     with("env = { ECHO_NAME = \"one\" }\n", async |gateway, file| {
         ensure!(get(gateway, "/").await?.1.contains("one"));
         let url = format!("http://{}/", gateway.address());
-        let load = tidegate_loadtest::run(Options::new(url, 50.0, Duration::from_secs(5)), |_| {});
+        let load = tidegate_loadtest::run(
+            Options::new(url),
+            Plan::even(50.0, Duration::from_secs(5)).expect("valid"),
+            |_| {},
+        );
         let change = async {
             file.write(&format!("{ECHO}env = {{ ECHO_NAME = \"two\" }}\n"))?;
             eventually("the new one answers", async || Ok(get(gateway, "/").await?.1.contains("two"))).await
         };
         let (report, changed) = tokio::join!(load, change);
         changed?;
-        ensure!(report?.errors.total() == 0);
+        ensure!(report?.counts.errors.total() == 0);
         eventually("the old one is gone", async || Ok(echo(gateway).await?.replicas.len() == 1)).await?;
         Ok(())
     })

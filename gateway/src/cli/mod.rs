@@ -79,7 +79,7 @@ enum Command {
     /// Print the hash of a password or token that is read from standard input, for the configuration
     Hash(hash::Hash),
     /// Send HTTP requests at a fixed rate and measure the answers
-    Load(load::Load),
+    Load(Box<load::Load>),
 }
 
 /// What `tidegate up` is told.
@@ -182,7 +182,7 @@ impl Cli {
             Command::Images(args) => client::block_on(images::run(args)),
             Command::Doctor(args) => client::block_on(doctor::run(args)),
             Command::Hash(args) => hash::run(&args),
-            Command::Load(args) => load::run(args),
+            Command::Load(args) => load::run(&args),
         }
     }
 }
@@ -246,8 +246,16 @@ mod tests {
             "hash --sha256",
             "load http://a/ --rate 200 --duration 30s",
             "load http://a/ --rate 0.5 --duration 2m --connections 8 --timeout 1s --method PUT --header a:b --header c:d",
+            "load http://a/ --rate 9 --duration 1s --process gamma(2) --seed 7",
             "load http://a/ --rate 9 --duration 1s --poisson --seed 7 --h2c --json --host b --body x",
             "load http://a/ --rate 9 --duration 1s --assert p99<50ms error_rate<0.1% --assert rate>8",
+            "load https://a/ --rate 9 --duration 1s --h2 --h2-connections 2 --ca a.pem --cert b.pem --key c.pem --cpu 1",
+            "load http://a/ --rate 9 --duration 1s --ws-hold 10s --requests-per-connection 1 --out a.json --out b.csv",
+            "load burst.toml --to http://127.0.0.1:8080 --service demo --socket /tmp/s --out r.html --slo 200ms --plain",
+            "load compare a.json b.json",
+            "load merge a.json b.json c.json --out d.html",
+            "load find-knee http://a/ --slo 100ms --share 95% --from 5 --step 3s --service demo",
+            "load http://a/ --rate 9 --duration 1s --grpc --body @call --baseline a.json --tolerance 5%",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).map(drop));
         }
@@ -257,7 +265,7 @@ mod tests {
     fn what_is_refused() {
         use ErrorKind::{
             ArgumentConflict, DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, InvalidValue,
-            MissingRequiredArgument, UnknownArgument, ValueValidation,
+            MissingRequiredArgument, TooFewValues, UnknownArgument, ValueValidation,
         };
         for (line, kind) in [
             ("", DisplayHelpOnMissingArgumentOrSubcommand),
@@ -279,9 +287,20 @@ mod tests {
             ("load http://a/ --rate inf --duration 1s", ValueValidation),
             ("load http://a/ --rate 5 --duration 1", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --connections 0", ValueValidation),
-            ("load http://a/ --rate 5 --duration 1s --seed 4", MissingRequiredArgument),
+            ("load", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --cert a.pem", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --ws --grpc", ArgumentConflict),
+            ("load http://a/ --rate 5 --duration 1s --out a.txt", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --tolerance 5%", MissingRequiredArgument),
+            ("load http://a/ --rate 5 --duration 1s --process normal", ValueValidation),
+            ("load http://a/ --rate 5 --duration 1s --process uniform --poisson", ArgumentConflict),
+            ("load http://a/ --rate 5 --duration 1s --shape pause", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --header nocolon", ValueValidation),
             ("load http://a/ --rate 5 --duration 1s --assert p99", ValueValidation),
+            ("load compare a.json", MissingRequiredArgument),
+            ("load merge a.json", TooFewValues),
+            ("load find-knee", MissingRequiredArgument),
+            ("load find-knee http://a/ --service b --replicas 2", ArgumentConflict),
         ] {
             let error = Cli::try_parse_from(format!("tidegate {line}").split_whitespace()).expect_err(line);
             assert_eq!((line, error.kind(), error.exit_code()), (line, kind, 2));

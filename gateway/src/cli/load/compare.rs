@@ -1,0 +1,55 @@
+//! `tidegate load compare` and `tidegate load merge`: what is done with reports afterwards.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use tidegate_loadtest::compare;
+
+use super::files;
+use crate::cli::output::{print, print_json};
+
+/// Two reports.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Compare {
+    /// A report in JSON
+    first: PathBuf,
+    /// Another one
+    second: PathBuf,
+}
+
+/// Several reports of the same time.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Merge {
+    /// Reports in JSON, of generators that ran at the same time
+    #[arg(required = true, num_args = 2..)]
+    reports: Vec<PathBuf>,
+    /// Print the whole as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the whole to a file, as its name ends: .json, .csv, .hlog or .html; repeatable
+    #[arg(long, value_name = "FILE", value_parser = files::known)]
+    out: Vec<PathBuf>,
+}
+
+pub(super) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
+    print(&compare::text(&files::read(&args.first)?, &files::read(&args.second)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn merge(args: &Merge) -> anyhow::Result<ExitCode> {
+    let mut reports = args.reports.iter().map(|file| files::read(file));
+    // At least two are required.
+    let mut whole = reports.next().unwrap_or_else(|| anyhow::bail!("nothing to merge"))?;
+    for report in reports {
+        whole.merge(&report?);
+    }
+    for file in &args.out {
+        files::write(file, &whole, &[], None)?;
+    }
+    if args.json {
+        print_json(&whole.to_json(&[]))?
+    } else {
+        print(&whole.to_text(&[]))?
+    }
+    Ok(ExitCode::from(whole.exit_code(&[])))
+}

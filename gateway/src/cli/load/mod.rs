@@ -1,0 +1,126 @@
+//! `tidegate load`: what comes in a file or on the command line is sent, watched and reported. [`args`] says what was asked
+//! for, [`show`] shows it while it runs, [`watch`] looks at the service meanwhile, [`files`] writes it all down.
+//! [`compare`] and [`knee`] are what else can be asked.
+
+mod args;
+mod compare;
+mod files;
+mod history;
+mod knee;
+mod line;
+mod screen;
+mod show;
+mod watch;
+
+use std::{process::ExitCode, sync::Arc, time::SystemTime};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tidegate_loadtest::{Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target};
+use tokio::sync::Notify;
+
+pub(super) use self::args::Load;
+use self::{
+    args::{Ask, Asked},
+    show::Show,
+    watch::Watch,
+};
+use super::output::{Misuse, print, print_json};
+
+pub(super) fn run(args: &Load) -> anyhow::Result<ExitCode> {
+    match &args.ask {
+        Some(Ask::Compare(args)) => compare::compare(args),
+        Some(Ask::Merge(args)) => compare::merge(args),
+        Some(Ask::FindKnee(args)) => knee::find(args),
+        None => send(args),
+    }
+}
+
+fn send(args: &Load) -> anyhow::Result<ExitCode> {
+    let asked = args.asked()?;
+    let before = args.baseline.as_deref().map(files::read).transpose()?;
+    let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot make a runtime")?;
+    let report = runtime.block_on(Box::pin(watched(args, &asked))).map_err(blame)?;
+    let report = Report { name: asked.name.clone(), started, ..report };
+    let mut outcomes: Vec<Outcome> = asked.promises.iter().map(|promise| promise.check(&report)).collect();
+    outcomes.extend(before.iter().flat_map(|before| baseline::check(&report, before, args.tolerance)));
+    for file in &args.out {
+        files::write(file, &report, &outcomes, asked.slo)?;
+    }
+    if args.json {
+        print_json(&report.to_json(&outcomes))?
+    } else {
+        print(&report.to_text(&outcomes))?
+    }
+    Ok(ExitCode::from(report.exit_code(&outcomes)))
+}
+
+/// Sends, shows how it goes, and looks at the service meanwhile if that is wanted.
+async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
+    let watch = match &args.service {
+        Some(service) => Some(Watch::open(&args.gateway, service).await?),
+        None => None,
+    };
+    let seen = watch.as_ref().map(Watch::seen);
+    let abort = Arc::new(Notify::new());
+    let (options, pattern) = (asked.options.clone(), asked.pattern.clone());
+    let mut show = Show::new(asked, args.plain, Arc::clone(&options.stop), Arc::clone(&abort));
+    let sending = sending(options, pattern, &mut show, seen.clone());
+    let start = crate::clock::now();
+    let looking = async {
+        match watch {
+            Some(watch) => watch.look(start).await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        report = sending => report,
+        () = looking => unreachable!("it looks for ever"),
+        () = interrupted_twice(&asked.options.stop) => Err(anyhow::anyhow!("interrupted")),
+        () = abort.notified() => Err(anyhow::anyhow!("interrupted")),
+    };
+    show.finish();
+    let overlay = seen.map(|seen| seen.lock().clone());
+    Ok(Report { overlay, ..result? })
+}
+
+async fn sending(
+    options: Options,
+    pattern: Pattern,
+    show: &mut Show,
+    seen: Option<Arc<Mutex<Overlay>>>,
+) -> anyhow::Result<Report> {
+    let sending = tidegate_loadtest::run(options, pattern, |snapshot| {
+        show.show(&snapshot, seen.as_ref().map(|seen| seen.lock().clone()).as_ref());
+    });
+    Box::pin(sending).await
+}
+
+/// The first interruption ends the plan, and what was measured until then is reported; the second ends everything.
+async fn interrupted_twice(stop: &Notify) {
+    for _ in 0..2 {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        stop.notify_one();
+    }
+}
+
+/// What was typed wrong is misuse; a name that does not resolve is a failure.
+fn blame(error: anyhow::Error) -> anyhow::Error {
+    let typed_wrong = match error.downcast_ref::<target::Invalid>() {
+        Some(target::Invalid::Url { .. } | target::Invalid::Template { .. } | target::Invalid::Host(_)) => {
+            true
+        }
+        Some(target::Invalid::Resolve { .. } | target::Invalid::NoAddress(_)) => false,
+        None => error.is::<aim::Invalid>(),
+    };
+    if typed_wrong {
+        let words = format!("{error:#}");
+        error.context(Misuse(words))
+    } else {
+        error
+    }
+}

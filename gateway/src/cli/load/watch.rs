@@ -1,0 +1,126 @@
+//! Looks at the service that is loaded, through the gateway's admin API, and notes what it sees beside the load's figures.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tidegate_loadtest::overlay::{Decision, Look, Overlay};
+
+use crate::{
+    cli::{Gateway, client::Client},
+    control::{
+        history::{Entry, What},
+        status::{Explanation, ServiceStatus},
+    },
+};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Looks from time to time.
+pub(super) struct Watch {
+    client: Client,
+    seen: Arc<Mutex<Overlay>>,
+    /// The last decision that is noted, or was there before the run.
+    last: Option<(u64, What)>,
+}
+
+impl Watch {
+    /// Begins with a look, so that a service that nobody knows is said at once.
+    pub(super) async fn open(gateway: &Gateway, service: &str) -> anyhow::Result<Self> {
+        let client = Client::new(gateway);
+        let explanation: Explanation = client.service(service).await?;
+        let last =
+            decisions(&explanation.history).next_back().map(|(entry, ..)| (entry.at, entry.what.clone()));
+        Ok(Self { client, seen: Arc::new(Mutex::new(Overlay::new(service))), last })
+    }
+
+    /// What was seen so far.
+    pub(super) fn seen(&self) -> Arc<Mutex<Overlay>> {
+        Arc::clone(&self.seen)
+    }
+
+    /// Looks until it is dropped. A gateway that does not answer is looked at again.
+    pub(super) async fn look(mut self, start: Instant) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let service = self.seen.lock().service.clone();
+        loop {
+            ticks.tick().await;
+            if let Ok(explanation) = self.client.service::<Explanation>(&service).await {
+                self.note(&explanation, crate::clock::now().saturating_duration_since(start).as_secs_f64());
+            }
+        }
+    }
+
+    fn note(&mut self, explanation: &Explanation, at: f64) {
+        let mut seen = self.seen.lock();
+        seen.look(look(&explanation.status, at));
+        for (entry, want, because) in new(&explanation.history, self.last.as_ref()) {
+            let (because, reason) = (because.to_owned(), entry.reason.clone());
+            seen.decide(Decision { at, want, because, reason });
+            self.last = Some((entry.at, entry.what.clone()));
+        }
+    }
+}
+
+fn look(status: &ServiceStatus, at: f64) -> Look {
+    let mut look =
+        Look { at, want: status.want, queued: status.queued, in_flight: status.in_flight, ..Look::default() };
+    for replica in &status.replicas {
+        match replica.phase.as_str() {
+            "ready" => look.ready += 1,
+            "pulling" | "starting" | "thawing" => look.starting += 1,
+            "draining" | "stopping" | "freezing" => look.leaving += 1,
+            // Asleep, failed or gone: it takes no part.
+            _ => {}
+        }
+    }
+    look
+}
+
+/// The entries that are decisions about how many replicas are wanted.
+fn decisions(history: &[Entry]) -> impl DoubleEndedIterator<Item = (&Entry, u32, &str)> {
+    history.iter().filter_map(|entry| match &entry.what {
+        What::Want { replicas, because } => Some((entry, *replicas, because.as_str())),
+        What::Phase { .. } | What::Rollout | What::Image | What::Asked => None,
+    })
+}
+
+/// The decisions behind the last one that is known; all of them if that was forgotten meanwhile.
+fn new<'a>(history: &'a [Entry], last: Option<&(u64, What)>) -> Vec<(&'a Entry, u32, &'a str)> {
+    let all: Vec<_> = decisions(history).collect();
+    let known = last
+        .and_then(|(at, what)| all.iter().rposition(|(entry, ..)| entry.at == *at && entry.what == *what));
+    all[known.map_or(0, |known| known + 1)..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(at: u64, replicas: u32) -> Entry {
+        let what = What::Want { replicas, because: "demand".into() };
+        Entry { at, what, reason: format!("want {replicas}"), times: 1 }
+    }
+
+    #[test]
+    fn a_decision_is_noted_once() {
+        let phase = Entry {
+            at: 6,
+            what: What::Phase { replica: "api-1-1".into(), to: "ready".into() },
+            reason: String::new(),
+            times: 1,
+        };
+        let history = [entry(5, 0), phase, entry(7, 1), entry(9, 2), entry(9, 1)];
+        let seen = |last: Option<(u64, What)>| -> Vec<u32> {
+            new(&history, last.as_ref()).iter().map(|(_, want, _)| *want).collect()
+        };
+        assert_eq!(seen(None), [0, 1, 2, 1]);
+        assert_eq!(seen(Some((7, entry(7, 1).what))), [2, 1]);
+        assert_eq!(seen(Some((9, entry(9, 1).what))), Vec::<u32>::new());
+        assert_eq!(seen(Some((1, entry(1, 9).what))), [0, 1, 2, 1], "forgotten meanwhile");
+    }
+}

@@ -1,0 +1,349 @@
+//! The state of a run, behind one lock: what is due, who is free, what was counted. The sending loop hands what is due to
+//! free workers; a worker that finishes takes what is overdue itself. Nothing here waits.
+//! The most recently used worker goes first, so that a low rate keeps few connections open and warm.
+
+use std::{
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand_distr::{Distribution, Exp1};
+use tokio::time::Instant;
+
+use super::recent::{Recent, SNAPSHOT_EVERY};
+use crate::{
+    Snapshot,
+    pace::{BEAT, Pace},
+    plan::{
+        Instants, Plan,
+        language::{Closed, Think},
+    },
+    record::{Answer, Record, Sample, Told},
+    send::Tally,
+};
+
+/// A request to send now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job {
+    /// When the plan wanted it sent.
+    pub(crate) due: Instant,
+    /// Which one it is, from 0.
+    pub(crate) number: u64,
+    /// Which target.
+    pub(crate) aim: usize,
+    /// When its worker had last become free, if the request had to wait for that.
+    pub(crate) free: Option<Instant>,
+}
+
+/// A finished request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) job: Job,
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) answer: Answer,
+    pub(crate) told: Told,
+    /// Connections opened for it.
+    pub(crate) opened: u32,
+    /// Connections that were found closed by the server before the request had reached it.
+    pub(crate) stale: u32,
+}
+
+/// When requests go out.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// When the plan says.
+    Open(Box<Instants>),
+    /// When the one before was answered.
+    Closed { closed: Closed, random: Box<StdRng> },
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    job: Option<Job>,
+    waker: Option<Waker>,
+    /// When it last became free.
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Run {
+    start: Instant,
+    end: Instant,
+    expected: u64,
+    feed: Feed,
+    /// The next request's instant.
+    due: Option<Instant>,
+    number: u64,
+    weights: Vec<u32>,
+    random: StdRng,
+    slots: Vec<Slot>,
+    /// Free workers, the most recently used one last.
+    idle: Vec<usize>,
+    record: Record,
+    pace: Pace,
+    opened: u64,
+    stale: u64,
+    sent: u64,
+    last_outcome: Instant,
+    next_beat: Instant,
+    next_snapshot: Instant,
+    recent: Recent,
+    over: bool,
+}
+
+impl Run {
+    /// An open plan, with so many workers.
+    pub(crate) fn open(plan: &Plan, workers: usize, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
+        let mut instants = Box::new(plan.instants());
+        let due = instants.next().map(|at| start + at);
+        let ends = plan.phases().iter().map(|phase| phase.end).collect();
+        let mut run = Self::new(Feed::Open(instants), ends, plan.expected(), workers, weights, seed, start);
+        run.due = due;
+        run.idle = (0..workers).rev().collect();
+        run
+    }
+
+    /// Users that wait for answers; each is a worker, which asks for its first request itself.
+    pub(crate) fn closed(closed: Closed, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
+        let feed = Feed::Closed { closed, random: Box::new(StdRng::seed_from_u64(seed)) };
+        let users = usize::try_from(closed.users).unwrap_or(usize::MAX);
+        let mut run = Self::new(feed, vec![closed.length], 0, users, weights, seed, start);
+        for user in 0..users {
+            run.slots[user].job = run.next_of_user(start);
+        }
+        run
+    }
+
+    fn new(
+        feed: Feed,
+        ends: Vec<Duration>,
+        expected: u64,
+        workers: usize,
+        weights: Vec<u32>,
+        seed: u64,
+        start: Instant,
+    ) -> Self {
+        let length = ends.last().copied().unwrap_or_default();
+        Self {
+            start,
+            end: start + length,
+            expected,
+            feed,
+            due: None,
+            number: 0,
+            record: Record::new(ends, weights.len()),
+            weights,
+            random: StdRng::seed_from_u64(seed ^ 0x7469_6465),
+            slots: (0..workers).map(|_| Slot::default()).collect(),
+            idle: Vec::with_capacity(workers),
+            pace: Pace::default(),
+            opened: 0,
+            stale: 0,
+            sent: 0,
+            last_outcome: start,
+            next_beat: start + BEAT,
+            next_snapshot: start + SNAPSHOT_EVERY,
+            recent: Recent::new(start),
+            over: false,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(crate) fn next_beat(&self) -> Instant {
+        self.next_beat
+    }
+
+    /// When the loop has to hand something out, or to end the run; never while everybody is busy, for then workers help
+    /// themselves.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        match self.due {
+            Some(due) => Some(due).filter(|_| !self.idle.is_empty()),
+            None => Some(self.end).filter(|end| *end > now),
+        }
+    }
+
+    /// Hands what is due to free workers.
+    pub(crate) fn dispatch(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        while self.due.is_some_and(|due| due <= now) {
+            let Some(worker) = self.idle.pop() else { return };
+            let job = self.take_due();
+            let slot = &mut self.slots[worker];
+            slot.job = job.map(|job| Job { free: slot.since, ..job });
+            wake.extend(slot.waker.take());
+        }
+    }
+
+    /// A worker asks for its next request; `None` when there will be none.
+    pub(crate) fn poll_job(&mut self, worker: usize, waker: &Waker) -> Poll<Option<Job>> {
+        if let Some(job) = self.slots[worker].job.take() {
+            return Poll::Ready(Some(job));
+        }
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let slot = &mut self.slots[worker];
+        if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            slot.waker = Some(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// A worker's next request, if one waits already; and whether the sending loop has to look again.
+    pub(crate) fn next(&mut self, worker: usize, now: Instant) -> (Option<Job>, bool) {
+        self.slots[worker].since = Some(now);
+        let job = match &self.feed {
+            Feed::Closed { .. } => self.next_of_user(now),
+            Feed::Open(_) if self.due.is_some_and(|due| due <= now) => {
+                self.take_due().map(|job| Job { free: Some(now), ..job })
+            }
+            Feed::Open(_) => None,
+        };
+        if job.is_none() {
+            self.idle.push(worker);
+        }
+        // While nobody was free the loop waited for nothing; at the end it waits for the last one.
+        (job, job.is_none() && (self.idle.len() == 1 || self.due.is_none()))
+    }
+
+    /// Notes whether the run has ended, and tells whom to wake then. A pause at the end belongs to the run.
+    pub(crate) fn settle(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        if !self.over && self.due.is_none() && self.idle.len() == self.slots.len() && now >= self.end {
+            self.over = true;
+            wake.extend(self.slots.iter_mut().filter_map(|slot| slot.waker.take()));
+        }
+    }
+
+    /// The loop's own pulse; `busy` is the share of the time since the last one that the thread worked.
+    pub(crate) fn beat(&mut self, now: Instant, busy: Option<f64>) {
+        let since = now - (self.next_beat - BEAT);
+        self.pace.beat(now.saturating_duration_since(self.next_beat));
+        let overdue = self.due.is_some_and(|due| due < now);
+        self.pace.load(since, busy.filter(|_| overdue));
+        self.next_beat = now + BEAT;
+    }
+
+    /// Counts everything that was not sent.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        while let Some(due) = self.due {
+            self.record.unsent(due - self.start, now - self.start);
+            self.last_outcome = self.last_outcome.max(now);
+            self.number += 1;
+            self.due = self.next_instant();
+        }
+    }
+
+    /// Ends the plan early: what is not due yet is never sent, and not missed either.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.end = self.end.min(now);
+        self.due = self.due.filter(|due| *due <= now);
+    }
+
+    pub(crate) fn snapshot_if_due(&mut self, now: Instant) -> Option<Snapshot> {
+        (now >= self.next_snapshot).then(|| self.snapshot(now, false))
+    }
+
+    pub(crate) fn snapshot(&mut self, now: Instant, finished: bool) -> Snapshot {
+        self.next_snapshot = now + SNAPSHOT_EVERY;
+        let (rate, latency) = self.recent.turn(now);
+        Snapshot {
+            elapsed: now - self.start,
+            expected: self.expected,
+            sent: self.sent,
+            done: self.record.done(),
+            errors: self.record.errors().total(),
+            in_flight: (self.slots.len() - self.idle.len()) as u64,
+            behind: self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
+            rate,
+            p50: latency.percentile(50.0),
+            p90: latency.percentile(90.0),
+            p99: latency.percentile(99.0),
+            finished,
+        }
+    }
+
+    pub(crate) fn into_tally(mut self) -> Tally {
+        self.pace.elapsed = self.end.max(self.last_outcome) - self.start;
+        Tally { counts: self.record.into_counts(), pace: self.pace, opened: self.opened, stale: self.stale }
+    }
+
+    /// Counts a finished request.
+    pub(crate) fn count(&mut self, done: &Done) {
+        let Job { due, free, aim, .. } = done.job;
+        // What held the request back until here was the plan, then the server.
+        let ready = free.map_or(due, |free| free.max(due));
+        self.pace.sent(done.begun.saturating_duration_since(ready));
+        let since = |at: Instant| at.saturating_duration_since(self.start);
+        let sample = Sample {
+            due: since(due),
+            sent: since(done.begun),
+            done: since(done.ended),
+            answer: done.answer,
+            told: done.told,
+            target: aim,
+        };
+        self.record.add(&sample);
+        self.recent.add(done.ended.saturating_duration_since(due));
+        self.opened += u64::from(done.opened);
+        self.stale += u64::from(done.stale);
+        self.last_outcome = self.last_outcome.max(done.ended);
+    }
+
+    fn take_due(&mut self) -> Option<Job> {
+        let due = self.due?;
+        let job = self.job(due);
+        self.due = self.next_instant();
+        Some(job)
+    }
+
+    fn job(&mut self, due: Instant) -> Job {
+        let number = self.number;
+        self.number += 1;
+        self.sent += 1;
+        Job { due, number, aim: self.choose(), free: None }
+    }
+
+    fn next_instant(&mut self) -> Option<Instant> {
+        match &mut self.feed {
+            Feed::Open(instants) => instants.next().map(|at| self.start + at).filter(|due| *due <= self.end),
+            Feed::Closed { .. } => None,
+        }
+    }
+
+    /// A user's next request, if it falls into the run.
+    fn next_of_user(&mut self, now: Instant) -> Option<Job> {
+        let Feed::Closed { closed, random } = &mut self.feed else { return None };
+        let thought = match closed.think {
+            Think::Fixed(length) => length,
+            Think::Exponential(mean) => {
+                let factor: f64 = Exp1.sample(random);
+                mean.mul_f64(factor)
+            }
+        };
+        let due = now + thought;
+        (due < self.end).then(|| self.job(due))
+    }
+
+    fn choose(&mut self) -> usize {
+        if self.weights.len() < 2 {
+            return 0;
+        }
+        let mut left =
+            self.random.random_range(0..self.weights.iter().map(|weight| u64::from(*weight)).sum::<u64>());
+        for (aim, weight) in self.weights.iter().enumerate() {
+            match left.checked_sub(u64::from(*weight)) {
+                Some(rest) => left = rest,
+                None => return aim,
+            }
+        }
+        0
+    }
+}
+
+/// A run that several tasks of one thread share.
+pub(crate) type Shared = Arc<parking_lot::Mutex<Run>>;

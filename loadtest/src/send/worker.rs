@@ -1,0 +1,228 @@
+//! Sends one request at a time: waits for one, sends it over a connection that it keeps, tells what came of it, and takes
+//! the next. `[IO]`
+//! Absent: retries. One exception: what a stale connection gave back unseen goes out on a fresh one, if it may be sent twice.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    deadline::Deadline,
+    dial::{Dial, Io},
+    h2::Pool,
+    run::{Done, Job, Shared},
+    websocket,
+};
+use crate::{
+    aim::{Kind, Prepared},
+    record::{Answer, Failure, Told},
+    wire::{Broken, Http1, Received, Wanted},
+};
+
+/// How long connections are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reuse {
+    /// As long as the server lets us.
+    #[default]
+    Keep,
+    /// For so many requests.
+    Times(u32),
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    pub(crate) aims: Vec<Prepared>,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) timeout: Duration,
+    pub(crate) reuse: Reuse,
+    /// Connections of HTTP/2, if that is spoken.
+    pub(crate) pool: Option<Pool>,
+    pub(crate) seed: u64,
+}
+
+pub(crate) struct Worker {
+    number: usize,
+    sending: Arc<Sending>,
+    run: Shared,
+    /// Rung when the run may have ended.
+    bell: Arc<Notify>,
+    /// One for each aim.
+    links: Vec<Option<Link>>,
+    deadline: Deadline,
+    random: StdRng,
+    /// For requests that are put together.
+    room: Vec<u8>,
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+enum Link {
+    /// And how often it was used.
+    Http {
+        http: Http1<Io>,
+        uses: u32,
+    },
+    WebSocket(Box<websocket::Socket>),
+}
+
+/// How one request went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Went {
+    pub(super) answer: Answer,
+    pub(super) told: Told,
+    pub(super) opened: u32,
+    pub(super) stale: u32,
+}
+
+impl Worker {
+    pub(crate) fn new(number: usize, sending: Arc<Sending>, run: Shared, bell: Arc<Notify>) -> Self {
+        let links = sending.aims.iter().map(|_| None).collect();
+        let random = StdRng::seed_from_u64(sending.seed.wrapping_add(number as u64));
+        Self { number, sending, run, bell, links, deadline: Deadline::new(), random, room: Vec::new() }
+    }
+
+    /// Until the run is over.
+    pub(crate) async fn work(mut self) {
+        while let Some(first) = poll_fn(|cx| self.run.lock().poll_job(self.number, cx.waker())).await {
+            // When a request ended is when the next one begins, if that waits already.
+            let (mut next, mut now) = (Some(first), None);
+            while let Some(job) = next.take() {
+                if now.is_none_or(|now| job.due > now) && job.due > Instant::now() {
+                    sleep_until(job.due).await;
+                    now = None;
+                }
+                let ended = self.serve(job, now).await;
+                let (following, ring) = self.run.lock().next(self.number, ended);
+                (next, now) = (following, Some(ended));
+                if ring {
+                    self.bell.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Sends a request, has it counted, and tells when the worker is free again.
+    async fn serve(&mut self, job: Job, now: Option<Instant>) -> Instant {
+        let begun = now.unwrap_or_else(Instant::now);
+        self.deadline.set(begun + self.sending.timeout);
+        let went = self.send(job, begun + self.sending.timeout).await;
+        let ended = Instant::now();
+        let Went { answer, told, opened, stale } = went;
+        self.run.lock().count(&Done { job, begun, ended, answer, told, opened, stale });
+        match self.sending.aims[job.aim].kind {
+            Kind::WebSocketHold(length) => {
+                self.hold(job.aim, length).await;
+                Instant::now()
+            }
+            Kind::Http | Kind::WebSocketEcho | Kind::Grpc => ended,
+        }
+    }
+
+    async fn send(&mut self, job: Job, deadline: Instant) -> Went {
+        let sending = Arc::clone(&self.sending);
+        let aim = &sending.aims[job.aim];
+        match (aim.kind, &sending.pool) {
+            (Kind::Http | Kind::Grpc, Some(pool)) => {
+                let exchange =
+                    pool.exchange(job.aim, self.number, aim, job.number, &mut self.random, &*sending.dial);
+                timeout_at(deadline, exchange).await.unwrap_or_else(|_| Went::failed(Failure::Timeout))
+            }
+            (Kind::Http | Kind::Grpc, None) => self.http1(job, aim, deadline).await,
+            (Kind::WebSocketEcho | Kind::WebSocketHold(_), _) => {
+                timeout_at(deadline, self.websocket(job, aim)).await.unwrap_or_else(|_| {
+                    self.links[job.aim] = None;
+                    Went::failed(Failure::Timeout)
+                })
+            }
+        }
+    }
+
+    async fn http1(&mut self, job: Job, aim: &Prepared, deadline: Instant) -> Went {
+        let mut went = Went::failed(Failure::Connect);
+        let mut kept = match self.links[job.aim].take() {
+            Some(Link::Http { mut http, uses }) => {
+                if http.is_stale().await {
+                    None
+                } else {
+                    Some((http, uses))
+                }
+            }
+            Some(Link::WebSocket(_)) | None => None,
+        };
+        loop {
+            let reused = kept.is_some();
+            let (mut http, uses) = match kept.take() {
+                Some(kept) => kept,
+                None => match timeout_at(deadline, self.sending.dial.dial(&aim.target, false)).await {
+                    Ok(Ok(stream)) => (Http1::new(stream), 0),
+                    Ok(Err(_)) => return went,
+                    Err(_) => return Went { answer: Answer::Failed(Failure::Timeout), ..went },
+                },
+            };
+            went.opened += u32::from(!reused);
+            let bytes = aim.bytes(job.number, &mut self.random, &mut self.room);
+            match http.exchange(Wanted { bytes, to_head: aim.to_head }, &mut self.deadline).await {
+                Ok(Received { answer, told, keeps }) => {
+                    if keeps && self.sending.reuse.goes_on(uses + 1) {
+                        self.links[job.aim] = Some(Link::Http { http, uses: uses + 1 });
+                    }
+                    return Went { answer, told, ..went };
+                }
+                Err(Broken { unseen: true, .. }) if reused && aim.repeatable => went.stale += 1,
+                Err(Broken { failure, .. }) => return Went { answer: Answer::Failed(failure), ..went },
+            }
+        }
+    }
+
+    async fn websocket(&mut self, job: Job, aim: &Prepared) -> Went {
+        let mut opened = 0;
+        let mut socket = match self.links[job.aim].take() {
+            Some(Link::WebSocket(socket)) => socket,
+            Some(Link::Http { .. }) | None => {
+                opened = 1;
+                match websocket::open(aim, job.number, &mut self.random, &*self.sending.dial).await {
+                    Ok(socket) => Box::new(socket),
+                    Err(answer) => return Went { answer, opened, ..Went::failed(Failure::Reset) },
+                }
+            }
+        };
+        let answer = match aim.kind {
+            Kind::WebSocketEcho => {
+                websocket::echo(&mut socket, aim.content(job.number, &mut self.random)).await
+            }
+            Kind::WebSocketHold(_) | Kind::Http | Kind::Grpc => Ok(websocket::OPENED),
+        };
+        let answer = answer.unwrap_or_else(Answer::Failed);
+        if matches!(answer, Answer::Status { .. }) {
+            self.links[job.aim] = Some(Link::WebSocket(socket));
+        }
+        Went { answer, opened, ..Went::failed(Failure::Reset) }
+    }
+
+    async fn hold(&mut self, aim: usize, length: Duration) {
+        if let Some(Link::WebSocket(socket)) = self.links[aim].take() {
+            websocket::hold(*socket, length).await;
+        }
+    }
+}
+
+impl Reuse {
+    /// Whether a connection that was used so many times is used again.
+    fn goes_on(self, uses: u32) -> bool {
+        match self {
+            Self::Keep => true,
+            Self::Times(times) => uses < times,
+        }
+    }
+}
+
+impl Went {
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self { answer: Answer::Failed(failure), told: Told::default(), opened: 0, stale: 0 }
+    }
+}
