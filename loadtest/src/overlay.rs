@@ -222,7 +222,7 @@ mod tests {
             Summary {
                 replica_seconds: 4.0 + 25.0 + 40.0,
                 peak: 5,
-                first_ready: Some(3.0),
+                first_ready: Some(2.5),
                 overshoot: 1,
                 flaps: 0
             }

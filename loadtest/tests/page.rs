@@ -210,8 +210,22 @@ async fn a_page_of_a_server_that_says_nothing_of_itself() {
     let Seen { document, complaints, asked } = browse(&page, folder.path());
     assert!(complaints.is_empty() && asked.is_empty(), "{complaints:#?} {asked:#?}");
     assert!(document.contains("data-drawn=\"2\""), "response times and rates");
-    // One that broke would say so here: the test is not blind.
-    fs::write(&page, html(&report, &[], None).replace("const data =", "nonsense(); const data ="))
-        .expect("written");
-    assert!(!browse(&page, folder.path()).complaints.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_broke_or_asked_would_be_noticed() {
+    const PICTURE: &str = "<body><img src=\"http://127.0.0.1:9/x.png\">";
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("report.html");
+    let text = html(&report().await, &[], None);
+    let look = |text: &str| {
+        fs::write(&page, text).expect("written");
+        browse(&page, folder.path())
+    };
+    assert!(!look(&text.replace("const data =", "nonsense(); const data =")).complaints.is_empty());
+    // Its policy keeps it from asking, loudly.
+    assert!(!look(&text.replace("<body>", PICTURE)).complaints.is_empty());
+    // Without it, the log of the network would tell.
+    let free = text.replace("default-src 'none'", "default-src *").replace("<body>", PICTURE);
+    assert!(look(&free).asked.iter().any(|url| url.contains("127.0.0.1:9")));
 }
