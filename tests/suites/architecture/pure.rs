@@ -69,6 +69,8 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/http1/response.rs",
     "gateway/src/request/waiting/page.rs",
     "gateway/src/router.rs",
+    "gateway/src/simulate/replay/bound.rs",
+    "gateway/src/simulate/replay/outcome.rs",
     "gateway/src/spans/context.rs",
     "gateway/src/spans/span.rs",
     "gateway/src/tls/names.rs",
