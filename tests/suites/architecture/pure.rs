@@ -70,6 +70,7 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/request/waiting/page.rs",
     "gateway/src/router.rs",
     "gateway/src/simulate/replay/bound.rs",
+    "gateway/src/simulate/replay/front.rs",
     "gateway/src/simulate/replay/outcome.rs",
     "gateway/src/spans/context.rs",
     "gateway/src/spans/span.rs",

@@ -431,7 +431,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::simulate::replay::{Takes, Trace};
+    use crate::simulate::replay::{Takes, Trace, shape::poisson};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -495,27 +495,14 @@ mod tests {
     #[test]
     fn e2_waits_are_erlangs() {
         // A coefficient of variation of 1; lognormal is not exponential, and the share that waits hardly differs.
-        let counts = vec![4; 50_000];
+        let mut chance = Chance::new(9);
+        let counts = (0..50_000).map(|_| poisson(4.0, &mut chance)).collect();
         let fixed = |scaling: &mut ScalingPolicy| (scaling.min, scaling.max, scaling.initial) = (6, 6, 6);
-        let trace = Trace::Counts { bin: SECOND, counts: poisson(&counts) };
+        let trace = Trace::Counts { bin: SECOND, counts };
         let outcome = run(&case(trace, Takes::with_mean(SECOND, 1.0), fixed));
         let waited = 1.0 - outcome.waits.quantile_below(1);
         let exact = staffing::erlang_c(6, 4.0);
         assert!((waited - exact).abs() < 0.03, "{waited} waited, {exact} by the formula");
-    }
-
-    /// Poisson counts with these means.
-    fn poisson(means: &[u32]) -> Vec<u32> {
-        let mut chance = Chance::new(9);
-        let mut draw = |mean: &u32| {
-            let (least, mut product, mut count) = ((-f64::from(*mean)).exp(), chance.unit(), 0);
-            while product > least {
-                product *= chance.unit();
-                count += 1;
-            }
-            count
-        };
-        means.iter().map(&mut draw).collect()
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! Called by `tidegate simulate`, `tidegate tune` and the bench of policies. Same [`Case`], same [`Outcome`].
 //! Absent: several services at once, hosts that fill up, faults, the real clock but for one origin.
 
-pub mod bound;
+mod batch;
+mod bound;
 mod engine;
+pub mod front;
 pub mod outcome;
+pub mod read;
 mod replicas;
+pub mod shape;
 pub mod takes;
 pub mod trace;
 
@@ -16,7 +20,9 @@ use std::{sync::Arc, time::Duration};
 
 use tidegate_config::model::Service;
 
+pub use batch::run_all;
 pub use engine::run;
+pub use front::Front;
 pub use outcome::Outcome;
 pub use takes::Takes;
 pub use trace::Trace;

@@ -27,7 +27,7 @@ pub struct Outcome {
     pub replica_seconds: f64,
     /// Those of them in which a ready replica ran nothing.
     pub idle_seconds: f64,
-    /// The least replica-seconds that nobody had to wait with, all times known beforehand; see [`bound`](super::bound).
+    /// The least replica-seconds that nobody had to wait with, all times known beforehand and requests moved at will.
     pub least_seconds: f64,
     /// The most replicas at once.
     pub most: u32,
