@@ -23,7 +23,7 @@ const REQUESTS: f64 = 5000.0;
 /// Weight of the newest second in what is learned of fluctuation.
 const CROWD: f64 = 0.002;
 /// By so many deviations less than what has come counts as proven.
-const BURST: f64 = 0.5;
+const BURST: f64 = 1.75;
 /// For so long a wake says more than what was usual before.
 const NEWS: Duration = Duration::from_secs(10);
 /// No rate is told from less time than this, in seconds.
