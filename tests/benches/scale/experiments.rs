@@ -13,7 +13,12 @@ use tidegate_config::{
 };
 
 /// One service of one slot per replica.
-fn outcome(words: &str, service: Duration, start: Duration, change: impl FnOnce(&mut ScalingPolicy)) -> Outcome {
+fn outcome(
+    words: &str,
+    service: Duration,
+    start: Duration,
+    change: impl FnOnce(&mut ScalingPolicy),
+) -> Outcome {
     let mut of = Service::of("tried".parse().expect("a valid name"), "tried");
     (of.scaling.max, of.scaling.concurrency) = (1000, Concurrency::new(1));
     (of.scaling.hold, of.scaling.drain, of.scaling.queue) = (service * 36_000, service * 36_000, 1_000_000);
@@ -37,9 +42,17 @@ pub(crate) fn print() {
         ("E4 a burst, then a third of it", "2/s x 5m, 64/s x 2m, 20/s x 10m", ms(1000), ms(2000)),
         ("E5 a step of x3", "10/s x 10m, 30/s x 10m", ms(200), ms(2000)),
         ("E5 a step of x10", "10/s x 10m, 100/s x 10m", ms(200), ms(2000)),
-        ("E6 spikes of x5 every 2 h", "20/s x 108m, 100/s x 12m, 20/s x 108m, 100/s x 12m", ms(200), ms(2000)),
+        (
+            "E6 spikes of x5 every 2 h",
+            "20/s x 108m, 100/s x 12m, 20/s x 108m, 100/s x 12m",
+            ms(200),
+            ms(2000),
+        ),
     ];
-    println!("{:<42} {:<5} {:>8} {:>9} {:>11} {:>6}", "experiment", "law", "late", "p99 ms", "replica-s", "most");
+    println!(
+        "{:<42} {:<5} {:>8} {:>9} {:>11} {:>6}",
+        "experiment", "law", "late", "p99 ms", "replica-s", "most"
+    );
     for (name, words, service, start) in rows {
         for (law, label) in [(Law::Kpa, "kpa"), (Law::Work, "work"), (Law::Hpa, "hpa")] {
             let got = outcome(words, service, start, |scaling| scaling.law = law);

@@ -8,11 +8,7 @@ mod slices;
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use tidegate::simulate::replay::{
-    Case, Front, Outcome, Takes,
-    front::ratio,
-    run_all,
-};
+use tidegate::simulate::replay::{Case, Front, Outcome, Takes, front::ratio, run_all};
 use tidegate_config::model::Service;
 
 use self::{settings::Setting, slices::Slice};
@@ -27,7 +23,16 @@ fn main() -> anyhow::Result<()> {
     let seeds = if full { 10 } else { 3 };
     experiments::print();
     let mut results = Vec::new();
-    println!("{:<16} {:>2}  {:>8}  {:>28}  {:>28}  {:>9} {:>9}", "trace", "c", "requests", "late at kpa's cost: kpa work", "cost at kpa's late: kpa work", "slo ratio", "cost ratio");
+    println!(
+        "{:<16} {:>2}  {:>8}  {:>28}  {:>28}  {:>9} {:>9}",
+        "trace",
+        "c",
+        "requests",
+        "late at kpa's cost: kpa work",
+        "cost at kpa's late: kpa work",
+        "slo ratio",
+        "cost ratio"
+    );
     for slice in slices(full)? {
         for concurrency in [1, 10] {
             results.push(compare(&slice, concurrency, seeds));
@@ -101,7 +106,11 @@ fn compare(slice: &Slice, concurrency: u32, seeds: u64) -> Compared {
     );
     for law in ["fixed", "hpa"] {
         let (cost, share) = of(law)[0];
-        println!("{:<20} {law} at its defaults: {:.5}% late for {cost:.0} replica-seconds", "", share * 100.0);
+        println!(
+            "{:<20} {law} at its defaults: {:.5}% late for {cost:.0} replica-seconds",
+            "",
+            share * 100.0
+        );
     }
     compared
 }

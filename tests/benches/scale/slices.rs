@@ -52,7 +52,9 @@ pub(crate) fn nasa(folder: &Path, full: bool) -> anyhow::Result<Vec<Slice>> {
     let bytes = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let mut text = String::new();
     bzip2::read::BzDecoder::new(&*bytes).read_to_string(&mut text)?;
-    let Trace::Counts { counts, .. } = read::read(&text, None)?.remove(0).trace else { return Ok(Vec::new()) };
+    let Trace::Counts { counts, .. } = read::read(&text, None)?.remove(0).trace else {
+        return Ok(Vec::new());
+    };
     let start = 10 * 86_400;
     let own = if full { counts.clone() } else { counts[start..start + 2 * 86_400].to_vec() };
     let (mut chance, length) = (Chance::new(50), 6 * 3600);
@@ -78,7 +80,9 @@ pub(crate) fn synthetic() -> Vec<Slice> {
         // x3 and x10 for ten minutes each.
         shape("steps", 7200, 200, &|s| [10.0, 30.0, 10.0, 100.0][(s / 600.0) as usize % 4]),
         // x5 for twelve minutes every two hours.
-        shape("spikes", 8 * 3600, 200, &|s| if (3600.0..4320.0).contains(&(s % 7200.0)) { 100.0 } else { 20.0 }),
+        shape("spikes", 8 * 3600, 200, &|s| {
+            if (3600.0..4320.0).contains(&(s % 7200.0)) { 100.0 } else { 20.0 }
+        }),
         shape("bursts", 4 * 3600, 500, &|s| if s % 300.0 < 20.0 { 20.0 } else { 0.2 }),
         shape("every 15 min", 24 * 3600, 2000, &|s| if s % 900.0 < 1.0 { 1.5 } else { 0.0 }),
     ]
