@@ -34,6 +34,10 @@ bench-choice: ## Measure what admission and the choice of a replica cost, withou
 	@scripts/setup build
 	@scripts/bench-choice
 
+bench-scale: ## Compare the scaling laws on real and synthetic traffic; TRACES=DIR for the traces, FULL=1 for all of them
+	@scripts/setup build
+	@scripts/bench-scale
+
 bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
 	@scripts/with-docker scripts/bench-proxy
@@ -54,4 +58,4 @@ conformance: ## Try the gateway against the RFCs, real origins and hostile clien
 	@scripts/setup conformance
 	@scripts/with-docker scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-load bench-churn chaos conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-scale bench-proxy bench-load bench-churn chaos conformance

@@ -34,9 +34,9 @@ as_root() {
     fi
 }
 
-# Builds a bench of the package e2e without running it, and prints its path.
+# Builds a bench of the package e2e without running it, and prints its path; what follows the name is cargo's.
 bench_binary() {
-    cargo bench --quiet --locked --package e2e --bench "$1" --no-run --message-format=json-render-diagnostics |
+    cargo bench --quiet --locked --package e2e --bench "$@" --no-run --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 

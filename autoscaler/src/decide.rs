@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use tidegate_config::{
-    model::{Idle, ScalingPolicy},
+    model::{Idle, Law, ScalingPolicy},
     units::Count,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     again,
     memory::{Memory, Sleep},
     mix::{Mix, Role, Wants},
-    policy::{Answer, Policy, Question, grace::GRACE, kpa::Kpa},
+    policy::{Answer, Policy, Question, grace::GRACE},
     reason::Reason,
     refuse::{self, Refuse, Verdict},
     replica::Phase,
@@ -61,7 +61,7 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
     let counts = Counts::of(seen, &mix);
     measure(&mut memory, seen, &counts);
     look_at_failures(&mut memory, seen);
-    let (draft, kept_until) = draft(&mut memory, seen, &counts);
+    let (draft, kept_until, ask_at) = draft(&mut memory, seen, &counts);
     let fall_back = !is_single(seen) && memory.trial.as_ref().is_some_and(|trial| trial.struggles(seen));
     let wants = mix.wants(draft.want, fall_back);
     let (refuse, late) = match refuse::judge(&memory.backoff, seen, &mix, wants) {
@@ -73,16 +73,18 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
     let start_after = memory.backoff.start_after(seen.now);
     let trial_after = memory.trial.as_ref().and_then(|trial| trial.backoff.start_after(seen.now));
     let note = rollout::note(&memory.release, memory.trial.as_ref(), seen);
-    let moments = [kept_until, start_after, trial_after, asked_wake_left(seen).map(|left| seen.now + left)];
+    let asked_until = asked_wake_left(seen).map(|left| seen.now + left);
+    let moments = [kept_until, start_after, trial_after, asked_until, ask_at];
     let again_at = again::at(moments.into_iter().flatten(), memory.trial.as_ref(), &mix, seen);
     let decision =
         Decision { want, wants, reason, refuse, late, start_after, trial_after, mix, note, moved, again_at };
     (decision, memory)
 }
 
-/// How many, before versions; and until when one stays as things are.
-fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, Option<Instant>) {
+/// How many, before versions; until when one stays as things are; and when the law is to be asked again.
+fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, Option<Instant>, Option<Instant>) {
     let answer = ask(memory, seen, counts);
+    let ask_at = answer.again;
     let mut draft = Draft { want: answer.want, reason: answer.reason };
     let last = last_replica(memory, seen, counts, draft.want);
     let kept_until = draft.apply_last(last);
@@ -95,7 +97,7 @@ fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, Optio
     if draft.want == 0 && seen.queued() == 0 {
         forget(memory, seen, counts);
     }
-    (draft, kept_until)
+    (draft, kept_until, ask_at)
 }
 
 /// Each version's failures are its own: those of a new one neither close the gate nor hold back the good one.
@@ -241,19 +243,22 @@ fn measure(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
 
 /// The policy's answer: a new one on its tick, on a wake and at the very first, else the last one.
 fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
+    let settings = &seen.service.scaling;
     let woken = seen.queued() > 0 && counts.live == 0;
-    if let Some(answer) = memory.answer.clone().filter(|_| !seen.tick && !woken) {
+    let due = seen.tick || woken || settings.law == Law::Work;
+    if let Some(answer) = memory.answer.clone().filter(|_| !due) {
         return answer;
     }
     let found = counts.ready.max(counts.adopted);
-    let policy = memory.policy.take().unwrap_or_else(|| Policy::start(seen.now, found));
-    let settings = &seen.service.scaling;
+    let before = memory.policy.take().filter(|policy| policy.law() == settings.law);
+    let policy = before.unwrap_or_else(|| Policy::start(settings.law, seen.now, found));
     let question = Question {
         now: seen.now,
         settings,
         ready: counts.ready,
         learned: seen.learned,
         window: &memory.window,
+        seen,
     };
     let (answer, policy) = policy.ask(question);
     memory.policy = Some(policy);
@@ -264,6 +269,15 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
 /// Whether the last replica goes, stays, or is left to the policy.
 fn last_replica(memory: &mut Memory, seen: &Snapshot, counts: &Counts, needs: Count) -> Last {
     let scaling = &seen.service.scaling;
+    if scaling.law == Law::Work {
+        // It has learned when that is.
+        return match () {
+            () if counts.busy => {
+                Last::Keep(Reason::Busy { in_flight: seen.in_flight(), queued: seen.queued() }, None)
+            }
+            () => Last::Free,
+        };
+    }
     match scaling.idle {
         _ if counts.live == 0 && seen.queued() == 0 && needs == 0 => Last::Zero(Reason::Asleep),
         Idle::After(_) if counts.live == 0 && seen.queued() == 0 => Last::Zero(Reason::Asleep),
@@ -334,10 +348,13 @@ fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Option<Reaso
 
 /// At zero by our own rule the past is over: the next wake does not start what an old burst needed.
 fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
-    match seen.service.scaling.idle {
+    let scaling = &seen.service.scaling;
+    match scaling.idle {
+        // What it has learned is not over.
+        _ if scaling.law == Law::Work => memory.window.clear(),
         Idle::After(_) => {
             memory.window.clear();
-            memory.policy = Some(Policy::Kpa(Kpa::default()));
+            memory.policy = Some(Policy::start(scaling.law, seen.now, 0));
             memory.answer = None;
         }
         Idle::Kpa if counts.live == 0 => memory.last_replica.reset(),

@@ -44,6 +44,8 @@ pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
             queued: 0,
             idle_since: Some(now - secs(3600)),
             samples: Vec::new(),
+            flow: Vec::new(),
+            arriving: 0,
         }],
         replicas: Vec::new(),
         hosts: vec![host("local")],

@@ -7,6 +7,8 @@ mod again;
 pub mod backoff;
 pub mod budget;
 pub mod decide;
+pub mod forecast;
+pub mod keepalive;
 pub mod memory;
 pub mod mix;
 pub mod placement;
@@ -19,6 +21,7 @@ pub mod replica;
 pub mod rollout;
 pub mod single;
 pub mod snapshot;
+pub mod staffing;
 pub mod window;
 
 #[cfg(test)]

@@ -13,6 +13,15 @@ use crate::refuse::RefuseReason;
 pub enum Reason {
     /// The demand of the stable window.
     Demand(Figures),
+    /// The work that is to be expected.
+    Work(WorkFigures),
+    /// Less would do; what was needed a moment ago is let go slowly.
+    Calm {
+        /// What stays for now.
+        held: Count,
+        /// What is to be expected.
+        figures: WorkFigures,
+    },
     /// The demand of the surge window, far above the stable one.
     Surge(Figures),
     /// A surge is not over, and nothing is taken away during one.
@@ -140,10 +149,32 @@ pub struct Figures {
     pub needs: Count,
 }
 
+/// How work becomes replicas.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WorkFigures {
+    /// Requests per second.
+    pub rate: f64,
+    /// Seconds that one takes.
+    pub service: f64,
+    /// Requests that are to be expected to run at once when a replica that is started now is ready.
+    pub load: f64,
+    /// So many replicas are worth it.
+    pub needs: Count,
+}
+
+impl fmt::Display for WorkFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rate, service, load, needs } = self;
+        write!(f, "{rate:.2} requests/s of {:.0} ms are {load:.2} at once: {needs}", service * 1000.0)
+    }
+}
+
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 23] = [
         "demand",
+        "work",
+        "calm",
         "surge",
         "surge_held",
         "up_rate",
@@ -171,6 +202,8 @@ impl Reason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Demand(_) => "demand",
+            Self::Work(_) => "work",
+            Self::Calm { .. } => "calm",
             Self::Surge(_) => "surge",
             Self::SurgeHeld { .. } => "surge_held",
             Self::UpRate { .. } => "up_rate",
@@ -199,6 +232,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Demand(figures) => figures.fmt(f),
+            Self::Work(figures) => {
+                write!(f, "{figures} {}", if figures.needs == 1 { "replica" } else { "replicas" })
+            }
+            Self::Calm { held, figures } => write!(f, "{figures} would do; {held} are let go slowly"),
             Self::Surge(figures) => write!(f, "surge: {figures}"),
             Self::SurgeHeld { held, left } => {
                 write!(f, "held at {} for the rest of a surge ({} s left)", replicas(*held), secs(*left))
@@ -275,9 +312,15 @@ mod tests {
     #[test]
     fn every_reason_reads_well_and_has_its_label() {
         let figures = Figures { demand: 123.42, over: Duration::from_secs(6), target: 70.0, needs: 2 };
+        let work = WorkFigures { rate: 12.5, service: 0.2, load: 2.5, needs: 5 };
         let s = Duration::from_secs;
         let rows = [
             (Reason::Demand(figures), "demand 123.4 over 6 s needs 2 replicas at 70 each"),
+            (Reason::Work(work), "12.50 requests/s of 200 ms are 2.50 at once: 5 replicas"),
+            (
+                Reason::Calm { held: 8, figures: work },
+                "12.50 requests/s of 200 ms are 2.50 at once: 5 would do; 8 are let go slowly",
+            ),
             (Reason::Surge(figures), "surge: demand 123.4 over 6 s needs 2 replicas at 70 each"),
             (
                 Reason::SurgeHeld { held: 5, left: s(3) },

@@ -83,6 +83,23 @@ pub struct Demand {
     pub idle_since: Option<Instant>,
     /// Demand (in flight plus queued), time-averaged over each whole second since the last snapshot, oldest first.
     pub samples: Vec<f64>,
+    /// What came, ran and ended in each of those seconds; empty from a gateway that takes no new requests.
+    pub flow: Vec<Flow>,
+    /// Requests that have come in the second that is not over yet.
+    pub arriving: u32,
+}
+
+/// What went through one gateway's gate in one whole second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Flow {
+    /// Requests that came, those that had to wait included.
+    pub arrived: u32,
+    /// Requests that ran and ended.
+    pub ended: u32,
+    /// Requests that ran, time-averaged; those that waited are left out.
+    pub running: f64,
+    /// The most that waited and ran at any moment.
+    pub peak: u32,
 }
 
 /// One replica.

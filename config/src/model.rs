@@ -11,6 +11,7 @@ mod edge;
 mod gateway;
 mod host;
 mod images;
+mod law;
 mod limits;
 mod middleware;
 mod spans;
@@ -24,6 +25,7 @@ pub use edge::{Acme, Certificate, Challenge, GatewayTls, LETS_ENCRYPT, Listener,
 pub use gateway::Gateway;
 pub use host::{Capacity, Engine, Host, Reach, Tls};
 pub use images::Images;
+pub use law::{Aim, Goal, Law, Parts, Work};
 pub use limits::{Limits, RequestLimits};
 pub use middleware::{
     BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,

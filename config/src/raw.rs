@@ -72,6 +72,13 @@ fn duration(duration: std::time::Duration) -> String {
 }
 
 /// A rule for the last replica as the file would say it.
+fn worth() -> String {
+    match crate::model::Work::default().aim {
+        crate::model::Aim::Worth(worth) => duration(worth),
+        crate::model::Aim::Share(share) => share.to_string(),
+    }
+}
+
 fn idle(idle: Idle) -> String {
     match idle {
         Idle::After(length) => duration(length),

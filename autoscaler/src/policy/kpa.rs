@@ -41,7 +41,7 @@ impl Kpa {
     /// One tick.
     #[must_use]
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
-        let Question { now, settings, ready, learned, window } = question;
+        let Question { now, settings, ready, learned, window, .. } = question;
         let target = target(settings, learned);
         let figures = |over: Duration| {
             let demand = window.average(over);
@@ -84,10 +84,10 @@ impl Kpa {
         };
         if larger.want >= self.surge_max {
             self.surge_max = larger.want;
-            return Answer { want: larger.want, reason: as_surge(larger.reason) };
+            return Answer { want: larger.want, reason: as_surge(larger.reason), again: None };
         }
         let left = (since + settings.stable_window).saturating_duration_since(now);
-        Answer { want: self.surge_max, reason: Reason::SurgeHeld { held: self.surge_max, left } }
+        Answer { want: self.surge_max, reason: Reason::SurgeHeld { held: self.surge_max, left }, again: None }
     }
 
     fn delayed(&mut self, answer: Answer, Question { now, settings, .. }: Question<'_>) -> Answer {
@@ -100,7 +100,7 @@ impl Kpa {
         if held == answer.want {
             return answer;
         }
-        Answer { want: held, reason: Reason::ScaleDownDelay { held, needs: answer.want, delay } }
+        Answer { want: held, reason: Reason::ScaleDownDelay { held, needs: answer.want, delay }, again: None }
     }
 }
 
@@ -146,7 +146,7 @@ impl Steps {
             _ if want < figures.needs => Reason::UpRate { figures, allowed: want },
             _ => Reason::DownRate { figures, kept: want },
         };
-        Answer { want, reason }
+        Answer { want, reason, again: None }
     }
 }
 
@@ -182,7 +182,7 @@ impl Delay {
     clippy::cast_sign_loss,
     reason = "whole, and clamped to the range"
 )]
-fn count(value: f64) -> Count {
+pub(super) fn count(value: f64) -> Count {
     value.clamp(0.0, f64::from(Count::MAX)) as Count
 }
 
@@ -202,12 +202,14 @@ mod tests {
     /// Ticks every two seconds, the first one two seconds after the start.
     fn check(settings: &ScalingPolicy, found: Count, ticks: impl IntoIterator<Item = Tick>) {
         let start = fixture::origin();
+        let seen = fixture::snapshot(settings.clone());
         let (mut kpa, mut window, mut now) = (Kpa::start(start, found), Window::default(), start);
         for Tick(demand, ready, want, why) in ticks {
             now += Duration::from_secs(2);
             window.record(demand, settings.stable_window);
             window.record(demand, settings.stable_window);
-            let (answer, next) = kpa.ask(Question { now, settings, ready, learned: None, window: &window });
+            let (answer, next) =
+                kpa.ask(Question { now, settings, ready, learned: None, window: &window, seen: &seen });
             let at = (now - start).as_secs();
             assert_eq!((answer.want, answer.reason.label()), (want, why), "at {at} s: {}", answer.reason);
             kpa = next;

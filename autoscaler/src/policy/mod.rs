@@ -1,20 +1,30 @@
-//! The seam for scaling laws: averages and the number of ready replicas in, a want with its reason out.
-//! [`decide`](crate::decide) asks on the tick and on a wake, and clamps the answer. Absent: bounds, the idle rule.
+//! The seam for scaling laws: what is seen and averages in, a want with its reason out.
+//! [`decide`](crate::decide) asks and clamps the answer: [`work`] at each look, the others on the tick and on a wake.
+//! Absent: bounds, the idle rule of those others.
 
 pub mod grace;
+pub mod hpa;
 pub mod kpa;
+pub mod work;
 
 use std::time::Instant;
 
-use tidegate_config::{model::ScalingPolicy, units::Count};
+use tidegate_config::{
+    model::{Law, ScalingPolicy},
+    units::Count,
+};
 
-use crate::{reason::Reason, window::Window};
+use crate::{reason::Reason, snapshot::Snapshot, window::Window};
 
 /// A scaling law and what it remembers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Policy {
     /// Knative's.
     Kpa(kpa::Kpa),
+    /// Kubernetes'.
+    Hpa(hpa::Hpa),
+    /// Ours.
+    Work(Box<work::Work>),
 }
 
 /// What a law may see.
@@ -30,6 +40,8 @@ pub struct Question<'a> {
     pub learned: Option<u32>,
     /// Demand.
     pub window: &'a Window,
+    /// Everything else.
+    pub seen: &'a Snapshot,
 }
 
 /// What a law says.
@@ -39,13 +51,29 @@ pub struct Answer {
     pub want: Count,
     /// Why.
     pub reason: Reason,
+    /// When it is worth asking again although nothing happens, besides the tick.
+    pub again: Option<Instant>,
 }
 
 impl Policy {
     /// The law of a service that nothing is known of, except that `ready` of its replicas run already.
     #[must_use]
-    pub fn start(now: Instant, ready: Count) -> Self {
-        Self::Kpa(kpa::Kpa::start(now, ready))
+    pub fn start(law: Law, now: Instant, ready: Count) -> Self {
+        match law {
+            Law::Kpa => Self::Kpa(kpa::Kpa::start(now, ready)),
+            Law::Hpa => Self::Hpa(hpa::Hpa::default()),
+            Law::Work => Self::Work(Box::default()),
+        }
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn law(&self) -> Law {
+        match self {
+            Self::Kpa(_) => Law::Kpa,
+            Self::Hpa(_) => Law::Hpa,
+            Self::Work(_) => Law::Work,
+        }
     }
 
     /// Asks, and hands on what the law wants to remember.
@@ -55,6 +83,14 @@ impl Policy {
             Self::Kpa(kpa) => {
                 let (answer, kpa) = kpa.ask(question);
                 (answer, Self::Kpa(kpa))
+            }
+            Self::Hpa(hpa) => {
+                let (answer, hpa) = hpa.ask(question);
+                (answer, Self::Hpa(hpa))
+            }
+            Self::Work(work) => {
+                let (answer, work) = work.ask(question);
+                (answer, Self::Work(Box::new(work)))
             }
         }
     }

@@ -32,6 +32,7 @@ mod hosts;
 mod image;
 mod images;
 mod launch;
+mod law;
 mod limits;
 mod middleware;
 mod release;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{release::share, value};
+use super::{law, release::share, value};
 use crate::{
     decode::At,
     model::{Idle, ScalingPolicy},
@@ -27,11 +27,14 @@ pub(super) fn check(
         );
     }
     check_window(&raw, problems);
+    let (law, work) = law::check(&raw, &default.work, problems);
     ScalingPolicy {
         concurrency: raw.concurrency.as_ref().and_then(|limit| concurrency(limit, problems)),
         min: value::of(raw.min, default.min),
         max: value::of(raw.max, default.max),
         initial: value::of(raw.initial, default.initial),
+        law,
+        work,
         target: value::of(raw.target, default.target),
         stable_window: value::span(raw.stable_window, default.stable_window),
         surge_window: value::of(raw.surge_window, default.surge_window),

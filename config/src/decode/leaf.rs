@@ -8,7 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Decode, mismatch};
 use crate::{
     advice,
-    model::{Challenge, Encoding, Engine, Idle, LogFormat, Placement, Reach, RequestId, TlsVersion, Update},
+    model::{
+        Challenge, Encoding, Engine, Idle, Law, LogFormat, Placement, Reach, RequestId, TlsVersion, Update,
+    },
     problem::Draft,
     spec::{Profile, Protocol, Pull, Scratch},
     tree::{Kind, Node, Origin, quoted},
@@ -267,6 +269,7 @@ words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict
 words!(Scratch, "Scratch" { "disk" => Self::Disk, "memory" => Self::Memory });
 words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded });
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
+words!(Law, "Law" { "kpa" => Self::Kpa, "work" => Self::Work, "hpa" => Self::Hpa });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });
 words!(LogFormat, "LogFormat" { "json" => Self::Json, "combined" => Self::Combined });
 words!(RequestId, "RequestId" { "off" => Self::Off, "make" => Self::Make, "keep" => Self::Keep });

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Described, Settings, below, fingerprint, list, or_none, settings, time};
 use crate::{
     model::{
-        Health, Idle, Ignore, Placement, Probe, Rollout, ScalingPolicy, Service, Sleep, Update, Upstream,
-        WaitingPage, Wake,
+        Aim, Health, Idle, Ignore, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Sleep, Update,
+        Upstream, WaitingPage, Wake, Work,
     },
     spec::{Launch, Protocol},
     units::{Bytes, Rate},
@@ -84,6 +84,8 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         min,
         max,
         initial,
+        law,
+        work,
         concurrency,
         target,
         stable_window,
@@ -101,7 +103,8 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         Idle::After(length) => time(*length),
         Idle::Kpa => "kpa".to_owned(),
     };
-    settings([
+    let mut all = describe_law(*law, work);
+    all.extend(settings([
         ("min", min.to_string()),
         ("max", max.to_string()),
         ("initial", initial.to_string()),
@@ -117,7 +120,27 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         ("drain", time(*drain)),
         ("hold", time(*hold)),
         ("queue", queue.to_string()),
-    ])
+    ]));
+    all
+}
+
+fn describe_law(law: Law, work: &Work) -> Settings {
+    let policy = match law {
+        Law::Kpa => "kpa",
+        Law::Hpa => "hpa",
+        Law::Work => "work",
+    };
+    let mut all = settings([("policy", policy.to_owned())]);
+    if law == Law::Work {
+        // The parts are for experiments, and no file can switch them.
+        let Work { late_after, aim, calm, parts: _ } = work;
+        let aim = match aim {
+            Aim::Share(share) => ("late_share", share.to_string()),
+            Aim::Worth(worth) => ("late_worth", time(*worth)),
+        };
+        all.extend(settings([aim, ("late_after", time(*late_after)), ("calm", time(*calm))]));
+    }
+    all
 }
 
 fn describe_health(health: &Health) -> Settings {

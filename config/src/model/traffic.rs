@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{Law, Work};
 use crate::units::{Concurrency, Count, Percent};
 
 /// How many replicas a service gets.
@@ -13,6 +14,10 @@ pub struct ScalingPolicy {
     pub max: Count,
     /// Replicas that a wake starts.
     pub initial: Count,
+    /// Which law says how many there should be.
+    pub law: Law,
+    /// What the law `work` aims at.
+    pub work: Work,
     /// Hard limit of requests at once per replica; `None`: no hard limit.
     pub concurrency: Option<Concurrency>,
     /// The share of `concurrency` (100 where that is unset) that the autoscaler aims at.
@@ -45,6 +50,8 @@ impl Default for ScalingPolicy {
             min: 0,
             max: 10,
             initial: 1,
+            law: Law::default(),
+            work: Work::default(),
             concurrency: None,
             target: Percent::new(70).expect("in range"),
             stable_window: Duration::from_secs(60),
@@ -58,6 +65,14 @@ impl Default for ScalingPolicy {
             hold: Duration::from_secs(60),
             queue: 10_000,
         }
+    }
+}
+
+impl ScalingPolicy {
+    /// Whether the law looks at what happens as it happens, and not only at its tick.
+    #[must_use]
+    pub fn acts_on_events(&self) -> bool {
+        self.law == Law::Work && self.work.parts.events
     }
 }
 

@@ -1,13 +1,13 @@
 //! How many replicas run, when they count as well, and how requests are sent to them.
 
-use super::{duration, idle, text_or_table};
+use super::{duration, idle, text_or_table, worth};
 use crate::{
     decode::{
         At,
         leaf::{Port, Span, Text},
         section,
     },
-    model::{self, Idle},
+    model::{self, Idle, Law},
     units::Percent,
 };
 
@@ -20,6 +20,21 @@ section! {
         max: u32 = d.max,
         /// Replicas that the first request starts.
         initial: u32 = d.initial,
+        /// How the number of replicas is worked out: `"kpa"` as Knative does it, `"work"` from the work that comes, what a
+        /// start takes and what a late request is worth (docs/scaling.md), `"hpa"` as Kubernetes does it.
+        policy: Law = "kpa",
+        /// With `policy = "work"`: how long requests may wait, as in `"p95 wait < 50ms"`.
+        goal: Text,
+        /// With `policy = "work"`: the share of requests that may have to wait at all.
+        wait_probability: f64,
+        /// With `policy = "work"`, instead of a goal: how many seconds of a replica it may cost to spare one request a wait
+        /// of more than `late_after`. More makes waiting rarer and replicas more.
+        late_worth: Span = worth(),
+        /// With `policy = "work"`: a request that waits longer is late.
+        late_after: Span = duration(d.work.late_after),
+        /// With `policy = "work"`: how long fewer replicas must do before any goes; three times as long as a start takes if
+        /// that is more.
+        calm: Span = duration(d.work.calm),
         /// Requests that a replica gets at once; more wait. Default: no limit, and scaling as if it were 100.
         concurrency: u32,
         /// The share of `concurrency` that scaling aims at.

@@ -23,6 +23,7 @@ mod remote;
 mod replicas;
 mod rollback;
 mod schema;
+mod simulate;
 mod up;
 mod welcome;
 
@@ -80,6 +81,8 @@ enum Command {
     Hash(hash::Hash),
     /// Send HTTP requests at a fixed rate and measure the answers
     Load(Box<load::Load>),
+    /// Say what a service's traffic would have felt and cost under other scaling settings
+    Simulate(simulate::Simulate),
 }
 
 /// What `tidegate up` is told.
@@ -182,6 +185,7 @@ impl Cli {
             Command::Images(args) => client::block_on(images::run(args)),
             Command::Doctor(args) => client::block_on(doctor::run(args)),
             Command::Hash(args) => hash::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
             Command::Load(args) => load::run(&args),
         }
     }

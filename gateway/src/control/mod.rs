@@ -80,6 +80,9 @@ const LOOK_AROUND: Duration = Duration::from_secs(3);
 /// Looks in a row that one event may cause: drain, stop, and what follows from it.
 const ROUNDS: usize = 4;
 
+/// However many requests wait, a service is not looked at more often for it.
+const BREATH: Duration = Duration::from_millis(10);
+
 /// Events that may wait for the loop; whoever brings more waits.
 const EVENTS: usize = 1024;
 
@@ -262,8 +265,11 @@ impl Control {
         for id in rung.suspects {
             self.probe_suspect(&id);
         }
+        let now = clock::now();
         for name in rung.services {
-            self.evaluate(&name, false);
+            if !self.states.get_mut(&name).is_some_and(|state| state.puts_off(now)) {
+                self.evaluate(&name, false);
+            }
         }
     }
 
@@ -337,6 +343,7 @@ impl Control {
             reserved: &reserved,
         };
         let seen = observe(state, &around);
+        state.looked_at = Some(seen.now);
         let before = state.memory.release().clone();
         let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
         self.unsaved |= before != *memory.release();

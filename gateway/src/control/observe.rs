@@ -35,6 +35,8 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         queued: sample.queued,
         idle_since: sample.idle_since,
         samples: sample.seconds,
+        flow: sample.flow,
+        arriving: sample.arriving,
     };
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {

@@ -181,7 +181,14 @@ impl Elsewhere {
 
 impl Part {
     fn new(now: Instant) -> Self {
-        let demand = Demand { in_flight: 0, queued: 0, idle_since: Some(now), samples: Vec::new() };
+        let demand = Demand {
+            in_flight: 0,
+            queued: 0,
+            idle_since: Some(now),
+            samples: Vec::new(),
+            flow: Vec::new(),
+            arriving: 0,
+        };
         Self { demand, loans: BTreeMap::new(), begun: false }
     }
 

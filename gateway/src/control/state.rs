@@ -18,7 +18,7 @@ use tidegate_config::{
 use tidegate_runner::PullProgress;
 use tokio::sync::oneshot;
 
-use super::{history::History, member::Member, peers::Elsewhere};
+use super::{BREATH, history::History, member::Member, peers::Elsewhere};
 use crate::fleet::Service;
 
 /// From so many entries on, those of versions that are gone are swept out.
@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) refused: Option<String>,
     /// When to look again although nothing happens.
     pub(crate) again_at: Option<Instant>,
+    /// The last look.
+    pub(crate) looked_at: Option<Instant>,
     /// Why it fits on no host, if it does not.
     pub(crate) no_fit: Option<String>,
     /// Whether that is only for want of an image that is being looked for.
@@ -102,6 +104,7 @@ impl State {
             reason: String::new(),
             refused: None,
             again_at: None,
+            looked_at: None,
             no_fit: None,
             image_on_its_way: false,
             lacks_memory: BTreeMap::new(),
@@ -111,6 +114,15 @@ impl State {
             elsewhere: Elsewhere::default(),
             leaving: false,
         }
+    }
+
+    /// Whether the bell has been rung soon after the last look: it is then looked at a little later.
+    pub(super) fn puts_off(&mut self, now: Instant) -> bool {
+        let soon = self.looked_at.map(|at| at + BREATH).filter(|soon| *soon > now);
+        if let Some(soon) = soon {
+            self.again_at = Some(self.again_at.map_or(soon, |at| at.min(soon)));
+        }
+        soon.is_some()
     }
 
     /// Forgets what is known of versions that nobody will ask about again.

@@ -13,7 +13,7 @@ use std::{
 pub use super::entry::{Entry, Form, Grant, Grants, Left, Replica, Rules, Sample, SlotKey, TicketId};
 use super::{
     balancer::{self, Answer, Candidate, Draw, Out, Report, Wish, circuit::Circuit},
-    meter::Meter,
+    meter::{Level, Meter},
     retries::Budget,
 };
 
@@ -52,6 +52,8 @@ pub struct Gate<R, W> {
     in_flight: u32,
     /// Those in flight that are no demand.
     onlookers: u32,
+    /// Onlookers that are about to end: they did not come as demand either.
+    looked_away: u32,
     rules: Rules,
     next_ticket: u64,
     next_early: u64,
@@ -93,6 +95,7 @@ impl<R: Replica, W> Gate<R, W> {
             waiting: 0,
             in_flight: 0,
             onlookers: 0,
+            looked_away: 0,
             rules,
             next_ticket: FIRST_TICKET,
             next_early: FIRST_TICKET,
@@ -110,7 +113,7 @@ impl<R: Replica, W> Gate<R, W> {
             return Entry::Broken(until);
         }
         if let Some(grant) = self.grant_arriving(now, wish) {
-            self.budget.request(now);
+            self.count_arrived(now);
             return Entry::Granted(grant);
         }
         if self.closed && !self.has_capacity() {
@@ -119,7 +122,7 @@ impl<R: Replica, W> Gate<R, W> {
         if self.waiting as usize >= self.rules.queue {
             return Entry::Full;
         }
-        self.budget.request(now);
+        self.count_arrived(now);
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
         self.queue.push_back(Waiting { ticket, wish, waiter: Some(waiter()) });
@@ -141,6 +144,7 @@ impl<R: Replica, W> Gate<R, W> {
     /// An onlooker ends, or becomes a caller like others: to be followed by [`Gate::leave`] or [`Gate::swap`].
     pub fn look_away(&mut self) {
         self.onlookers -= 1;
+        self.looked_away += 1;
     }
 
     /// A request's attempt failed before its response began: its slot is given back and it gets the next one, elsewhere
@@ -152,6 +156,9 @@ impl<R: Replica, W> Gate<R, W> {
         report: Report,
         waiter: impl FnOnce() -> W,
     ) -> (TicketId, Left<R, W>) {
+        if self.was_onlooker() {
+            self.meter.arrived(now);
+        }
         let broken = self.count(now, report);
         let (at, ejected) = self.give_back(now, slot, report);
         self.next_early -= 1;
@@ -183,6 +190,9 @@ impl<R: Replica, W> Gate<R, W> {
 
     /// A request has ended and gives its slot back; `report` says how its attempt went.
     pub fn leave(&mut self, now: Instant, slot: SlotKey, report: Report) -> Left<R, W> {
+        if !self.was_onlooker() {
+            self.meter.ended(now);
+        }
         let broken = self.count(now, report);
         let (at, ejected) = self.give_back(now, slot, report);
         let grants = self.settle(now);
@@ -307,10 +317,13 @@ impl<R: Replica, W> Gate<R, W> {
 
     /// What the control loop wants to know; seconds are handed out once.
     pub fn sample(&mut self, now: Instant) -> Sample {
+        let (seconds, flow) = self.meter.sample(now);
         Sample {
             in_flight: self.in_flight - self.onlookers,
             queued: self.waiting,
-            seconds: self.meter.sample(now),
+            seconds,
+            flow,
+            arriving: self.meter.arriving(),
             idle_since: self.meter.idle_since(),
             per_slot: self.slots.iter().map(|slot| (slot.key, slot.seen.in_flight)).collect(),
             learned: self.learned(),
@@ -439,8 +452,21 @@ impl<R: Replica, W> Gate<R, W> {
         self.measure(now);
     }
 
+    fn count_arrived(&mut self, now: Instant) {
+        self.budget.request(now);
+        self.meter.arrived(now);
+    }
+
+    /// Whether it is an onlooker that gives its slot back.
+    fn was_onlooker(&mut self) -> bool {
+        let was = self.looked_away > 0;
+        self.looked_away -= u32::from(was);
+        was
+    }
+
     fn measure(&mut self, now: Instant) {
-        self.meter.set(now, self.waiting + self.in_flight - self.onlookers);
+        let running = self.in_flight - self.onlookers;
+        self.meter.set(now, Level { waiting: self.waiting, running });
     }
 }
 
@@ -713,5 +739,24 @@ mod tests {
         assert_eq!(left(&mut w, 1, Report::Unknown), []);
         assert!(w.gate.is_drained(SlotKey(1)));
         assert_eq!((w.gate.idle_since(), w.gate.counts()), (idle, (0, 0)));
+        w.now += Duration::from_secs(1);
+        let went = w.gate.sample(w.now).flow;
+        assert!(
+            went.iter().all(|second| (second.arrived, second.ended) == (0, 0)),
+            "nor is it work: {went:?}"
+        );
+    }
+
+    #[test]
+    fn who_comes_and_ends_is_counted_once() {
+        let mut w = world(5);
+        w.slots(1, "a", 1);
+        w.enter();
+        w.ticket();
+        assert_eq!(w.gate.sample(w.now).arriving, 2, "who waits has come too");
+        left(&mut w, 1, Report::Unknown);
+        w.now += Duration::from_secs(1);
+        let went = w.gate.sample(w.now).flow;
+        assert_eq!(went.iter().map(|second| (second.arrived, second.ended)).collect::<Vec<_>>(), [(2, 1)]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate_autoscaler::snapshot::Flow;
 use tidegate_config::model;
 
 use super::balancer::Out;
@@ -103,6 +104,10 @@ pub struct Sample {
     pub idle_since: Option<Instant>,
     /// Average demand of each whole second since the last sample.
     pub seconds: Vec<f64>,
+    /// What came, ran and ended in each of them.
+    pub flow: Vec<Flow>,
+    /// Requests that have come in the second that is not over yet.
+    pub arriving: u32,
     /// Requests per slot.
     pub per_slot: Vec<(SlotKey, u32)>,
     /// Requests at once that a replica has shown to bear on average, where that is learned.

@@ -1,4 +1,5 @@
-//! Integrates one service's demand (in flight plus queued) over whole seconds, exactly, event by event.
+//! Counts what goes through one service's gate, second by second and exactly: demand (in flight plus queued) integrated
+//! event by event, and what arrived, ran and ended.
 //! Owned by the [`Gate`](super::admission::Gate) and changed under its lock, so there is no second count.
 //! Absent: averages over windows (the autoscaler's), and clocks.
 
@@ -7,46 +8,88 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tidegate_autoscaler::snapshot::Flow;
+
 /// One sample covers this long; Knative's bucket.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Samples that are kept when nobody asks for them: the longest stable window, one hour.
 const KEPT: usize = 3600;
 
-/// Integrates demand over whole seconds.
+/// Counts, second by second.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    level: u32,
+    level: Level,
     /// When the current second began.
     second: Instant,
-    /// Up to when `area` is counted.
+    /// Up to when `area` and what ran are counted.
     counted: Instant,
     /// Demand times seconds within the current second.
     area: f64,
-    done: VecDeque<f64>,
+    flow: Flow,
+    done: VecDeque<(f64, Flow)>,
     idle_since: Option<Instant>,
+}
+
+/// What waits and runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Level {
+    pub(crate) waiting: u32,
+    pub(crate) running: u32,
+}
+
+impl Level {
+    fn demand(self) -> u32 {
+        self.waiting + self.running
+    }
 }
 
 impl Meter {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { level: 0, second: now, counted: now, area: 0.0, done: VecDeque::new(), idle_since: Some(now) }
+        Self {
+            level: Level::default(),
+            second: now,
+            counted: now,
+            area: 0.0,
+            flow: Flow::default(),
+            done: VecDeque::new(),
+            idle_since: Some(now),
+        }
     }
 
-    /// From `now` on the demand is `level`.
-    pub(crate) fn set(&mut self, now: Instant, level: u32) {
+    /// From `now` on this waits and runs.
+    pub(crate) fn set(&mut self, now: Instant, level: Level) {
         self.advance(now);
-        if level == 0 {
+        if level.demand() == 0 {
             self.idle_since.get_or_insert(now);
         } else {
             self.idle_since = None;
         }
         self.level = level;
+        self.flow.peak = self.flow.peak.max(level.demand());
     }
 
-    /// The average demand of each whole second since the last call, oldest first.
-    pub(crate) fn sample(&mut self, now: Instant) -> Vec<f64> {
+    /// A request has come.
+    pub(crate) fn arrived(&mut self, now: Instant) {
         self.advance(now);
-        self.done.drain(..).collect()
+        self.flow.arrived += 1;
+    }
+
+    /// A request that ran has ended.
+    pub(crate) fn ended(&mut self, now: Instant) {
+        self.advance(now);
+        self.flow.ended += 1;
+    }
+
+    /// The average demand of each whole second since the last call, oldest first, and what went through meanwhile.
+    pub(crate) fn sample(&mut self, now: Instant) -> (Vec<f64>, Vec<Flow>) {
+        self.advance(now);
+        self.done.drain(..).unzip()
+    }
+
+    /// Requests that have come in the second that is not over yet.
+    pub(crate) fn arriving(&self) -> u32 {
+        self.flow.arrived
     }
 
     /// Since when the demand has been zero.
@@ -60,14 +103,17 @@ impl Meter {
             if self.done.len() == KEPT {
                 self.done.pop_front();
             }
-            self.done.push_back(std::mem::take(&mut self.area));
+            let fresh = Flow { peak: self.level.demand(), ..Flow::default() };
+            self.done.push_back((std::mem::take(&mut self.area), std::mem::replace(&mut self.flow, fresh)));
             self.second = end;
         }
         self.count_to(now);
     }
 
     fn count_to(&mut self, to: Instant) {
-        self.area += f64::from(self.level) * to.saturating_duration_since(self.counted).as_secs_f64();
+        let seconds = to.saturating_duration_since(self.counted).as_secs_f64();
+        self.area += f64::from(self.level.demand()) * seconds;
+        self.flow.running += f64::from(self.level.running) * seconds;
         self.counted = self.counted.max(to);
     }
 }
@@ -76,15 +122,19 @@ impl Meter {
 mod tests {
     use super::*;
 
+    fn waits(waiting: u32) -> Level {
+        Level { waiting, running: 0 }
+    }
+
     /// Levels set at milliseconds, then the samples at the last one.
     fn check(levels: &[(u64, u32)], at: u64, want: &[f64]) {
         let start = crate::clock::now();
         let ms = |n| start + Duration::from_millis(n);
         let mut meter = Meter::new(start);
         for (when, level) in levels {
-            meter.set(ms(*when), *level);
+            meter.set(ms(*when), waits(*level));
         }
-        let got = meter.sample(ms(at));
+        let (got, _) = meter.sample(ms(at));
         assert_eq!(got.len(), want.len(), "{levels:?}: {got:?}");
         for (got, want) in got.iter().zip(want) {
             assert!((got - want).abs() < 1e-9, "{levels:?}: {got} is not {want}");
@@ -101,15 +151,38 @@ mod tests {
     }
 
     #[test]
+    fn what_came_ran_and_ended_is_counted_in_its_second() {
+        let start = crate::clock::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut meter = Meter::new(start);
+        for at in [100, 300] {
+            meter.arrived(ms(at));
+        }
+        meter.set(ms(300), Level { waiting: 1, running: 1 });
+        meter.set(ms(800), Level { waiting: 0, running: 2 });
+        for at in [1500, 2000] {
+            meter.ended(ms(at));
+        }
+        meter.set(ms(2000), Level::default());
+        let (_, flow) = meter.sample(ms(3000));
+        let ran: Vec<f64> = flow.iter().map(|second| (second.running * 1e6).round() / 1e6).collect();
+        assert_eq!(ran, [0.9, 2.0, 0.0]);
+        let counted = |of: fn(&Flow) -> u32| flow.iter().map(of).collect::<Vec<_>>();
+        assert_eq!(counted(|second| second.arrived), [2, 0, 0]);
+        assert_eq!(counted(|second| second.ended), [0, 1, 1]);
+        assert_eq!(counted(|second| second.peak), [2, 2, 2], "what is there at its beginning counts too");
+    }
+
+    #[test]
     fn idle_begins_when_the_last_one_leaves() {
         let start = crate::clock::now();
         let mut meter = Meter::new(start);
         assert_eq!(meter.idle_since(), Some(start));
-        meter.set(start, 1);
+        meter.set(start, waits(1));
         assert_eq!(meter.idle_since(), None);
         let later = start + SECOND;
-        meter.set(later, 0);
-        meter.set(later + SECOND, 0);
+        meter.set(later, waits(0));
+        meter.set(later + SECOND, waits(0));
         assert_eq!(meter.idle_since(), Some(later));
     }
 
@@ -117,6 +190,6 @@ mod tests {
     fn a_long_silence_keeps_one_hour() {
         let start = crate::clock::now();
         let mut meter = Meter::new(start);
-        assert_eq!(meter.sample(start + Duration::from_secs(100_000)).len(), KEPT);
+        assert_eq!(meter.sample(start + Duration::from_secs(100_000)).0.len(), KEPT);
     }
 }

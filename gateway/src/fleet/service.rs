@@ -177,7 +177,8 @@ impl Service {
         deadline: Instant,
     ) -> Result<Lease, Refusal> {
         let _ticket = Ticket { service: self, id: ticket };
-        if !self.gate.lock().has_capacity() {
+        // A law that acts on events is told of each that waits; the others only where nothing could serve it.
+        if self.settings.load().scaling.acts_on_events() || !self.gate.lock().has_capacity() {
             self.bell.ring(&self.name);
         }
         match tokio::time::timeout_at(deadline.into(), lease).await {

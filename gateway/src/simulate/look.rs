@@ -69,6 +69,8 @@ impl Control {
                 queued: sample.queued,
                 idle_since: sample.idle_since,
                 samples: sample.seconds,
+                flow: sample.flow,
+                arriving: sample.arriving,
             }],
             replicas: state.members.values().map(Member::seen).collect(),
             hosts: self.hosts.iter().map(host).collect(),

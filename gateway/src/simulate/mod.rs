@@ -14,6 +14,7 @@ mod look;
 mod probes;
 mod reconcile;
 pub mod record;
+pub mod replay;
 pub mod scenario;
 mod sleep;
 mod timeline;

@@ -46,6 +46,25 @@ async fn replicas_come_with_the_load_and_go_with_it() {
 }
 
 #[tokio::test]
+async fn the_law_work_brings_what_those_who_wait_need_and_lets_go() {
+    let text = r#"
+        [services.api]
+        image = "api:1"
+        scaling = { policy = "work", late_worth = "1s", calm = "0s", concurrency = 1, max = 2 }
+    "#;
+    let world = World::new(text).await;
+    let wires = held(&world, 3).await;
+    let full = world.until("api", |status| status.in_flight == 2).await;
+    assert_eq!((full.queued, full.replicas.len()), (1, 2), "no tick was waited for, and the rest waits");
+    world.targets.release();
+    for mut wire in wires {
+        assert_eq!(status(&wire.answer().await.expect("an answer").0), 200);
+    }
+    world.until("api", |status| status.replicas.is_empty()).await;
+    assert_eq!(world.get("api", "/").await.status, 200, "and it wakes again");
+}
+
+#[tokio::test]
 async fn the_minimum_stays() {
     let world = World::new(&format!(
         "{ELASTIC}\n[services.kept]\nimage = \"kept:1\"\nscaling = {{ min = 2, idle = \"50ms\" }}"

@@ -1,0 +1,178 @@
+//! When the last replica of a service may go, and when one should be ready again: learned from the gaps between the end
+//! of activity and the next request. Used by the law [`work`](crate::policy::work).
+//!
+//! Gaps are counted in bins of equal ratio. For each bin a warm replica costs the seconds that it idles, and saves what a
+//! late request is worth if the next one comes in it; the best way through all bins is found backwards.
+//! Compare the hybrid histogram of Shahrad et al., "Serverless in the Wild" (USENIX ATC 2020), which keeps a fixed share of gaps
+//! warm: here the share follows from what it costs.
+
+/// From one bin to the next the bounds grow by this ratio.
+const RATIO: f64 = 1.189_207_115_002_721;
+/// The first bin ends here, in seconds.
+const FIRST: f64 = 1.0;
+/// Bins: up to four hours.
+const BINS: usize = 57;
+/// What is taken for granted before anything is known: as many gaps, spread evenly over the bins.
+const PRIOR: f64 = 2.0;
+/// Each new gap lets the older ones count so much less: habits change.
+const FADE: f64 = 0.999;
+
+/// The gaps of one service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gaps {
+    counts: Vec<f64>,
+    /// Longer ones than the last bin.
+    longer: f64,
+}
+
+/// When a replica is kept or made ready, in seconds from the beginning of a gap.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Schedule(Vec<(f64, f64)>);
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self { counts: vec![0.0; BINS], longer: 0.0 }
+    }
+}
+
+impl Gaps {
+    /// A gap has ended after so many seconds.
+    pub fn record(&mut self, seconds: f64) {
+        self.counts.iter_mut().for_each(|count| *count *= FADE);
+        self.longer *= FADE;
+        match self.counts.get_mut(bin(seconds)) {
+            Some(count) => *count += 1.0,
+            None => self.longer += 1.0,
+        }
+    }
+
+    /// When to be warm where a late request is worth `worth` seconds of a replica and a start takes `start`.
+    #[must_use]
+    pub fn schedule(&self, worth: f64, start: f64) -> Schedule {
+        let prior = PRIOR / float(BINS + 1);
+        let mut left = self.longer + prior;
+        // What is still to be had from here on, being warm and being cold, for all gaps that last so long.
+        let (mut warm, mut cold) = (-start * left, -start * left);
+        let mut choices = [(false, false); BINS];
+        for at in (0..BINS).rev() {
+            let ends = self.counts[at] + prior;
+            let length = upper(at) - lower(at);
+            let idle = worth * ends - length * (left + ends / 2.0) + warm;
+            let gone = cold - start * ends;
+            let all = left + ends;
+            choices[at] = (idle >= gone, idle - start * all > gone);
+            warm = idle.max(gone);
+            cold = gone.max(idle - start * all);
+            left = all;
+        }
+        follow(&choices, start)
+    }
+}
+
+/// The best way: warm at first.
+fn follow(choices: &[(bool, bool)], start: f64) -> Schedule {
+    let mut intervals: Vec<(f64, f64)> = Vec::new();
+    let mut is_warm = true;
+    for (at, (stay, begin)) in choices.iter().enumerate() {
+        let was_warm = is_warm;
+        is_warm = if was_warm { *stay } else { *begin };
+        if !is_warm {
+            continue;
+        }
+        match intervals.last_mut() {
+            Some((_, to)) if was_warm => *to = upper(at),
+            // A start has to be over when the bin begins.
+            _ => intervals.push(((lower(at) - start).max(0.0), upper(at))),
+        }
+    }
+    Schedule(intervals)
+}
+
+impl Schedule {
+    /// Whether one is to be there so many seconds into the gap.
+    #[must_use]
+    pub fn is_warm(&self, seconds: f64) -> bool {
+        self.0.iter().any(|(from, to)| (*from..*to).contains(&seconds))
+    }
+
+    /// When that changes next, in seconds from the beginning of the gap.
+    #[must_use]
+    pub fn next_change(&self, seconds: f64) -> Option<f64> {
+        let bounds = self.0.iter().flat_map(|(from, to)| [*from, *to]);
+        bounds.filter(|bound| *bound > seconds).reduce(f64::min)
+    }
+}
+
+/// The bin of a gap; one beyond the last for longer ones.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, and clamped to the range"
+)]
+fn bin(seconds: f64) -> usize {
+    if seconds < FIRST {
+        return 0;
+    }
+    let above = ((seconds / FIRST).ln() / RATIO.ln()).floor() + 1.0;
+    above.clamp(0.0, float(BINS)) as usize
+}
+
+fn lower(bin: usize) -> f64 {
+    if bin == 0 { 0.0 } else { upper(bin - 1) }
+}
+
+fn upper(bin: usize) -> f64 {
+    FIRST * RATIO.powf(float(bin))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some tens")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(gaps: &[f64], worth: f64) -> Schedule {
+        let mut learned = Gaps::default();
+        gaps.iter().cycle().take(200).for_each(|gap| learned.record(*gap));
+        learned.schedule(worth, 2.0)
+    }
+
+    #[test]
+    fn what_comes_every_five_minutes_is_expected_then() {
+        let schedule = after(&[280.0, 300.0, 320.0], 120.0);
+        assert!(!schedule.is_warm(60.0), "not for the whole gap: {schedule:?}");
+        for seconds in [275.0, 300.0, 320.0] {
+            assert!(schedule.is_warm(seconds), "{seconds} of {schedule:?}");
+        }
+        assert!(!schedule.is_warm(600.0));
+        let ready = schedule.next_change(60.0).expect("it comes back");
+        assert!((230.0..280.0).contains(&ready), "a start before the first may come: {ready}");
+    }
+
+    #[test]
+    fn what_is_worth_more_is_kept_longer() {
+        let gaps = [2.0, 5.0, 20.0, 90.0, 400.0];
+        let kept = |worth| after(&gaps, worth).next_change(0.0).unwrap_or(0.0);
+        assert!(kept(3.0) < kept(60.0), "{} and {}", kept(3.0), kept(60.0));
+        assert!(kept(60.0) < kept(3000.0));
+    }
+
+    #[test]
+    fn of_a_service_that_is_not_known_one_is_kept_for_a_while() {
+        let schedule = Gaps::default().schedule(60.0, 2.0);
+        let kept = schedule.next_change(0.0).expect("not for ever");
+        assert!((1.0..120.0).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn bins_are_as_wide_as_they_are_late() {
+        for seconds in [0.0, 0.9, 1.0, 7.0, 300.0, 14_000.0] {
+            let at = bin(seconds);
+            assert!((lower(at)..upper(at)).contains(&seconds), "{seconds} in {}..{}", lower(at), upper(at));
+        }
+        assert_eq!(bin(1e9), BINS);
+    }
+}

@@ -1,0 +1,237 @@
+//! What the law learns from what it is shown: arrivals, how long a request takes, how long a start takes, and the gaps
+//! in which nothing happens.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    forecast::Rates,
+    keepalive::Gaps,
+    replica::Phase,
+    snapshot::{Flow, Snapshot},
+};
+
+/// Where nothing has been started yet: what a start is taken to take.
+const START: f64 = 1.0;
+/// Where no request has ended yet: what one is taken to take.
+const SERVICE: f64 = 1.0;
+/// From so many requests on it is known how long one takes.
+const KNOWN: f64 = 10.0;
+/// Weight of the newest start.
+const NEWEST: f64 = 0.2;
+/// Older requests fade once so many are counted.
+const REQUESTS: f64 = 5000.0;
+/// Weight of the newest second in what is learned of fluctuation.
+const CROWD: f64 = 0.002;
+/// By so many deviations less than what has come counts as proven.
+const BURST: f64 = 1.75;
+/// For so long a wake says more than what was usual before.
+const NEWS: Duration = Duration::from_secs(10);
+/// No rate is told from less time than this, in seconds.
+const SHORTEST: f64 = 0.05;
+/// Nor than from this part of a start: who decides that little later decides better.
+const SHORTEST_OF_START: f64 = 0.05;
+
+/// What has been learned of a service.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Learned {
+    pub(super) rates: Rates,
+    pub(super) gaps: Gaps,
+    service: Service,
+    start: Start,
+    crowd: Crowd,
+    /// Requests in a second after one with some, on average.
+    follow: f64,
+    came: bool,
+    /// When requests came to a service without a ready replica, and how many have come since in whole seconds.
+    wake: Option<(Instant, f64)>,
+    /// Since when nothing ran or waited, at the last look.
+    pub(super) idle_since: Option<Instant>,
+}
+
+/// Seconds of work and requests that ended, by which a request takes as long as they say (Little's law).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Service {
+    seconds: f64,
+    ended: f64,
+}
+
+/// What would run if nobody waited, as arrivals show it, and how much more it fluctuates than by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Crowd {
+    running: f64,
+    mean: f64,
+    excess: f64,
+}
+
+/// How long starts take: mean and mean deviation, as TCP learns its timeouts (Jacobson 1988).
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Start {
+    known: Option<(f64, f64)>,
+    /// Replicas that were starting at the last look.
+    starting: Vec<(u64, u64)>,
+}
+
+impl Learned {
+    pub(super) fn look(&mut self, seen: &Snapshot) {
+        let flow = seen.demand.iter().map(|gateway| gateway.flow.as_slice());
+        let (service, ahead) = (self.service(), self.start() + 5.0);
+        for second in merge(flow) {
+            let arrived = f64::from(second.arrived);
+            self.rates.record(arrived, ahead);
+            if self.came {
+                self.follow += CROWD * 5.0 * (arrived - self.follow);
+            }
+            self.came = arrived > 0.0;
+            if let Some((_, came)) = &mut self.wake {
+                *came += arrived;
+            }
+            self.service.count(second);
+            self.crowd.count(arrived, service, self.rates.now());
+        }
+        self.start.look(seen);
+        self.look_at_gap(seen);
+    }
+
+    /// Requests per second to be expected, and how much they fluctuate around that; a burst that has just begun shows at
+    /// once.
+    pub(super) fn rate(&self, seen: &Snapshot, ahead: Option<f64>) -> (f64, f64) {
+        let rate = ahead.map_or_else(|| self.rates.now(), |ahead| self.rates.ahead(ahead));
+        let usual = self.crowd.peakedness();
+        // What clumps bring has come already where a quick average is believed.
+        let peakedness = if self.rates.is_contradicted() { usual.min(1.0) } else { usual };
+        (self.woken(seen, rate), peakedness)
+    }
+
+    /// The rate that those prove who have come since a wake began, while that is news.
+    fn woken(&self, seen: &Snapshot, rate: f64) -> f64 {
+        let Some((since, before)) = self.wake else { return rate };
+        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
+        let came = before + f64::from(arriving);
+        let within = seen.now.saturating_duration_since(since).as_secs_f64();
+        let within = within.max(SHORTEST).max(SHORTEST_OF_START * self.mean_start());
+        rate.max((came - BURST * came.sqrt()) / within)
+    }
+
+    /// As if it had been learned.
+    #[cfg(test)]
+    pub(super) fn know(&mut self, service: f64, start: f64) {
+        self.service = Service { seconds: service * KNOWN, ended: KNOWN };
+        self.start.known = Some((start, 0.0));
+    }
+
+    /// How long a request takes, in seconds.
+    pub(super) fn service(&self) -> f64 {
+        self.service.time()
+    }
+
+    /// Whether that is known, and not only taken for granted.
+    pub(super) fn knows_service(&self) -> bool {
+        self.service.is_known()
+    }
+
+    /// How many requests come during a start that begins with the first one after a gap.
+    pub(super) fn follow(&self) -> f64 {
+        self.follow * self.mean_start()
+    }
+
+    /// How long a start takes, in seconds: only one in ten takes longer.
+    pub(super) fn start(&self) -> f64 {
+        self.start.known.map_or(START, |(mean, deviation)| mean + 1.5 * deviation)
+    }
+
+    /// How long a start takes on average.
+    pub(super) fn mean_start(&self) -> f64 {
+        self.start.known.map_or(START, |(mean, _)| mean)
+    }
+
+    fn look_at_gap(&mut self, seen: &Snapshot) {
+        let since = seen.idle_since();
+        if let Some(before) = self.idle_since.filter(|before| since != Some(*before)) {
+            // Whoever waits or runs now, or did in between, came after the gap.
+            let ended = since.map_or(seen.now, |since| since.min(seen.now));
+            self.gaps.record(ended.saturating_duration_since(before).as_secs_f64());
+        }
+        self.idle_since = since;
+        let ready = seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
+        self.wake = match self.wake {
+            Some((at, _)) if at + NEWS <= seen.now => None,
+            None if since.is_none() && !ready => Some((seen.now, 0.0)),
+            wake => wake,
+        };
+    }
+}
+
+impl Crowd {
+    fn count(&mut self, arrived: f64, service: f64, rate: f64) {
+        let stays = (-1.0 / service.max(1e-3)).exp();
+        self.running = self.running * stays + arrived * service * (1.0 - stays);
+        let mean = rate * service;
+        // What independent requests would show.
+        let chance = mean * service * (1.0 - stays) / (1.0 + stays);
+        self.mean += CROWD * (mean - self.mean);
+        self.excess += CROWD * ((self.running - mean).powi(2) - chance - self.excess);
+    }
+
+    fn peakedness(&self) -> f64 {
+        if self.mean <= 1e-6 { 1.0 } else { (1.0 + self.excess / self.mean).clamp(0.5, 20.0) }
+    }
+}
+
+impl Service {
+    fn count(&mut self, second: Flow) {
+        self.seconds += second.running;
+        self.ended += f64::from(second.ended);
+        if self.ended > REQUESTS {
+            self.seconds *= 0.5;
+            self.ended *= 0.5;
+        }
+    }
+
+    /// Whether enough have ended to believe it.
+    fn is_known(&self) -> bool {
+        self.ended >= KNOWN
+    }
+
+    fn time(&self) -> f64 {
+        // Before the first one has ended, what runs so far is the least that it takes.
+        if self.ended == 0.0 { SERVICE.max(self.seconds) } else { self.seconds / self.ended }
+    }
+}
+
+impl Start {
+    fn look(&mut self, seen: &Snapshot) {
+        for replica in &seen.replicas {
+            if replica.phase == Phase::Ready && self.starting.contains(&replica.id.order()) {
+                self.took(replica.since.saturating_duration_since(replica.started));
+            }
+        }
+        let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
+        self.starting.clear();
+        self.starting.extend(starting.map(|replica| replica.id.order()));
+    }
+
+    fn took(&mut self, time: Duration) {
+        let time = time.as_secs_f64();
+        self.known = Some(match self.known {
+            None => (time, time / 2.0),
+            Some((mean, deviation)) => {
+                (mean + NEWEST * (time - mean), deviation + NEWEST * ((time - mean).abs() - deviation))
+            }
+        });
+    }
+}
+
+/// The seconds of all gateways; the latest are the same ones everywhere.
+fn merge<'a>(flows: impl Iterator<Item = &'a [Flow]> + Clone) -> Vec<Flow> {
+    let longest = flows.clone().map(<[Flow]>::len).max().unwrap_or(0);
+    let mut sums = vec![Flow::default(); longest];
+    for flow in flows {
+        for (sum, second) in sums.iter_mut().rev().zip(flow.iter().rev()) {
+            sum.arrived += second.arrived;
+            sum.ended += second.ended;
+            sum.running += second.running;
+            sum.peak += second.peak;
+        }
+    }
+    sums
+}

@@ -1,0 +1,144 @@
+//! Our own law: so many replicas that one more would cost more than the late requests that it spares. Demand is work
+//! (arrivals times service time), not what queues up; it looks ahead over a start, acts on events and lets go slowly; when the
+//! last replica goes is learned. Called through [`Policy`](super::Policy) at each look.
+//! Holds: what is learned is values only, so that it can be kept. Absent: bounds, which replicas.
+
+mod calm;
+mod learn;
+mod room;
+
+use std::time::{Duration, Instant};
+
+use tidegate_config::{
+    model::{Aim, Idle},
+    units::Count,
+};
+
+use self::{calm::Calm, learn::Learned};
+use super::{Answer, Question, grace::GRACE, kpa};
+use crate::{
+    keepalive::Schedule,
+    reason::{Reason, WorkFigures},
+    staffing::Load,
+};
+
+/// How often it looks while something happens.
+const EVERY: Duration = Duration::from_secs(1);
+/// A lower want is held back for so many start-up times at the least.
+const STARTS: f64 = 3.0;
+
+/// What the law remembers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Work {
+    learned: Learned,
+    calm: Calm,
+    schedule: Schedule,
+}
+
+impl Work {
+    /// One look.
+    #[must_use]
+    pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
+        self.learn(&question);
+        let load = self.load(&question);
+        let needs = room::for_load(&question, load).max(room::for_backlog(&question, &self.learned, load));
+        let held = self.hold(&question, needs);
+        let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
+        let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
+        let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
+        let answer = match question.seen.idle_since() {
+            Some(since) if held <= 1 => self.idle(&question, since, answer),
+            Some(_) | None => answer,
+        };
+        (answer, self)
+    }
+
+    fn learn(&mut self, question: &Question<'_>) {
+        let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
+        self.learned.look(question.seen);
+        if !knew && self.learned.knows_service() {
+            // What was wanted before was guesswork.
+            self.calm = Calm::default();
+        }
+        let since = question.seen.idle_since();
+        if since.is_some() && since != gap {
+            self.schedule = self.new_schedule(question);
+        }
+    }
+
+    /// What is to be expected when a replica that is started now is ready.
+    fn load(&self, question: &Question<'_>) -> Load {
+        let (parts, learned) = (question.settings.work.parts, &self.learned);
+        let service = learned.service();
+        if !parts.work {
+            let mean = question.window.average(question.settings.stable_window);
+            return Load { mean, peakedness: 1.0, rate: mean / service.max(1e-6), service };
+        }
+        let ahead = learned.start() + 1.0;
+        let (rate, peakedness) = learned.rate(question.seen, parts.forecast.then_some(ahead));
+        let present = f64::from(question.seen.in_flight() + question.seen.queued());
+        Load::after(ahead, present, peakedness, rate, service)
+    }
+
+    /// Up at once, down slowly.
+    fn hold(&mut self, question: &Question<'_>, needs: Count) -> Count {
+        let work = &question.settings.work;
+        if !work.parts.calm {
+            return needs;
+        }
+        let starts = Duration::from_secs_f64(STARTS * self.learned.start());
+        self.calm.hold(question.now, needs, work.calm.max(starts))
+    }
+
+    /// Nothing runs or waits: whether one replica stays, or is to be there again.
+    fn idle(&self, question: &Question<'_>, since: Instant, answer: Answer) -> Answer {
+        let idle = question.now.saturating_duration_since(since);
+        let learned = question.settings.work.parts.keep;
+        let (warm, change) = if learned {
+            let seconds = idle.as_secs_f64();
+            let change = self.schedule.next_change(seconds).map(Duration::from_secs_f64);
+            (self.schedule.is_warm(seconds), change)
+        } else {
+            let fixed = idle_setting(question);
+            (idle < fixed, Some(fixed).filter(|fixed| *fixed > idle))
+        };
+        let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
+        let again = if self.learned.rates.is_silent() {
+            change.map(|change| since + change)
+        } else {
+            // Not yet quiet for long enough to be left alone.
+            answer.again
+        };
+        let reason = if warm { Reason::KeptWarm { idle: idle + left, left } } else { Reason::Asleep };
+        Answer { want: Count::from(warm), reason, again }
+    }
+
+    fn new_schedule(&self, question: &Question<'_>) -> Schedule {
+        let worth = match question.settings.work.aim {
+            Aim::Worth(worth) => worth,
+            // Where a share is aimed at, `idle` says what a cold start is worth: no wait for the next one is longer.
+            Aim::Share(_) => idle_setting(question),
+        };
+        // With the one that ends the gap all are late that come during the start.
+        let late = 1.0 + self.learned.follow();
+        self.learned.gaps.schedule(worth.as_secs_f64() * late, self.learned.mean_start())
+    }
+}
+
+fn idle_setting(question: &Question<'_>) -> Duration {
+    match question.settings.idle {
+        Idle::After(idle) => idle,
+        Idle::Kpa => question.settings.stable_window + GRACE,
+    }
+}
+
+/// Requests at once that a replica is good for.
+fn slots(question: &Question<'_>) -> f64 {
+    match question.settings.concurrency {
+        Some(limit) => f64::from(limit.get()),
+        None => kpa::target(question.settings, question.learned),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! How many replicas a load is worth: for what is to be expected, and for those who wait already. Asked by the law
+//! [`work`](super).
+
+use tidegate_config::{model::Aim, units::Count};
+
+use super::{learn::Learned, slots};
+use crate::{
+    policy::{Question, kpa},
+    replica::Phase,
+    snapshot::Snapshot,
+    staffing::Load,
+};
+
+/// Replicas for what is to be expected.
+pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
+    let work = &question.settings.work;
+    let slots = slots(question);
+    if !work.parts.staffing {
+        return kpa::count((load.mean / kpa::target(question.settings, question.learned)).ceil());
+    }
+    if load.mean <= 0.0 {
+        return 0;
+    }
+    let bound = work.late_after.as_secs_f64();
+    let late = |replicas: Count| load.late(f64::from(replicas) * slots, bound);
+    let least = kpa::count((load.mean / slots).floor());
+    match work.aim {
+        Aim::Share(share) => {
+            let most = least.saturating_mul(4).saturating_add(100);
+            (least..most).find(|replicas| late(*replicas) <= share).unwrap_or(most)
+        }
+        Aim::Worth(worth) => cheapest(least, load.rate * worth.as_secs_f64(), late),
+    }
+}
+
+/// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
+/// be ready, and never more than there are requests for.
+pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load) -> Count {
+    let seen = question.seen;
+    let (queued, slots) = (f64::from(seen.queued()), slots(question));
+    if queued == 0.0 {
+        return 0;
+    }
+    let needed = ((f64::from(seen.in_flight()) + queued) / slots).ceil();
+    if !question.settings.work.parts.backlog {
+        return kpa::count(needed);
+    }
+    let steady = load.rate * load.service;
+    let start = learned.mean_start();
+    let work = queued * load.service;
+    let spare = slots * live(seen) - steady;
+    if spare > 0.0 && work / spare <= remaining(seen, start).max(start) {
+        return 0;
+    }
+    let bound = question.settings.work.late_after.as_secs_f64();
+    kpa::count(((steady + work / bound.max(start)) / slots).ceil().min(needed)).max(1)
+}
+
+/// The number of replicas at which they and the late requests together cost the least; `value`: what it would cost per
+/// second if all were late.
+fn cheapest(least: Count, value: f64, late: impl Fn(Count) -> f64) -> Count {
+    let cost = |replicas: Count| f64::from(replicas) + value * late(replicas);
+    let mut best = (0, cost(0));
+    for replicas in least.. {
+        let cost = cost(replicas);
+        if cost < best.1 {
+            best = (replicas, cost);
+        }
+        // Each one costs 1 for certain: beyond all that could be saved there is nothing to look for.
+        if f64::from(replicas) > best.1 || value * late(replicas) < 1.0 {
+            break;
+        }
+    }
+    best.0
+}
+
+fn live(seen: &Snapshot) -> f64 {
+    let live = seen.replicas.iter().filter(|replica| replica.phase.is_live()).count();
+    f64::from(Count::try_from(live).unwrap_or(Count::MAX))
+}
+
+/// Seconds until the oldest of those that start is ready, as far as one knows.
+fn remaining(seen: &Snapshot, start: f64) -> f64 {
+    let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
+    let oldest = starting.map(|replica| seen.now.saturating_duration_since(replica.started)).max();
+    oldest.map_or(0.0, |age| (start - age.as_secs_f64()).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Independent requests of a second each.
+    fn load(mean: f64) -> Load {
+        Load { mean, peakedness: 1.0, rate: mean, service: 1.0 }
+    }
+
+    #[test]
+    fn more_is_bought_as_long_as_it_saves_more_than_it_costs() {
+        let buys = |mean: f64, worth: f64| {
+            let load = load(mean);
+            cheapest(kpa::count(mean.floor()), mean * worth, |n| load.late(f64::from(n), 0.5))
+        };
+        assert_eq!(buys(0.01, 10.0), 0, "a tenth of a second is saved per second");
+        assert_eq!(buys(0.01, 1000.0), 1);
+        assert!(buys(10.0, 10.0) < buys(10.0, 100.0));
+        assert!(buys(10.0, 100.0) < buys(10.0, 1000.0));
+        // The square-root law: room grows more slowly than the load.
+        let room = |mean: f64| f64::from(buys(mean, 100.0)) / mean;
+        assert!(room(5.0) > room(50.0) && room(50.0) > room(200.0));
+        for mean in [5.0, 50.0, 200.0] {
+            let (n, late) = (buys(mean, 60.0), |n: Count| load(mean).late(f64::from(n), 0.5));
+            let cost = |n: Count| f64::from(n) + mean * 60.0 * late(n);
+            assert!((1..2 * n).all(|other| cost(n) <= cost(other) + 1e-9), "{n} for {mean}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The flaws of averaged concurrency (F1 to F6 in docs/scaling.md), each met by the law and shown by Knative's beside it.
+
+use std::time::Duration;
+
+use tidegate_config::model::{Law, ScalingPolicy, Work as Settings};
+
+use super::*;
+use crate::{
+    fixture::{self, secs},
+    policy::Policy,
+    replica::Phase,
+    snapshot::{Flow, Snapshot},
+    window::Window,
+};
+
+/// One service with replicas of one slot, second by second.
+struct Story {
+    seen: Snapshot,
+    policy: Policy,
+    window: Window,
+    next: u64,
+}
+
+impl Story {
+    fn of(law: Law, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = ScalingPolicy {
+            law,
+            max: 1000,
+            concurrency: std::num::NonZeroU32::new(1),
+            ..ScalingPolicy::default()
+        };
+        change(&mut settings.work);
+        let seen = fixture::snapshot(settings);
+        let policy = Policy::start(law, seen.now, 0);
+        Self { seen, policy, window: Window::default(), next: 1 }
+    }
+
+    /// So many replicas are ready, and have been for a minute.
+    fn with(mut self, replicas: u64) -> Self {
+        let at = self.seen.now - secs(60);
+        self.seen.replicas = (1..=replicas).map(|n| fixture::replica(n, Phase::Ready, at)).collect();
+        self.next = replicas + 1;
+        self
+    }
+
+    /// A second in which requests came and ended, `running` ran and `queued` waits.
+    fn second(&mut self, arrived: u32, ended: u32, running: u32, queued: u32) -> Answer {
+        self.flow(
+            Flow { arrived, ended, running: f64::from(running), peak: running + queued },
+            running,
+            queued,
+        )
+    }
+
+    fn flow(&mut self, flow: Flow, running: u32, queued: u32) -> Answer {
+        self.seen.now += secs(1);
+        self.window.record(flow.running + f64::from(queued), secs(60));
+        fixture::load(&mut self.seen, queued, running);
+        self.seen.demand[0].flow = vec![flow];
+        let answer = self.ask();
+        self.seen.demand[0].flow.clear();
+        answer
+    }
+
+    fn ask(&mut self) -> Answer {
+        let question = Question {
+            now: self.seen.now,
+            settings: &self.seen.service.scaling,
+            ready: self.ready(),
+            learned: None,
+            window: &self.window,
+            seen: &self.seen,
+        };
+        let (answer, policy) = self.policy.clone().ask(question);
+        self.policy = policy;
+        answer
+    }
+
+    fn ready(&self) -> Count {
+        let ready = self.seen.replicas.iter().filter(|replica| replica.phase == Phase::Ready).count();
+        Count::try_from(ready).expect("a few")
+    }
+
+    /// Starts what is missing of the answer.
+    fn obey(&mut self, want: Count) {
+        while self.seen.replicas.len() < want as usize {
+            self.seen.replicas.push(fixture::replica(self.next, Phase::Starting, self.seen.now));
+            self.next += 1;
+        }
+    }
+
+    /// As many seconds of steady traffic on replicas that suffice: so many come and end, and as many run as take a second.
+    fn steady(&mut self, seconds: u32, rate: u32) -> Answer {
+        (0..seconds).map(|_| self.second(rate, rate, rate, 0)).last().expect("some seconds")
+    }
+}
+
+/// Three requests of 100 ms behind a start of 10 s: demand for Knative, next to nothing in work.
+fn cold_start(law: Law) -> Count {
+    let mut story = Story::of(law, |_| ());
+    // Known from before: 100 ms each, and how long a start takes.
+    if let Policy::Work(work) = &mut story.policy {
+        work.learned.know(0.1, 10.0);
+    }
+    let mut most = 0;
+    for second in 0..10 {
+        let want = story.second(if second == 0 { 3 } else { 0 }, 0, 0, 3).want.max(1);
+        story.obey(want);
+        most = most.max(want);
+    }
+    most
+}
+
+#[test]
+fn f1_who_waits_behind_a_start_is_no_demand() {
+    assert_eq!(cold_start(Law::Work), 1);
+    assert!(cold_start(Law::Kpa) >= 5, "the flaw: {}", cold_start(Law::Kpa));
+}
+
+#[test]
+fn f2_a_long_start_is_waited_for_before_more_is_started() {
+    let mut story = Story::of(Law::Work, |_| ()).with(4);
+    if let Policy::Work(work) = &mut story.policy {
+        work.learned.know(0.5, 25.0);
+    }
+    let calm = story.steady(120, 4).want;
+    // A burst of 30 requests, 15 s of work, is through on four replicas and what starts before anything new is ready.
+    story.obey(calm);
+    let answer = story.second(30, 4, 4, 26);
+    let next = story.second(4, 4, 4, 26);
+    assert!(next.want <= answer.want && answer.want < 34, "{} and {}", answer.want, next.want);
+}
+
+#[test]
+fn f3_no_cliff_behind_a_burst() {
+    let (mut wants, mut story) = (Vec::new(), Story::of(Law::Work, |_| ()).with(64));
+    story.steady(120, 60);
+    for _ in 0..120 {
+        wants.push(story.second(20, 20, 20, 0).want);
+    }
+    let steepest = wants.windows(2).map(|pair| f64::from(pair[1]) / f64::from(pair[0].max(1)));
+    assert!(steepest.fold(1.0, f64::min) >= 0.89, "{wants:?}");
+    assert!(wants.last().is_some_and(|last| *last < 40), "and yet it goes: {wants:?}");
+}
+
+#[test]
+fn f4_a_little_more_than_one_replica_is_no_surge() {
+    let mut story = Story::of(Law::Work, |work| work.aim = Aim::Worth(secs(20))).with(2);
+    // One per second on average, as chance will have it.
+    let usual = |second: usize| {
+        let arrived = [0, 1, 2, 1, 0, 3, 0, 1][second % 8];
+        Flow { arrived, ended: arrived, running: f64::from(arrived) / 2.0, peak: 1 }
+    };
+    let before = (0..600).map(|second| story.flow(usual(second), 1, 0).want).last().expect("some seconds");
+    let more = Flow { arrived: 2, ended: 1, running: 0.75, peak: 2 };
+    assert_eq!(story.flow(more, 2, 0).want, before, "a single request more changes nothing");
+}
+
+/// Seconds from a threefold load to an answer with room for it.
+fn reaction(law: Law) -> usize {
+    let mut story = Story::of(law, |_| ()).with(15);
+    story.steady(120, 10);
+    let reacts = |story: &mut Story, second: u32| {
+        let queued = (second * 15).min(100);
+        story.second(30, 15, 15, queued).want >= 30
+    };
+    (1..60).position(|second| reacts(&mut story, second)).map_or(60, |at| at + 1)
+}
+
+#[test]
+fn f5_a_step_is_met_within_seconds() {
+    assert!(reaction(Law::Work) <= 3, "{} s", reaction(Law::Work));
+    assert!(reaction(Law::Work) <= reaction(Law::Kpa));
+}
+
+#[test]
+fn f6_room_follows_the_square_root() {
+    let want = |load: f64| {
+        let seen = Story::of(Law::Work, |work| {
+            (work.late_after, work.aim) = (Duration::ZERO, Aim::Share(0.1));
+        });
+        let question = Question {
+            now: seen.seen.now,
+            settings: &seen.seen.service.scaling,
+            ready: 1,
+            learned: None,
+            window: &seen.window,
+            seen: &seen.seen,
+        };
+        room::for_load(&question, Load { mean: load, peakedness: 1.0, rate: load, service: 1.0 })
+    };
+    // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
+    let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];
+    assert_eq!(rows.map(|(load, _)| want(load)), rows.map(|(_, replicas)| replicas));
+}
+
+type Change = fn(&mut Settings);
+
+#[test]
+fn every_part_can_be_switched_off() {
+    let off: [(Change, &str); 6] = [
+        (|work| work.parts.work = false, "work"),
+        (|work| work.parts.forecast = false, "forecast"),
+        (|work| work.parts.staffing = false, "staffing"),
+        (|work| work.parts.backlog = false, "backlog"),
+        (|work| work.parts.calm = false, "calm"),
+        (|work| work.parts.keep = false, "keep"),
+    ];
+    let run = |change: Change| {
+        let mut story = Story::of(Law::Work, change).with(60);
+        let mut wants: Vec<Count> = Vec::new();
+        for second in 0..300_u32 {
+            // A ramp, a burst that waits, silence.
+            let rate = if second < 200 { second / 4 } else { 0 };
+            let queued = if (100..110).contains(&second) { 20 } else { 0 };
+            wants.push(story.second(rate, rate, rate, queued).want);
+        }
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        for _ in 0..300 {
+            story.seen.now += secs(1);
+            story.seen.demand[0].flow = vec![Flow::default()];
+            wants.push(story.ask().want);
+        }
+        wants
+    };
+    let all = run(|_| ());
+    for (change, part) in off {
+        assert!(run(change) != all, "without {part} nothing changes");
+    }
+}

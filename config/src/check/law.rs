@@ -1,0 +1,69 @@
+//! Which law says how many replicas a service gets, and what it aims at: one aim, and only for the law that has one.
+
+use std::time::Duration;
+
+use super::value;
+use crate::{
+    decode::At,
+    model::{Aim, Goal, Law, Work},
+    problem::Draft,
+    raw,
+    tree::Origin,
+};
+
+/// The law and its aim.
+pub(super) fn check(raw: &raw::Scaling, default: &Work, problems: &mut Vec<Draft>) -> (Law, Work) {
+    let law = raw.policy.as_ref().map_or(Law::default(), |law| law.value);
+    if law != Law::Work {
+        problems.extend(idle_keys(raw));
+        return (law, default.clone());
+    }
+    let calm = value::span(raw.calm.clone(), default.calm);
+    let (late_after, aim) = aim(raw, default, problems);
+    (law, Work { late_after, aim, calm, parts: default.parts })
+}
+
+/// Keys that the law does not look at.
+fn idle_keys(raw: &raw::Scaling) -> impl Iterator<Item = Draft> {
+    const MESSAGE: &str = "has no effect";
+    let found = [
+        raw.goal.as_ref().map(|goal| goal.problem(MESSAGE)),
+        raw.wait_probability.as_ref().map(|share| share.problem(MESSAGE)),
+        raw.late_worth.as_ref().map(|worth| worth.problem(MESSAGE)),
+        raw.late_after.as_ref().map(|after| after.problem(MESSAGE)),
+        raw.calm.as_ref().map(|calm| calm.problem(MESSAGE)),
+    ];
+    let help = || "add `policy = \"work\"`".to_owned();
+    found.into_iter().flatten().map(move |draft| draft.allowed("with policy = \"work\" only").help(help()))
+}
+
+/// When a request is late, and how many may be.
+fn aim(raw: &raw::Scaling, default: &Work, problems: &mut Vec<Draft>) -> (Duration, Aim) {
+    if let Some(goal) = &raw.goal {
+        let others = [other(&raw.wait_probability), other(&raw.late_worth), other(&raw.late_after)];
+        problems.extend(besides("goal", &goal.at, others));
+        let goal = value::parsed::<Goal>(goal, problems);
+        return goal.map_or((default.late_after, default.aim), |goal| (goal.wait, Aim::Share(goal.share)));
+    }
+    if let Some(share) = &raw.wait_probability {
+        let others = [other(&raw.late_worth), other(&raw.late_after), None];
+        problems.extend(besides("wait_probability", &share.at, others));
+        if !(0.0001..=0.5).contains(&share.value) {
+            problems.push(share.problem("out of range").allowed("0.0001 to 0.5"));
+        }
+        return (Duration::ZERO, Aim::Share(share.value));
+    }
+    let late_after = value::span(raw.late_after.clone(), default.late_after);
+    let worth = raw.late_worth.clone().map(|worth| value::lasting(Some(worth), Duration::ZERO, problems));
+    (late_after, worth.map_or(default.aim, Aim::Worth))
+}
+
+fn other<T>(setting: &Option<At<T>>) -> Option<Draft> {
+    setting.as_ref().map(|setting| setting.problem("a second aim"))
+}
+
+/// One aim is enough.
+fn besides(aim: &'static str, at: &Origin, others: [Option<Draft>; 3]) -> impl Iterator<Item = Draft> {
+    let said = others.into_iter().flatten();
+    said.map(move |draft| draft.also(at, aim).allowed(format!("nothing besides {aim}")))
+}

@@ -1,0 +1,129 @@
+//! Which law says how many replicas a service should have, and what the law `work` aims at.
+
+use std::{str::FromStr, time::Duration};
+
+/// Which law says how many replicas there should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Law {
+    /// Knative's: demand, averaged, over a target.
+    #[default]
+    Kpa,
+    /// The work that comes, what a late request is worth and what a start takes.
+    Work,
+    /// As Kubernetes' horizontal pod autoscaler: the ratio of demand to target, every 15 s.
+    Hpa,
+}
+
+/// What the law `work` aims at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    /// A request that waits longer than this is late.
+    pub late_after: Duration,
+    /// How many late requests are too many.
+    pub aim: Aim,
+    /// For how long a lower want is held back at the least; three start-up times if that is more.
+    pub calm: Duration,
+    /// Its parts; all are on unless one is to be judged by what happens without it.
+    pub parts: Parts,
+}
+
+/// How many late requests are too many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Aim {
+    /// More than this share of them, as a fraction.
+    Share(f64),
+    /// Each that could be avoided by so many seconds of a replica, or less.
+    Worth(Duration),
+}
+
+/// An aim as people say it: `p95 wait < 50ms`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Goal {
+    /// The share of requests that may wait longer, as a fraction.
+    pub share: f64,
+    /// How long the others wait at the most.
+    pub wait: Duration,
+}
+
+impl FromStr for Goal {
+    type Err = NotAGoal;
+
+    fn from_str(text: &str) -> Result<Self, NotAGoal> {
+        let (left, right) = text.split_once('<').ok_or(NotAGoal)?;
+        let (percentile, word) = left.trim().split_once(' ').ok_or(NotAGoal)?;
+        let percentile: f64 = percentile.strip_prefix('p').and_then(|n| n.parse().ok()).ok_or(NotAGoal)?;
+        let wait = humantime::parse_duration(right.trim()).map_err(|_| NotAGoal)?;
+        if word.trim() != "wait" || !(50.0..=99.99).contains(&percentile) {
+            return Err(NotAGoal);
+        }
+        Ok(Self { share: 1.0 - percentile / 100.0, wait })
+    }
+}
+
+/// The text says no goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a percentile from p50 to p99.99 and a bound, as in \"p95 wait < 50ms\"")]
+pub struct NotAGoal;
+
+/// The parts of the law `work`, each with a switch of its own.
+#[expect(clippy::struct_excessive_bools, reason = "switches, and nothing but switches")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Demand is arrivals times service time; off: what runs and waits.
+    pub work: bool,
+    /// Looks ahead over a start.
+    pub forecast: bool,
+    /// Room by what waiting costs (Erlang C); off: the fixed `target`.
+    pub staffing: bool,
+    /// Starts for those who wait only where that helps; off: one for each.
+    pub backlog: bool,
+    /// Acts on events; off: every two seconds.
+    pub events: bool,
+    /// Takes replicas away slowly; off: at once.
+    pub calm: bool,
+    /// Learns when the last replica may go and when one should be ready again; off: `idle`.
+    pub keep: bool,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            late_after: Duration::from_millis(500),
+            aim: Aim::Worth(Duration::from_secs(60)),
+            calm: Duration::from_secs(10),
+            parts: Parts::default(),
+        }
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            work: true,
+            forecast: true,
+            staffing: true,
+            backlog: true,
+            events: true,
+            calm: true,
+            keep: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_a_percentile_and_a_bound() {
+        let goal: Goal = "p95 wait < 50ms".parse().expect("a goal");
+        assert!((goal.share - 0.05).abs() < 1e-9);
+        assert_eq!(goal.wait, Duration::from_millis(50));
+        assert!("p99.9  wait <1s".parse::<Goal>().is_ok());
+        for wrong in
+            ["", "p95", "p95 wait > 50ms", "95 wait < 50ms", "p40 wait < 1s", "p95 wait < 50", "p95 cpu < 1s"]
+        {
+            assert_eq!(wrong.parse::<Goal>(), Err(NotAGoal), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The results as one HTML page that needs nothing else: no script from elsewhere, no font, no network. The charts are drawn by
+//! a few lines of its own from the same values that `--json` prints.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Tried, table};
+
+/// The page.
+pub(super) fn page(tried: &[Tried], late_after: Duration) -> String {
+    let runs: Vec<_> = tried
+        .iter()
+        .map(|one| {
+            let mut value = table::value(one);
+            let course = &one.outcome.course;
+            value["step"] = json!(one.outcome.step.as_secs_f64());
+            value["course"] = json!(
+                course
+                    .iter()
+                    .map(|p| [p.ready, p.starting, p.running, p.waiting, p.arrived, p.late])
+                    .collect::<Vec<_>>()
+            );
+            value
+        })
+        .collect();
+    let data = json!({ "late_after": humantime::format_duration(late_after).to_string(), "runs": runs });
+    // Inside a script element only this could end it.
+    let data = data.to_string().replace("</", "<\\/");
+    include_str!("page.html").replace("/*DATA*/null", &data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::simulate::settings, simulate::replay::Outcome};
+
+    #[test]
+    fn the_page_stands_alone_and_keeps_its_data_in() {
+        let mut setting = settings::read(&[], "kpa").expect("good");
+        setting.name = "</script><b>".to_owned();
+        let page = page(&[Tried { setting, outcome: Outcome::default() }], Duration::from_millis(500));
+        assert!(page.contains(r"<\/script><b>") && !page.contains("/*DATA*/"));
+        for outside in ["http://", "https://", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+    }
+}

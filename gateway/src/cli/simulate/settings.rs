@@ -1,0 +1,121 @@
+//! Settings to be tried, as the command line has them: `policy=work,late_worth=60s` is what stands under `scaling` in the
+//! file, read and checked as that.
+
+use tidegate_config::{
+    Format,
+    model::{Parts, ScalingPolicy},
+};
+
+use crate::cli::output::Misuse;
+
+/// Settings with a name.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    pub(super) scaling: ScalingPolicy,
+}
+
+/// Reads settings. `base` is read first, and what `text` says besides wins.
+pub(super) fn read(base: &[(String, String)], text: &str) -> Result<Setting, Misuse> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut without = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').unwrap_or(("policy", part));
+        match key.trim() {
+            "without" => without.extend(value.split('+').map(str::trim)),
+            key => pairs.push((key.to_owned(), value.trim().to_owned())),
+        }
+    }
+    let said = |key: &str| pairs.iter().any(|(other, _)| other == key);
+    let base = base.iter().filter(|(key, _)| !said(key)).cloned().collect::<Vec<_>>();
+    let mut scaling = check(text, base.iter().chain(&pairs))?;
+    for part in without {
+        *switch(&mut scaling.work.parts, part).ok_or_else(|| {
+            Misuse(format!("{text:?}: the law has no part {part:?}; it has {}", PARTS.join(", ")))
+        })? = false;
+    }
+    Ok(Setting { name: text.to_owned(), scaling })
+}
+
+const PARTS: [&str; 7] = ["work", "forecast", "staffing", "backlog", "events", "calm", "keep"];
+
+fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
+    Some(match part {
+        "work" => &mut parts.work,
+        "forecast" => &mut parts.forecast,
+        "staffing" => &mut parts.staffing,
+        "backlog" => &mut parts.backlog,
+        "events" => &mut parts.events,
+        "calm" => &mut parts.calm,
+        "keep" => &mut parts.keep,
+        _ => return None,
+    })
+}
+
+fn check<'p>(text: &str, pairs: impl Iterator<Item = &'p (String, String)>) -> Result<ScalingPolicy, Misuse> {
+    let mut file = String::from("[services.tried]\nimage = \"tried\"\n[services.tried.scaling]\n");
+    for (key, value) in pairs {
+        let bare = value.parse::<f64>().is_ok();
+        let value = if bare { value.clone() } else { format!("{value:?}") };
+        file += &format!("{key} = {value}\n");
+    }
+    let model = tidegate_config::parse(&file, Format::Toml)
+        .map_err(|problems| Misuse(format!("the settings {text:?} cannot be used:\n{problems}")))?;
+    let service = model.services.into_values().next().expect("one service is in the file");
+    Ok(service.scaling.clone())
+}
+
+/// Knative's law over the settings that are usually turned, and ours over what a late request is worth.
+pub(super) fn sweep() -> Vec<String> {
+    let mut all = Vec::new();
+    for target in ["0.7", "0.5", "0.9"] {
+        for window in ["60s", "15s", "120s"] {
+            for idle in ["60s", "10s", "600s"] {
+                all.push(format!("policy=kpa,target={target},stable_window={window},idle={idle}"));
+            }
+        }
+    }
+    for worth in ["1s", "3s", "10s", "20s", "40s", "80s", "160s", "320s", "640s", "1280s", "2560s", "5120s"] {
+        all.push(format!("policy=work,late_worth={worth}"));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_config::model::{Aim, Law};
+
+    use super::*;
+
+    #[test]
+    fn settings_are_those_of_the_file() {
+        let base = [("concurrency".to_owned(), "4".to_owned()), ("max".to_owned(), "50".to_owned())];
+        let tried =
+            read(&base, "policy=work, goal=p95 wait < 50ms, max=9, without=forecast+keep").expect("good");
+        assert_eq!((tried.scaling.law, tried.scaling.max), (Law::Work, 9));
+        assert_eq!(tried.scaling.concurrency.map(|limit| limit.get()), Some(4));
+        assert_eq!(tried.scaling.work.late_after, Duration::from_millis(50));
+        assert!(matches!(tried.scaling.work.aim, Aim::Share(_)));
+        let parts = tried.scaling.work.parts;
+        assert!(!parts.forecast && !parts.keep && parts.calm);
+        assert_eq!(read(&[], "hpa").expect("good").scaling.law, Law::Hpa, "a word alone is a policy");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_the_file_would() {
+        let said = |text| read(&[], text).expect_err("wrong").0;
+        assert!(said("policy=word").contains("did you mean \"work\"?"));
+        assert!(said("targte=0.5").contains("did you mean `target`?"));
+        assert!(said("policy=work,without=luck").contains("it has work, forecast"));
+    }
+
+    #[test]
+    fn everything_that_is_swept_can_be_used() {
+        assert_eq!(sweep().len(), 39);
+        for text in sweep() {
+            read(&[], &text).expect("good");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The results as a table and as JSON.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use super::Tried;
+
+/// For people.
+pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).force_no_tty();
+    table.set_header([
+        "settings",
+        "late",
+        "cold",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "replica-s",
+        "idle-s",
+        "x least",
+        "starts",
+        "most",
+    ]);
+    for Tried { setting, outcome } in tried {
+        let wait = |quantile| outcome.waits.value_at_quantile(quantile).to_string();
+        table.add_row([
+            setting.name.clone(),
+            percent(outcome.late_share()),
+            percent(outcome.cold_share()),
+            wait(0.5),
+            wait(0.95),
+            wait(0.99),
+            format!("{:.0}", outcome.replica_seconds),
+            format!("{:.0}", outcome.idle_seconds),
+            format!("{:.2}", outcome.over_least()),
+            outcome.starts.to_string(),
+            outcome.most.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let requests = tried.first().map_or(0, |one| one.outcome.requests);
+    format!(
+        "{table}\n\n{requests} requests. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits; x least: over what \
+         somebody who knew all requests beforehand would need\n",
+        humantime::format_duration(late_after)
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.3}%", share * 100.0)
+}
+
+/// For machines.
+pub(super) fn values(tried: &[Tried]) -> Vec<Value> {
+    tried.iter().map(value).collect()
+}
+
+pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
+    let of = |histogram: &hdrhistogram::Histogram<u64>| {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        json!({ "p50": at(0.5), "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "p99_9": at(0.999), "max": histogram.max() })
+    };
+    json!({
+        "settings": setting.name,
+        "requests": outcome.requests,
+        "late": outcome.late,
+        "late_share": outcome.late_share(),
+        "refused": outcome.refused,
+        "cold": outcome.cold,
+        "wait_ms": of(&outcome.waits),
+        "latency_ms": of(&outcome.latencies),
+        "replica_seconds": outcome.replica_seconds,
+        "idle_seconds": outcome.idle_seconds,
+        "least_seconds": outcome.least_seconds,
+        "starts": outcome.starts,
+        "drains": outcome.drains,
+        "changes": outcome.changes,
+        "most": outcome.most,
+    })
+}

@@ -1,0 +1,519 @@
+//! The run itself: what happens next, and what follows from it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidegate_autoscaler::{
+    Memory, Phase, Snapshot, Step,
+    decide::decide,
+    plan::plan,
+    replica,
+    snapshot::{Asked, Demand, Host, HostOrder, HostState, Image, Room},
+};
+use tidegate_config::{
+    name::{HostName, ReplicaId},
+    spec::{Capabilities, Digest, Revision, Target},
+};
+
+use super::{
+    Case, Outcome,
+    bound::Least,
+    outcome::Point,
+    replicas::{Numbered, Replicas},
+    trace::Arrival,
+};
+use crate::{
+    clock,
+    fleet::{
+        admission::{Entry, Gate, Grants, Rules, SlotKey, TicketId},
+        balancer::Report,
+    },
+    simulate::{chance::Chance, timeline::Timeline},
+};
+
+/// The control loop's tick.
+const TICK: Duration = Duration::from_secs(2);
+
+/// A service is looked at once in this time at the most, however much happens.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Looks in a row that one event may cause, as in the control loop.
+const ROUNDS: usize = 4;
+
+/// Points of a run's course.
+const POINTS: u32 = 480;
+
+/// Runs a case to its end.
+#[must_use]
+pub fn run(case: &Case) -> Outcome {
+    let mut run = Run::new(case);
+    let mut chance = Chance::new(case.seed);
+    let arrivals = case.trace.arrivals(Chance::new(chance.below(u64::MAX)));
+    run.go(arrivals);
+    run.finish()
+}
+
+/// A run on its way.
+struct Run<'c> {
+    case: &'c Case,
+    origin: Instant,
+    end: Instant,
+    now: Instant,
+    gate: Gate<Numbered, Asks>,
+    memory: Memory,
+    /// What decisions see; replicas are put in for each look.
+    seen: Snapshot,
+    replicas: Replicas,
+    timeline: Timeline<Event>,
+    /// Requests that wait, and until when they may.
+    holds: VecDeque<(Instant, TicketId)>,
+    looks: Looks,
+    service_times: Chance,
+    start_times: Chance,
+    least: Least,
+    want: u32,
+    outcome: Outcome,
+    point: Point,
+    next_point: Instant,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone, Copy)]
+struct Asks {
+    arrived: Instant,
+    takes: Duration,
+    /// Nobody was ready when it came.
+    cold: bool,
+}
+
+enum Event {
+    Ends(SlotKey),
+    Ready(ReplicaId),
+}
+
+/// When the service is looked at next.
+struct Looks {
+    /// Whether the law wants to be asked on the tick.
+    ticks: bool,
+    next_tick: Instant,
+    again_at: Option<Instant>,
+    /// The bell has been rung.
+    rung: bool,
+    last: Option<Instant>,
+    /// Nothing changes before something happens: ticks may be left out.
+    settled: bool,
+}
+
+impl Looks {
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let tick = (self.ticks && !self.settled).then_some(self.next_tick);
+        let bell = self.rung.then(|| self.last.map_or(now, |last| now.max(last + BREATH)));
+        [tick, self.again_at, bell].into_iter().flatten().min()
+    }
+
+    /// Whether the tick is due; the next one is then planned.
+    fn tick(&mut self, now: Instant) -> bool {
+        let due = self.ticks && now >= self.next_tick;
+        while self.next_tick <= now {
+            self.next_tick += TICK;
+        }
+        due
+    }
+}
+
+impl<'c> Run<'c> {
+    fn new(case: &'c Case) -> Self {
+        // Long after its start a gateway has nothing left to take over.
+        let started = clock::now();
+        let origin = started + Duration::from_secs(100_000);
+        let mut chance = Chance::new(case.seed ^ 0x5eed);
+        let scaling = &case.service.scaling;
+        let slots = scaling.concurrency.map_or(u32::MAX, |limit| limit.get());
+        let step = (case.trace.length() / POINTS).max(Duration::from_secs(1));
+        Self {
+            case,
+            origin,
+            end: origin + case.trace.length(),
+            now: origin,
+            gate: Gate::new(origin, Rules::of(&case.service), chance.below(u64::MAX)),
+            memory: Memory::default(),
+            seen: snapshot(case, started, origin),
+            replicas: Replicas::default(),
+            timeline: Timeline::new(),
+            holds: VecDeque::new(),
+            looks: Looks {
+                ticks: !scaling.acts_on_events(),
+                next_tick: origin + TICK,
+                again_at: Some(origin),
+                rung: false,
+                last: None,
+                settled: false,
+            },
+            service_times: Chance::new(chance.below(u64::MAX)),
+            start_times: Chance::new(chance.below(u64::MAX)),
+            least: Least::new(slots),
+            want: 0,
+            outcome: Outcome { step, ..Outcome::default() },
+            point: Point::default(),
+            next_point: origin + step,
+        }
+    }
+
+    fn go(&mut self, mut arrivals: impl Iterator<Item = Arrival>) {
+        let mut arrival = arrivals.next();
+        loop {
+            let comes = arrival.map(|arrival| self.origin + arrival.at);
+            let hold = self.holds.front().map(|(until, _)| *until);
+            let happens = self.timeline.next_at();
+            let look = self.looks.next(self.now);
+            let Some(next) = [comes, hold, happens, look].into_iter().flatten().min() else { return };
+            if next >= self.end && arrival.is_none() && self.gate.counts().0 == 0 {
+                return;
+            }
+            self.note_course(next);
+            self.now = next;
+            if happens == Some(next) {
+                self.happens();
+            } else if comes == Some(next) {
+                if let Some(arrival) = std::mem::replace(&mut arrival, arrivals.next()) {
+                    self.arrives(arrival);
+                }
+            } else if hold == Some(next) {
+                self.hold_ends();
+            } else {
+                self.look();
+            }
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.note_course(self.end);
+        self.replicas.remove_all(self.end);
+        self.outcome.replica_seconds = self.replicas.seconds;
+        self.outcome.idle_seconds = self.replicas.idle_seconds;
+        self.outcome.least_seconds = self.least.seconds(self.case.trace.length());
+        self.outcome
+    }
+
+    fn happens(&mut self) {
+        match self.timeline.pop().map(|(_, event)| event) {
+            Some(Event::Ends(slot)) => {
+                self.replicas.finishes(slot, self.now);
+                let left = self.gate.leave(self.now, slot, Report::Unknown);
+                self.looks.rung |= left.drained;
+                self.serve(left.grants);
+            }
+            Some(Event::Ready(id)) => {
+                if let Some(at) = self.replicas.find(&id) {
+                    self.advance(at, replica::Event::Passed);
+                    self.looks.rung = true;
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn arrives(&mut self, arrival: Arrival) {
+        let takes = arrival.takes.unwrap_or_else(|| self.case.service_time.draw(&mut self.service_times));
+        self.least.arrives(arrival.at, takes);
+        self.outcome.requests += 1;
+        self.point.arrived += 1;
+        let asks = Asks { arrived: self.now, takes, cold: !self.gate.has_capacity() };
+        match self.gate.enter(self.now, None, || asks) {
+            Entry::Granted(grant) => self.serve(vec![(asks, grant)]),
+            Entry::Queued(ticket) => {
+                self.holds.push_back((self.now + self.case.service.scaling.hold, ticket));
+                // As the gateway: a law that looks at events is told of each that waits.
+                self.looks.rung |= asks.cold || !self.looks.ticks;
+            }
+            Entry::Full | Entry::Closed | Entry::Broken(_) => self.refuse(),
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.outcome.refused += 1;
+        self.outcome.late += 1;
+        self.point.late += 1;
+    }
+
+    fn hold_ends(&mut self) {
+        if let Some((_, ticket)) = self.holds.pop_front()
+            && self.gate.cancel(self.now, ticket)
+        {
+            self.refuse();
+        }
+    }
+
+    fn serve(&mut self, grants: Grants<Numbered, Asks>) {
+        for (asks, grant) in grants {
+            let wait = self.now.saturating_duration_since(asks.arrived);
+            let late = wait > self.case.late_after;
+            self.outcome.cold += u64::from(asks.cold);
+            self.outcome.served(wait, asks.takes, late);
+            self.point.late += u32::from(late);
+            self.replicas.takes(grant.slot, self.now, self.end);
+            self.timeline.plan(self.now + asks.takes, Event::Ends(grant.slot));
+        }
+        if self.gate.counts().0 == 0 {
+            self.holds.clear();
+        }
+    }
+
+    fn look(&mut self) {
+        let mut tick = self.looks.tick(self.now);
+        self.looks.last = Some(self.now);
+        self.looks.rung = false;
+        let idle = self
+            .gate
+            .idle_since()
+            .is_some_and(|since| since + self.case.service.scaling.stable_window < self.now);
+        let before = idle.then(|| self.memory.clone());
+        let mut still = true;
+        for _ in 0..ROUNDS {
+            let steps = self.think(std::mem::take(&mut tick));
+            still &= steps.is_empty();
+            let again = steps.iter().any(|step| matches!(step, Step::Drain(_)));
+            for step in steps {
+                self.apply(step);
+            }
+            if !again {
+                break;
+            }
+        }
+        self.looks.settled = still && before.is_some_and(|before| before == self.memory);
+    }
+
+    fn think(&mut self, tick: bool) -> Vec<Step> {
+        let sample = self.gate.sample(self.now);
+        self.replicas.note_running();
+        let seen = &mut self.seen;
+        (seen.now, seen.tick) = (self.now, tick);
+        seen.demand[0] = Demand {
+            in_flight: sample.in_flight,
+            queued: sample.queued,
+            idle_since: sample.idle_since,
+            samples: sample.seconds,
+            flow: sample.flow,
+            arriving: sample.arriving,
+        };
+        std::mem::swap(&mut seen.replicas, &mut self.replicas.seen);
+        let (decision, memory) = decide(std::mem::take(&mut self.memory), seen);
+        self.memory = memory;
+        let steps = plan(&decision, seen).steps;
+        std::mem::swap(&mut seen.replicas, &mut self.replicas.seen);
+        self.looks.again_at = decision.again_at;
+        self.outcome.looks += 1;
+        self.outcome.changes += u64::from(decision.want != self.want);
+        self.want = decision.want;
+        steps
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Start(spec) => {
+                let Target::Host(host) = spec.target.clone() else { return };
+                let ready = self.now + self.case.start_time.draw(&mut self.start_times);
+                self.timeline.plan(ready, Event::Ready(spec.id.clone()));
+                self.seen.next_number = self.seen.next_number.max(spec.id.order().1 + 1);
+                self.replicas.start(spec, host, self.now);
+                self.outcome.starts += 1;
+                let there = u32::try_from(self.replicas.seen.len()).unwrap_or(u32::MAX);
+                self.outcome.most = self.outcome.most.max(there);
+            }
+            Step::Drain(id) => {
+                if let Some(at) = self.replicas.find(&id) {
+                    self.advance(at, replica::Event::Drain);
+                    self.outcome.drains += 1;
+                }
+            }
+            Step::Undrain(id) => {
+                if let Some(at) = self.replicas.find(&id) {
+                    self.advance(at, replica::Event::Undrain);
+                }
+            }
+            Step::Stop { id, .. } | Step::Remove(id) => {
+                if let Some(at) = self.replicas.find(&id) {
+                    let slot = self.replicas.remove(at, self.now, self.end);
+                    let grants = self.gate.remove(self.now, slot);
+                    self.serve(grants);
+                }
+            }
+            // The image is there, and nothing sleeps: the simulated engine keeps nothing.
+            Step::Prepare { .. } | Step::Find { .. } | Step::Thaw(_) | Step::Restart(_) | Step::Freeze(_) => {
+            }
+        }
+    }
+
+    fn advance(&mut self, at: usize, event: replica::Event) {
+        let name = Numbered(self.replicas.seen[at].id.order().1);
+        let Some((slot, phase)) = self.replicas.advance(at, event, self.now) else { return };
+        let limit = self.case.service.scaling.concurrency.map_or(u32::MAX, |limit| limit.get());
+        let capacity = if phase == Phase::Ready { limit } else { 0 };
+        let grants = self.gate.set_slots(self.now, slot, &name, capacity);
+        self.serve(grants);
+    }
+
+    fn note_course(&mut self, to: Instant) {
+        while self.next_point <= to && self.next_point <= self.end {
+            let (waiting, running) = self.gate.counts();
+            self.point.ready = self.replicas.count(&Phase::Ready);
+            self.point.starting = self.replicas.count(&Phase::Starting);
+            (self.point.waiting, self.point.running) = (waiting, running);
+            self.outcome.course.push(std::mem::take(&mut self.point));
+            self.next_point += self.outcome.step;
+        }
+    }
+}
+
+/// What a decision sees of a service with an image on a host with room for everything.
+fn snapshot(case: &Case, started: Instant, now: Instant) -> Snapshot {
+    let demand = Demand {
+        in_flight: 0,
+        queued: 0,
+        idle_since: Some(now),
+        samples: Vec::new(),
+        flow: Vec::new(),
+        arriving: 0,
+    };
+    Snapshot {
+        now,
+        tick: false,
+        gateway_started: started,
+        service: Arc::clone(&case.service),
+        learned: None,
+        demand: vec![demand],
+        replicas: Vec::new(),
+        hosts: vec![host()],
+        asked: Asked::default(),
+        tallies: BTreeMap::new(),
+        pinned: None,
+        generation: 1,
+        next_number: 1,
+    }
+}
+
+fn host() -> Host {
+    let name: HostName = "local".parse().expect("a valid name");
+    let image = Image::Present {
+        digest: Digest("sha256:0".to_owned()),
+        revision: Revision("simulated".to_owned()),
+        port: 8080,
+    };
+    Host {
+        name,
+        state: HostState::Up,
+        order: HostOrder::Open,
+        can: Capabilities {
+            freeze: false,
+            keep_stopped: false,
+            exec: false,
+            logs: false,
+            stats: false,
+            places: false,
+        },
+        labels: BTreeMap::new(),
+        capacity: Room::default(),
+        reserved: Room::default(),
+        image,
+        has: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_autoscaler::staffing;
+    use tidegate_config::{
+        model::{Idle, Law, ScalingPolicy, Service},
+        units::Concurrency,
+    };
+
+    use super::*;
+    use crate::simulate::replay::{Takes, Trace, shape::poisson};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A service whose replicas take one request at a time.
+    fn case(trace: Trace, service: Takes, change: impl FnOnce(&mut ScalingPolicy)) -> Case {
+        let mut of = Service::of("a".parse().expect("a valid name"), "a:1");
+        (of.scaling.concurrency, of.scaling.max) = (Concurrency::new(1), 100);
+        (of.scaling.hold, of.scaling.drain) = (SECOND * 3600, SECOND * 3600);
+        change(&mut of.scaling);
+        Case {
+            service: Arc::new(of),
+            trace: Arc::new(trace),
+            service_time: service,
+            start_time: Takes::Always(SECOND * 2),
+            late_after: Duration::from_millis(500),
+            seed: 1,
+        }
+    }
+
+    fn at(seconds: &[u64], length: u64) -> Trace {
+        let requests = seconds.iter().map(|at| (SECOND * u32::try_from(*at).expect("few"), None)).collect();
+        Trace::Requests { requests, length: SECOND * u32::try_from(length).expect("few") }
+    }
+
+    #[test]
+    fn one_request_wakes_one_replica_which_goes_when_idle() {
+        let outcome = run(&case(at(&[10], 300), Takes::Always(SECOND), |_| ()));
+        assert_eq!((outcome.requests, outcome.late, outcome.cold, outcome.starts), (1, 1, 1, 1));
+        // Two seconds to start, one of work, sixty idle.
+        assert!((outcome.replica_seconds - 63.0).abs() < 0.1, "{}", outcome.replica_seconds);
+        assert!((outcome.idle_seconds - 60.0).abs() < 0.1, "{}", outcome.idle_seconds);
+        assert!((outcome.least_seconds - 1.0).abs() < 1e-9);
+        assert!(outcome.waits.equivalent(outcome.waits.max(), 2000), "{}", outcome.waits.max());
+    }
+
+    #[test]
+    fn what_the_trace_says_of_a_request_is_how_long_it_takes() {
+        let requests = vec![(SECOND, Some(SECOND * 7))];
+        let trace = Trace::Requests { requests, length: SECOND * 60 };
+        let outcome = run(&case(trace, Takes::Always(SECOND), |_| ()));
+        assert!((outcome.least_seconds - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ticks_are_left_out_while_nothing_changes() {
+        let patient = |scaling: &mut ScalingPolicy| scaling.idle = Idle::After(SECOND * 600);
+        let outcome = run(&case(at(&[10, 400], 2000), Takes::Always(SECOND), patient));
+        assert_eq!((outcome.starts, outcome.late), (1, 1));
+        assert!(outcome.looks < 300, "most of a thousand ticks are left out: {}", outcome.looks);
+        assert!((outcome.replica_seconds - 991.0).abs() < 0.1, "{}", outcome.replica_seconds);
+    }
+
+    #[test]
+    fn who_waits_longer_than_the_hold_deadline_is_refused() {
+        let hold = |scaling: &mut ScalingPolicy| scaling.hold = SECOND;
+        let outcome = run(&case(at(&[10], 60), Takes::Always(SECOND), hold));
+        assert_eq!((outcome.refused, outcome.late, outcome.waits.len()), (1, 1, 0));
+    }
+
+    /// E2: with a fixed number of replicas the simulation is an M/M/c queue, of which Erlang's formula tells the waits.
+    #[test]
+    fn e2_waits_are_erlangs() {
+        // A coefficient of variation of 1; lognormal is not exponential, and the share that waits hardly differs.
+        let mut chance = Chance::new(9);
+        let counts = (0..50_000).map(|_| poisson(4.0, &mut chance)).collect();
+        let fixed = |scaling: &mut ScalingPolicy| (scaling.min, scaling.max, scaling.initial) = (6, 6, 6);
+        let trace = Trace::Counts { bin: SECOND, counts };
+        let outcome = run(&case(trace, Takes::with_mean(SECOND, 1.0), fixed));
+        let waited = 1.0 - outcome.waits.quantile_below(1);
+        let exact = staffing::erlang_c(6, 4.0);
+        assert!((waited - exact).abs() < 0.03, "{waited} waited, {exact} by the formula");
+    }
+
+    #[test]
+    fn the_same_case_has_the_same_outcome_under_every_law() {
+        for law in [Law::Kpa, Law::Work, Law::Hpa] {
+            let trace = || Trace::Counts { bin: SECOND * 10, counts: vec![3, 0, 50, 2, 0, 0, 9, 80] };
+            let run = || run(&case(trace(), Takes::with_mean(SECOND, 1.0), |scaling| scaling.law = law));
+            let (one, other) = (run(), run());
+            assert_eq!(one.requests, 144);
+            assert_eq!((one.late, one.starts, one.looks), (other.late, other.starts, other.looks), "{law:?}");
+            assert!(one.replica_seconds >= one.least_seconds, "{law:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The experiments of docs/scaling.md that are about single situations: overshoot behind a slow start, the cliff after a burst, the
+//! reaction to steps, and what a part of our law is good for.
+
+use std::{sync::Arc, time::Duration};
+
+use tidegate::simulate::{
+    chance::Chance,
+    replay::{Case, Outcome, Takes, run, shape::shape},
+};
+use tidegate_config::{
+    model::{Law, ScalingPolicy, Service},
+    units::Concurrency,
+};
+
+/// One service of one slot per replica.
+fn outcome(
+    words: &str,
+    service: Duration,
+    start: Duration,
+    change: impl FnOnce(&mut ScalingPolicy),
+) -> Outcome {
+    let mut of = Service::of("tried".parse().expect("a valid name"), "tried");
+    (of.scaling.max, of.scaling.concurrency) = (1000, Concurrency::new(1));
+    (of.scaling.hold, of.scaling.drain, of.scaling.queue) = (service * 36_000, service * 36_000, 1_000_000);
+    change(&mut of.scaling);
+    let trace = shape(words, &mut Chance::new(3)).expect("a shape");
+    run(&Case {
+        service: Arc::new(of),
+        trace: Arc::new(trace),
+        service_time: Takes::with_mean(service, 1.0),
+        start_time: Takes::with_median(start, 0.5),
+        late_after: Duration::from_millis(500),
+        seed: 3,
+    })
+}
+
+/// Prints them all.
+pub(crate) fn print() {
+    let ms = Duration::from_millis;
+    let rows = [
+        ("E3 three requests behind a start of 10 s", "3/s x 1s, 0/s x 3m", ms(100), ms(10_000)),
+        ("E4 a burst, then a third of it", "2/s x 5m, 64/s x 2m, 20/s x 10m", ms(1000), ms(2000)),
+        ("E5 a step of x3", "10/s x 10m, 30/s x 10m", ms(200), ms(2000)),
+        ("E5 a step of x10", "10/s x 10m, 100/s x 10m", ms(200), ms(2000)),
+        (
+            "E6 spikes of x5 every 2 h",
+            "20/s x 108m, 100/s x 12m, 20/s x 108m, 100/s x 12m",
+            ms(200),
+            ms(2000),
+        ),
+    ];
+    println!(
+        "{:<42} {:<5} {:>8} {:>9} {:>11} {:>6}",
+        "experiment", "law", "late", "p99 ms", "replica-s", "most"
+    );
+    for (name, words, service, start) in rows {
+        for (law, label) in [(Law::Kpa, "kpa"), (Law::Work, "work"), (Law::Hpa, "hpa")] {
+            let got = outcome(words, service, start, |scaling| scaling.law = law);
+            row(name, label, &got);
+        }
+    }
+    without("20/s x 10m, 20-80/s x 3m, 60/s x 5m, 0/s x 20m, 5/s x 10m");
+    println!();
+}
+
+fn row(name: &str, label: &str, got: &Outcome) {
+    let p99 = got.waits.value_at_quantile(0.99);
+    let late = got.late_share() * 100.0;
+    println!("{name:<42} {label:<5} {late:>7.3}% {p99:>9} {:>11.0} {:>6}", got.replica_seconds, got.most);
+}
+
+/// What each part is good for: the law without it.
+fn without(words: &str) {
+    type Switch = fn(&mut tidegate_config::model::Parts);
+    let parts: [(&str, Switch); 8] = [
+        ("nothing", |_| ()),
+        ("work", |parts| parts.work = false),
+        ("forecast", |parts| parts.forecast = false),
+        ("staffing", |parts| parts.staffing = false),
+        ("backlog", |parts| parts.backlog = false),
+        ("events", |parts| parts.events = false),
+        ("calm", |parts| parts.calm = false),
+        ("keep", |parts| parts.keep = false),
+    ];
+    for (name, switch) in parts {
+        let got = outcome(words, Duration::from_millis(200), Duration::from_secs(2), |scaling| {
+            scaling.law = Law::Work;
+            switch(&mut scaling.work.parts);
+        });
+        row(&format!("a ramp, a fall, silence; without {name}"), "work", &got);
+    }
+}

@@ -1,0 +1,56 @@
+//! The settings that are compared: Knative's law and ours, each over twenty-seven, the others at their defaults.
+
+use std::time::Duration;
+
+use tidegate_config::{
+    model::{Aim, Idle, Law, ScalingPolicy},
+    units::{Concurrency, Percent},
+};
+
+/// Settings of a law.
+pub(crate) struct Setting {
+    pub(crate) law: &'static str,
+    pub(crate) scaling: ScalingPolicy,
+}
+
+/// All of them. The first one is the anchor: Knative's defaults.
+pub(crate) fn all(concurrency: u32) -> Vec<Setting> {
+    let base = ScalingPolicy {
+        max: 1000,
+        concurrency: Concurrency::new(concurrency),
+        hold: Duration::from_secs(3600),
+        drain: Duration::from_secs(3600),
+        queue: 1_000_000,
+        ..ScalingPolicy::default()
+    };
+    let kpa = knative(&base).map(|scaling| Setting { law: "kpa", scaling });
+    let work = ours(&base).map(|scaling| Setting { law: "work", scaling });
+    // A fixed target is Knative's law without a surge.
+    let fixed = ScalingPolicy { surge_threshold: f64::INFINITY, ..base.clone() };
+    let hpa = ScalingPolicy { law: Law::Hpa, ..base.clone() };
+    let others = [Setting { law: "fixed", scaling: fixed }, Setting { law: "hpa", scaling: hpa }];
+    kpa.chain(work).chain(others).collect()
+}
+
+fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
+    let seconds = Duration::from_secs;
+    [70, 50, 90].into_iter().flat_map(move |target| {
+        [60, 15, 120].into_iter().flat_map(move |window| {
+            [60, 10, 600].into_iter().map(move |idle| ScalingPolicy {
+                target: Percent::new(target).expect("in range"),
+                stable_window: seconds(window),
+                idle: Idle::After(seconds(idle)),
+                ..base.clone()
+            })
+        })
+    })
+}
+
+/// One knob: what a late request is worth, from a second of a replica to some hours.
+fn ours(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
+    (0..27).map(|step| {
+        let mut scaling = ScalingPolicy { law: Law::Work, ..base.clone() };
+        scaling.work.aim = Aim::Worth(Duration::from_secs_f64(1.45_f64.powi(step)));
+        scaling
+    })
+}
