@@ -295,7 +295,7 @@ fn load_measures_and_keeps_its_promises() {
     let json: Value = serde_json::from_str(&broken.out).expect("JSON and nothing else");
     assert!(matches!(broken.code, 1 | 3), "{}{}", broken.out, broken.err);
     assert_eq!(
-        (&json["requests"], &json["bytes"], &json["thresholds"][0]["pass"]),
+        (&json["requests"], &json["counts"]["bytes"], &json["thresholds"][0]["pass"]),
         (&json!(10), &json!(50), &json!(false))
     );
 
