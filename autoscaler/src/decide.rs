@@ -16,7 +16,7 @@ use crate::{
     again,
     memory::{Memory, Sleep},
     mix::{Mix, Role, Wants},
-    policy::{Answer, Policy, Question, grace::GRACE},
+    policy::{Answer, Policy, Question, grace},
     reason::Reason,
     refuse::{self, Refuse, Verdict},
     replica::Phase,
@@ -317,12 +317,7 @@ fn idle_for(seen: &Snapshot) -> Duration {
 /// What is left of an asked wake, which counts as a request that came and went then.
 fn asked_wake_left(seen: &Snapshot) -> Option<Duration> {
     let at = seen.asked.wake.filter(|wake| seen.asked.sleep.is_none_or(|sleep| *wake >= sleep))?;
-    let scaling = &seen.service.scaling;
-    let idle = match scaling.idle {
-        Idle::After(idle) => idle,
-        Idle::Kpa => scaling.stable_window + GRACE,
-    };
-    let left = (at + idle).saturating_duration_since(seen.now);
+    let left = (at + grace::idle(&seen.service.scaling)).saturating_duration_since(seen.now);
     (!left.is_zero()).then_some(left)
 }
 

@@ -3,8 +3,19 @@
 
 use std::time::{Duration, Instant};
 
+use tidegate_config::model::{Idle, ScalingPolicy};
+
 /// Knative's scale-to-zero grace period.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// How long the last replica stays when nothing is known of what comes next: as `idle` says.
+#[must_use]
+pub fn idle(scaling: &ScalingPolicy) -> Duration {
+    match scaling.idle {
+        Idle::After(idle) => idle,
+        Idle::Kpa => scaling.stable_window + GRACE,
+    }
+}
 
 /// Since when a service is active, or is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,14 +2,11 @@
 //! average demand to target, unless that is within a tenth of 1; at most doubled (or 4 more) at a time; what it wanted in
 //! the last five minutes holds it up. Its minimum is one replica, so the last one is the rule's for `idle`.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tidegate_config::units::Count;
 
-use super::{Answer, Question, kpa};
+use super::{Answer, Question, highest::Highest, kpa};
 use crate::reason::{Figures, Reason};
 
 /// Its sync period, and how old the metrics are that it looks at.
@@ -23,7 +20,7 @@ const STABILISATION: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hpa {
     asked: Option<Instant>,
-    wants: VecDeque<(Instant, Count)>,
+    highest: Highest<Instant>,
     answer: Count,
 }
 
@@ -46,9 +43,7 @@ impl Hpa {
     fn next(&mut self, now: Instant, ready: Count, needs: f64) -> Count {
         let ratio = needs / f64::from(ready);
         let wanted = if (ratio - 1.0).abs() <= TOLERANCE { ready } else { kpa::count(needs.ceil()) };
-        self.wants.retain(|(at, _)| *at + STABILISATION > now);
-        self.wants.push_back((now, wanted));
-        let held = self.wants.iter().map(|(_, want)| *want).max().unwrap_or(wanted);
+        let held = self.highest.note(now, wanted, |at| at + STABILISATION <= now);
         let most = ready.saturating_mul(2).max(ready.saturating_add(4));
         held.min(most)
     }

@@ -4,14 +4,11 @@
 //! Absent: its activation scale (at its default of 1 it does nothing; `initial` acts in [`decide`](crate::decide)),
 //! its rule for the last replica ([`grace`](super::grace)), bounds.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tidegate_config::{model::ScalingPolicy, units::Count};
 
-use super::{Answer, Question};
+use super::{Answer, Question, highest::Highest};
 use crate::reason::{Figures, Reason};
 
 /// What Knative aims at where a service has no hard limit of its own.
@@ -150,11 +147,11 @@ impl Steps {
     }
 }
 
-/// The highest want within the scale-down delay: a monotonic queue of slots, newest (and lowest) last.
+/// The highest want within the scale-down delay, in slots.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Delay {
     origin: Option<Instant>,
-    maxima: VecDeque<(u64, Count)>,
+    highest: Highest<u64>,
 }
 
 impl Delay {
@@ -162,17 +159,7 @@ impl Delay {
         let origin = *self.origin.get_or_insert(now);
         let slot = now.saturating_duration_since(origin).as_secs() / DELAY_SLOT.as_secs();
         let slots = delay.as_millis().div_ceil(DELAY_SLOT.as_millis()).max(1);
-        while self.maxima.back().is_some_and(|(_, older)| *older <= want) {
-            self.maxima.pop_back();
-        }
-        while self.maxima.front().is_some_and(|(at, _)| u128::from(slot - at) >= slots) {
-            self.maxima.pop_front();
-        }
-        // A lower want in a slot that has one already says nothing: the slot keeps its maximum.
-        if self.maxima.back().is_none_or(|(at, _)| *at != slot) {
-            self.maxima.push_back((slot, want));
-        }
-        self.maxima.front().map_or(want, |(_, highest)| *highest)
+        self.highest.note(slot, want, |at| u128::from(slot - at) >= slots)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Absent: bounds, the idle rule of those others.
 
 pub mod grace;
+mod highest;
 pub mod hpa;
 pub mod kpa;
 pub mod work;

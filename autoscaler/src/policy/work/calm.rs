@@ -1,20 +1,19 @@
 //! Down slowly: a lower want counts only after a while, and then little by little, so that there is no cliff behind a
 //! burst.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tidegate_config::units::Count;
+
+use crate::policy::highest::Highest;
 
 /// How often something may be taken away.
 const STEP: Duration = Duration::from_secs(5);
 
-/// The highest wants of the recent past: a monotonic queue, newest (and lowest) last.
+/// What was wanted of late, and what was answered.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Calm {
-    maxima: VecDeque<(Instant, Count)>,
+    highest: Highest<Instant>,
     /// What was answered last, and when that last became less.
     held: Count,
     lowered: Option<Instant>,
@@ -23,14 +22,7 @@ pub(super) struct Calm {
 impl Calm {
     /// What to answer where `want` would do.
     pub(super) fn hold(&mut self, now: Instant, want: Count, length: Duration) -> Count {
-        while self.maxima.back().is_some_and(|(_, older)| *older <= want) {
-            self.maxima.pop_back();
-        }
-        while self.maxima.front().is_some_and(|(at, _)| *at + length <= now) {
-            self.maxima.pop_front();
-        }
-        self.maxima.push_back((now, want));
-        let highest = self.maxima.front().map_or(want, |(_, highest)| *highest);
+        let highest = self.highest.note(now, want, |at| at + length <= now);
         if highest >= self.held {
             self.held = highest;
             return self.held;

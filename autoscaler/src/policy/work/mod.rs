@@ -9,13 +9,10 @@ mod room;
 
 use std::time::{Duration, Instant};
 
-use tidegate_config::{
-    model::{Aim, Idle},
-    units::Count,
-};
+use tidegate_config::{model::Aim, units::Count};
 
 use self::{calm::Calm, learn::Learned};
-use super::{Answer, Question, grace::GRACE, kpa};
+use super::{Answer, Question, grace, kpa};
 use crate::{
     keepalive::Schedule,
     reason::{Reason, WorkFigures},
@@ -99,7 +96,7 @@ impl Work {
             let change = self.schedule.next_change(seconds).map(Duration::from_secs_f64);
             (self.schedule.is_warm(seconds), change)
         } else {
-            let fixed = idle_setting(question);
+            let fixed = grace::idle(question.settings);
             (idle < fixed, Some(fixed).filter(|fixed| *fixed > idle))
         };
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
@@ -117,18 +114,11 @@ impl Work {
         let worth = match question.settings.work.aim {
             Aim::Worth(worth) => worth,
             // Where a share is aimed at, `idle` says what a cold start is worth: no wait for the next one is longer.
-            Aim::Share(_) => idle_setting(question),
+            Aim::Share(_) => grace::idle(question.settings),
         };
         // With the one that ends the gap all are late that come during the start.
         let late = 1.0 + self.learned.follow();
         self.learned.gaps.schedule(worth.as_secs_f64() * late, self.learned.mean_start())
-    }
-}
-
-fn idle_setting(question: &Question<'_>) -> Duration {
-    match question.settings.idle {
-        Idle::After(idle) => idle,
-        Idle::Kpa => question.settings.stable_window + GRACE,
     }
 }
 
