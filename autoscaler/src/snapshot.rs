@@ -89,6 +89,21 @@ pub struct Demand {
     pub arriving: u32,
 }
 
+impl Demand {
+    /// None, since then.
+    #[must_use]
+    pub fn none(since: Instant) -> Self {
+        Self {
+            in_flight: 0,
+            queued: 0,
+            idle_since: Some(since),
+            samples: Vec::new(),
+            flow: Vec::new(),
+            arriving: 0,
+        }
+    }
+}
+
 /// What went through one gateway's gate in one whole second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Flow {

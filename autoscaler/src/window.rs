@@ -136,14 +136,8 @@ mod tests {
 
     #[test]
     fn gateways_are_summed_from_their_latest_second() {
-        let demand = |samples: &[f64]| Demand {
-            in_flight: 0,
-            queued: 0,
-            idle_since: None,
-            samples: samples.to_vec(),
-            flow: Vec::new(),
-            arriving: 0,
-        };
+        let none = Demand::none(crate::fixture::origin());
+        let demand = |samples: &[f64]| Demand { samples: samples.to_vec(), ..none.clone() };
         assert_eq!(merge(&[demand(&[1.0, 2.0, 3.0]), demand(&[10.0])]), [1.0, 2.0, 13.0]);
         assert_eq!(merge(&[]), [0.0; 0]);
     }

@@ -69,7 +69,7 @@ use crate::{
 };
 
 /// The policy's tick (Knative's).
-const TICK: Duration = Duration::from_secs(2);
+pub(crate) const TICK: Duration = Duration::from_secs(2);
 
 /// Engines are asked for all that they run at least this often, whatever their events say.
 const RELIST: Duration = Duration::from_secs(30);
@@ -78,10 +78,10 @@ const RELIST: Duration = Duration::from_secs(30);
 const LOOK_AROUND: Duration = Duration::from_secs(3);
 
 /// Looks in a row that one event may cause: drain, stop, and what follows from it.
-const ROUNDS: usize = 4;
+pub(crate) const ROUNDS: usize = 4;
 
 /// However many requests wait, a service is not looked at more often for it.
-const BREATH: Duration = Duration::from_millis(10);
+pub(crate) const BREATH: Duration = Duration::from_millis(10);
 
 /// Events that may wait for the loop; whoever brings more waits.
 const EVENTS: usize = 1024;

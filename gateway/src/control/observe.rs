@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use tidegate_autoscaler::{
     Phase, Snapshot,
-    snapshot::{Demand, Host, Room},
+    snapshot::{Host, Room},
 };
 use tidegate_config::name::{HostName, ServiceName};
 
@@ -29,15 +29,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight) + state.elsewhere.in_flight_of(member);
         member.count_into(&mut state.tallies);
     }
-    let elsewhere = state.elsewhere.demand(sample.seconds.len());
-    let here = Demand {
-        in_flight: sample.in_flight,
-        queued: sample.queued,
-        idle_since: sample.idle_since,
-        samples: sample.seconds,
-        flow: sample.flow,
-        arriving: sample.arriving,
-    };
+    let elsewhere = state.elsewhere.demand(sample.demand.samples.len());
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {
         now: around.now,
@@ -45,7 +37,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         gateway_started: around.gateway_started,
         service: state.fleet.settings(),
         learned: sample.learned,
-        demand: std::iter::once(here).chain(elsewhere).collect(),
+        demand: std::iter::once(sample.demand).chain(elsewhere).collect(),
         replicas: present.map(super::member::Member::seen).collect(),
         hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),
         asked: state.asked,

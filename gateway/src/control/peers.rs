@@ -181,15 +181,7 @@ impl Elsewhere {
 
 impl Part {
     fn new(now: Instant) -> Self {
-        let demand = Demand {
-            in_flight: 0,
-            queued: 0,
-            idle_since: Some(now),
-            samples: Vec::new(),
-            flow: Vec::new(),
-            arriving: 0,
-        };
-        Self { demand, loans: BTreeMap::new(), begun: false }
+        Self { demand: Demand::none(now), loans: BTreeMap::new(), begun: false }
     }
 
     fn loan(&self, id: &ReplicaId) -> Loan {

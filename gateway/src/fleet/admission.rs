@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tidegate_autoscaler::snapshot::Demand;
+
 pub use super::entry::{Entry, Form, Grant, Grants, Left, Replica, Rules, Sample, SlotKey, TicketId};
 use super::{
     balancer::{self, Answer, Candidate, Draw, Out, Report, Wish, circuit::Circuit},
@@ -317,14 +319,17 @@ impl<R: Replica, W> Gate<R, W> {
 
     /// What the control loop wants to know; seconds are handed out once.
     pub fn sample(&mut self, now: Instant) -> Sample {
-        let (seconds, flow) = self.meter.sample(now);
-        Sample {
+        let (samples, flow) = self.meter.sample(now);
+        let demand = Demand {
             in_flight: self.in_flight - self.onlookers,
             queued: self.waiting,
-            seconds,
+            idle_since: self.meter.idle_since(),
+            samples,
             flow,
             arriving: self.meter.arriving(),
-            idle_since: self.meter.idle_since(),
+        };
+        Sample {
+            demand,
             per_slot: self.slots.iter().map(|slot| (slot.key, slot.seen.in_flight)).collect(),
             learned: self.learned(),
         }
@@ -714,8 +719,9 @@ mod tests {
         w.ticket();
         w.now += Duration::from_secs(1);
         let sample = w.gate.sample(w.now);
-        assert_eq!((sample.in_flight, sample.queued, sample.idle_since), (1, 1, None));
-        assert_eq!(sample.seconds, [2.0]);
+        let Demand { in_flight, queued, idle_since, samples, .. } = sample.demand;
+        assert_eq!((in_flight, queued, idle_since), (1, 1, None));
+        assert_eq!(samples, [2.0]);
         assert_eq!(sample.per_slot, [(SlotKey(1), 1)]);
     }
 
@@ -732,7 +738,7 @@ mod tests {
             (idle, (0, 1)),
             "the service is as idle as before"
         );
-        assert_eq!(w.gate.sample(w.now).in_flight, 0);
+        assert_eq!(w.gate.sample(w.now).demand.in_flight, 0);
         assert_eq!(w.slots(1, "a", 0), []);
         assert!(!w.gate.is_drained(SlotKey(1)), "and yet it is not cut off");
         w.gate.look_away();
@@ -740,7 +746,7 @@ mod tests {
         assert!(w.gate.is_drained(SlotKey(1)));
         assert_eq!((w.gate.idle_since(), w.gate.counts()), (idle, (0, 0)));
         w.now += Duration::from_secs(1);
-        let went = w.gate.sample(w.now).flow;
+        let went = w.gate.sample(w.now).demand.flow;
         assert!(
             went.iter().all(|second| (second.arrived, second.ended) == (0, 0)),
             "nor is it work: {went:?}"
@@ -753,10 +759,10 @@ mod tests {
         w.slots(1, "a", 1);
         w.enter();
         w.ticket();
-        assert_eq!(w.gate.sample(w.now).arriving, 2, "who waits has come too");
+        assert_eq!(w.gate.sample(w.now).demand.arriving, 2, "who waits has come too");
         left(&mut w, 1, Report::Unknown);
         w.now += Duration::from_secs(1);
-        let went = w.gate.sample(w.now).flow;
+        let went = w.gate.sample(w.now).demand.flow;
         assert_eq!(went.iter().map(|second| (second.arrived, second.ended)).collect::<Vec<_>>(), [(2, 1)]);
     }
 }

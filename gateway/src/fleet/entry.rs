@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_autoscaler::snapshot::Flow;
+use tidegate_autoscaler::snapshot::Demand;
 use tidegate_config::model;
 
 use super::balancer::Out;
@@ -96,18 +96,8 @@ pub enum Entry<R> {
 /// What the control loop sees of a gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Requests that hold a slot, without onlookers.
-    pub in_flight: u32,
-    /// Requests that wait.
-    pub queued: u32,
-    /// Since when both are zero.
-    pub idle_since: Option<Instant>,
-    /// Average demand of each whole second since the last sample.
-    pub seconds: Vec<f64>,
-    /// What came, ran and ended in each of them.
-    pub flow: Vec<Flow>,
-    /// Requests that have come in the second that is not over yet.
-    pub arriving: u32,
+    /// Without onlookers.
+    pub demand: Demand,
     /// Requests per slot.
     pub per_slot: Vec<(SlotKey, u32)>,
     /// Requests at once that a replica has shown to bear on average, where that is learned.

@@ -134,8 +134,9 @@ fn refusal(closed: &Closed, now: Instant) -> Refusal {
 fn demand(fleet: &Fleet, now: Instant) -> BTreeMap<tidegate_config::name::ServiceName, ServiceDemand> {
     let told = |service: Arc<Service>| {
         let (sample, slots) = (service.sample(now), service.slots());
-        let idle = sample.idle_since.map(|since| now.saturating_duration_since(since));
-        if idle.is_some_and(|idle| idle > REMEMBERED) && sample.seconds.iter().all(|second| *second == 0.0) {
+        let seen = sample.demand;
+        let idle = seen.idle_since.map(|since| now.saturating_duration_since(since));
+        if idle.is_some_and(|idle| idle > REMEMBERED) && seen.samples.iter().all(|second| *second == 0.0) {
             return None;
         }
         let mut replicas = BTreeMap::new();
@@ -145,10 +146,10 @@ fn demand(fleet: &Fleet, now: Instant) -> BTreeMap<tidegate_config::name::Servic
             }
         }
         let demand = ServiceDemand {
-            in_flight: sample.in_flight,
-            queued: sample.queued,
+            in_flight: seen.in_flight,
+            queued: seen.queued,
             idle_ms: idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
-            seconds: sample.seconds,
+            seconds: seen.samples,
             replicas,
         };
         Some((service.name.clone(), demand))

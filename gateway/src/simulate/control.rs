@@ -24,10 +24,7 @@ use super::{
     front::{Front, Granted},
     record::{Evaluation, Note, RequestId},
 };
-use crate::fleet::admission::SlotKey;
-
-/// The policy's tick.
-pub(super) const TICK: Duration = Duration::from_secs(2);
+use crate::{control::TICK, fleet::admission::SlotKey};
 
 /// Engines are asked for all that they run at least this often.
 pub(super) const RELIST: Duration = Duration::from_secs(30);

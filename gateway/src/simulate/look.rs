@@ -7,7 +7,7 @@ use tidegate_autoscaler::{
     decide::decide,
     plan::plan,
     replica,
-    snapshot::{self, Demand, Image, Room},
+    snapshot::{self, Image, Room},
 };
 use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
@@ -21,10 +21,7 @@ use super::{
     front::HOLD_DEADLINE,
     record::{Evaluation, Note},
 };
-use crate::fleet::admission::SlotKey;
-
-/// Looks in a row that one event may cause.
-const ROUNDS: usize = 4;
+use crate::{control::ROUNDS, fleet::admission::SlotKey};
 
 impl Control {
     pub(super) fn evaluate(&mut self, name: &ServiceName, now: Instant, mut tick: bool) {
@@ -64,14 +61,7 @@ impl Control {
             gateway_started: self.started,
             service: state.front.settings.clone(),
             learned: sample.learned,
-            demand: vec![Demand {
-                in_flight: sample.in_flight,
-                queued: sample.queued,
-                idle_since: sample.idle_since,
-                samples: sample.seconds,
-                flow: sample.flow,
-                arriving: sample.arriving,
-            }],
+            demand: vec![sample.demand],
             replicas: state.members.values().map(Member::seen).collect(),
             hosts: self.hosts.iter().map(host).collect(),
             asked: state.asked,

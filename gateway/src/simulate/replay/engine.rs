@@ -27,21 +27,13 @@ use super::{
 };
 use crate::{
     clock,
+    control::{BREATH, ROUNDS, TICK},
     fleet::{
         admission::{Entry, Gate, Grants, Rules, SlotKey, TicketId},
         balancer::Report,
     },
     simulate::{chance::Chance, timeline::Timeline},
 };
-
-/// The control loop's tick.
-const TICK: Duration = Duration::from_secs(2);
-
-/// A service is looked at once in this time at the most, however much happens.
-const BREATH: Duration = Duration::from_millis(10);
-
-/// Looks in a row that one event may cause, as in the control loop.
-const ROUNDS: usize = 4;
 
 /// Points of a run's course.
 const POINTS: u32 = 480;
@@ -291,14 +283,7 @@ impl<'c> Run<'c> {
         self.replicas.note_running();
         let seen = &mut self.seen;
         (seen.now, seen.tick) = (self.now, tick);
-        seen.demand[0] = Demand {
-            in_flight: sample.in_flight,
-            queued: sample.queued,
-            idle_since: sample.idle_since,
-            samples: sample.seconds,
-            flow: sample.flow,
-            arriving: sample.arriving,
-        };
+        seen.demand[0] = sample.demand;
         std::mem::swap(&mut seen.replicas, &mut self.replicas.seen);
         let (decision, memory) = decide(std::mem::take(&mut self.memory), seen);
         self.memory = memory;
@@ -370,21 +355,13 @@ impl<'c> Run<'c> {
 
 /// What a decision sees of a service with an image on a host with room for everything.
 fn snapshot(case: &Case, started: Instant, now: Instant) -> Snapshot {
-    let demand = Demand {
-        in_flight: 0,
-        queued: 0,
-        idle_since: Some(now),
-        samples: Vec::new(),
-        flow: Vec::new(),
-        arriving: 0,
-    };
     Snapshot {
         now,
         tick: false,
         gateway_started: started,
         service: Arc::clone(&case.service),
         learned: None,
-        demand: vec![demand],
+        demand: vec![Demand::none(now)],
         replicas: Vec::new(),
         hosts: vec![host()],
         asked: Asked::default(),
