@@ -57,7 +57,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(ready!(Pin::new(&mut self.0).poll(cx)).unwrap_or_else(|_| {
             tracing::error!("a request met a panic; see the message above");
-            Ok(request::refuse(&Refusal::Internal, rand::random(), false, request::Form::Document))
+            Ok(request::refuse(&Refusal::Internal, None, false, request::Form::Document))
         }))
     }
 }

@@ -186,15 +186,9 @@ pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -
     };
     let mut response = match served {
         Ok(response) => response,
-        Err(refusal) => {
-            let id = record.as_ref().map_or_else(rand::random, |record| record.refused(&refusal));
-            refuse(&refusal, id, settings.expose_errors, form)
-        }
+        Err(refusal) => refuse(&refusal, record.as_deref(), settings.expose_errors, form),
     };
-    if let Some(record) = record {
-        record.answered(response.status().as_u16());
-        record.sent(response.body().own_length());
-    }
+    note(record.as_deref(), &response);
     if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
@@ -259,17 +253,27 @@ pub(crate) fn unheard(door: &Door, why: Unheard, peer: &Peer) -> Response<body::
     let (settings, refusal) = (door.settings.load(), why.into());
     let nothing = Request::builder().method(UNKNOWN).body(()).expect("a method that is a token");
     let (record, _) = door.watch(&settings, &nothing, peer, clock::now());
-    let id = record.as_ref().map_or_else(rand::random, |record| record.refused(&refusal));
-    let response = refuse(&refusal, id, settings.expose_errors, Form::Document);
+    let response = refuse(&refusal, record.as_deref(), settings.expose_errors, Form::Document);
+    note(record.as_deref(), &response);
+    response
+}
+
+/// An answer begins.
+fn note(record: Option<&Record>, response: &Response<body::Body>) {
     if let Some(record) = record {
         record.answered(response.status().as_u16());
         record.sent(response.body().own_length());
     }
-    response
 }
 
-/// Answers with a refusal: counted, logged and given an id by which the log line is found.
-pub(crate) fn refuse(refusal: &Refusal, id: u64, expose: bool, form: Form) -> Response<body::Body> {
+/// Answers with a refusal: counted, logged, noted and given an id by which the log line is found.
+pub(crate) fn refuse(
+    refusal: &Refusal,
+    record: Option<&Record>,
+    expose: bool,
+    form: Form,
+) -> Response<body::Body> {
+    let id = record.map_or_else(rand::random, |record| record.refused(refusal));
     refuse_as(refusal, &format!("{id:016x}"), expose, form)
 }
 
