@@ -55,7 +55,10 @@ impl Shims {
     /// Copies the program into memory, once for all shims.
     pub(crate) fn new(program: &ShimProgram) -> Result<Self> {
         let sealed = sealed(&program.path).map_err(|error| {
-            let words = format!("the program that runs replicas, {}, cannot be read", program.path.display());
+            let words = format!(
+                "the program that runs replicas, {}, cannot be copied into memory",
+                program.path.display()
+            );
             Error::because(Kind::Permanent, format!("{words}: {error}"), error)
         })?;
         Ok(Self { program: sealed, args: program.args.clone() })
