@@ -46,8 +46,12 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/chaos
 
+test-clusters: ## Try Docker Swarm as the engine, on three nodes in network namespaces (root; CASES=S2,S6 for some)
+	@scripts/setup chaos
+	@scripts/with-docker scripts/test-clusters
+
 conformance: ## Try the gateway against the RFCs, real origins and hostile clients (root or sudo; PARTS=a,b for some)
 	@scripts/setup conformance
 	@scripts/with-docker scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-churn chaos conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-proxy bench-churn chaos test-clusters conformance

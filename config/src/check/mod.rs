@@ -25,6 +25,7 @@ mod address;
 mod admin;
 mod balance;
 mod edge;
+mod engines;
 mod environment;
 mod gateway;
 mod health;
@@ -101,6 +102,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             middleware,
             balance: raw_balance,
             constraints,
+            run_on,
             placement,
             rollout,
             sleep,
@@ -123,6 +125,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             upstream: health::upstream(upstream, problems),
             balance: balance::check(raw_balance, limited.as_ref(), problems),
             constraints: labels(constraints),
+            run_on: hosts::run_on(run_on, &hosts, problems),
             placement: value::of(placement, crate::model::Placement::default()),
             update,
             rollout: release::rollout(rollout, update, problems),
@@ -130,6 +133,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             launch,
             wake: wake::check(wake, world, problems),
         };
+        engines::check(&name, &service, &hosts, problems);
         services.insert(checked, Arc::new(service));
     }
     Model { gateway, hosts, images, services }

@@ -261,6 +261,8 @@ impl Control {
                     self.evaluate(id.service(), now, false);
                 }
             }
+            // No engine of the simulation places by itself.
+            runner::Event::NoPlace { .. } => {}
             runner::Event::Resync => self.list(host, now),
         }
     }
