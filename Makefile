@@ -18,8 +18,8 @@ install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and
 	@scripts/setup build
 	@scripts/install "$(DESTDIR)$(PREFIX)/bin"
 
-bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's (root)
-	@scripts/setup build docker
+bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's, ENGINE=swarm on three nodes (root)
+	@scripts/setup build docker $(if $(filter swarm,$(ENGINE)),chaos)
 	@scripts/with-docker scripts/bench-wake
 
 bench-density: ## Measure two hundred replicas at once on Tidegate's own engine (root)

@@ -8,9 +8,12 @@ use bollard::{
     Docker,
     models::{
         NodeState, ServiceSpec, SwarmInitRequest, SwarmJoinRequest, TaskSpec, TaskSpecContainerSpec,
-        TaskState,
+        TaskSpecPlacement, TaskState,
     },
-    query_parameters::{KillContainerOptions, ListContainersOptions, ListNodesOptions, ListTasksOptions},
+    query_parameters::{
+        InspectServiceOptions, KillContainerOptions, ListContainersOptions, ListNodesOptions,
+        ListTasksOptions,
+    },
 };
 use e2e::{
     chaos::{
@@ -34,8 +37,10 @@ const FOREIGN: &str = "somebody-elses";
 /// Three nodes; the first is the manager.
 pub(crate) struct Estate {
     pub(crate) nodes: Vec<Host>,
-    /// The task of the foreign service.
-    foreign: String,
+    /// Addresses of nodes, by Swarm's ids of them.
+    addresses: HashMap<String, String>,
+    /// The foreign service: its id and version.
+    foreign: (String, u64),
     /// Instances whose replicas are removed after the case.
     instances: Vec<String>,
 }
@@ -56,14 +61,23 @@ impl Estate {
             nodes.push(node);
         }
         join(&nodes).await?;
-        let mut estate = Self { nodes, foreign: String::new(), instances: Vec::new() };
-        estate.foreign = estate.make_foreign().await?;
+        let listed = nodes[0].docker()?.list_nodes(None::<ListNodesOptions>).await?;
+        let address = |node: bollard::models::Node| Some((node.id?, node.status?.addr?));
+        let addresses = listed.into_iter().filter_map(address).collect();
+        let mut estate = Self { nodes, addresses, foreign: Default::default(), instances: Vec::new() };
+        estate.make_foreign().await?;
+        estate.foreign = estate.foreign_version().await?;
         Ok(estate)
     }
 
     /// The manager's engine.
     pub(crate) fn manager(&self) -> Result<Docker> {
         self.nodes[0].docker()
+    }
+
+    /// The address of a node.
+    pub(crate) fn address_of(&self, node: &str) -> Result<&str> {
+        self.addresses.get(node).map(String::as_str).context("a node of ours")
     }
 
     /// All engines, by their names.
@@ -112,8 +126,8 @@ impl Estate {
             let options = self.options(instance.parse().context("an instance's id")?);
             Swarm::connect(options).await?.clear().await?;
         }
-        let now = self.foreign_task().await?;
-        ensure!(now.as_deref() == Some(&*self.foreign), "the foreign service's task is {now:?} by now");
+        ensure!(self.foreign_version().await? == self.foreign, "the foreign service was changed");
+        eventually("the foreign service runs", async || self.foreign_runs().await).await?;
         Ok(())
     }
 
@@ -149,34 +163,37 @@ impl Estate {
         waited.await
     }
 
-    async fn make_foreign(&self) -> Result<String> {
+    async fn make_foreign(&self) -> Result<()> {
         let manager = self.manager()?;
         let image = manager.inspect_image(IMAGE).await?.id;
         let spec = ServiceSpec {
             name: Some(FOREIGN.into()),
             task_template: Some(TaskSpec {
                 container_spec: Some(TaskSpecContainerSpec { image, ..TaskSpecContainerSpec::default() }),
-                placement: Some(bollard::models::TaskSpecPlacement {
+                placement: Some(TaskSpecPlacement {
                     // Where nothing is taken down.
                     constraints: Some(vec!["node.role==manager".into()]),
-                    ..bollard::models::TaskSpecPlacement::default()
+                    ..TaskSpecPlacement::default()
                 }),
                 ..TaskSpec::default()
             }),
             ..ServiceSpec::default()
         };
         manager.create_service(spec, None).await?;
-        eventually("the foreign service runs", async || Ok(self.foreign_task().await?.is_some())).await?;
-        self.foreign_task().await?.context("the foreign service's task")
+        eventually("the foreign service runs", async || self.foreign_runs().await).await
     }
 
-    async fn foreign_task(&self) -> Result<Option<String>> {
+    async fn foreign_version(&self) -> Result<(String, u64)> {
+        let found = self.manager()?.inspect_service(FOREIGN, None::<InspectServiceOptions>).await?;
+        let version = found.version.and_then(|version| version.index);
+        found.id.zip(version).context("the foreign service")
+    }
+
+    async fn foreign_runs(&self) -> Result<bool> {
         let filters = Some(HashMap::from([("service".to_owned(), vec![FOREIGN.to_owned()])]));
         let tasks = self.manager()?.list_tasks(Some(ListTasksOptions { filters })).await?;
-        let runs = tasks
-            .into_iter()
-            .filter(|task| task.status.as_ref().and_then(|status| status.state) == Some(TaskState::RUNNING));
-        Ok(runs.filter_map(|task| task.id).next())
+        let mut states = tasks.into_iter().filter_map(|task| task.status?.state);
+        Ok(states.any(|state| state == TaskState::RUNNING))
     }
 }
 

@@ -1,9 +1,10 @@
 //! `make test-clusters`: a real gateway process over a real cluster, one case after another, one line for each.
-//! `CASES=S5,S7` runs some. Ends with `clusters: engines=N cases=N failed=K`, and with exit code 1 if K is not 0.
+//! `CASES=S5,S7` runs some; `WAKES=50` measures so many wakes instead ([`wake`]). Ends with `clusters: engines=N cases=N failed=K`, and with exit code 1 if K is not 0.
 //! Nothing is left behind, whatever happens.
 
 mod estate;
 mod swarm;
+mod wake;
 
 use std::{collections::BTreeSet, io::Write, panic::AssertUnwindSafe, path::Path, process::ExitCode};
 
@@ -24,8 +25,14 @@ async fn main() -> anyhow::Result<ExitCode> {
     // Scripts are named from the root; cargo starts benches in their package.
     std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let run = async {
+        match std::env::var("WAKES").unwrap_or_default().as_str() {
+            "" => all().await,
+            cycles => wake::run(cycles.parse()?).await.map(|()| 0),
+        }
+    };
     let failed = tokio::select! {
-        failed = all() => failed?,
+        failed = run => failed?,
         _ = interrupt.recv() => return Ok(ExitCode::from(130)),
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
