@@ -28,7 +28,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) async fn run(cycles: usize) -> Result<()> {
     let mut estate = Estate::up().await?;
     let config = estate.config()
-        + &format!("[services.web]\nimage = \"{IMAGE}\"\nscaling = {{ max = 1, idle = \"10m\" }}\n");
+        + &format!(
+            "[services.web]\nimage = \"{IMAGE}\"\nscaling = {{ max = 1, idle = \"10m\" }}\nwake = {{ per_client = \"off\", per_service = \"off\" }}\n"
+        );
     let mut gateway = estate.gateway(config).await?;
     let measured = measure(&estate, &gateway, cycles).await;
     gateway.terminate().await?;

@@ -17,7 +17,7 @@ use crate::Event;
 const SPARSE: Duration = Duration::from_secs(1);
 /// From a start on: a look costs a manager about as much as it costs us, and every wake waits for one.
 const DENSE: [(Duration, Duration); 3] = [
-    (Duration::from_secs(2), Duration::from_millis(10)),
+    (Duration::from_secs(2), Duration::from_millis(4)),
     (Duration::from_secs(10), Duration::from_millis(50)),
     (Duration::MAX, Duration::from_millis(250)),
 ];
@@ -110,8 +110,7 @@ mod tests {
 
     #[test]
     fn looks_are_dense_at_first() {
-        for (since, pause) in
-            [(0, 10), (1_999, 10), (2_000, 50), (9_999, 50), (10_000, 250), (3_600_000, 250)]
+        for (since, pause) in [(0, 4), (1_999, 4), (2_000, 50), (9_999, 50), (10_000, 250), (3_600_000, 250)]
         {
             assert_eq!(dense(Duration::from_millis(since)), Duration::from_millis(pause), "{since} ms");
         }
