@@ -18,8 +18,8 @@ install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and
 	@scripts/setup build
 	@scripts/install "$(DESTDIR)$(PREFIX)/bin"
 
-bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's (root)
-	@scripts/setup build docker
+bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's, ENGINE=swarm on three nodes (root)
+	@scripts/setup build docker $(if $(filter swarm,$(ENGINE)),chaos)
 	@scripts/with-docker scripts/bench-wake
 
 bench-density: ## Measure two hundred replicas at once on Tidegate's own engine (root)
@@ -54,8 +54,12 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/chaos
 
+test-clusters: ## Try Docker Swarm as the engine, on three nodes in network namespaces (root; CASES=S2,S6 for some)
+	@scripts/setup chaos
+	@scripts/with-docker scripts/test-clusters
+
 conformance: ## Try the gateway against the RFCs, real origins and hostile clients (root or sudo; PARTS=a,b for some)
 	@scripts/setup conformance
 	@scripts/with-docker scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-scale bench-proxy bench-load bench-churn chaos conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-scale bench-proxy bench-load bench-churn chaos test-clusters conformance

@@ -63,6 +63,7 @@ pub(crate) fn host(name: &str) -> Host {
         labels: BTreeMap::new(),
         capacity: Room::default(),
         reserved: Room::default(),
+        full: None,
         image: present("r1"),
         has: BTreeMap::new(),
     }

@@ -37,6 +37,10 @@ pub enum Misfit {
         /// On that one.
         host: HostName,
     },
+    /// The service is to run on others.
+    NotNamed,
+    /// Its engine, which places by itself, has no place.
+    Full(String),
     /// It lacks a label that the service asks for.
     Label {
         /// The label.
@@ -100,7 +104,7 @@ pub fn place(
         match misfit(seen, version, host) {
             Some(why) => misfits.push((host.name.clone(), why)),
             // Strictly better only: ties go to the host that stands first in the file.
-            None if best.is_none_or(|b| prefer(seen.service.placement, &own, host, b).is_lt()) => {
+            None if best.is_none_or(|b| prefer(&seen.service, &own, host, b).is_lt()) => {
                 best = Some(host);
             }
             None => {}
@@ -112,7 +116,28 @@ pub fn place(
 /// Whether the service's constraints and its data permit this host.
 #[must_use]
 pub fn permitted(seen: &Snapshot, host: &Host) -> bool {
-    pin_misfit(seen, host).is_none() && label_misfit(&seen.service, host).is_none()
+    is_for(&seen.service, seen.pinned.as_ref(), host)
+}
+
+/// The same, of a service with its data on that host.
+fn is_for(service: &Service, pinned: Option<&HostName>, host: &Host) -> bool {
+    let misfit = pin_misfit(pinned, host).or_else(|| name_misfit(service, host));
+    misfit.or_else(|| label_misfit(service, host)).is_none()
+}
+
+/// Whether a replica for which its cluster has no place may be had elsewhere, as far as anybody knows.
+#[must_use]
+pub fn may_go_elsewhere(service: &Service, pinned: Option<&HostName>, hosts: &[Host]) -> bool {
+    let reserve = service.launch.resources.reserve;
+    let can = |host: &Host| !matches!(host.image, Image::Failed { .. }) && takes_back(host, reserve);
+    hosts.iter().any(|host| is_for(service, pinned, host) && can(host))
+}
+
+/// The labels that a cluster's nodes have to have: those that the host does not have itself.
+#[must_use]
+pub fn left_to_engine(service: &Service, host: &Host) -> BTreeMap<String, String> {
+    let open = |(key, _): &(&String, &String)| !host.labels.contains_key(*key);
+    service.constraints.iter().filter(open).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Whether a host takes anything new: it is up and open.
@@ -132,27 +157,34 @@ pub(crate) fn is_unasked(version: &Version, host: &Host) -> bool {
 }
 
 /// `Less` if `a` is the better choice; `own` are the replicas that are to stay.
-fn prefer(placement: Placement, own: &[&Replica], a: &Host, b: &Host) -> Ordering {
+fn prefer(service: &Service, own: &[&Replica], a: &Host, b: &Host) -> Ordering {
+    let rank = |host: &Host| service.run_on.iter().position(|name| *name == host.name);
+    let by_rank = rank(a).cmp(&rank(b));
     let of_service = |host: &Host| own.iter().filter(|r| r.host == host.name).count();
     let by_share = reserved_share(a).total_cmp(&reserved_share(b));
-    match placement {
+    by_rank.then_with(|| match service.placement {
         Placement::Spread => of_service(a).cmp(&of_service(b)).then(by_share),
         Placement::Binpack => by_share.reverse(),
-    }
+    })
 }
 
 fn misfit(seen: &Snapshot, version: Option<&Version>, host: &Host) -> Option<Misfit> {
     let reserve = version.map_or(&seen.service.launch, |version| &version.launch).resources.reserve;
-    pin_misfit(seen, host)
+    pin_misfit(seen.pinned.as_ref(), host)
+        .or_else(|| name_misfit(&seen.service, host))
         .or_else(|| state_misfit(host))
         .or_else(|| label_misfit(&seen.service, host))
         .or_else(|| image_misfit(version, host))
         .or_else(|| room_misfit(reserve, host))
 }
 
-fn pin_misfit(seen: &Snapshot, host: &Host) -> Option<Misfit> {
-    let pinned = seen.pinned.as_ref().filter(|pinned| **pinned != host.name)?;
+fn pin_misfit(pinned: Option<&HostName>, host: &Host) -> Option<Misfit> {
+    let pinned = pinned.filter(|pinned| **pinned != host.name)?;
     Some(Misfit::Pinned { host: pinned.clone() })
+}
+
+fn name_misfit(service: &Service, host: &Host) -> Option<Misfit> {
+    (!service.runs_on(&host.name)).then_some(Misfit::NotNamed)
 }
 
 /// Why a host takes nothing new at all.
@@ -167,8 +199,12 @@ pub(crate) fn state_misfit(host: &Host) -> Option<Misfit> {
 }
 
 fn label_misfit(service: &Service, host: &Host) -> Option<Misfit> {
-    let (key, wanted) =
-        service.constraints.iter().find(|(key, wanted)| host.labels.get(*key) != Some(*wanted))?;
+    // A cluster looks for the label on its nodes, unless the host itself has another.
+    let fits = |key: &String, wanted: &String| match host.labels.get(key) {
+        Some(found) => found == wanted,
+        None => host.can.places,
+    };
+    let (key, wanted) = service.constraints.iter().find(|(key, wanted)| !fits(key, wanted))?;
     Some(Misfit::Label { key: key.clone(), wanted: wanted.clone(), found: host.labels.get(key).cloned() })
 }
 
@@ -190,7 +226,10 @@ fn image_misfit(version: Option<&Version>, host: &Host) -> Option<Misfit> {
     }
 }
 
-fn room_misfit(needed: Reserve, Host { capacity, reserved, .. }: &Host) -> Option<Misfit> {
+fn room_misfit(needed: Reserve, Host { capacity, reserved, full, .. }: &Host) -> Option<Misfit> {
+    if let Some(why) = full {
+        return Some(Misfit::Full(why.clone()));
+    }
     let free = Bytes(capacity.memory.0.saturating_sub(reserved.memory.0));
     if capacity.memory.0 > 0 && free < needed.memory {
         return Some(Misfit::Memory { free, of: capacity.memory, needed: needed.memory });
@@ -223,7 +262,7 @@ impl Misfit {
     /// Whether it is for want of room.
     #[must_use]
     pub fn is_room(&self) -> bool {
-        matches!(self, Self::Memory { .. } | Self::Cpu { .. } | Self::Replicas { .. })
+        matches!(self, Self::Memory { .. } | Self::Cpu { .. } | Self::Replicas { .. } | Self::Full(_))
     }
 }
 
@@ -255,6 +294,8 @@ impl fmt::Display for Misfit {
             Self::Cordoned => f.write_str("it is cordoned"),
             Self::Draining => f.write_str("it is being drained"),
             Self::Pinned { host } => write!(f, "its data is on {host}"),
+            Self::NotNamed => f.write_str("the service is to run on others"),
+            Self::Full(why) => write!(f, "no place: {why}"),
             Self::Label { key, wanted, found: None } => write!(f, "label {key} is missing, {wanted} needed"),
             Self::Label { key, wanted, found: Some(found) } => {
                 write!(f, "label {key} is {found}, {wanted} needed")
@@ -407,6 +448,76 @@ mod tests {
         let hdd = one(&|h| drop(h.labels.insert("disk".into(), "hdd".into())));
         check(&service, &[], &hdd, Err("local: label disk is hdd, ssd needed"));
         check(&service, &[], &one(&|h| drop(h.labels.insert("disk".into(), "ssd".into()))), Ok("local"));
+    }
+
+    #[test]
+    fn run_on_fills_hosts_in_its_order() {
+        let mut service = service();
+        service.run_on = ["b", "c"].map(host_name).to_vec();
+        let hosts = |change: &dyn Fn(&mut Host)| {
+            let mut hosts = [host("a", 512, 0), host("b", 512, 256), host("c", 512, 0)];
+            change(&mut hosts[1]);
+            hosts
+        };
+        let on = |number, name| {
+            let at = fixture::origin();
+            Replica { host: host_name(name), ..fixture::replica(number, Phase::Ready, at) }
+        };
+        check(&service, &[on(1, "b")], &hosts(&|_| ()), Ok("b"));
+        type Spoil = fn(&mut Host);
+        let spoils: [Spoil; 4] = [
+            |b| b.state = HostState::Lost,
+            |b| b.order = HostOrder::Cordoned,
+            |b| b.reserved.memory = Bytes::mib(512),
+            |b| b.full = Some("no suitable node".into()),
+        ];
+        for spoil in spoils {
+            check(&service, &[on(1, "b")], &hosts(&spoil), Ok("c"));
+        }
+        service.run_on = vec![host_name("b")];
+        let full = hosts(&|b| b.full = Some("no suitable node".into()));
+        let words = "a: the service is to run on others; b: no place: no suitable node; \
+                     c: the service is to run on others";
+        check(&service, &[], &full, Err(words));
+    }
+
+    #[test]
+    fn clusters_look_for_labels_on_their_nodes() {
+        let mut service = service();
+        service.constraints =
+            [("disk", "ssd"), ("zone", "a")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let cluster = |zone: Option<&str>| {
+            let mut host = host("swarm", 0, 0);
+            host.can.places = true;
+            host.labels.extend(zone.map(|zone| ("zone".to_owned(), zone.to_owned())));
+            host
+        };
+        check(&service, &[], &[cluster(None)], Ok("swarm"));
+        check(&service, &[], &[cluster(Some("a"))], Ok("swarm"));
+        check(&service, &[], &[cluster(Some("b"))], Err("swarm: label zone is b, a needed"));
+        assert_eq!(left_to_engine(&service, &cluster(None)), service.constraints);
+        let rest = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
+        assert_eq!(left_to_engine(&service, &cluster(Some("a"))), rest);
+    }
+
+    #[test]
+    fn what_has_no_place_goes_where_one_may_be() {
+        let mut service = service();
+        let full = || Host { full: Some("no suitable node".into()), ..host("swarm", 0, 0) };
+        let failed = Image::Failed { message: "no such image".into(), retry_at: None };
+        for (other, expected) in [
+            (host("b", 512, 0), true),
+            (host("b", 512, 512), false),
+            (Host { state: HostState::Silent, ..host("b", 512, 0) }, false),
+            (Host { image: failed, ..host("b", 512, 0) }, false),
+            (Host { image: Image::Unknown, ..host("b", 512, 0) }, true),
+        ] {
+            assert_eq!(may_go_elsewhere(&service, None, &[full(), other.clone()]), expected, "{other:?}");
+        }
+        let both = [full(), host("b", 512, 0)];
+        assert!(!may_go_elsewhere(&service, Some(&host_name("swarm")), &both), "its data is there");
+        service.run_on = vec![host_name("swarm")];
+        assert!(!may_go_elsewhere(&service, None, &both), "nowhere else");
     }
 
     #[test]

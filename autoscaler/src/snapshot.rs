@@ -153,6 +153,8 @@ pub struct Host {
     pub capacity: Room,
     /// What all replicas there reserve, of all services.
     pub reserved: Room,
+    /// Why its engine, which places by itself, had no place just now.
+    pub full: Option<String>,
     /// The image that the service's settings name, there.
     pub image: Image,
     /// Whether other versions of the service can be started there, as far as anybody has looked.

@@ -71,10 +71,11 @@ fn is_word(text: &str) -> bool {
 }
 
 impl Host {
-    /// Whether the host is another machine, as far as its endpoint tells.
+    /// Whether the host is another machine, as far as its endpoint tells; some machines of a cluster always are.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.endpoint.as_deref().and_then(Endpoint::read).is_some_and(Endpoint::is_remote)
+        self.engine.places()
+            || self.endpoint.as_deref().and_then(Endpoint::read).is_some_and(Endpoint::is_remote)
     }
 }
 

@@ -37,7 +37,7 @@ pub use wake::{Ignore, WaitingPage, Wake};
 
 use crate::{
     address::Address,
-    name::{Authority, PathPrefix, ServiceName},
+    name::{Authority, HostName, PathPrefix, ServiceName},
     spec::{Launch, Protocol, Pull, Reserve, Resources, Scratch},
     units::{Bytes, Percent},
 };
@@ -80,6 +80,8 @@ pub struct Service {
     pub balance: Balance,
     /// Labels that its hosts must have.
     pub constraints: BTreeMap<String, String>,
+    /// The hosts that it may run on: the next one when one is full or lost. Empty: all, as `placement` says.
+    pub run_on: Vec<HostName>,
     /// How replicas are laid over hosts.
     pub placement: Placement,
     /// How one version follows another.
@@ -228,6 +230,12 @@ impl Model {
 }
 
 impl Service {
+    /// Whether a host is one that it may run on, as far as names tell.
+    #[must_use]
+    pub fn runs_on(&self, host: &HostName) -> bool {
+        self.run_on.is_empty() || self.run_on.contains(host)
+    }
+
     /// Whether it has addresses of its own, and nothing is started for it.
     #[must_use]
     pub fn is_outside(&self) -> bool {
@@ -250,6 +258,7 @@ impl Service {
             upstream: Upstream::default(),
             balance: Balance::default(),
             constraints: BTreeMap::new(),
+            run_on: Vec::new(),
             placement: Placement::default(),
             update: Update::default(),
             rollout: Rollout::default(),

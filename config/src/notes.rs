@@ -1,6 +1,6 @@
 //! What is valid, but may not be what was meant: said by `tidegate check` next to its ok. A pure look at a checked model.
 
-use crate::model::{Host, Model, Service};
+use crate::model::{Host, Model, Service, Sleep};
 
 /// Everything worth a second look, in whole sentences.
 #[must_use]
@@ -10,6 +10,7 @@ pub fn notes(model: &Model) -> Vec<String> {
     notes.extend(names(model, &remote));
     for service in model.services.values() {
         notes.extend(folders(service, &remote));
+        notes.extend(sleep(service, &model.hosts));
     }
     notes
 }
@@ -40,8 +41,28 @@ fn folders(service: &Service, remote: &[&Host]) -> Option<String> {
     ))
 }
 
+/// Replicas of a cluster do not sleep: what is not needed goes.
+fn sleep(service: &Service, hosts: &[Host]) -> Option<String> {
+    if service.sleep == Sleep::default() {
+        return None;
+    }
+    let there: Vec<&Host> =
+        hosts.iter().filter(|host| host.engine.places() && may_run(service, host)).collect();
+    if there.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "services.{} has `sleep`, which clusters have not: replicas on {} that are not needed are removed",
+        service.name,
+        list(&there)
+    ))
+}
+
 /// Whether no label of the file rules the host out; the engine's own labels are not known here.
 fn may_run(service: &Service, host: &Host) -> bool {
+    if !service.runs_on(&host.name) {
+        return false;
+    }
     let contradicts =
         |(key, value): (&String, &String)| host.labels.get(key).is_some_and(|label| label != value);
     !service.constraints.iter().any(contradicts)

@@ -46,11 +46,23 @@ pub struct Version {
 pub enum Target {
     /// On this host.
     Host(HostName),
-    /// Wherever the (cluster) engine likes, within these label constraints.
+    /// Wherever the engine of this host, a cluster, likes, within these label constraints.
     EngineChooses {
+        /// What the file calls the cluster.
+        host: HostName,
         /// Labels that the node must have.
         constraints: BTreeMap<String, String>,
     },
+}
+
+impl Target {
+    /// The host, be it one machine or a cluster.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        match self {
+            Self::Host(host) | Self::EngineChooses { host, .. } => host,
+        }
+    }
 }
 
 /// One version of a service's launch settings: a short hash over [`Launch`] and the image's digest.

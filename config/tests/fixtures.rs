@@ -279,6 +279,22 @@ fn the_embedded_engines_settings_arrive() {
 }
 
 #[test]
+fn clusters_and_who_runs_on_them_arrive() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("clusters.toml"), []).expect("a good file");
+    let swarm = &model.hosts[1];
+    assert_eq!((swarm.engine, swarm.is_remote(), swarm.address), (Engine::Swarm, true, None));
+    let named = |service: &str| {
+        let service = &model.services[&service.parse().expect("a name")];
+        service.run_on.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(named("api"), ["swarm", "local"]);
+    assert_eq!((named("probed"), named("anywhere")), (vec!["local".to_owned()], vec![]));
+    let notes = tidegate_config::notes(&model);
+    assert!(notes.iter().any(|note| note.contains("services.api has `sleep`")), "{notes:?}");
+}
+
+#[test]
 fn hosts_know_whether_they_are_elsewhere() {
     let folder = root().join("tests/fixtures/config/good");
     let model = load(&folder.join("remote.toml"), []).expect("a good file");

@@ -406,6 +406,7 @@ fn status() -> ServiceStatus {
             digest: "sha256:0123456789abcdef".into(),
             in_flight: 2,
             age: 3660,
+            waits_for: None,
         }],
     }
 }

@@ -18,6 +18,7 @@ pub mod probe;
 mod resolver;
 mod secrets;
 mod subnet;
+pub mod swarm;
 
 #[cfg(feature = "test-util")]
 pub mod contract;
@@ -146,6 +147,13 @@ pub enum Event {
         id: ReplicaId,
         /// How it ended.
         exit: Exit,
+    },
+    /// An engine that places by itself has no place for it, for now. Told again as long as it lasts.
+    NoPlace {
+        /// Which replica.
+        id: ReplicaId,
+        /// Why, in the engine's words.
+        why: String,
     },
     /// It does not exist any more.
     Gone(ReplicaId),

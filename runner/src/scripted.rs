@@ -328,13 +328,13 @@ impl Runner for Scripted {
             }
             (state.faults.pop_front(), state.delays.pop_front().unwrap_or(state.start_delay))
         };
-        let exit = match fault {
+        let ends = match fault {
             Some(Fault::Fail(kind, words)) => return Err(Error::new(kind, words)),
             Some(Fault::Hang) => {
                 let _ = timeout(CALL_DEADLINE, pending::<()>()).await;
                 return Err(Error::new(Kind::Silent, "the engine did not answer in time"));
             }
-            Some(Fault::Exit(exit)) => Some(exit),
+            Some(fault @ (Fault::Exit(_) | Fault::NoPlace(_))) => Some(fault),
             None => None,
         };
         let observed = Observed {
@@ -352,9 +352,10 @@ impl Runner for Scripted {
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        match exit {
-            Some(exit) => self.shared.exit(&spec.id, exit),
-            None => self.shared.run(spec),
+        match ends {
+            Some(Fault::Exit(exit)) => self.shared.exit(&spec.id, exit),
+            Some(Fault::NoPlace(why)) => self.shared.tell(Event::NoPlace { id: spec.id.clone(), why }),
+            Some(Fault::Fail(..) | Fault::Hang) | None => self.shared.run(spec),
         }
         Ok(())
     }

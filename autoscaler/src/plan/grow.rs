@@ -117,6 +117,7 @@ impl Draft<'_> {
     fn start_one(&mut self, version: &Version, host: HostName) {
         let id = ReplicaId::new(self.seen.service.name.clone(), self.seen.generation, self.next_number);
         self.next_number += 1;
+        let target = self.target(&host);
         self.own.push(Replica {
             id: id.clone(),
             revision: version.revision.clone(),
@@ -133,8 +134,19 @@ impl Draft<'_> {
             launch: version.launch.clone(),
             digest: version.digest.clone(),
             port: version.port,
-            target: Target::Host(host),
+            target,
         }));
+    }
+
+    /// A cluster places by itself, within what is left of the constraints.
+    fn target(&self, name: &HostName) -> Target {
+        match self.hosts.iter().find(|host| host.name == *name && host.can.places) {
+            Some(host) => Target::EngineChooses {
+                host: name.clone(),
+                constraints: placement::left_to_engine(&self.seen.service, host),
+            },
+            None => Target::Host(name.clone()),
+        }
     }
 
     /// The next start of this plan knows of this one.

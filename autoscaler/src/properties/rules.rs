@@ -1,6 +1,6 @@
 //! What must hold for one decision and its plan.
 
-use tidegate_config::{model::ScalingPolicy, spec::Target, units::Count};
+use tidegate_config::{model::ScalingPolicy, units::Count};
 
 use crate::{
     Decision, Plan, Reason, Step,
@@ -138,8 +138,7 @@ fn steps_are_legal(seen: &Snapshot, decision: &Decision, plan: &Plan) {
             }
             Step::Start(spec) => {
                 assert!(decision.refuse.is_none() && spec.id.order() >= (seen.generation, seen.next_number));
-                let Target::Host(host) = &spec.target else { panic!("{step:?}") };
-                may_take(seen, host, step);
+                may_take(seen, spec.target.host(), step);
                 (&spec.id, |_| false)
             }
             Step::Thaw(id) => (id, |p| *p == Phase::Frozen),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use tidegate_config::{model::ScalingPolicy, name::ReplicaId, spec::Target};
+use tidegate_config::{model::ScalingPolicy, name::ReplicaId};
 
 use crate::{
     Decision, Memory, Plan, Step,
@@ -228,7 +228,7 @@ impl World {
                 }
                 Step::Start(spec) => {
                     let number = spec.id.order().1;
-                    let Target::Host(host) = spec.target else { panic!("no engine places here") };
+                    let host = spec.target.host().clone();
                     let started = replica(number, Phase::Starting, self.seen.now);
                     self.seen.replicas.push(Replica { revision: spec.revision, host, ..started });
                     self.seen.next_number = number + 1;

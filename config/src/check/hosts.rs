@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{World, address, labels, value};
 use crate::{
+    advice,
     decode::{
         At,
         leaf::{Span, Text},
@@ -39,10 +40,14 @@ fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> O
     let default = Host::local();
     let name = name(&entry, problems);
     let engine = value::of(entry.value.engine.clone(), Engine::Auto);
-    let raw = if engine == Engine::Embedded { alone(entry.value, problems) } else { entry.value };
+    let raw = match engine {
+        Engine::Embedded => alone(entry.value, problems),
+        Engine::Swarm => cluster(entry.value, problems),
+        Engine::Auto | Engine::Docker => entry.value,
+    };
     let endpoint = raw.endpoint.as_ref().and_then(|endpoint| check_endpoint(endpoint, problems));
     let tls = tls(&raw, endpoint, world, problems);
-    let address = own_address(&raw, endpoint, problems);
+    let address = own_address(&raw, endpoint.filter(|_| !engine.places()), problems);
     let smallest = |size| value::size(Some(size), Bytes::mib(6), Bytes(0), problems);
     let memory_budget = raw.memory_budget.map(smallest);
     let capacity = capacity(value::of(raw.capacity, raw::Capacity::default()), problems);
@@ -166,6 +171,49 @@ fn alone(raw: raw::Host, problems: &mut Vec<Draft>) -> raw::Host {
     raw::Host { endpoint: None, tls: None, address: None, allow_plaintext: None, reach: None, ..raw }
 }
 
+/// Replicas of a swarm are reached in one way only, and it counts by itself what fits.
+fn cluster(raw: raw::Host, problems: &mut Vec<Draft>) -> raw::Host {
+    let reach =
+        raw.reach.as_ref().map(|given| given.problem("replicas of a swarm are reached in one way only"));
+    problems.extend(
+        reach.map(|draft| draft.allowed("no reach with engine = \"swarm\": ports that their nodes publish")),
+    );
+    let squeezed =
+        raw.memory_budget.as_ref().map(|given| given.problem("a swarm's memory is counted by the swarm"));
+    problems.extend(squeezed.map(|draft| draft.allowed("no memory_budget with engine = \"swarm\"")));
+    raw::Host { reach: None, memory_budget: None, ..raw }
+}
+
+/// The hosts that a service may run on, by their names.
+pub(super) fn run_on(
+    raw: Option<At<Vec<At<Text>>>>,
+    hosts: &[Host],
+    problems: &mut Vec<Draft>,
+) -> Vec<HostName> {
+    let Some(raw) = raw else { return Vec::new() };
+    if raw.value.is_empty() {
+        let help = "leave `run_on` out for all hosts".to_owned();
+        problems.push(raw.problem("no host to run on").allowed("one host or more").help(help));
+    }
+    let known: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    let mut named: Vec<HostName> = Vec::new();
+    for text in &raw.value {
+        let found = hosts.iter().find(|host| host.name.as_str() == &*text.value).map(|host| &host.name);
+        match found {
+            Some(host) if named.contains(host) => {
+                problems.push(text.problem("named twice").allowed("each host once"));
+            }
+            Some(host) => named.push(host.clone()),
+            None => {
+                let meant =
+                    advice::closest(&text.value, &known).map(|word| format!("did you mean {word:?}?"));
+                problems.push(text.problem("no host has this name").allowed(known.join(", ")).help(meant));
+            }
+        }
+    }
+    named
+}
+
 /// What may be the embedded engine, of which a machine has one.
 fn one_embedded(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
     let engine = |host: &At<raw::Host>| value::of(host.value.engine.clone(), Engine::Auto);
@@ -177,7 +225,7 @@ fn one_embedded(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
                 "this could become the embedded engine, which another host is",
                 "engine = \"docker\" here, or one of the two hosts",
             ),
-            Engine::Auto | Engine::Docker => continue,
+            Engine::Auto | Engine::Docker | Engine::Swarm => continue,
         };
         let draft = Draft::new(&host.key, &host.at, message);
         problems.push(draft.allowed(allowed).also(&first.at, "the other host"));

@@ -25,6 +25,7 @@ mod address;
 mod admin;
 mod balance;
 mod edge;
+mod engines;
 mod environment;
 mod gateway;
 mod health;
@@ -102,6 +103,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             middleware,
             balance: raw_balance,
             constraints,
+            run_on,
             placement,
             rollout,
             sleep,
@@ -124,6 +126,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             upstream: health::upstream(upstream, problems),
             balance: balance::check(raw_balance, limited.as_ref(), problems),
             constraints: labels(constraints),
+            run_on: hosts::run_on(run_on, &hosts, problems),
             placement: value::of(placement, crate::model::Placement::default()),
             update,
             rollout: release::rollout(rollout, update, problems),
@@ -131,6 +134,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             launch,
             wake: wake::check(wake, world, problems),
         };
+        engines::check(&name, &service, &hosts, problems);
         services.insert(checked, Arc::new(service));
     }
     Model { gateway, hosts, images, services }

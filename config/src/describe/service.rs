@@ -27,6 +27,7 @@ pub fn describe_service(service: &Service) -> Described {
         upstream,
         balance,
         constraints,
+        run_on,
         placement,
         update,
         rollout,
@@ -60,6 +61,9 @@ pub fn describe_service(service: &Service) -> Described {
     }
     if service.is_outside() {
         live.insert("upstreams".to_owned(), list(upstreams));
+    }
+    if !run_on.is_empty() {
+        live.insert("run_on".to_owned(), list(run_on));
     }
     live.extend(layers);
     live.extend(below("constraints", constraints.clone()));

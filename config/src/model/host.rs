@@ -88,6 +88,19 @@ pub enum Engine {
     Docker,
     /// Tidegate's own, on this machine.
     Embedded,
+    /// A Docker swarm, by one of its managers: a cluster, which places by itself.
+    Swarm,
+}
+
+impl Engine {
+    /// Whether it is a cluster, which places by itself.
+    #[must_use]
+    pub fn places(self) -> bool {
+        match self {
+            Self::Auto | Self::Docker | Self::Embedded => false,
+            Self::Swarm => true,
+        }
+    }
 }
 
 /// What fits on a host; `None`: as the engine reports.

@@ -17,7 +17,8 @@ section! {
         name: Text,
         /// What starts containers there: `docker`, or `embedded`, Tidegate's own engine: on this machine, Linux, as root,
         /// with nothing to install. `auto` is Docker if its socket answers or `endpoint` is set, else `embedded`; that is
-        /// chosen once and recorded in the state directory.
+        /// chosen once and recorded in the state directory. `swarm` is a Docker swarm, which places by itself; `endpoint` is one
+        /// of its managers.
         engine: Engine = "auto",
         /// Where the engine answers: `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` (with `tls`) or
         /// `ssh://root@10.0.0.2`. Default: `DOCKER_HOST`, else Docker's socket.
@@ -25,7 +26,7 @@ section! {
         /// How a `tcp` endpoint is spoken to. Required for one that is not on loopback.
         tls: Tls,
         /// The host's own address, where the ports of replicas are published and reached. Required for `ssh`, and for
-        /// `tcp` that is not on loopback.
+        /// `tcp` that is not on loopback; nodes of a swarm tell their own, but for a swarm of one node.
         address: Text,
         /// Whether `address` may be a public one: requests then cross the internet as plain text.
         allow_plaintext: bool = false,

@@ -62,6 +62,9 @@ section! {
         profile: Profile = d.profile,
         /// Labels that a host must have.
         constraints: Named<Loose> = serde_json::Map::new(),
+        /// The hosts that it may run on, in the order in which they are filled, as in `["local", "swarm"]`: the next one
+        /// takes over when one is full or lost. Default: all, as `placement` says.
+        run_on: Vec<At<Text>> = Vec::<String>::new(),
         /// How replicas are laid over hosts: wide or tight.
         placement: Placement = "spread",
         /// How one version follows another: `rolling` starts the new one beside the old one; `recreate` ends the old one

@@ -18,6 +18,7 @@ use tidegate_runner::{
     Runner,
     docker::{self, Docker},
     embedded::{self, Embedded, doctor},
+    swarm::{self, Swarm},
 };
 
 use super::up::say;
@@ -34,6 +35,7 @@ const RECORDED: &str = "engine-";
 enum Engine {
     Docker,
     Embedded,
+    Swarm,
 }
 
 impl Engine {
@@ -42,11 +44,12 @@ impl Engine {
         match self {
             Self::Docker => "docker",
             Self::Embedded => "embedded",
+            Self::Swarm => "swarm",
         }
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Docker, Self::Embedded].into_iter().find(|engine| engine.word() == word.trim())
+        [Self::Docker, Self::Embedded, Self::Swarm].into_iter().find(|engine| engine.word() == word.trim())
     }
 
     /// As people say it.
@@ -54,6 +57,7 @@ impl Engine {
         match self {
             Self::Docker => "Docker",
             Self::Embedded => "Tidegate's own engine",
+            Self::Swarm => "Docker Swarm",
         }
     }
 }
@@ -99,6 +103,7 @@ async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<
     let (engine, how) = match (host.engine, known) {
         (model::Engine::Docker, _) => (Engine::Docker, "as the file says"),
         (model::Engine::Embedded, _) => (Engine::Embedded, "as the file says"),
+        (model::Engine::Swarm, _) => (Engine::Swarm, "as the file says"),
         (model::Engine::Auto, Some(known)) => (known, "as before"),
         (model::Engine::Auto, None) => (choose(host, model, state).await?, "chosen automatically"),
     };
@@ -109,6 +114,7 @@ async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<
     let runner: Arc<dyn Runner> = match engine {
         Engine::Docker => Arc::new(docker(host, model, state, first).await?),
         Engine::Embedded => Arc::new(embedded(host, model, state, first).await?),
+        Engine::Swarm => Arc::new(Swarm::connect(swarm::Options::of(host, state.instance.clone())).await?),
     };
     if first {
         say(&format!("tidegate: host {} runs its containers with {} ({how})\n", host.name, engine.name()));
@@ -126,6 +132,10 @@ fn switched(before: Engine, now: Engine, state: &StateDir, key: &str) -> String 
             "docker rm -f $(docker ps -aq --filter label=dev.tidegate.instance={instance}); \
              docker network rm tg-{}; rm {}",
             instance.short(),
+            path.join(key).display()
+        ),
+        Engine::Swarm => format!(
+            "docker service rm $(docker service ls -q --filter label=dev.tidegate.instance={instance}); rm {}",
             path.join(key).display()
         ),
     };

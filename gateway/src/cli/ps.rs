@@ -187,6 +187,7 @@ mod tests {
             in_flight: 7,
             balance: BalanceStatus::default(),
             age: 95,
+            waits_for: None,
         }
     }
 
@@ -210,6 +211,17 @@ api          ready       1/2          7      0  shop/api:1.2  0123456789ab  14 r
         let ejected = ReplicaStatus { balance, ..replica("api-1-1", "ready") };
         let text = text(&[service("api", vec![ejected])], None);
         assert!(text.ends_with("7 in flight  1 min  ejected for 3 s\n"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_place_says_why() {
+        let why = Some("no suitable node (insufficient resources on 3 nodes)".to_owned());
+        let waiting = ReplicaStatus { waits_for: why, ..replica("api-1-1", "starting") };
+        let text = text(&[service("api", vec![waiting])], None);
+        assert!(
+            text.ends_with("1 min  no place: no suitable node (insufficient resources on 3 nodes)\n"),
+            "{text}"
+        );
     }
 
     #[test]

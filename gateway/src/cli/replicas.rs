@@ -30,11 +30,17 @@ pub(super) fn lines<'r>(replicas: impl IntoIterator<Item = &'r ReplicaStatus>) -
             replica.address.clone().unwrap_or_else(|| "-".into()),
             format!("{} in flight", replica.in_flight),
             age(replica.age),
-            replica.balance.ejected.map_or_else(String::new, |seconds| format!("ejected for {seconds} s")),
+            trouble(replica).unwrap_or_default(),
         ]
     };
     let lines = aligned(replicas.into_iter().map(row), &[4, 5]);
     lines.into_iter().map(|line| format!("  {line}")).collect()
+}
+
+/// Why it gets no requests, where that is nothing usual.
+fn trouble(replica: &ReplicaStatus) -> Option<String> {
+    let place = replica.waits_for.as_ref().map(|why| format!("no place: {why}"));
+    place.or_else(|| replica.balance.ejected.map(|seconds| format!("ejected for {seconds} s")))
 }
 
 /// A number of seconds for people, in at most two units.

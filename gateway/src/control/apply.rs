@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tidegate_autoscaler::{Cause, Phase, Step, replica};
 use tidegate_config::{
     name::{ReplicaId, ServiceName},
-    spec::{StartSpec, Target},
+    spec::StartSpec,
 };
 use tidegate_runner::{Error, Kind, LogOptions, Runner};
 
@@ -43,7 +43,7 @@ impl Control {
     }
 
     fn start(&mut self, spec: StartSpec) {
-        let Target::Host(host) = &spec.target else { return };
+        let host = spec.target.host();
         let Some(handle) = self.handle(host) else { return };
         let Some(state) = self.states.get_mut(spec.id.service()) else { return };
         let slot = SlotKey(self.next_slot);

@@ -275,6 +275,7 @@ impl State {
             in_flight: self.fleet.in_flight_of(member.slot),
             balance: BalanceStatus::of(&forms, member.slot, now),
             age: unix_now().saturating_sub(unix(member.created)),
+            waits_for: member.waits_for.clone().filter(|_| member.phase == Phase::Starting),
         };
         self.members.values().map(status).collect()
     }

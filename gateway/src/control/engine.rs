@@ -25,8 +25,19 @@ pub(crate) struct Engine {
     /// A list is under way.
     pub(crate) listing: bool,
     pub(crate) inventory: Option<Inventory>,
+    /// It places by itself, and had no place.
+    pub(crate) full: Option<Full>,
     /// When it was last asked for all that it runs.
     pub(crate) listed: Instant,
+}
+
+/// A cluster that had no place for a replica.
+#[derive(Debug, Clone)]
+pub(crate) struct Full {
+    /// In its own words.
+    pub(crate) why: String,
+    /// Until when it is not asked again.
+    pub(crate) until: Instant,
 }
 
 /// What tasks need to call an engine.
@@ -82,6 +93,7 @@ impl Engine {
             order: HostOrder::Open,
             listing: false,
             inventory: None,
+            full: None,
             listed: now,
         }
     }
@@ -111,10 +123,10 @@ impl Engine {
         labels
     }
 
-    /// What the engine has, unless the file says otherwise.
+    /// What the engine has, unless the file says otherwise. What fits into a cluster the cluster knows best.
     pub(crate) fn capacity(&self) -> Room {
         let set = &self.settings.capacity;
-        let found = self.inventory.as_ref();
+        let found = self.inventory.as_ref().filter(|_| !self.settings.engine.places());
         Room {
             cpu: set.cpu.or(found.map(|found| found.cpu)).unwrap_or_default(),
             memory: set.memory.or(found.map(|found| found.memory)).unwrap_or_default(),

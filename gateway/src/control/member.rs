@@ -56,6 +56,8 @@ pub(crate) struct Member {
     pub(crate) ending: bool,
     /// Its container stays when it has ended.
     pub(crate) kept: bool,
+    /// Why its cluster has no place for it, as long as it has none.
+    pub(crate) waits_for: Option<String>,
     /// It did not take a connection and is being probed: no requests meanwhile.
     pub(crate) suspected: bool,
     /// It had been stopped and kept before this start.
@@ -128,6 +130,7 @@ impl Member {
             prober: None,
             ending: false,
             kept: false,
+            waits_for: None,
             suspected: false,
             again: false,
             lent: 0,

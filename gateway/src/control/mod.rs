@@ -5,6 +5,7 @@
 //! run as tasks and come back as events, and the next look plans again.
 
 mod apply;
+mod clusters;
 mod commands;
 mod engine;
 mod event;
@@ -250,6 +251,7 @@ impl Control {
         if tick {
             self.next_tick = now + TICK;
             self.list_stale_engines(now);
+            self.give_up_late(now);
             self.squeeze();
             self.reap_connections(now);
         }

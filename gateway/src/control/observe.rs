@@ -39,7 +39,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         learned: sample.learned,
         demand: std::iter::once(sample.demand).chain(elsewhere).collect(),
         replicas: present.map(super::member::Member::seen).collect(),
-        hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved)).collect(),
+        hosts: around.engines.iter().map(|engine| host(engine, state, around.reserved, around.now)).collect(),
         asked: state.asked,
         tallies: state.tallies.clone(),
         pinned: state.pinned.clone(),
@@ -48,7 +48,13 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
     }
 }
 
-fn host(engine: &Engine, state: &State, reserved: &BTreeMap<HostName, Room>) -> Host {
+/// A host, as a service sees it.
+pub(super) fn host(
+    engine: &Engine,
+    state: &State,
+    reserved: &BTreeMap<HostName, Room>,
+    now: Instant,
+) -> Host {
     let name = engine.name();
     Host {
         name: name.clone(),
@@ -58,6 +64,7 @@ fn host(engine: &Engine, state: &State, reserved: &BTreeMap<HostName, Room>) -> 
         labels: engine.labels(),
         capacity: engine.capacity(),
         reserved: reserved.get(name).copied().unwrap_or_default(),
+        full: engine.full.as_ref().filter(|full| full.until > now).map(|full| full.why.clone()),
         image: state.image(name),
         has: state.has(name),
     }

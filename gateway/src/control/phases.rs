@@ -73,7 +73,7 @@ impl Control {
             runner::Event::Running(seen) => {
                 let Some(member) = self.member(&seen.id) else { return };
                 if member.phase == Phase::Starting && member.address.is_none() {
-                    member.address = seen.address;
+                    (member.address, member.waits_for) = (seen.address, None);
                     self.probe_start(&seen.id);
                 }
             }
@@ -89,6 +89,7 @@ impl Control {
                     self.room_freed();
                 }
             }
+            runner::Event::NoPlace { id, why } => self.no_place(&id, why),
             runner::Event::Resync => self.list(host),
         }
     }

@@ -255,7 +255,7 @@ impl Control {
         });
     }
 
-    fn remove_stray(&mut self, host: &HostName, id: &ReplicaId) {
+    pub(super) fn remove_stray(&mut self, host: &HostName, id: &ReplicaId) {
         let Some(handle) = self.handle(host) else { return };
         let id = id.clone();
         self.tasks.spawn(async move {

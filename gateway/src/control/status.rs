@@ -74,6 +74,9 @@ pub struct ReplicaStatus {
     pub balance: BalanceStatus,
     /// Seconds since the engine made it.
     pub age: u64,
+    /// Why its cluster has no place for it, while it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// How a replica stands with the balancer.

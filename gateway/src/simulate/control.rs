@@ -258,6 +258,8 @@ impl Control {
                     self.evaluate(id.service(), now, false);
                 }
             }
+            // No engine of the simulation places by itself.
+            runner::Event::NoPlace { .. } => {}
             runner::Event::Resync => self.list(host, now),
         }
     }

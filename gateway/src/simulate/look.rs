@@ -11,7 +11,7 @@ use tidegate_autoscaler::{
 };
 use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
-    spec::{Capabilities, StartSpec, Target},
+    spec::{Capabilities, StartSpec},
 };
 use tidegate_runner::{self as runner, Kind};
 
@@ -132,7 +132,7 @@ impl Control {
     }
 
     fn start(&mut self, spec: StartSpec, now: Instant) {
-        let Target::Host(host) = spec.target.clone() else { return };
+        let host = spec.target.host().clone();
         let slot = SlotKey(self.next_slot);
         self.next_slot += 1;
         self.next_number = self.next_number.max(spec.id.order().1 + 1);
@@ -211,6 +211,7 @@ fn seen_host(host: &Host, state: &State, reserved: &BTreeMap<HostName, Room>) ->
             replicas: set.replicas.unwrap_or_default(),
         },
         reserved: reserved.get(&name).copied().unwrap_or_default(),
+        full: None,
         image: state.images.get(&name).map_or(Image::Unknown, |(image, _)| image.clone()),
         name,
     }

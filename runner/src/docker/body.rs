@@ -10,7 +10,7 @@ use bollard::models::{
     RestartPolicy, RestartPolicyNameEnum,
 };
 use tidegate_config::{
-    spec::{Profile, Resources, StartSpec},
+    spec::{Launch, Profile, Resources, StartSpec},
     units::Bytes,
 };
 
@@ -42,17 +42,7 @@ pub(super) fn create(
     place: &Place,
 ) -> Result<ContainerCreateBody> {
     let launch = &spec.launch;
-    let user = launch.user.as_deref().unwrap_or(image_user);
-    if launch.profile == Profile::Strict && is_root(user) {
-        return Err(Error::new(
-            Kind::Permanent,
-            format!(
-                "the strict profile runs nothing as root, and {} does: set `user` to a uid other than 0",
-                launch.image
-            ),
-        ));
-    }
-    let given = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    refuse_root(launch, image_user)?;
     Ok(ContainerCreateBody {
         image: Some(spec.digest.0.clone()),
         entrypoint: given(&launch.command),
@@ -69,6 +59,48 @@ pub(super) fn create(
     })
 }
 
+/// Refuses a replica that may not be root and would be.
+pub(crate) fn refuse_root(launch: &Launch, image_user: &str) -> Result<()> {
+    let user = launch.user.as_deref().unwrap_or(image_user);
+    if launch.profile == Profile::Strict && is_root(user) {
+        return Err(Error::new(
+            Kind::Permanent,
+            format!(
+                "the strict profile runs nothing as root, and {} does: set `user` to a uid other than 0",
+                launch.image
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// A list, if the file has one.
+pub(crate) fn given(list: &[String]) -> Option<Vec<String>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// The capabilities that a profile leaves.
+pub(crate) fn capabilities(profile: Profile) -> Option<Vec<String>> {
+    (profile == Profile::Default).then(|| CAPABILITIES.map(String::from).to_vec())
+}
+
+/// Processes and threads, by the file and the profile.
+pub(crate) fn pids(launch: &Launch) -> i64 {
+    let pids = launch.resources.pids;
+    i64::from(if launch.profile == Profile::Strict { pids.min(STRICT_PIDS) } else { pids })
+}
+
+/// The bound on open files.
+pub(crate) fn ulimits() -> Vec<ResourcesUlimits> {
+    let name = Some("nofile".into());
+    vec![ResourcesUlimits { name, soft: Some(OPEN_FILES), hard: Some(OPEN_FILES) }]
+}
+
+/// How much is kept of what it prints.
+pub(crate) fn log_options() -> HashMap<String, String> {
+    HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])
+}
+
 /// As the API names the replica's port.
 fn port(spec: &StartSpec) -> String {
     format!("{}/tcp", spec.port)
@@ -82,33 +114,25 @@ fn binding(address: IpAddr) -> PortBinding {
 fn host(instance: &InstanceId, spec: &StartSpec, place: &Place) -> HostConfig {
     let launch = &spec.launch;
     let strict = launch.profile == Profile::Strict;
-    let Resources { memory: Bytes(memory), cpu, pids, disk, scratch: _, reserve: _ } = launch.resources;
-    let memory = i64::try_from(memory).unwrap_or(i64::MAX);
-    let pids = if strict { pids.min(STRICT_PIDS) } else { pids };
+    let Resources { memory, cpu, pids: _, disk, scratch: _, reserve: _ } = launch.resources;
+    let memory = bytes(memory);
     HostConfig {
         memory: Some(memory),
         // Equal: no swap on top of it.
         memory_swap: Some(memory),
         nano_cpus: cpu.map(nanos),
-        pids_limit: Some(i64::from(pids)),
-        ulimits: Some(vec![ResourcesUlimits {
-            name: Some("nofile".into()),
-            soft: Some(OPEN_FILES),
-            hard: Some(OPEN_FILES),
-        }]),
+        pids_limit: Some(pids(launch)),
+        ulimits: Some(ulimits()),
         init: Some(true),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             ..RestartPolicy::default()
         }),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".into()),
-            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
-        }),
+        log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: Some(log_options()) }),
         network_mode: Some(labels::network(instance)),
         ipc_mode: Some("private".into()),
         cap_drop: Some(vec!["ALL".into()]),
-        cap_add: (!strict).then(|| CAPABILITIES.map(String::from).to_vec()),
+        cap_add: capabilities(launch.profile),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         privileged: Some(false),
         publish_all_ports: Some(false),
@@ -125,7 +149,7 @@ fn host(instance: &InstanceId, spec: &StartSpec, place: &Place) -> HostConfig {
 }
 
 /// `PORT` first, so that the service's own value wins; secrets last, so that nothing shadows them.
-fn environment(spec: &StartSpec, secrets: &[(String, String)]) -> Vec<String> {
+pub(crate) fn environment(spec: &StartSpec, secrets: &[(String, String)]) -> Vec<String> {
     let own = spec.launch.env.iter();
     let port = (!spec.launch.env.contains_key("PORT")).then(|| format!("PORT={}", spec.port));
     port.into_iter()
@@ -140,14 +164,19 @@ fn is_root(user: &str) -> bool {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "cores of a machine times 1e9 are far below i64::MAX")]
-fn nanos(cores: f64) -> i64 {
+pub(crate) fn nanos(cores: f64) -> i64 {
     (cores * 1e9).round() as i64
+}
+
+/// An amount as the API counts.
+pub(crate) fn bytes(amount: Bytes) -> i64 {
+    i64::try_from(amount.0).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Digest, Launch, Revision, Target, Volume};
+    use tidegate_config::spec::{Digest, Revision, Target, Volume};
 
     fn spec(profile: Profile) -> StartSpec {
         StartSpec {

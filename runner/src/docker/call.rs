@@ -19,14 +19,14 @@ const PING: Duration = Duration::from_secs(1);
 /// The same over ssh, where making a connection alone takes about as long.
 const SLOW_PING: Duration = Duration::from_secs(3);
 /// The same for one who is in no hurry.
-pub(super) const PATIENT: Duration = Duration::from_secs(5);
+pub(crate) const PATIENT: Duration = Duration::from_secs(5);
 /// For calls that only read.
-pub(super) const READ: Duration = Duration::from_secs(10);
+pub(crate) const READ: Duration = Duration::from_secs(10);
 /// For calls that make, start or remove something.
-pub(super) const WRITE: Duration = Duration::from_secs(30);
+pub(crate) const WRITE: Duration = Duration::from_secs(30);
 
 /// For tidying up after a call that failed.
-pub(super) const UNDO: Duration = Duration::from_secs(5);
+pub(crate) const UNDO: Duration = Duration::from_secs(5);
 /// Calls of one engine under way at once.
 const CALLS: usize = 64;
 /// Stops of one engine under way at once; each takes as long as its process does.
@@ -37,7 +37,7 @@ type Answer<T> = Result<T, bollard::errors::Error>;
 
 /// One engine's API.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(crate) struct Api {
     docker: bollard::Docker,
     line: Arc<Line>,
     calls: Arc<Semaphore>,
@@ -46,13 +46,13 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(docker: bollard::Docker, line: Arc<Line>) -> Self {
+    pub(in crate::docker) fn new(docker: bollard::Docker, line: Arc<Line>) -> Self {
         let (calls, stops) = (Arc::new(Semaphore::new(CALLS)), Arc::new(Semaphore::new(STOPS)));
         Self { docker, line, calls, stops, unheard: Arc::default() }
     }
 
     /// Runs one call, at most for `limit`, its wait for others included.
-    pub(super) fn call<'a, T: 'a>(
+    pub(crate) fn call<'a, T: 'a>(
         &'a self,
         name: &'static str,
         limit: Duration,
@@ -63,7 +63,7 @@ impl Api {
     }
 
     /// The same, for a stop.
-    pub(super) fn stop<'a, T: 'a>(
+    pub(crate) fn stop<'a, T: 'a>(
         &'a self,
         limit: Duration,
         call: impl Future<Output = Answer<T>> + Send + 'a,
@@ -72,17 +72,17 @@ impl Api {
     }
 
     /// Whether the engine answers; waits for no other call.
-    pub(super) async fn ping(&self) -> Result<(), Failed> {
+    pub(crate) async fn ping(&self) -> Result<(), Failed> {
         self.ask(if self.line.is_slow_to_open() { SLOW_PING } else { PING }).await
     }
 
     /// The same, within a limit of the caller's.
-    pub(super) async fn ask(&self, limit: Duration) -> Result<(), Failed> {
+    pub(crate) async fn ask(&self, limit: Duration) -> Result<(), Failed> {
         self.judged(within("ping", limit, self.docker.ping().boxed()).await).map(drop)
     }
 
     /// Ends when a call from now on is not answered.
-    pub(super) fn unheard(&self) -> impl Future<Output = ()> + use<'_> {
+    pub(crate) fn unheard(&self) -> impl Future<Output = ()> + use<'_> {
         self.unheard.notified()
     }
 
@@ -120,7 +120,7 @@ impl Deref for Api {
 
 /// A call that the engine refused, or did not answer.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// The HTTP status, if the engine answered at all.
     pub status: Option<u16>,
     /// The engine's words, or ours for what kept it from answering.
@@ -129,17 +129,17 @@ pub(super) struct Failed {
 
 impl Failed {
     /// Whether the engine answered with this status.
-    pub(super) fn is(&self, status: u16) -> bool {
+    pub(crate) fn is(&self, status: u16) -> bool {
         self.status == Some(status)
     }
 
     /// The error for a caller that was doing `what`.
-    pub(super) fn during(self, what: impl std::fmt::Display) -> Error {
+    pub(crate) fn during(self, what: impl std::fmt::Display) -> Error {
         Error::new(self.kind(), format!("{what}: {}", self.words))
     }
 
     /// The same, but never worth another try.
-    pub(super) fn permanent(self, what: impl std::fmt::Display) -> Error {
+    pub(crate) fn permanent(self, what: impl std::fmt::Display) -> Error {
         Error::new(Kind::Permanent, format!("{what}: {}", self.words))
     }
 
@@ -184,7 +184,7 @@ async fn within<T>(
 }
 
 /// What a bollard error says, without its wrapping.
-pub(super) fn failed(error: bollard::errors::Error) -> Failed {
+pub(crate) fn failed(error: bollard::errors::Error) -> Failed {
     use bollard::errors::Error as E;
     match error {
         E::DockerResponseServerError { status_code, message } => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bollard::API_DEFAULT_VERSION;
 use http::HeaderValue;
+use tidegate_config::model::Tls;
 use tokio::task::JoinSet;
 
 use super::{
@@ -30,10 +31,8 @@ impl Docker {
     /// `Kind::Permanent`, for what no waiting cures: an endpoint that is none, plain TCP to another machine, PEM files
     /// that cannot be used, no `ssh` program, no address for published ports.
     pub async fn connect(options: Options) -> Result<Self> {
-        let endpoint = Endpoint::parse(&place(options.endpoint.as_deref()))?;
-        let line = Line::to(&endpoint, options.tls.as_ref())?;
+        let (endpoint, api) = api(options.endpoint.as_deref(), options.tls.as_ref())?;
         let reaching = Reaching::new(&options, &endpoint)?;
-        let api = Api::new(client(&line)?, line);
         let network = Network::new(options.instance.clone(), options.subnet);
         let inner = Inner::new(api, options.host, options.instance, network, reaching);
         let mut tasks = JoinSet::new();
@@ -49,6 +48,17 @@ impl Docker {
     pub async fn answers(&self) -> Result<()> {
         self.inner.api.ask(PATIENT).await.map_err(|f| silent(&self.endpoint, &f.words))
     }
+}
+
+/// An engine's API, by what the file says of where it answers; dials nothing.
+///
+/// # Errors
+/// As [`Docker::connect`] has them.
+pub(crate) fn api(endpoint: Option<&str>, tls: Option<&Tls>) -> Result<(Endpoint, Api)> {
+    let endpoint = Endpoint::parse(&place(endpoint))?;
+    let line = Line::to(&endpoint, tls)?;
+    let api = Api::new(client(&line)?, line);
+    Ok((endpoint, api))
 }
 
 fn place(given: Option<&str>) -> String {
@@ -101,7 +111,7 @@ fn silent(endpoint: &Endpoint, words: &str) -> Error {
 mod tests {
     use super::*;
     use crate::InstanceId;
-    use tidegate_config::model::{Host, Tls};
+    use tidegate_config::model::Host;
 
     fn options(endpoint: &str) -> Options {
         let host = Host { endpoint: Some(endpoint.into()), ..Host::local() };

@@ -9,7 +9,7 @@ const EXPECTED: &str = "expected unix:///PATH, tcp://HOST:PORT or ssh://USER@HOS
 
 /// Where an engine answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(crate) enum Endpoint {
     /// A socket of this machine.
     Unix(PathBuf),
     /// A TCP port.
@@ -20,7 +20,7 @@ pub(super) enum Endpoint {
 
 impl Endpoint {
     /// What `text` means.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let refuse = |why: &str| {
             Error::new(Kind::Permanent, format!("{text} is not an engine's address: {why}; {EXPECTED}"))
         };
@@ -46,7 +46,7 @@ impl Endpoint {
     }
 
     /// Whether the engine is taken to be on this machine: a socket, or a port on loopback.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => {

@@ -31,24 +31,35 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// What an image is, as far as starting it is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub healthcheck: Option<Vec<String>>,
     pub user: String,
+    /// By which names and digests registries have it; none: it came from no registry.
+    pub digests: Vec<String>,
+}
+
+impl Facts {
+    /// The name and digest by which the registry has it that this reference names, or else any does.
+    pub(crate) fn pinned(&self, image: &str) -> Option<&str> {
+        let name = repository(image);
+        let same = self.digests.iter().find(|pinned| repository(pinned) == name);
+        same.or(self.digests.first()).map(String::as_str)
+    }
 }
 
 /// The engine's images.
-pub(super) struct Images {
+pub(crate) struct Images {
     api: Api,
     facts: Mutex<HashMap<Digest, Facts>>,
 }
 
 impl Images {
-    pub(super) fn new(api: Api) -> Self {
+    pub(crate) fn new(api: Api) -> Self {
         Self { api, facts: Mutex::default() }
     }
 
     /// Sees to it that the image is there and says what it is.
-    pub(super) async fn prepare(&self, image: &str, pull: Pull, progress: &Progress) -> Result<Prepared> {
+    pub(crate) async fn prepare(&self, image: &str, pull: Pull, progress: &Progress) -> Result<Prepared> {
         if LAYOUTS.iter().any(|kind| image.starts_with(kind)) {
             return Err(foreign(image));
         }
@@ -74,7 +85,7 @@ impl Images {
     }
 
     /// What the image of this digest is; asks the engine the first time only.
-    pub(super) async fn facts(&self, digest: &Digest) -> Result<Option<Facts>> {
+    pub(crate) async fn facts(&self, digest: &Digest) -> Result<Option<Facts>> {
         if let Some(facts) = self.facts.lock().get(digest) {
             return Ok(Some(facts.clone()));
         }
@@ -167,7 +178,7 @@ fn foreign(image: &str) -> Error {
 }
 
 /// Credentials as the engine takes them.
-fn for_engine(found: credentials::Credentials) -> DockerCredentials {
+pub(crate) fn for_engine(found: credentials::Credentials) -> DockerCredentials {
     DockerCredentials {
         username: found.username,
         password: found.password,
@@ -216,6 +227,13 @@ fn tagged(image: &str) -> String {
     if last.contains(':') || last.contains('@') { image.to_owned() } else { format!("{image}:latest") }
 }
 
+/// A reference without its tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(':').map_or(name, |colon| &name[..last + colon])
+}
+
 /// What a load's message says was loaded.
 fn reference(message: &BuildInfo) -> Option<String> {
     let line = message.stream.as_deref()?.trim();
@@ -226,7 +244,11 @@ fn reference(message: &BuildInfo) -> Option<String> {
 fn facts(found: &ImageInspect) -> Facts {
     let config = found.config.as_ref();
     let test = config.and_then(|c| c.healthcheck.as_ref()?.test.as_deref());
-    Facts { healthcheck: test.and_then(argv), user: config.and_then(|c| c.user.clone()).unwrap_or_default() }
+    Facts {
+        healthcheck: test.and_then(argv),
+        user: config.and_then(|c| c.user.clone()).unwrap_or_default(),
+        digests: found.repo_digests.clone().unwrap_or_default(),
+    }
 }
 
 /// How far each layer of a download is.

@@ -15,7 +15,7 @@ use tidegate_config::{
 use crate::InstanceId;
 
 /// The instance that made it.
-pub(super) const INSTANCE: &str = "dev.tidegate.instance";
+pub(crate) const INSTANCE: &str = "dev.tidegate.instance";
 const SERVICE: &str = "dev.tidegate.service";
 const REPLICA: &str = "dev.tidegate.replica";
 const REVISION: &str = "dev.tidegate.revision";
@@ -23,11 +23,11 @@ const PORT: &str = "dev.tidegate.port";
 const DIGEST: &str = "dev.tidegate.digest";
 
 /// Labels as the engine has them.
-pub(super) type Labels = HashMap<String, String>;
+pub(crate) type Labels = HashMap<String, String>;
 
 /// What a container of ours says about itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     pub id: ReplicaId,
     pub revision: Revision,
     pub digest: Digest,
@@ -35,17 +35,17 @@ pub(super) struct Stamp {
 }
 
 /// The name of the container of a replica.
-pub(super) fn container(instance: &InstanceId, id: &ReplicaId) -> String {
+pub(crate) fn container(instance: &InstanceId, id: &ReplicaId) -> String {
     format!("tg-{}-{id}", instance.short())
 }
 
 /// The name of the instance's network.
-pub(super) fn network(instance: &InstanceId) -> String {
+pub(crate) fn network(instance: &InstanceId) -> String {
     format!("tg-{}", instance.short())
 }
 
 /// The labels of a new container.
-pub(super) fn stamp(instance: &InstanceId, spec: &StartSpec) -> Labels {
+pub(crate) fn stamp(instance: &InstanceId, spec: &StartSpec) -> Labels {
     [
         (INSTANCE, instance.to_string()),
         (SERVICE, spec.id.service().to_string()),
@@ -60,7 +60,7 @@ pub(super) fn stamp(instance: &InstanceId, spec: &StartSpec) -> Labels {
 }
 
 /// What a container says about itself, if it is ours. `name` may have the slash that the engine puts before it.
-pub(super) fn read(instance: &InstanceId, name: &str, labels: &Labels) -> Option<Stamp> {
+pub(crate) fn read(instance: &InstanceId, name: &str, labels: &Labels) -> Option<Stamp> {
     let get = |key: &str| labels.get(key).map(String::as_str);
     let id: ReplicaId = get(REPLICA)?.parse().ok()?;
     let ours = get(INSTANCE)? == instance.as_str()
@@ -75,7 +75,7 @@ pub(super) fn read(instance: &InstanceId, name: &str, labels: &Labels) -> Option
 }
 
 /// What a container is doing. `None`: it is being removed, or is in a state that we never put it in.
-pub(super) fn state(state: &ContainerState) -> Option<ObservedState> {
+pub(crate) fn state(state: &ContainerState) -> Option<ObservedState> {
     Some(match state.status? {
         State::CREATED => ObservedState::Created,
         State::RUNNING | State::STOPPING | State::RESTARTING => ObservedState::Running,
@@ -86,7 +86,7 @@ pub(super) fn state(state: &ContainerState) -> Option<ObservedState> {
 }
 
 /// How a container's process ended.
-pub(super) fn exit(state: &ContainerState) -> Exit {
+pub(crate) fn exit(state: &ContainerState) -> Exit {
     Exit {
         code: state.exit_code.unwrap_or(-1),
         out_of_memory: state.oom_killed.unwrap_or(false),
@@ -95,7 +95,7 @@ pub(super) fn exit(state: &ContainerState) -> Exit {
 }
 
 /// When a container was made, from either form that the engine gives.
-pub(super) fn created(text: Option<&str>, seconds: Option<i64>) -> SystemTime {
+pub(crate) fn created(text: Option<&str>, seconds: Option<i64>) -> SystemTime {
     let from_text = text.and_then(|t| humantime::parse_rfc3339(t).ok());
     let from_seconds = || {
         let seconds = seconds.and_then(|s| u64::try_from(s).ok())?;

@@ -11,7 +11,7 @@ use super::call::{READ, failed};
 use crate::{Error, Kind, LogLine, LogOptions, Result};
 
 /// What the engine is asked for.
-pub(super) fn options(wanted: LogOptions) -> LogsOptions {
+pub(crate) fn options(wanted: LogOptions) -> LogsOptions {
     LogsOptions {
         follow: wanted.follow,
         stdout: true,
@@ -23,7 +23,7 @@ pub(super) fn options(wanted: LogOptions) -> LogsOptions {
 }
 
 /// The frames as lines. Only a follower may wait long for the next one.
-pub(super) fn lines(
+pub(crate) fn lines(
     frames: BoxStream<'static, std::result::Result<LogOutput, bollard::errors::Error>>,
     follow: bool,
 ) -> BoxStream<'static, Result<LogLine>> {

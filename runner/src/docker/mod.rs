@@ -4,21 +4,21 @@
 //! Holds: only what `labels::read` calls ours is seen or touched; every call has a deadline (`call::Api`); an engine that
 //! does not answer is no reason to give up this value, which finds it again by itself.
 
-mod body;
-mod call;
-mod connect;
-mod endpoint;
+pub(crate) mod body;
+pub(crate) mod call;
+pub(crate) mod connect;
+pub(crate) mod endpoint;
 mod events;
-mod images;
+pub(crate) mod images;
 mod inner;
-mod labels;
+pub(crate) mod labels;
 mod line;
-mod logs;
-mod mounts;
+pub(crate) mod logs;
+pub(crate) mod mounts;
 mod network;
 mod options;
 mod reach;
-mod secrets;
+pub(crate) mod secrets;
 mod start;
 
 use std::{sync::Arc, time::Duration};

@@ -10,7 +10,7 @@ use tidegate_config::spec::{Launch, Profile, Scratch, Tmpfs, Volume};
 use crate::{Error, Kind, Result};
 
 /// Where secret files are, in a container.
-const SECRETS: &str = "/run/secrets";
+pub(crate) const SECRETS: &str = "/run/secrets";
 /// How the service's own file systems in memory are mounted.
 const OWN: &str = "rw,exec,nosuid,nodev,mode=1777";
 const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
@@ -70,7 +70,8 @@ pub(super) fn in_memory(launch: &Launch) -> Option<HashMap<String, String>> {
     (!all.is_empty()).then_some(all)
 }
 
-fn volume(volume: &Volume) -> Mount {
+/// A volume or folder.
+pub(crate) fn volume(volume: &Volume) -> Mount {
     let kind = if volume.source.starts_with('/') { MountType::BIND } else { MountType::VOLUME };
     Mount {
         source: Some(volume.source.clone()),

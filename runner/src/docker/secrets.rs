@@ -7,7 +7,7 @@ use tidegate_config::spec::Secret;
 use crate::{Error, Kind, Result, secrets::value};
 
 /// Each variable with its value.
-pub(super) async fn read(secrets: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>> {
+pub(crate) async fn read(secrets: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>> {
     let secrets = secrets.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let each = secrets.into_iter();

@@ -57,6 +57,8 @@ pub enum Fault {
     Hang,
     /// It starts and ends at once.
     Exit(Exit),
+    /// It is accepted, and there is no place for it.
+    NoPlace(String),
 }
 
 /// What becomes of an event.

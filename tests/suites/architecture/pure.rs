@@ -17,6 +17,8 @@ pub(crate) const PURE: &[&str] = &[
     "runner/src/embedded/doctor/judge.rs",
     "runner/src/embedded/doctor/leftovers.rs",
     "runner/src/embedded/images/gc.rs",
+    "runner/src/swarm/body.rs",
+    "runner/src/swarm/judge.rs",
     "config/src/name.rs",
     "config/src/problem.rs",
     "config/src/raw.rs",

@@ -122,6 +122,7 @@ impl Outside {
             in_flight: self.fleet.in_flight_of(known.slot),
             balance: BalanceStatus::of(&forms, known.slot, now),
             age: now.saturating_duration_since(known.since).as_secs(),
+            waits_for: None,
         };
         self.known.values().map(status).collect()
     }

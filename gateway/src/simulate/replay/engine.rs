@@ -396,6 +396,7 @@ fn host() -> Host {
         reserved: Room::default(),
         image,
         has: BTreeMap::new(),
+        full: None,
     }
 }
 
