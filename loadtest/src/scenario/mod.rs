@@ -9,10 +9,7 @@ use http::{HeaderName, Method};
 
 use crate::{
     Aim, Kind, Options, Pattern, Reuse, Threshold,
-    plan::{
-        Plan, Process, Segment, Shape, language,
-        trace::{self, Profile},
-    },
+    plan::{Plan, Process, Segment, Shape, language, recording::Options as Recorded, trace::Profile},
     template::Template,
 };
 
@@ -48,7 +45,7 @@ pub trait Files {
     /// A body.
     fn body(&mut self, name: &str) -> Result<Vec<u8>, String>;
     /// A recording.
-    fn trace(&mut self, name: &str, options: &trace::Options) -> Result<Arc<Profile>, String>;
+    fn trace(&mut self, name: &str, options: &Recorded) -> Result<Arc<Profile>, String>;
 }
 
 impl Scenario {
@@ -230,7 +227,7 @@ mod tests {
             if name == "order.json" { Ok(b"{}".to_vec()) } else { Err(format!("cannot read {name}")) }
         }
 
-        fn trace(&mut self, _: &str, _: &trace::Options) -> Result<Arc<Profile>, String> {
+        fn trace(&mut self, _: &str, _: &Recorded) -> Result<Arc<Profile>, String> {
             Profile::counts(vec![5.0_f32; 10].into(), Duration::from_secs(1))
                 .map(Arc::new)
                 .map_err(|e| e.to_string())
