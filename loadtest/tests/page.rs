@@ -67,7 +67,7 @@ async fn serve(mut stream: DuplexStream, start: Instant) {
             "HTTP/1.1 {code} {reason}\r\ncontent-length: 2\r\nx-tidegate-cold: {}\r\nserver-timing: queue;dur={:.1}, start;dur={:.1}, \
              upstream;dur=12.0\r\n\r\nok",
             u8::from(cold),
-            queue.as_secs_f64() * 1e3,
+            (queue + waited).as_secs_f64() * 1e3,
             waited.as_secs_f64() * 1e3
         );
         if stream.write_all(answer.as_bytes()).await.is_err() {
