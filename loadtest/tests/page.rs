@@ -213,6 +213,29 @@ async fn a_page_of_a_server_that_says_nothing_of_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_of_a_run_that_was_ended_early_ends_where_the_run_did() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("report.html");
+    let mut report = report().await;
+    let last = |document: &str| {
+        // The labels of the time axis are the last ones of the last chart.
+        let texts = document.split("</text>").filter_map(|text| text.rsplit('>').next());
+        texts.filter(|text| text.ends_with(" s")).last().map(str::to_owned)
+    };
+    fs::write(&page, html(&report, &[], None)).expect("written");
+    let shown =
+        |document: &str| document.split("<script").next().is_some_and(|text| text.contains("Ended early"));
+    let whole = browse(&page, folder.path()).document;
+    assert!(!shown(&whole));
+    report.duration *= 60;
+    fs::write(&page, html(&report, &[], None)).expect("written");
+    let Seen { document, complaints, .. } = browse(&page, folder.path());
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(shown(&document));
+    assert!(last(&whole).is_some() && last(&document) == last(&whole), "{:?}", last(&document));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_broke_or_asked_would_be_noticed() {
     const PICTURE: &str = "<body><img src=\"http://127.0.0.1:9/x.png\">";
     let folder = tempfile::tempdir().expect("a folder");
