@@ -35,7 +35,7 @@ use tokio::{
 pub use aim::{Aim, Kind};
 pub use record::Errors;
 pub use report::Report;
-pub use send::{Dial, Io, Reuse, Snapshot, Stream, Tls};
+pub use send::{Dial, Io, Reuse, Snapshot, Stream, Tls, Unreachable};
 pub use threshold::{Outcome, Threshold};
 
 use crate::{
@@ -136,6 +136,17 @@ impl Pattern {
     }
 }
 
+/// Opens a connection to each target once: who does not listen, or whose certificate is not believed, is known before
+/// anything is sent.
+pub async fn reach(options: &Options) -> anyhow::Result<()> {
+    let Sending { aims, dial, timeout, pool, .. } = prepare(options, Arc::new(network(options)?)).await?;
+    for aim in aims {
+        let h2 = pool.is_some() && matches!(aim.kind, Kind::Http | Kind::Grpc);
+        send::reach(&*dial, &aim.target, h2, timeout).await?;
+    }
+    Ok(())
+}
+
 /// Sends a pattern over the network, from a thread of its own. `progress` is called about four times a second and once at
 /// the end.
 pub async fn run(
@@ -225,6 +236,7 @@ async fn prepare(options: &Options, dial: Arc<dyn Dial>) -> anyhow::Result<Sendi
     anyhow::ensure!(!options.timeout.is_zero(), "timeout: 0; a request needs some time");
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut aims = Vec::with_capacity(options.aims.len());
+    let mut links = Vec::new();
     for aim in &options.aims {
         let location = target::locate(&aim.url)?;
         let authority = target::authority(&location, aim.host.as_deref())?;
@@ -252,4 +264,3 @@ fn link(links: &mut Vec<Option<(bool, Authority)>>, kind: Kind, location: &Locat
     links.push(place);
     links.len() - 1
 }
-    let mut links = Vec::new();
