@@ -21,6 +21,8 @@ use crate::cli::{
 
 /// How near the highest good and the lowest bad rate come.
 const PRECISION: f64 = 0.05;
+/// Times that a rate is tried which the generator could not keep up with: something else may have had the processor.
+const TRIES: u32 = 3;
 
 /// What to look for.
 #[derive(Debug, Args)]
@@ -89,16 +91,19 @@ async fn search(args: &FindKnee) -> anyhow::Result<ExitCode> {
     tidegate_loadtest::reach(&Options::new(&args.url)).await.map_err(super::blame)?;
     let mut search = Search::new(args.from, args.factor, args.most, PRECISION);
     print(&format!("  {:>12} {:>10} {:>10} {:>10} {:>9}\n", "requests/s", "within", "p99", "replicas", ""))?;
-    let mut invalid = false;
-    while let Some(rate) = search.next().filter(|_| !invalid) {
+    let mut behind = 0;
+    while let Some(rate) = search.next().filter(|_| behind < TRIES) {
         let (step, kept_up) = measure(args, rate).await?;
-        invalid = !kept_up;
         print(&line(&step, kept_up))?;
         // Of a rate that could not be sent nobody knows whether it would be borne.
         if kept_up {
+            behind = 0;
             search.tried(step);
+        } else {
+            behind += 1;
         }
     }
+    let invalid = behind == TRIES;
     let knee = search.knee();
     print(&words(args, &knee))?;
     if invalid {
