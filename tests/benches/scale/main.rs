@@ -133,10 +133,11 @@ fn run(slice: &Slice, settings: &[Setting], seeds: u64) -> Vec<Outcome> {
         service.scaling = setting.scaling.clone();
         let service = Arc::new(service);
         for seed in 0..seeds {
-            for (at, (trace, average)) in slice.services.iter().enumerate() {
+            for (at, (plan, average)) in slice.services.iter().enumerate() {
                 let case = Case {
                     service: Arc::clone(&service),
-                    trace: Arc::clone(trace),
+                    plan: plan.clone(),
+                    took: Arc::default(),
                     service_time: Takes::with_mean(*average, 1.0),
                     start_time: Takes::with_median(START.0, START.1),
                     late_after: LATE_AFTER,
