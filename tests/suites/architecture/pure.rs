@@ -17,6 +17,7 @@ pub(crate) const PURE: &[&str] = &[
     "runner/src/embedded/doctor/judge.rs",
     "runner/src/embedded/doctor/leftovers.rs",
     "runner/src/embedded/images/gc.rs",
+    "runner/src/cluster.rs",
     "runner/src/swarm/body.rs",
     "runner/src/swarm/judge.rs",
     "config/src/name.rs",
