@@ -15,6 +15,7 @@ pub mod embedded;
 mod error;
 mod image;
 mod instance;
+pub mod kubernetes;
 pub mod probe;
 mod resolver;
 mod secrets;

@@ -5,13 +5,14 @@ use tidegate_config::{model::Images, spec::Digest};
 use tokio::sync::OnceCell;
 
 use super::{
+    Config, SILENCE,
     accept::{self, Accepted},
     manifest::{self, Document, Manifest},
-    reference::Remote,
+    reference::{Reference, Remote},
     refusal::{Refusal, Why},
     registry::{Access, Registry},
 };
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// How often the registry itself is asked for a manifest before it counts as out of reach. A mirror is asked once.
 const TRIES: u32 = 3;
@@ -33,6 +34,34 @@ pub(super) struct Resolved {
     pub top: Digest,
     pub manifest: Manifest,
     pub accepted: Accepted,
+}
+
+/// An image that is somewhere else.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Described {
+    /// The digest of its configuration: the image's id.
+    pub digest: Digest,
+    /// How to run it.
+    pub config: Config,
+    /// Its name and the digest of what that name leads to, as engines elsewhere fetch it.
+    pub pinned: String,
+}
+
+/// Asks an image's registry, or a mirror of it, what it is. Nothing is fetched but that.
+pub(crate) async fn describe(image: &str, settings: &Images) -> Result<Described> {
+    let reference = Reference::parse(image).map_err(|e| Error::because(Kind::Permanent, e.to_string(), e))?;
+    let Reference::Registry(remote) = &reference else {
+        let words = format!("{image} is in no registry, and nothing else is asked here");
+        return Err(Error::new(Kind::Permanent, words));
+    };
+    let insecure = settings.insecure_registries.clone();
+    let access = Access { credentials: None, silence: SILENCE, insecure };
+    let found = Sources::new(image, remote, settings, &access).resolve(None).await?;
+    let Some(Resolved { top, accepted, .. }) = found else {
+        return Err(Error::new(Kind::Retryable, format!("nobody said what {image} is")));
+    };
+    let pinned = format!("{}/{}@{}", remote.registry, remote.repository, top.0);
+    Ok(Described { digest: accepted.id, config: accepted.config, pinned })
 }
 
 impl<'a> Sources<'a> {

@@ -34,6 +34,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Images, spec::Digest, units::Bytes};
 
+pub(crate) use ask::describe;
 pub(crate) use config::Config;
 pub use store::Store;
 
