@@ -3,6 +3,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../../scripts/lib.sh"
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin
 
 version=v1.33.13 # the last whose kubelet runs on cgroup v1, too
+go_needed=1.24
 parts=(kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl)
 packages=(etcd-server containernetworking-plugins)
 
