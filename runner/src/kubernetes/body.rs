@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, LocalObjectReference, Pod,
         PodDNSConfig, PodDNSConfigOption, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
-        SecretKeySelector, SecurityContext, TopologySpreadConstraint,
+        SecretKeySelector, SecurityContext, TopologySpreadConstraint, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -76,21 +76,7 @@ pub(super) fn pod(instance: &InstanceId, spec: &StartSpec, from: &Given<'_>) -> 
     let user = launch.user.as_deref().map_or(Ok(User::default()), user)?;
     let secret = labels::name(instance, &spec.id);
     let (volumes, mounts) = volumes::of(launch, &secret)?;
-    let container = Container {
-        name: CONTAINER.to_owned(),
-        image: Some(from.image.to_owned()),
-        image_pull_policy: Some(if from.may_fetch { "IfNotPresent" } else { "Never" }.to_owned()),
-        command: given(&launch.command).map(literally),
-        args: given(&launch.args).map(literally),
-        env: Some(environment(spec, &secret)),
-        working_dir: launch.working_dir.clone(),
-        ports: Some(vec![ContainerPort { container_port: i32::from(spec.port), ..ContainerPort::default() }]),
-        resources: Some(resources(&launch.resources)),
-        security_context: Some(locked_in(launch.profile)),
-        volume_mounts: (!mounts.is_empty()).then_some(mounts),
-        ..Container::default()
-    };
-    let strict = launch.profile == Profile::Strict;
+    let container = container(spec, from, &secret, mounts);
     let pod = PodSpec {
         containers: vec![container],
         volumes: (!volumes.is_empty()).then_some(volumes),
@@ -100,16 +86,7 @@ pub(super) fn pod(instance: &InstanceId, spec: &StartSpec, from: &Given<'_>) -> 
         enable_service_links: Some(false),
         node_selector: node_labels(&spec.target),
         topology_spread_constraints: Some(spread(instance, spec)),
-        security_context: Some(PodSecurityContext {
-            run_as_user: user.uid,
-            run_as_group: user.gid,
-            run_as_non_root: strict.then_some(true),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(run_as(user, launch.profile)),
         image_pull_secrets: pull_secrets(from.pull_secrets),
         priority_class_name: from.priority_class.map(str::to_owned),
         dns_policy: (!from.resolvers.is_empty()).then(|| "None".to_owned()),
@@ -118,6 +95,35 @@ pub(super) fn pod(instance: &InstanceId, spec: &StartSpec, from: &Given<'_>) -> 
     };
     let metadata = labels::metadata(instance, spec, &from.owner);
     Ok(Pod { metadata, spec: Some(pod), status: None })
+}
+
+fn container(spec: &StartSpec, from: &Given<'_>, secret: &str, mounts: Vec<VolumeMount>) -> Container {
+    let launch = &spec.launch;
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(from.image.to_owned()),
+        image_pull_policy: Some(if from.may_fetch { "IfNotPresent" } else { "Never" }.to_owned()),
+        command: given(&launch.command).map(literally),
+        args: given(&launch.args).map(literally),
+        env: Some(environment(spec, secret)),
+        working_dir: launch.working_dir.clone(),
+        ports: Some(vec![ContainerPort { container_port: i32::from(spec.port), ..ContainerPort::default() }]),
+        resources: Some(resources(&launch.resources)),
+        security_context: Some(locked_in(launch.profile)),
+        volume_mounts: (!mounts.is_empty()).then_some(mounts),
+        ..Container::default()
+    }
+}
+
+fn run_as(user: User, profile: Profile) -> PodSecurityContext {
+    let seccomp = SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() };
+    PodSecurityContext {
+        run_as_user: user.uid,
+        run_as_group: user.gid,
+        run_as_non_root: (profile == Profile::Strict).then_some(true),
+        seccomp_profile: Some(seccomp),
+        ..PodSecurityContext::default()
+    }
 }
 
 fn refuse<T>(words: &str) -> Result<T> {

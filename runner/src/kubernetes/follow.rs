@@ -60,9 +60,16 @@ pub(super) async fn follow(inner: Arc<Inner>) {
         if let Err(error) = listed {
             view.wait_for_the_api(&error).await;
         }
+        let begun = Instant::now();
         let end = view.watch().await;
         listed = match end {
-            End::Over => Ok(()),
+            End::Over => {
+                // One that is ended at once, each time, is not asked for all the time.
+                if begun.elapsed() < PAUSE {
+                    sleep(PAUSE).await;
+                }
+                Ok(())
+            }
             End::Forgotten => view.list_again().await,
             End::Broken(failed) => {
                 // Most often it is back at once.

@@ -85,7 +85,10 @@ async fn create(inner: &Inner, spec: &StartSpec, pod: &Pod, has_secrets: bool) -
         }
         Err(failed) if failed.is(409) => existing(inner, spec, failed, has_secrets).await,
         Err(failed) if is_over_quota(&failed) => {
-            inner.wait(spec, failed.words, SystemTime::now());
+            // One that was removed meanwhile waits no more.
+            if !retried || inner.is_waiting(&spec.id) {
+                inner.wait(spec, failed.words, SystemTime::now());
+            }
             Ok(())
         }
         Err(failed) => {
