@@ -236,18 +236,17 @@ async fn lacks_the_image(estate: &mut Estate) -> Result<Verdict> {
 
 /// What there is no room for waits, `ps` says for what, and it is served as soon as there is.
 async fn exceeds_its_quota(estate: &mut Estate) -> Result<Verdict> {
-    let quota = |pods: u32| {
-        let spec = format!("spec: {{ hard: {{ pods: \"{pods}\" }} }}");
-        apply(
-            NAMESPACE,
-            &format!("apiVersion: v1\nkind: ResourceQuota\nmetadata: {{ name: small }}\n{spec}\n"),
-        )
-    };
+    let tried = waits_for_its_quota(estate).await;
+    ctl(&format!("delete --namespace {NAMESPACE} resourcequota small"))?;
+    tried
+}
+
+async fn waits_for_its_quota(estate: &mut Estate) -> Result<Verdict> {
     // The foreign pod is one.
     quota(1)?;
-    let quotas =
+    let used =
         format!("get --namespace {NAMESPACE} resourcequota small --output jsonpath={{.status.used.pods}}");
-    eventually("the quota is counted", async || Ok(ctl(&quotas)? == "1")).await?;
+    eventually("the quota is counted", async || Ok(ctl(&used)? == "1")).await?;
     let config = estate.config() + &local("web", "", "hold = \"60s\"\nmax = 1");
     let gateway = estate.gateway(config).await?;
     let aim = Aim::at(gateway.address(), "web");
@@ -257,12 +256,17 @@ async fn exceeds_its_quota(estate: &mut Estate) -> Result<Verdict> {
         quota(5)
     };
     let (tally, helped) = tokio::join!(waiting, helped);
-    let removed = ctl(&format!("delete --namespace {NAMESPACE} resourcequota small"));
-    helped.and(removed.map(drop))?;
+    helped?;
     let mut verdict = Verdict::default();
     verdict.faultless(&tally);
     end(gateway).await?;
     Ok(verdict)
+}
+
+/// Allows so many pods.
+fn quota(pods: u32) -> Result<()> {
+    let spec = format!("spec: {{ hard: {{ pods: \"{pods}\" }} }}");
+    apply(NAMESPACE, &format!("apiVersion: v1\nkind: ResourceQuota\nmetadata: {{ name: small }}\n{spec}\n"))
 }
 
 /// Nodes are told which image exactly, and fetch it.

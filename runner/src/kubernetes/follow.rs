@@ -15,7 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use super::{call::failed, inner::Inner, owner, start};
 use crate::{
     Error, Event, Result,
-    cluster::{Seen, Told},
+    cluster::{Seen, Standing, Told},
     docker::call::{Failed, READ},
 };
 
@@ -164,11 +164,12 @@ impl View {
         Ok(())
     }
 
-    /// Takes in a pod, unless what it says is our own doing.
+    /// Takes in a pod, unless what it says is our own doing: that it is being deleted, but not how its process ended.
     fn note(&mut self, pod: &Pod) {
         let Some(seen) = self.inner.see(pod) else { return };
         self.inner.wait_no_more(&seen.observed.id);
-        if !self.inner.is_ending(&seen.observed.id) {
+        let ended = matches!(&seen.standing, Standing::Ended(exit) if exit.code >= 0);
+        if ended || !self.inner.is_ending(&seen.observed.id) {
             self.pods.insert(pod.name_any(), seen);
         }
     }

@@ -44,6 +44,9 @@ use crate::{
 };
 use inner::{Found, Inner, absent};
 
+/// How long a node may take to say how a replica ended: a kubelet gives what ignores SIGTERM two seconds at least.
+const HEARD: Duration = Duration::from_secs(4);
+
 /// A Kubernetes.
 pub struct Kubernetes {
     inner: Arc<Inner>,
@@ -88,6 +91,19 @@ impl Kubernetes {
     async fn cannot<T>(&self, id: &ReplicaId, what: &str) -> Result<T> {
         self.ours(id).await?;
         Err(Error::new(Kind::Permanent, format!("Kubernetes cannot {what}: {id}")))
+    }
+
+    /// Deletes a replica's pod, whatever it is doing. One that seems to run may have ended a moment ago: its node is heard
+    /// about that first, briefly.
+    async fn end(&self, id: &ReplicaId, found: &Found) -> Result<()> {
+        if matches!(found.standing, Standing::Running(_)) {
+            let events = self.events();
+            delete(&self.inner, id, &found.pod, 1).await?;
+            if self.gone(id, events, HEARD).await {
+                return Ok(());
+            }
+        }
+        delete(&self.inner, id, &found.pod, 0).await
     }
 
     /// Ends when a replica's pod is gone, or after `limit`.
@@ -170,7 +186,7 @@ impl Runner for Kubernetes {
         if let Some(found) = &found {
             // What somebody else has asked to end has its time to finish what it does.
             if !found.is_left_to_others() || self.inner.is_ending(id) {
-                delete(&self.inner, id, &found.pod, 0).await?;
+                self.end(id, found).await?;
             }
         } else {
             // Of a start that was never answered.
