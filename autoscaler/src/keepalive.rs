@@ -6,6 +6,8 @@
 //! Compare the hybrid histogram of Shahrad et al., "Serverless in the Wild" (USENIX ATC 2020), which keeps a fixed share of gaps
 //! warm: here the share follows from what it costs.
 
+use std::time::Duration;
+
 /// From one bin to the next the bounds grow by this ratio.
 const RATIO: f64 = 1.189_207_115_002_721;
 /// The first bin ends here, in seconds.
@@ -25,9 +27,10 @@ pub struct Gaps {
     longer: f64,
 }
 
-/// When a replica is kept or made ready, in seconds from the beginning of a gap.
+/// When a replica is kept or made ready, from the beginning of a gap on. Holds: bounds are of a clock's precision, so that who
+/// looks again when something [changes](Schedule::next_change) finds it changed.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Schedule(Vec<(f64, f64)>);
+pub struct Schedule(Vec<(Duration, Duration)>);
 
 impl Default for Gaps {
     fn default() -> Self {
@@ -85,21 +88,21 @@ fn follow(choices: &[(bool, bool)], start: f64) -> Schedule {
             _ => intervals.push(((lower(at) - start).max(0.0), upper(at))),
         }
     }
-    Schedule(intervals)
+    let exactly = |(from, to)| (Duration::from_secs_f64(from), Duration::from_secs_f64(to));
+    Schedule(intervals.into_iter().map(exactly).collect())
 }
 
 impl Schedule {
-    /// Whether one is to be there so many seconds into the gap.
+    /// Whether one is to be there so far into the gap.
     #[must_use]
-    pub fn is_warm(&self, seconds: f64) -> bool {
-        self.0.iter().any(|(from, to)| (*from..*to).contains(&seconds))
+    pub fn is_warm(&self, into: Duration) -> bool {
+        self.0.iter().any(|(from, to)| (*from..*to).contains(&into))
     }
 
-    /// When that changes next, in seconds from the beginning of the gap.
+    /// When that changes next, from the beginning of the gap.
     #[must_use]
-    pub fn next_change(&self, seconds: f64) -> Option<f64> {
-        let bounds = self.0.iter().flat_map(|(from, to)| [*from, *to]);
-        bounds.filter(|bound| *bound > seconds).reduce(f64::min)
+    pub fn next_change(&self, into: Duration) -> Option<Duration> {
+        self.0.iter().flat_map(|(from, to)| [*from, *to]).filter(|bound| *bound > into).min()
     }
 }
 
@@ -143,28 +146,41 @@ mod tests {
     #[test]
     fn what_comes_every_five_minutes_is_expected_then() {
         let schedule = after(&[280.0, 300.0, 320.0], 120.0);
-        assert!(!schedule.is_warm(60.0), "not for the whole gap: {schedule:?}");
-        for seconds in [275.0, 300.0, 320.0] {
-            assert!(schedule.is_warm(seconds), "{seconds} of {schedule:?}");
+        let secs = Duration::from_secs;
+        assert!(!schedule.is_warm(secs(60)), "not for the whole gap: {schedule:?}");
+        for seconds in [275, 300, 320] {
+            assert!(schedule.is_warm(secs(seconds)), "{seconds} of {schedule:?}");
         }
-        assert!(!schedule.is_warm(600.0));
-        let ready = schedule.next_change(60.0).expect("it comes back");
-        assert!((230.0..280.0).contains(&ready), "a start before the first may come: {ready}");
+        assert!(!schedule.is_warm(secs(600)));
+        let ready = schedule.next_change(secs(60)).expect("it comes back");
+        assert!((secs(230)..secs(280)).contains(&ready), "a start before the first may come: {ready:?}");
     }
 
     #[test]
     fn what_is_worth_more_is_kept_longer() {
         let gaps = [2.0, 5.0, 20.0, 90.0, 400.0];
-        let kept = |worth| after(&gaps, worth).next_change(0.0).unwrap_or(0.0);
-        assert!(kept(3.0) < kept(60.0), "{} and {}", kept(3.0), kept(60.0));
+        let kept = |worth| after(&gaps, worth).next_change(Duration::ZERO);
+        assert!(kept(3.0) < kept(60.0), "{:?} and {:?}", kept(3.0), kept(60.0));
         assert!(kept(60.0) < kept(3000.0));
     }
 
     #[test]
     fn of_a_service_that_is_not_known_one_is_kept_for_a_while() {
         let schedule = Gaps::default().schedule(60.0, 2.0);
-        let kept = schedule.next_change(0.0).expect("not for ever");
-        assert!((1.0..120.0).contains(&kept), "{kept}");
+        let kept = schedule.next_change(Duration::ZERO).expect("not for ever");
+        assert!((1.0..120.0).contains(&kept.as_secs_f64()), "{kept:?}");
+    }
+
+    #[test]
+    fn who_looks_again_when_it_changes_finds_it_changed() {
+        for worth in (0..40).map(|step| 1.3_f64.powi(step)) {
+            let schedule = after(&[2.0, 5.0, 20.0, 90.0, 400.0], worth);
+            let mut into = Duration::ZERO;
+            while let Some(change) = schedule.next_change(into) {
+                assert_ne!(schedule.is_warm(into), schedule.is_warm(change), "{change:?} of {schedule:?}");
+                into = change;
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod connection;
 mod hello;
+mod idle;
 mod inside;
 mod layers;
 mod preface;

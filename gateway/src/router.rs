@@ -54,7 +54,7 @@ impl<S: Clone> RouteTable<S> {
     /// What a request for `host` (lower case, without port) and `path` (normalised) is for.
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> Option<Found<'_, S>> {
-        let parents = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
+        let parents = memchr::memchr_iter(b'.', host.as_bytes()).map(|dot| &host[dot + 1..]);
         let lists = std::iter::once(self.exact.get(host))
             .chain(parents.map(|suffix| self.wildcard.get(suffix)))
             .flatten()

@@ -85,6 +85,8 @@ impl Aim {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) target: Target,
+    /// Which of the connections of a worker it goes over, from 0: those at one place share one.
+    pub(crate) link: usize,
     pub(crate) kind: Kind,
     pub(crate) to_head: bool,
     /// Whether a request that may not have been seen can be sent again.
@@ -114,6 +116,7 @@ impl Prepared {
         }
         let mut prepared = Self {
             target,
+            link: 0,
             kind: aim.kind,
             to_head: aim.method == Method::HEAD,
             repeatable: aim.method.is_idempotent(),

@@ -25,6 +25,7 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use http::uri::Authority;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Notify, mpsc},
@@ -34,14 +35,14 @@ use tokio::{
 pub use aim::{Aim, Kind};
 pub use record::Errors;
 pub use report::Report;
-pub use send::{Dial, Io, Reuse, Snapshot, Stream, Tls};
+pub use send::{Dial, Io, Reuse, Snapshot, Stream, Tls, Unreachable};
 pub use threshold::{Outcome, Threshold};
 
 use crate::{
     aim::Prepared,
     plan::{Plan, language::Closed},
     send::{Network, Pacer, Pool, Run, Sending, Tally},
-    target::Target,
+    target::{Location, Target},
 };
 
 /// Snapshots that may wait for whoever watches; one that finds no room is left out.
@@ -52,7 +53,7 @@ const SNAPSHOTS: usize = 16;
 pub struct Options {
     /// What is sent, by weight.
     pub aims: Vec<Aim>,
-    /// Requests at once, and so connections at most (HTTP/2: streams); as few as needed are opened.
+    /// Requests at once, and so connections to a place at most (HTTP/2: streams); as few as needed are opened.
     pub connections: usize,
     /// From the moment a request has a connection (or starts to open one) to the end of its answer.
     pub timeout: Duration,
@@ -133,6 +134,17 @@ impl Pattern {
             Self::Closed(closed) => usize::try_from(closed.users).unwrap_or(usize::MAX),
         }
     }
+}
+
+/// Opens a connection to each target once: who does not listen, or whose certificate is not believed, is known before
+/// anything is sent.
+pub async fn reach(options: &Options) -> anyhow::Result<()> {
+    let Sending { aims, dial, timeout, pool, .. } = prepare(options, Arc::new(network(options)?)).await?;
+    for aim in aims {
+        let h2 = pool.is_some() && matches!(aim.kind, Kind::Http | Kind::Grpc);
+        send::reach(&*dial, &aim.target, h2, timeout).await?;
+    }
+    Ok(())
 }
 
 /// Sends a pattern over the network, from a thread of its own. `progress` is called about four times a second and once at
@@ -224,13 +236,31 @@ async fn prepare(options: &Options, dial: Arc<dyn Dial>) -> anyhow::Result<Sendi
     anyhow::ensure!(!options.timeout.is_zero(), "timeout: 0; a request needs some time");
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut aims = Vec::with_capacity(options.aims.len());
+    let mut links = Vec::new();
     for aim in &options.aims {
         let location = target::locate(&aim.url)?;
         let authority = target::authority(&location, aim.host.as_deref())?;
         let target = Target::resolve(&location).await?;
-        aims.push(Prepared::new(aim, target, authority, location.path, &mut random)?);
+        let link = link(&mut links, aim.kind, &location);
+        let mut prepared = Prepared::new(aim, target, authority, location.path, &mut random)?;
+        prepared.link = link;
+        aims.push(prepared);
     }
     let grpc = options.aims.iter().any(|aim| aim.kind == Kind::Grpc);
-    let pool = options.h2.or(grpc.then_some(1)).map(|connections| Pool::new(aims.len(), connections));
-    Ok(Sending { aims, dial, timeout: options.timeout, reuse: options.reuse, pool, seed: options.seed })
+    let pool = options.h2.or(grpc.then_some(1)).map(|connections| Pool::new(links.len(), connections));
+    let Options { timeout, reuse, seed, .. } = *options;
+    Ok(Sending { aims, links: links.len(), dial, timeout, reuse, pool, seed })
+}
+
+/// Which connection an aim goes over: that of others at its place, but for WebSockets, which are nobody else's.
+fn link(links: &mut Vec<Option<(bool, Authority)>>, kind: Kind, location: &Location) -> usize {
+    let place = match kind {
+        Kind::Http | Kind::Grpc => Some((location.secure, location.authority.clone())),
+        Kind::WebSocketEcho | Kind::WebSocketHold(_) => None,
+    };
+    if let Some(known) = links.iter().position(|link| link.is_some() && *link == place) {
+        return known;
+    }
+    links.push(place);
+    links.len() - 1
 }

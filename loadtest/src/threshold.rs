@@ -41,7 +41,7 @@ pub enum Invalid {
     /// Not a metric.
     #[error(
         "{expression:?}: unknown metric {found:?}; expected pNN (as p50 or p99.9), min, mean or max, each also behind \
-         cold., warm., service., lag. or phase1. and so on; or slo(TIME), error_rate, errors, unsent, rate or cold_requests; where a gateway is \
+         cold., warm., service., lag., phase1. and so on or target(NAME).; or slo(TIME), error_rate, errors, unsent, rate or cold_requests; where a gateway is \
          looked at, replica_seconds, peak_replicas, first_ready, overshoot or flaps"
     )]
     Metric {
@@ -63,7 +63,7 @@ pub enum Invalid {
 }
 
 /// Which times of which requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
     All,
     Cold,
@@ -72,6 +72,8 @@ enum Scope {
     Lag,
     /// From 1.
     Phase(usize),
+    /// By its name.
+    Target(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,11 +114,20 @@ impl Threshold {
     /// Looks whether the run kept it. A latency without a single request keeps no promise.
     #[must_use]
     pub fn check(&self, report: &Report) -> Outcome {
-        let value = self.metric.value(self.scope, report);
+        let value = self.metric.value(&self.scope, report);
         Outcome {
             expression: self.expression.clone(),
             found: value.map_or_else(|| self.metric.unknown().to_owned(), |value| self.metric.show(value)),
             pass: value.is_some_and(|value| self.operator.holds(value, self.limit)),
+        }
+    }
+
+    /// The target whose times are promised, if it is about one.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::Target(name) => Some(name),
+            Scope::All | Scope::Cold | Scope::Warm | Scope::Service | Scope::Lag | Scope::Phase(_) => None,
         }
     }
 
@@ -158,6 +169,10 @@ fn parse(text: &str) -> Option<(Scope, Metric)> {
     if let Some(metric) = Metric::parse(text) {
         return Some((Scope::All, metric));
     }
+    if let Some((target, metric)) = text.strip_prefix("target(").and_then(|rest| rest.rsplit_once(").")) {
+        let time = Metric::parse(metric).filter(Metric::is_time)?;
+        return Some((Scope::Target(target.to_owned()), time));
+    }
     let (scope, metric) = text.split_once('.')?;
     let scope = match scope {
         "cold" => Scope::Cold,
@@ -171,14 +186,21 @@ fn parse(text: &str) -> Option<(Scope, Metric)> {
 }
 
 impl Scope {
-    fn spread(self, report: &Report) -> Spread {
+    fn spread(&self, report: &Report) -> Spread {
         match self {
             Self::All => report.latency.clone(),
             Self::Cold => report.spread(|cell| &cell.response, |key| key.cold),
             Self::Warm => report.spread(|cell| &cell.response, |key| !key.cold),
             Self::Service => report.service_time.clone(),
             Self::Lag => report.lag.clone(),
-            Self::Phase(number) => report.spread(|cell| &cell.response, |key| key.phase + 1 == number),
+            Self::Phase(number) => report.spread(|cell| &cell.response, |key| key.phase + 1 == *number),
+            Self::Target(name) => match report.targets.iter().position(|target| target == name) {
+                None => Spread::default(),
+                // One alone is not counted apart.
+                Some(target) => {
+                    report.counts.targets.get(target).map_or(&report.latency, |one| &one.latency).clone()
+                }
+            },
         }
     }
 }
@@ -243,7 +265,7 @@ impl Metric {
         }
     }
 
-    fn value(self, scope: Scope, report: &Report) -> Option<f64> {
+    fn value(self, scope: &Scope, report: &Report) -> Option<f64> {
         let time = |figure: fn(&Spread) -> Option<Duration>| {
             figure(&scope.spread(report)).map(|time| time.as_secs_f64())
         };
@@ -358,6 +380,7 @@ mod tests {
     use super::*;
     use crate::{
         overlay::{Look, Overlay},
+        record::TargetCount,
         report::tests::sample,
     };
 
@@ -378,6 +401,8 @@ mod tests {
             ("lag.p50<1ms", false, "49.0ms"),
             ("phase1.p99.9<1s", true, "100ms"),
             ("phase2.p50<1s", false, "no requests"),
+            ("target(http://a.localhost/).p99.9<1s", true, "100ms"),
+            ("target(http://b.localhost/).p99.9<1s", false, "no requests"),
             ("slo(50ms)>=99%", false, "50.000%"),
             ("slo(200ms) >= 0.99", true, "99.000%"),
             ("error_rate<0.1%", false, "1.000%"),
@@ -391,6 +416,24 @@ mod tests {
         ] {
             let outcome = expression.parse::<Threshold>().expect(expression).check(&sample());
             assert_eq!((outcome.pass, outcome.found.as_str()), (pass, found), "{expression}");
+        }
+    }
+
+    #[test]
+    fn promises_about_one_of_several_targets() {
+        let mut report = sample();
+        report.targets = vec!["quiet".to_owned(), "noisy".to_owned()];
+        report.counts.targets = [5, 50]
+            .map(|ms| {
+                let mut latency = Spread::default();
+                latency.add(Duration::from_millis(ms));
+                TargetCount { latency, errors: 0 }
+            })
+            .to_vec();
+        for (expression, pass) in [("target(quiet).p99<10ms", true), ("target(noisy).p99<10ms", false)] {
+            let promise = expression.parse::<Threshold>().expect(expression);
+            assert_eq!(promise.check(&report).pass, pass, "{expression}");
+            assert!(expression.contains(promise.target().expect("its name")));
         }
     }
 
@@ -431,6 +474,8 @@ mod tests {
             ("p<5ms", "unknown metric \"p\""),
             ("hot.p99<5ms", "unknown metric \"hot.p99\""),
             ("phase0.p99<5ms", "unknown metric \"phase0.p99\""),
+            ("target(a).rate>5", "unknown metric \"target(a).rate\""),
+            ("target(a)>5", "unknown metric"),
             ("cold.rate>5", "unknown metric \"cold.rate\""),
             ("slo(5)>99%", "unknown metric \"slo(5)\""),
             ("p99<5", "a time with its unit"),

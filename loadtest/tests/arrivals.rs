@@ -81,6 +81,21 @@ fn gamma_gaps_have_their_variation() {
 }
 
 #[test]
+fn scattered_instants_are_anywhere_and_as_many_as_were_asked_for() {
+    let shape = || Shape::constant(100.0, Duration::from_secs(200));
+    for seed in [1, 2, 3] {
+        let instants = instants(shape(), Process::Scatter, seed);
+        assert_eq!(instants.len(), 20_000, "seed {seed}");
+        let found = distance(instants.clone(), |at| at / 200.0);
+        assert!(found < KS, "seed {seed}: {found}");
+        // Seconds are as different from each other as if each request had drawn one: no second is kept even.
+        let off = chi_square(&counts(&instants, 200, 1.0), &vec![100.0; 200]);
+        assert!(off.abs() < 2.58, "seed {seed}: {off}");
+        assert!(distance(gaps(&instants), |gap| 1.0 - (-100.0 * gap).exp()) < KS, "seed {seed}");
+    }
+}
+
+#[test]
 fn an_even_stream_is_not_taken_for_poisson() {
     let even = instants(Shape::constant(100.0, Duration::from_secs(200)), Process::Uniform, 0);
     assert!(distance(gaps(&even), |gap| 1.0 - (-100.0 * gap).exp()) > 10.0 * KS);

@@ -101,6 +101,28 @@ async fn every_request_is_counted_once() {
 }
 
 #[tokio::test]
+async fn targets_at_one_place_share_connections() {
+    for h2 in [None, Some(1)] {
+        let server = server(|_, _| async move { answer(200, "") }).await;
+        let aim = |path: &str| Aim { name: path.to_owned(), ..Aim::new(format!("{}&{path}", server.url())) };
+        let elsewhere = Aim::new(server.url().replace("test.", "other."));
+        let options =
+            Options { aims: vec![aim("a"), aim("b"), elsewhere], connections: 1, h2, ..server.options() };
+        let report = quietly(options, even(200.0, 200 * MS)).await;
+        assert!(
+            report.counts.targets.iter().all(|target| target.latency.count() > 0),
+            "all three are sent to"
+        );
+        assert_eq!((report.requests, report.counts.errors.total()), (40, 0), "{h2:?}");
+        assert_eq!(
+            (report.connections, server.connections.load(Ordering::SeqCst)),
+            (2, 2),
+            "{h2:?}: one to each host"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_was_asked_for_is_sent() {
     for h2c in [false, true] {
         let server = server(move |_, request| async move {

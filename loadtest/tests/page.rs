@@ -67,7 +67,7 @@ async fn serve(mut stream: DuplexStream, start: Instant) {
             "HTTP/1.1 {code} {reason}\r\ncontent-length: 2\r\nx-tidegate-cold: {}\r\nserver-timing: queue;dur={:.1}, start;dur={:.1}, \
              upstream;dur=12.0\r\n\r\nok",
             u8::from(cold),
-            queue.as_secs_f64() * 1e3,
+            (queue + waited).as_secs_f64() * 1e3,
             waited.as_secs_f64() * 1e3
         );
         if stream.write_all(answer.as_bytes()).await.is_err() {
@@ -210,6 +210,29 @@ async fn a_page_of_a_server_that_says_nothing_of_itself() {
     let Seen { document, complaints, asked } = browse(&page, folder.path());
     assert!(complaints.is_empty() && asked.is_empty(), "{complaints:#?} {asked:#?}");
     assert!(document.contains("data-drawn=\"2\""), "response times and rates");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_run_that_was_ended_early_ends_where_the_run_did() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("report.html");
+    let mut report = report().await;
+    let last = |document: &str| {
+        // The labels of the time axis are the last ones of the last chart.
+        let texts = document.split("</text>").filter_map(|text| text.rsplit('>').next());
+        texts.filter(|text| text.ends_with(" s")).last().map(str::to_owned)
+    };
+    fs::write(&page, html(&report, &[], None)).expect("written");
+    let shown =
+        |document: &str| document.split("<script").next().is_some_and(|text| text.contains("Ended early"));
+    let whole = browse(&page, folder.path()).document;
+    assert!(!shown(&whole));
+    report.duration *= 60;
+    fs::write(&page, html(&report, &[], None)).expect("written");
+    let Seen { document, complaints, .. } = browse(&page, folder.path());
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(shown(&document));
+    assert!(last(&whole).is_some() && last(&document) == last(&whole), "{:?}", last(&document));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ section! {
         body_grace: Span = duration(d.requests.body_grace),
         /// How long a request may take to the end of its answer; upgraded connections may take longer. Default: no limit.
         request_timeout: Span,
-        /// How long a connection over HTTP/1 may be without a further request.
+        /// How long a connection may be without a further request; over HTTP/2 while none is on it.
         idle_timeout: Span = duration(d.idle_timeout),
         /// Requests that one connection may carry before it is closed. 0: no limit.
         keep_alive_requests: u32 = d.keep_alive_requests.map_or(0, std::num::NonZero::get),

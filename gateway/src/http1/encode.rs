@@ -64,11 +64,13 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
 }
 
 /// Appends a field's line.
+#[inline]
 pub(crate) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     line(out, &[name.as_str().as_bytes(), b": ", value]);
 }
 
 /// Appends a line: one reservation for all of it, so that copying its parts is all that is left.
+#[inline]
 pub(crate) fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.reserve(parts.iter().map(|part| part.len()).sum::<usize>() + 2);
     for part in parts {

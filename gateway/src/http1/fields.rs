@@ -1,5 +1,7 @@
 //! The fields of a head or of a trailer section, whose values stay where they were read. Pure.
 
+use std::sync::LazyLock;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
@@ -11,6 +13,12 @@ pub(crate) const MOST: usize = 128;
 
 /// The longest section that is read of a replica, and the longest of trailers.
 pub(crate) const MOST_BYTES: usize = 64 << 10;
+
+/// Where the empty line behind fields ends.
+pub(crate) fn end(read: &[u8]) -> Option<usize> {
+    static EMPTY_LINE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+    EMPTY_LINE.find(read).map(|at| at + 4)
+}
 
 /// The fields that were found in `section`, of which each line and the whole end as they must. Each name is shown to `look`.
 pub(crate) fn map(
@@ -53,7 +61,7 @@ pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
         read.advance(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = memmem::find(read, b"\r\n\r\n").map(|at| at + 4) else {
+    let Some(end) = end(read) else {
         return if read.len() < MOST_BYTES { Ok(None) } else { Err(Bad::TooLarge) };
     };
     let section = read.split_to(end).freeze();

@@ -7,7 +7,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
 };
 use hyper::ext::ReasonPhrase;
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 
 use super::{Bad, encode, fields, framing::Framing, request};
 
@@ -32,7 +32,7 @@ pub(crate) fn take(read: &mut BytesMut) -> Result<Option<Bytes>, Bad> {
     if read[..begun] != START[..begun] {
         return Err(Bad::Head(httparse::Error::Version));
     }
-    let end = memmem::find(read, b"\r\n\r\n").map(|at| at + 4);
+    let end = fields::end(read);
     match end {
         Some(end) if end <= fields::MOST_BYTES => {
             Ok(Some(if end == read.len() { std::mem::take(read) } else { read.split_to(end) }.freeze()))

@@ -6,6 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     App, Stage, Way,
     hello::{self, Hello},
+    idle::Activity,
     inside,
     layers::{Caller, Layers, Left, Streams},
     preface, proxied,
@@ -43,6 +45,9 @@ use crate::{
     telemetry,
     tls::{Secured, Tls},
 };
+
+/// How long a client over HTTP/2 on whose connection there is nothing may take to confirm that it ends.
+const LINGER: Duration = Duration::from_secs(2);
 
 impl App {
     pub(super) fn open(
@@ -262,7 +267,8 @@ impl App {
         stages: watch::Receiver<Stage>,
     ) -> hyper::Result<()> {
         let (caller, answers) = (Arc::clone(layers.caller()), Arc::new(Answers::default()));
-        let streams = Streams { layers, answers: Arc::clone(&answers) };
+        let activity = Arc::new(Activity::none(clock::now()));
+        let streams = Streams { layers, answers: Arc::clone(&answers), activity: Arc::clone(&activity) };
         let connection = self.http2.serve_connection(TokioIo::new(stream), streams);
         let served = async {
             let mut connection = std::pin::pin!(connection);
@@ -270,9 +276,15 @@ impl App {
                 biased;
                 ended = connection.as_mut() => return ended,
                 () = farewell(stages, &caller) => {}
+                () = activity.idle(self.limits.idle_timeout) => {}
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                // A client that says nothing any more does not confirm it either.
+                () = activity.idle(LINGER) => Ok(()),
+            }
         };
         tokio::select! {
             ended = served => ended,

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
@@ -19,6 +19,7 @@ use tower::ServiceBuilder;
 
 use super::{
     connection::Place,
+    idle::{Active, Activity},
     unread::{Answers, Watched},
 };
 use crate::{
@@ -47,6 +48,7 @@ pub(super) struct Streams {
     pub(super) layers: Layers,
     /// Those that are being sent.
     pub(super) answers: Arc<Answers>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl hyper::service::Service<Request<hyper::body::Incoming>> for Streams {
@@ -56,7 +58,7 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for Streams {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Watching {
         let answer = tower::Service::call(&mut self.layers.0.clone(), request.map(Incoming::Http2));
-        Watching { answer, answers: Arc::clone(&self.answers) }
+        Watching { answer, answers: Arc::clone(&self.answers), active: Some(self.activity.begin()) }
     }
 }
 
@@ -64,14 +66,17 @@ impl hyper::service::Service<Request<hyper::body::Incoming>> for Streams {
 pub(super) struct Watching {
     answer: panics::Answer<Answer>,
     answers: Arc<Answers>,
+    /// Until the answer begins, which has it from then on.
+    active: Option<Active>,
 }
 
 impl Future for Watching {
     type Output = Result<Response<Watched>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = Pin::new(&mut self.answer).poll(cx);
-        answer.map(|Ok(response)| Ok(response.map(|body| self.answers.watch(body))))
+        let Ok(response) = ready!(Pin::new(&mut self.answer).poll(cx));
+        let active = self.active.take();
+        Poll::Ready(Ok(response.map(|body| self.answers.watch(body, active))))
     }
 }
 

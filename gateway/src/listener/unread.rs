@@ -16,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::idle::Active;
 use crate::{
     clock,
     request::body::{Body, Broken},
@@ -53,7 +54,7 @@ struct Sent {
 
 impl Answers {
     /// An answer begins.
-    pub(super) fn watch(&self, body: Body) -> Watched {
+    pub(super) fn watch(&self, body: Body, active: Option<Active>) -> Watched {
         let sent = Arc::new(Mutex::new(Sent { body: Some(body), offered: Some(clock::now()) }));
         let mut open = self.open.lock();
         if open.answers.len() >= FEW + 2 * open.alive {
@@ -63,7 +64,7 @@ impl Answers {
             self.bell.notify_one();
         }
         open.answers.push(Arc::downgrade(&sent));
-        Watched { sent, rest: Bytes::new() }
+        Watched { sent, rest: Bytes::new(), _active: active }
     }
 
     /// Drops answers of which the client takes nothing for so long, give or take a quarter.
@@ -109,6 +110,7 @@ pub(super) struct Watched {
     sent: Arc<Mutex<Sent>>,
     /// What the client has not been given of the last piece.
     rest: Bytes,
+    _active: Option<Active>,
 }
 
 impl http_body::Body for Watched {
@@ -119,7 +121,7 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self { sent, rest } = &mut *self;
+        let Self { sent, rest, .. } = &mut *self;
         let mut sent = sent.lock();
         let Some(body) = sent.body.as_mut() else {
             return Poll::Ready(Some(Err("the client takes nothing of the answer".into())));

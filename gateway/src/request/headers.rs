@@ -8,6 +8,7 @@ use http::{
     header::{CONNECTION, COOKIE, FORWARDED, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -33,17 +34,22 @@ pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderVal
 
 /// Takes out what concerns one connection only, and what `Connection` names as such.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most heads have none of these; one look at what is there is cheaper than asking for each.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    // Most heads have few of these; one look at what is there is cheaper than asking for each.
+    let mut ending: SmallVec<[HeaderName; 2]> =
+        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    // Nearly always it says `keep-alive` or `close` and names nothing.
+    if headers.get_all(CONNECTION).iter().any(|said| !is_option(said.as_bytes())) {
+        let named = tokens(headers, CONNECTION).filter(|token| !is_option(token.as_bytes()));
+        ending.extend(named.filter_map(|token| token.parse().ok()).filter(|name| !is_end_to_end(name)));
     }
-    let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
-    for name in named.into_iter().filter(|name| !is_end_to_end(name)) {
+    for name in ending {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+}
+
+/// What `Connection` says that is no field's name, or that of a field that is taken out anyway.
+fn is_option(token: &[u8]) -> bool {
+    [&b"close"[..], b"keep-alive", b"upgrade"].into_iter().any(|option| token.eq_ignore_ascii_case(option))
 }
 
 /// What `Connection` cannot name: a client would have us drop what we must pass on, or what tells who asks.
@@ -301,6 +307,23 @@ mod tests {
         assert_eq!(
             (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
             (Some("1"), Some("api.org"), Some("trailers"))
+        );
+    }
+
+    #[test]
+    fn each_connection_field_names_what_ends_here() {
+        let got = prepared(
+            &[
+                ("connection", "Keep-Alive"),
+                ("connection", "x-hop, upgrade"),
+                ("x-hop", "1"),
+                ("x-keep", "1"),
+            ],
+            &[],
+        );
+        assert_eq!(
+            (get(&got, "connection"), get(&got, "x-hop"), get(&got, "x-keep")),
+            (None, None, Some("1"))
         );
     }
 

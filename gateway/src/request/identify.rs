@@ -8,6 +8,7 @@ use http::{
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
+use memchr::{memchr, memrchr};
 
 use super::refusal::Refusal;
 
@@ -80,7 +81,7 @@ fn is_authority(text: &str) -> bool {
             Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("", port),
             _ => return false,
         },
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
+        None => text.split_at(memchr(b':', text.as_bytes()).unwrap_or(text.len())),
     };
     let is_port = |port: &str| {
         port.is_empty() || (port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok())
@@ -88,14 +89,14 @@ fn is_authority(text: &str) -> bool {
     let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b'~');
     host.bytes().all(is_name)
         && !host.starts_with('.')
-        && !host.contains("..")
+        && !host.as_bytes().windows(2).any(|pair| pair == b"..")
         && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// The host without its port, in lower case.
 pub(crate) fn host_name(host: &HeaderValue) -> Cow<'_, str> {
     let host = host.to_str().unwrap_or_default();
-    let colon = host.rfind(':').filter(|colon| !host[*colon..].contains(']'));
+    let colon = memrchr(b':', host.as_bytes()).filter(|colon| !host[*colon..].contains(']'));
     let name = host[..colon.unwrap_or(host.len())].trim_end_matches('.');
     if name.bytes().any(|c| c.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())

@@ -41,7 +41,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
 };
@@ -179,10 +179,13 @@ impl Door {
 pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -> Response<body::Body> {
     let settings = door.settings.load_full();
     let Begun { arrived, form, record, course } = begin(door, &settings, request, peer);
-    let served = match settings.limits.requests.timeout {
-        None => serve(door, course).await,
+    let served = match (course, settings.limits.requests.timeout) {
+        (Err(refusal), _) => Err(refusal),
+        (Ok(Course::Answered(response)), _) => Ok(response),
+        (Ok(Course::Sent(exchange)), None) => exchange::run(exchange, door).await,
         // Boxed: rare, and it would weigh on every request's future.
-        Some(timeout) => Box::pin(within(arrived + timeout, serve(door, course))).await,
+        (Ok(course), None) => Box::pin(serve(door, course)).await,
+        (Ok(course), Some(timeout)) => Box::pin(within(arrived + timeout, serve(door, course))).await,
     };
     let mut response = match served {
         Ok(response) => response,
@@ -227,8 +230,8 @@ fn begin<'v>(
     Begun { arrived, form, record, course }
 }
 
-async fn serve(door: &Door, course: Result<Course<'_>, Refusal>) -> Result<Response<body::Body>, Refusal> {
-    match course? {
+async fn serve(door: &Door, course: Course<'_>) -> Result<Response<body::Body>, Refusal> {
+    match course {
         Course::Answered(response) => Ok(response),
         Course::Layered(layered) => {
             let (layers, visit) = *layered;
@@ -382,7 +385,7 @@ async fn forward(
     limit: Option<Duration>,
 ) -> Result<Response<body::Body>, Refusal> {
     let door = visit.door;
-    serve(door, forwarded(visit, body, limit)).await
+    serve(door, forwarded(visit, body, limit)?).await
 }
 
 /// What becomes of a request that is fit for a replica.
@@ -427,7 +430,9 @@ fn prepare(visit: &mut Visit<'_>) {
         head.uri = target;
     }
     headers::prepare_request(&mut head.headers, host, from);
-    headers::join_cookies(&mut head.headers);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(&mut head.headers);
+    }
     // What was routed by is what the replica sees, also where the target and the field named different hosts.
     if head.headers.get(HOST) != Some(&*host) {
         head.headers.insert(HOST, host.clone());

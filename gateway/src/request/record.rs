@@ -85,7 +85,16 @@ struct Attempt {
 impl Record {
     /// A request has arrived.
     pub(crate) fn open<B>(request: &Request<B>, client: IpAddr, arrived: Instant, to: Readers) -> Arc<Self> {
-        let field = |name| request.headers().get(name).cloned();
+        let (mut host, mut agent, mut referer) = (None, None, None);
+        for (name, value) in request.headers() {
+            let field = match name {
+                name if *name == HOST => &mut host,
+                name if *name == USER_AGENT => &mut agent,
+                name if *name == REFERER => &mut referer,
+                _ => continue,
+            };
+            field.get_or_insert_with(|| value.clone());
+        }
         Arc::new(Self {
             to,
             arrived,
@@ -93,9 +102,9 @@ impl Record {
             method: request.method().clone(),
             target: request.uri().clone(),
             version: request.version(),
-            host: field(HOST),
-            agent: field(USER_AGENT),
-            referer: field(REFERER),
+            host,
+            agent,
+            referer,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             course: Mutex::new(Course {

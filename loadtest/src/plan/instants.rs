@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::{
-    ROUNDING,
     piece::Piece,
     process::{Arrivals, Process},
     shape::{Segment, Shape},
@@ -50,6 +49,7 @@ impl Instants {
                 self.pieces += 1;
                 self.before = self.up_to;
                 self.up_to += found.mass();
+                self.arrivals.enter(self.before, self.up_to);
                 self.piece = piece;
                 return Some(());
             }
@@ -65,17 +65,16 @@ impl Iterator for Instants {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let target = self.arrivals.next();
-        // A request at the very end of a piece belongs to the next one, which may begin after a pause.
-        while self.piece.is_none() || target + ROUNDING >= self.up_to {
-            if self.advance().is_none() {
-                self.piece = None;
-                return None;
+        loop {
+            if let Some((begin, piece)) = self.piece
+                && let Some(target) = self.arrivals.before(self.up_to)
+            {
+                let offset = piece.when((target - self.before).max(0.0)).min(piece.seconds());
+                return Some(self.begun + Duration::from_secs_f64((begin + offset).max(0.0)));
             }
+            self.piece = None;
+            self.advance()?;
         }
-        let (begin, piece) = self.piece?;
-        let offset = piece.when((target - self.before).max(0.0)).min(piece.seconds());
-        Some(self.begun + Duration::from_secs_f64((begin + offset).max(0.0)))
     }
 }
 
@@ -153,6 +152,24 @@ mod tests {
         shape.push("trace", Segment::Trace { profile: profile.into(), scale: 1.0, speed: 10.0 });
         let found: Vec<u64> = even(shape).iter().map(|at| at.as_millis() as u64).collect();
         assert_eq!(found, [0, 50, 200, 225, 250, 275]);
+    }
+
+    #[test]
+    fn scattered_requests_stay_in_their_bin() {
+        let counts = [3.0, 0.0, 200.0, 1.0];
+        let profile = Profile::counts(counts.map(|count| count as f32).into(), ms(1000)).expect("counts");
+        for (scale, expected) in [(1.0, [3, 0, 200, 1]), (0.5, [1, 0, 100, 1])] {
+            let mut shape = Shape::default();
+            shape.push("trace", Segment::Trace { profile: profile.clone().into(), scale, speed: 1.0 });
+            let plan = Plan::new(shape, Process::Scatter, 3).expect("valid");
+            let found: Vec<Duration> = plan.instants().collect();
+            let within = |bin: u64| found.iter().filter(|at| at.as_secs() == bin).count();
+            assert_eq!([0, 1, 2, 3].map(within), expected, "scale {scale}");
+            assert_eq!(found.len() as u64, plan.expected());
+            assert!(found.is_sorted());
+            assert!(found.iter().any(|at| !at.subsec_millis().is_multiple_of(5)), "not at equal gaps");
+            assert_ne!(found, plan.with_seed(4).instants().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     LONGEST,
+    recording::Options,
     shape::{Segment, Shape},
-    trace::{Options, Profile},
+    trace::Profile,
 };
 
 /// What a line of text asks for.
@@ -109,6 +110,11 @@ pub fn parse(
         .check()
         .map_err(|problem| Problem { at: 0, width: text.len(), what: problem.to_string() }.within(text))?;
     Ok(Load::Open(shape))
+}
+
+/// Reads a rate by itself, as in `50`, `0.5` or `30/m`, in requests per second.
+pub fn rate(text: &str) -> Result<f64, Invalid> {
+    Word { at: 0, text }.rate().map_err(|problem| problem.within(text))
 }
 
 /// Where something is wrong, in bytes, and what.
@@ -367,7 +373,7 @@ fn replay(
     shape: &mut Shape,
     trace: &mut impl FnMut(&str, &Options) -> Result<Arc<Profile>, String>,
 ) -> Result<(), Problem> {
-    const OPTIONS: &str = "scale=, speed=, from=, for=, bin=, row= or form=";
+    const OPTIONS: &str = "scale=, speed=, from=, for=, bin=, row=, service= or form=";
     let file = words.next("a file, as in trace FILE scale=0.1 speed=60x")?;
     let (mut scale, mut speed, mut options) = (1.0, 1.0, Options::default());
     for word in words.words.by_ref() {
@@ -378,6 +384,7 @@ fn replay(
             "from" => options.from = value.duration()?,
             "for" => options.length = Some(value.duration()?),
             "bin" => options.bin = Some(value.duration()?),
+            "service" => options.service = Some(value.text.to_owned()),
             "row" => options.row = Some(value.whole("a row")?),
             "form" => options.form = Some(value.text.parse().map_err(|problem: String| value.is(problem))?),
             found => return Err(name.is(format!("{found:?} is unknown; expected {OPTIONS}"))),

@@ -8,6 +8,7 @@ pub mod language;
 mod piece;
 mod process;
 pub mod read;
+pub mod recording;
 mod shape;
 pub mod trace;
 
@@ -69,6 +70,12 @@ impl Plan {
         Ok(Self { shape, process, seed })
     }
 
+    /// The same plan with other random instants.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Self { seed, ..self.clone() }
+    }
+
     /// One rate at equal gaps.
     pub fn even(rate: f64, length: Duration) -> Result<Self, Invalid> {
         Self::new(Shape::constant(rate, length), Process::Uniform, 0)
@@ -80,7 +87,7 @@ impl Plan {
         self.shape.duration()
     }
 
-    /// Requests to expect: exact for equal gaps and bursts, the mean for random gaps.
+    /// Requests to expect: exact for equal gaps, bursts and scattered ones, the mean for random gaps.
     #[must_use]
     pub fn expected(&self) -> u64 {
         self.process.count(self.shape.requests())

@@ -73,6 +73,14 @@ impl Shape {
         shape
     }
 
+    /// What was recorded, as it was.
+    #[must_use]
+    pub fn recorded(name: impl Into<String>, profile: Profile) -> Self {
+        let mut shape = Self::default();
+        shape.push(name, Segment::Trace { profile: Arc::new(profile), scale: 1.0, speed: 1.0 });
+        shape
+    }
+
     /// Adds a segment, which is a phase of that name.
     pub fn push(&mut self, name: impl Into<String>, segment: Segment) {
         self.segments.push((name.into(), segment));

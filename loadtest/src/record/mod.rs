@@ -47,12 +47,22 @@ pub enum Answer {
 pub struct Told {
     /// The request started a replica, or waited for one to start.
     pub cold: bool,
-    /// How long it waited for its turn.
+    /// How long it waited, for its turn and for a replica to start.
     pub queue: Option<Duration>,
-    /// How long it waited for a replica to start.
+    /// How long the start took for which it waited, from its begin, which may have been before the request.
     pub start: Option<Duration>,
     /// How long the replica took.
     pub upstream: Option<Duration>,
+}
+
+impl Told {
+    /// With the two kinds of waiting apart: a start counts as far as the request waited for it, and that is no waiting for
+    /// a turn.
+    fn apart(self) -> Self {
+        let (Some(queue), Some(start)) = (self.queue, self.start) else { return self };
+        let start = start.min(queue);
+        Self { queue: Some(queue - start), start: Some(start), ..self }
+    }
 }
 
 /// One finished request. Times count from the start of the run.
@@ -163,6 +173,7 @@ impl Record {
     /// Counts one request that was sent.
     pub fn add(&mut self, sample: &Sample) {
         let Sample { due, sent, done, answer, told, target } = *sample;
+        let told = told.apart();
         let class = Class::of(answer);
         let response = done.saturating_sub(due);
         self.cell(due, class, told.cold).add(response, done.saturating_sub(sent), sent.saturating_sub(due));
@@ -352,6 +363,21 @@ mod tests {
         assert_eq!((twice.bytes, twice.codes[&503], twice.grpc[&14]), (50, 2, 2));
         assert_eq!(twice.all(|cell| &cell.response, |_| true).count(), 22);
         assert_eq!(twice.cells.len(), every_outcome().cells.len());
+    }
+
+    #[test]
+    fn a_start_counts_as_far_as_it_was_waited_for() {
+        for (queue, start, expected) in [
+            (Some(10), Some(7), (Some(3), Some(7))),
+            // It was under way before the request came.
+            (Some(10), Some(30), (Some(0), Some(10))),
+            (Some(10), None, (Some(10), None)),
+            (None, Some(7), (None, Some(7))),
+        ] {
+            let ms = |ms: Option<u32>| ms.map(|ms| ms * MS);
+            let told = Told { queue: ms(queue), start: ms(start), ..Told::default() }.apart();
+            assert_eq!((told.queue, told.start), (ms(expected.0), ms(expected.1)), "{queue:?} {start:?}");
+        }
     }
 
     #[test]

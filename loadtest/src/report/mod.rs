@@ -45,7 +45,7 @@ pub struct Report {
     /// How long the plan was.
     #[serde(with = "seconds")]
     pub duration: Duration,
-    /// From the start to the last outcome, and at least `duration`.
+    /// From the start to the last outcome, and at least `duration` unless somebody has ended it early.
     #[serde(with = "seconds")]
     pub elapsed: Duration,
     /// Requests with an outcome: all that the plan held.
@@ -172,6 +172,12 @@ impl Report {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in memory")]
         let index = (share * precise(self.planned.len() as u64)) as usize;
         (!self.planned.is_empty()).then(|| self.planned.get(index).copied().unwrap_or_default())
+    }
+
+    /// Whether somebody ended it before its plan did.
+    #[must_use]
+    pub fn ended_early(&self) -> bool {
+        self.elapsed < self.duration
     }
 
     /// For people.

@@ -48,6 +48,9 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
         "requests",
         &format!("{} in {} over {} connections", report.requests, human(report.elapsed), report.connections),
     )?;
+    if report.ended_early() {
+        row("", &format!("ended early: the plan had {}", human(report.duration)))?;
+    }
     match report.mode {
         Mode::Open => {
             row("rate", &format!("{:.1}/s good, {:.1}/s planned", report.rate, report.planned_rate))?
@@ -221,9 +224,12 @@ mod tests {
     #[test]
     fn what_a_reader_must_not_miss() {
         let mut report = sample();
+        assert!(!report.to_text(&[]).contains("ended early"));
+        report.duration = 2 * report.elapsed;
         report.kept_up = false;
         report.mode = super::Mode::Closed;
         let text = report.to_text(&[]);
+        assert!(text.contains("ended early: the plan had 20.0s"), "{text}");
         assert!(text.contains("INVALID: the generator could not keep up"), "{text}");
         assert!(text.contains("leave out what would have queued"), "{text}");
     }

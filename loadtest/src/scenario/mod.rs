@@ -9,10 +9,7 @@ use http::{HeaderName, Method};
 
 use crate::{
     Aim, Kind, Options, Pattern, Reuse, Threshold,
-    plan::{
-        Plan, Process, Segment, Shape, language,
-        trace::{self, Profile},
-    },
+    plan::{Plan, Process, Segment, Shape, language, recording::Options as Recorded, trace::Profile},
     template::Template,
 };
 
@@ -48,7 +45,7 @@ pub trait Files {
     /// A body.
     fn body(&mut self, name: &str) -> Result<Vec<u8>, String>;
     /// A recording.
-    fn trace(&mut self, name: &str, options: &trace::Options) -> Result<Arc<Profile>, String>;
+    fn trace(&mut self, name: &str, options: &Recorded) -> Result<Arc<Profile>, String>;
 }
 
 impl Scenario {
@@ -62,6 +59,18 @@ impl Scenario {
         let first =
             aims.first().cloned().ok_or_else(|| invalid("targets", "expected at least one [[targets]]"))?;
         let base = Options::of(first);
+        if aims.iter().all(|aim| aim.weight == 0) {
+            return Err(invalid("targets", "weight = 0 for all of them; expected one above 0"));
+        }
+        for (key, number) in [
+            ("connections", raw.connections),
+            ("h2_connections", raw.h2_connections),
+            ("requests_per_connection", raw.requests_per_connection.map(|times| times as usize)),
+        ] {
+            if number == Some(0) {
+                return Err(invalid(key, "0; expected 1 or more"));
+            }
+        }
         let options = Options {
             aims,
             connections: raw.connections.unwrap_or(base.connections),
@@ -96,6 +105,16 @@ fn length(key: &str, text: Option<&str>) -> Result<Option<Duration>, Invalid> {
 
 /// When requests go out: by `shape`, by `stages`, or by `users`.
 fn pattern(raw: &raw::Scenario, seed: u64, files: &mut impl Files) -> Result<Pattern, Invalid> {
+    for (key, given, belongs, to) in [
+        ("start_rate", raw.start_rate.is_some(), !raw.stages.is_empty(), "[[stages]]"),
+        ("think", raw.think.is_some(), raw.users.is_some(), "users"),
+        ("duration", raw.duration.is_some(), raw.users.is_some(), "users"),
+        ("h2_connections", raw.h2_connections.is_some(), raw.h2 == Some(true), "h2 = true"),
+    ] {
+        if given && !belongs {
+            return Err(invalid(key, format!("it belongs to {to}; leave it out")));
+        }
+    }
     let process: Process = match &raw.process {
         Some(text) => text.parse().map_err(|problem| invalid("process", problem))?,
         None => Process::Uniform,
@@ -105,7 +124,7 @@ fn pattern(raw: &raw::Scenario, seed: u64, files: &mut impl Files) -> Result<Pat
             let load = language::parse(text, |name, options| files.trace(name, options));
             match load.map_err(|problem| invalid("shape", problem))? {
                 language::Load::Open(shape) => shape,
-                language::Load::Closed(closed) => return Ok(Pattern::Closed(closed)),
+                language::Load::Closed(closed) => return closed_loop(raw, closed),
             }
         }
         (None, stages @ [_, ..], None) => staged(raw.start_rate.unwrap_or_default(), stages)?,
@@ -116,13 +135,22 @@ fn pattern(raw: &raw::Scenario, seed: u64, files: &mut impl Files) -> Result<Pat
             let load = language::parse(&text, |_, _| Err(String::new()))
                 .map_err(|problem| invalid("users", problem))?;
             return match load {
-                language::Load::Closed(closed) => Ok(Pattern::Closed(closed)),
+                language::Load::Closed(closed) => closed_loop(raw, closed),
                 language::Load::Open(_) => unreachable!("the text begins with users="),
             };
         }
         _ => return Err(invalid("shape", "expected one of shape, [[stages]] and users")),
     };
     Ok(Plan::new(shape, process, seed).map_err(|problem| invalid("shape", problem))?.into())
+}
+
+fn closed_loop(raw: &raw::Scenario, closed: language::Closed) -> Result<Pattern, Invalid> {
+    match raw.process {
+        Some(_) => {
+            Err(invalid("process", "it is for rates; users send when they were answered: leave it out"))
+        }
+        None => Ok(Pattern::Closed(closed)),
+    }
 }
 
 /// From stage to stage the rate runs straight to what the stage says.
@@ -230,7 +258,7 @@ mod tests {
             if name == "order.json" { Ok(b"{}".to_vec()) } else { Err(format!("cannot read {name}")) }
         }
 
-        fn trace(&mut self, _: &str, _: &trace::Options) -> Result<Arc<Profile>, String> {
+        fn trace(&mut self, _: &str, _: &Recorded) -> Result<Arc<Profile>, String> {
             Profile::counts(vec![5.0_f32; 10].into(), Duration::from_secs(1))
                 .map(Arc::new)
                 .map_err(|e| e.to_string())
@@ -337,6 +365,14 @@ hold = "10s"
             (of("timeout = \"5\"\n[[targets]]"), "timeout: \"5\"; expected a duration"),
             (of("process = \"odd\"\n[[targets]]"), "process: \"odd\""),
             (of("assert = [\"p99\"]\n[[targets]]"), "assert: \"p99\""),
+            (of("duration = \"5m\"\n[[targets]]"), "duration: it belongs to users"),
+            (of("h2_connections = 2\n[[targets]]"), "h2_connections: it belongs to h2 = true"),
+            (of("[[targets]]\nweight = 0"), "targets: weight = 0 for all"),
+            (of("connections = 0\n[[targets]]"), "connections: 0; expected 1 or more"),
+            (
+                "url = \"http://a\"\nshape = \"users=5 1s\"\nprocess = \"poisson\"\n[[targets]]".to_owned(),
+                "process: it is for rates",
+            ),
             (of("[[targets]]\nkind = \"ftp\""), "targets[0].kind"),
             (of("[[targets]]\nhold = \"5s\""), "only WebSockets"),
             (of("[[targets]]\npath = \"x\""), "begins with /"),

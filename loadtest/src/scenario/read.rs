@@ -8,10 +8,7 @@ use std::{
 use anyhow::Context;
 
 use super::{Files, Form, Scenario};
-use crate::plan::{
-    self,
-    trace::{Options, Profile},
-};
+use crate::plan::{self, recording::Options, trace::Profile};
 
 /// Whether a name is that of a scenario, by its ending.
 #[must_use]

@@ -22,6 +22,19 @@ use crate::target::Target;
 /// For one of several addresses; a request's own timeout may be shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A target that nobody can be sent to.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} cannot be reached at {addresses}")]
+pub struct Unreachable {
+    /// As its URL has it.
+    name: String,
+    /// What that means, with ports.
+    addresses: String,
+    /// What came of it.
+    #[source]
+    source: io::Error,
+}
+
 /// Brings connections.
 pub trait Dial: fmt::Debug + Send + Sync {
     /// A connection to a target; `h2` if HTTP/2 is to be spoken on it.
@@ -73,6 +86,22 @@ impl Dial for Network {
             }
         })
     }
+}
+
+/// Opens a connection to a target and closes it again.
+pub(crate) async fn reach(
+    dial: &dyn Dial,
+    target: &Target,
+    h2: bool,
+    patience: Duration,
+) -> Result<(), Unreachable> {
+    let dialled = timeout(patience, dial.dial(target, h2)).await;
+    let source = match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(_) => return Ok(()),
+        Err(source) => source,
+    };
+    let addresses: Vec<String> = target.addresses.iter().map(ToString::to_string).collect();
+    Err(Unreachable { name: target.name.clone(), addresses: addresses.join(", "), source })
 }
 
 async fn connect(target: &Target) -> io::Result<TcpStream> {

@@ -19,7 +19,7 @@ use crate::{
     wire::head::tell,
 };
 
-/// Connections, by aim and number.
+/// Connections, by [`Prepared::link`] and number.
 pub(crate) struct Pool {
     connections: Vec<Vec<Mutex<Option<Connection>>>>,
 }
@@ -37,15 +37,14 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(aims: usize, connections: usize) -> Self {
+    pub(crate) fn new(links: usize, connections: usize) -> Self {
         let connections = || (0..connections.max(1)).map(|_| Mutex::new(None)).collect();
-        Self { connections: (0..aims).map(|_| connections()).collect() }
+        Self { connections: (0..links).map(|_| connections()).collect() }
     }
 
     /// Sends a request and reads the answer to its end; what a connection that is going away gave back goes out on a new one.
     pub(super) async fn exchange(
         &self,
-        place: usize,
         worker: usize,
         aim: &Prepared,
         number: u64,
@@ -54,7 +53,8 @@ impl Pool {
     ) -> Went {
         let mut went = Went::failed(Failure::Connect);
         let Ok(mut request) = aim.request(number, random) else { return Went::failed(Failure::Reset) };
-        let slot = &self.connections[place][worker % self.connections[place].len()];
+        let connections = &self.connections[aim.link];
+        let slot = &connections[worker % connections.len()];
         loop {
             let Ok((mut sender, opened)) = sender(slot, &aim.target, dial).await else { return went };
             went.opened += u32::from(opened);

@@ -23,8 +23,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use dial::Network;
-pub use dial::{Dial, Io, Stream};
+pub use dial::{Dial, Io, Stream, Unreachable};
+pub(crate) use dial::{Network, reach};
 pub(crate) use h2::Pool;
 pub(crate) use pacer::Pacer;
 pub(crate) use run::{Run, Shared};

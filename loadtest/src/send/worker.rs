@@ -37,6 +37,8 @@ pub enum Reuse {
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) aims: Vec<Prepared>,
+    /// Connections that a worker may have.
+    pub(crate) links: usize,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) timeout: Duration,
     pub(crate) reuse: Reuse,
@@ -51,7 +53,7 @@ pub(crate) struct Worker {
     run: Shared,
     /// Rung when the run may have ended.
     bell: Arc<Notify>,
-    /// One for each aim.
+    /// By [`Prepared::link`].
     links: Vec<Option<Link>>,
     deadline: Deadline,
     random: StdRng,
@@ -81,7 +83,7 @@ pub(super) struct Went {
 
 impl Worker {
     pub(crate) fn new(number: usize, sending: Arc<Sending>, run: Shared, bell: Arc<Notify>) -> Self {
-        let links = sending.aims.iter().map(|_| None).collect();
+        let links = (0..sending.links).map(|_| None).collect();
         let random = StdRng::seed_from_u64(sending.seed.wrapping_add(number as u64));
         Self { number, sending, run, bell, links, deadline: Deadline::new(), random, room: Vec::new() }
     }
@@ -116,7 +118,7 @@ impl Worker {
         self.run.lock().count(&Done { job, begun, ended, answer, told, opened, stale });
         match self.sending.aims[job.aim].kind {
             Kind::WebSocketHold(length) => {
-                self.hold(job.aim, length).await;
+                self.hold(self.sending.aims[job.aim].link, length).await;
                 Instant::now()
             }
             Kind::Http | Kind::WebSocketEcho | Kind::Grpc => ended,
@@ -128,14 +130,13 @@ impl Worker {
         let aim = &sending.aims[job.aim];
         match (aim.kind, &sending.pool) {
             (Kind::Http | Kind::Grpc, Some(pool)) => {
-                let exchange =
-                    pool.exchange(job.aim, self.number, aim, job.number, &mut self.random, &*sending.dial);
+                let exchange = pool.exchange(self.number, aim, job.number, &mut self.random, &*sending.dial);
                 timeout_at(deadline, exchange).await.unwrap_or_else(|_| Went::failed(Failure::Timeout))
             }
             (Kind::Http | Kind::Grpc, None) => self.http1(job, aim, deadline).await,
             (Kind::WebSocketEcho | Kind::WebSocketHold(_), _) => {
                 timeout_at(deadline, self.websocket(job, aim)).await.unwrap_or_else(|_| {
-                    self.links[job.aim] = None;
+                    self.links[aim.link] = None;
                     Went::failed(Failure::Timeout)
                 })
             }
@@ -144,7 +145,7 @@ impl Worker {
 
     async fn http1(&mut self, job: Job, aim: &Prepared, deadline: Instant) -> Went {
         let mut went = Went::failed(Failure::Connect);
-        let mut kept = match self.links[job.aim].take() {
+        let mut kept = match self.links[aim.link].take() {
             Some(Link::Http { mut http, uses }) => {
                 if http.is_stale().await {
                     None
@@ -169,7 +170,7 @@ impl Worker {
             match http.exchange(Wanted { bytes, to_head: aim.to_head }, &mut self.deadline).await {
                 Ok(Received { answer, told, keeps }) => {
                     if keeps && self.sending.reuse.goes_on(uses + 1) {
-                        self.links[job.aim] = Some(Link::Http { http, uses: uses + 1 });
+                        self.links[aim.link] = Some(Link::Http { http, uses: uses + 1 });
                     }
                     return Went { answer, told, ..went };
                 }
@@ -181,7 +182,7 @@ impl Worker {
 
     async fn websocket(&mut self, job: Job, aim: &Prepared) -> Went {
         let mut opened = 0;
-        let mut socket = match self.links[job.aim].take() {
+        let mut socket = match self.links[aim.link].take() {
             Some(Link::WebSocket(socket)) => socket,
             Some(Link::Http { .. }) | None => {
                 opened = 1;
@@ -199,13 +200,13 @@ impl Worker {
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
         if matches!(answer, Answer::Status { .. }) {
-            self.links[job.aim] = Some(Link::WebSocket(socket));
+            self.links[aim.link] = Some(Link::WebSocket(socket));
         }
         Went { answer, opened, ..Went::failed(Failure::Reset) }
     }
 
-    async fn hold(&mut self, aim: usize, length: Duration) {
-        if let Some(Link::WebSocket(socket)) = self.links[aim].take() {
+    async fn hold(&mut self, link: usize, length: Duration) {
+        if let Some(Link::WebSocket(socket)) = self.links[link].take() {
             websocket::hold(*socket, length).await;
         }
     }

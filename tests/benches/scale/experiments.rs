@@ -3,14 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidegate::simulate::{
-    chance::Chance,
-    replay::{Case, Outcome, Takes, run, shape::shape},
-};
+use tidegate::simulate::replay::{Case, Outcome, Takes, run};
 use tidegate_config::{
     model::{Law, ScalingPolicy, Service},
     units::Concurrency,
 };
+use tidegate_loadtest::plan::{Plan, Process, read::shape};
 
 /// One service of one slot per replica.
 fn outcome(
@@ -23,10 +21,11 @@ fn outcome(
     (of.scaling.max, of.scaling.concurrency) = (1000, Concurrency::new(1));
     (of.scaling.hold, of.scaling.drain, of.scaling.queue) = (service * 36_000, service * 36_000, 1_000_000);
     change(&mut of.scaling);
-    let trace = shape(words, &mut Chance::new(3)).expect("a shape");
+    let shape = shape(words).expect("a shape");
     run(&Case {
         service: Arc::new(of),
-        trace: Arc::new(trace),
+        plan: Plan::new(shape, Process::Scatter, 0).expect("a plan"),
+        took: Arc::default(),
         service_time: Takes::with_mean(service, 1.0),
         start_time: Takes::with_median(start, 0.5),
         late_after: Duration::from_millis(500),
@@ -38,13 +37,13 @@ fn outcome(
 pub(crate) fn print() {
     let ms = Duration::from_millis;
     let rows = [
-        ("E3 three requests behind a start of 10 s", "3/s x 1s, 0/s x 3m", ms(100), ms(10_000)),
-        ("E4 a burst, then a third of it", "2/s x 5m, 64/s x 2m, 20/s x 10m", ms(1000), ms(2000)),
-        ("E5 a step of x3", "10/s x 10m, 30/s x 10m", ms(200), ms(2000)),
-        ("E5 a step of x10", "10/s x 10m, 100/s x 10m", ms(200), ms(2000)),
+        ("E3 three requests behind a start of 10 s", "const 3 1s | pause 3m", ms(100), ms(10_000)),
+        ("E4 a burst, then a third of it", "const 2 5m | const 64 2m | const 20 10m", ms(1000), ms(2000)),
+        ("E5 a step of x3", "step 10,30@10m", ms(200), ms(2000)),
+        ("E5 a step of x10", "step 10,100@10m", ms(200), ms(2000)),
         (
             "E6 spikes of x5 every 2 h",
-            "20/s x 108m, 100/s x 12m, 20/s x 108m, 100/s x 12m",
+            "const 20 108m | const 100 12m | const 20 108m | const 100 12m",
             ms(200),
             ms(2000),
         ),
@@ -59,7 +58,7 @@ pub(crate) fn print() {
             row(name, label, &got);
         }
     }
-    without("20/s x 10m, 20-80/s x 3m, 60/s x 5m, 0/s x 20m, 5/s x 10m");
+    without("const 20 10m | ramp 20..80 3m | const 60 5m | pause 20m | const 5 10m");
     println!();
 }
 

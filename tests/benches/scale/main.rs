@@ -1,6 +1,7 @@
 //! `make bench-scale`: the law `work` against Knative's, a fixed target and Kubernetes', on real and synthetic traffic. Each law's
 //! best settings make a front of cost against late requests; the fronts are compared at the cost, and at the share of late requests,
-//! that Knative's law has at its defaults. TRACES=DIR names the traces, FULL=1 replays all of them with ten seeds.
+//! that Knative's law has at its defaults. TRACES=DIR names the traces, FULL=1 replays all of them with ten seeds, ONLY=T2 replays
+//! those whose names begin so, POINTS=1 prints what each setting came to, SEEDS=1 is quicker.
 
 mod experiments;
 mod settings;
@@ -20,8 +21,12 @@ const START: (Duration, f64) = (Duration::from_secs(2), 0.5);
 
 fn main() -> anyhow::Result<()> {
     let full = std::env::var_os("FULL").is_some();
-    let seeds = if full { 10 } else { 3 };
-    experiments::print();
+    let usual = if full { 10 } else { 3 };
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual);
+    let only = std::env::var("ONLY").unwrap_or_default();
+    if only.is_empty() {
+        experiments::print();
+    }
     let mut results = Vec::new();
     println!(
         "{:<16} {:>2}  {:>8}  {:>28}  {:>28}  {:>9} {:>9}",
@@ -33,7 +38,7 @@ fn main() -> anyhow::Result<()> {
         "slo ratio",
         "cost ratio"
     );
-    for slice in slices(full)? {
+    for slice in slices(full)?.into_iter().filter(|slice| slice.name.starts_with(&only)) {
         for concurrency in [1, 10] {
             results.push(compare(&slice, concurrency, seeds));
         }
@@ -86,6 +91,12 @@ fn compare(slice: &Slice, concurrency: u32, seeds: u64) -> Compared {
         let own = settings.iter().zip(&outcomes).filter(move |(setting, _)| setting.law == law);
         own.map(|(_, outcome)| point(outcome)).collect::<Vec<_>>()
     };
+    if std::env::var_os("POINTS").is_some() {
+        for (setting, outcome) in settings.iter().zip(&outcomes) {
+            let (cost, share) = point(outcome);
+            println!("  {:<60} {cost:>10.0} {:>10.5}%", setting.words(), share * 100.0);
+        }
+    }
     let (kpa, work) = (Front::of(of("kpa")), Front::of(of("work")));
     let (cost, share) = point(&outcomes[0]);
     let (theirs, ours) = (kpa.share_at(cost), work.share_at(cost));
@@ -122,10 +133,11 @@ fn run(slice: &Slice, settings: &[Setting], seeds: u64) -> Vec<Outcome> {
         service.scaling = setting.scaling.clone();
         let service = Arc::new(service);
         for seed in 0..seeds {
-            for (at, (trace, average)) in slice.services.iter().enumerate() {
+            for (at, (plan, average)) in slice.services.iter().enumerate() {
                 let case = Case {
                     service: Arc::clone(&service),
-                    trace: Arc::clone(trace),
+                    plan: plan.clone(),
+                    took: Arc::default(),
                     service_time: Takes::with_mean(*average, 1.0),
                     start_time: Takes::with_median(START.0, START.1),
                     late_after: LATE_AFTER,

@@ -13,6 +13,25 @@ pub(crate) struct Setting {
     pub(crate) scaling: ScalingPolicy,
 }
 
+impl Setting {
+    /// What is special about it.
+    pub(crate) fn words(&self) -> String {
+        let scaling = &self.scaling;
+        match scaling.work.aim {
+            Aim::Worth(worth) if self.law == "work" => {
+                format!("work, late_worth {:.1} s", worth.as_secs_f64())
+            }
+            _ => format!(
+                "{}, target {} %, window {} s, idle {:?}",
+                self.law,
+                scaling.target.whole(),
+                scaling.stable_window.as_secs(),
+                scaling.idle
+            ),
+        }
+    }
+}
+
 /// All of them. The first one is the anchor: Knative's defaults.
 pub(crate) fn all(concurrency: u32) -> Vec<Setting> {
     let base = ScalingPolicy {

@@ -3,6 +3,7 @@
 use e2e::{
     client::{Answer, Session, content_length, full, status, streamed},
     eventually::{found, soon},
+    h2c,
     world::{Setup, World, get, request},
 };
 use http::HeaderValue;
@@ -194,6 +195,34 @@ async fn a_connection_idles_from_its_answers_end_on() {
     slow.exactly(content_length(&head)).await;
     slow.send("GET / HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
     assert_eq!(status(&slow.answer().await.expect("an answer").0), 200);
+}
+
+#[tokio::test]
+async fn http2_idles_while_no_request_is_on_it() {
+    let world = world("idle_timeout = \"500ms\"").await;
+    world.wake("api").await;
+    let mut busy = world.http2().await;
+    let (frames, body) = streamed();
+    let mut sent = request("POST", "api", "/duplex", body);
+    sent.headers_mut().insert("te", HeaderValue::from_static("trailers"));
+    frames.send(Frame::data("a".into())).await.expect("a body that is read");
+    let answer = busy.send(sent).await.expect("a head");
+    // Two others idle meanwhile, one after the other, each for as long as it may.
+    for _ in 0..2 {
+        let mut idle = world.wire().await;
+        idle.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        h2c::Frame::new(h2c::SETTINGS, 0, Vec::new()).send(&mut idle).await;
+        let mut told = false;
+        // It does not confirm that it is told, and is closed all the same.
+        while let Some(frame) = soon("a frame, or the end", h2c::Frame::read(&mut idle)).await {
+            told |= frame.kind == h2c::GOAWAY;
+        }
+        assert!(told);
+    }
+    frames.send(Frame::data("b".into())).await.expect("a body that is read");
+    drop(frames);
+    let echoed = answer.into_body().collect().await.expect("a whole body");
+    assert_eq!(echoed.to_bytes(), "ab");
 }
 
 #[tokio::test]

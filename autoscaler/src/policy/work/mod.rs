@@ -92,9 +92,7 @@ impl Work {
         let idle = question.now.saturating_duration_since(since);
         let learned = question.settings.work.parts.keep;
         let (warm, change) = if learned {
-            let seconds = idle.as_secs_f64();
-            let change = self.schedule.next_change(seconds).map(Duration::from_secs_f64);
-            (self.schedule.is_warm(seconds), change)
+            (self.schedule.is_warm(idle), self.schedule.next_change(idle))
         } else {
             let fixed = grace::idle(question.settings);
             (idle < fixed, Some(fixed).filter(|fixed| *fixed > idle))

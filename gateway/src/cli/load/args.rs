@@ -125,13 +125,13 @@ struct How {
     #[arg(long, value_name = "N")]
     connections: Option<NonZeroUsize>,
     /// How long a request may take [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
     timeout: Option<Duration>,
     /// Speak HTTP/2: over TLS if the server agrees to it, in clear text without asking
-    #[arg(long, alias = "h2c")]
+    #[arg(long, alias = "h2c", conflicts_with_all = ["ws", "ws_hold"])]
     h2: bool,
     /// Connections that HTTP/2's streams share
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", requires = "h2")]
     h2_connections: NonZeroUsize,
     /// Requests after which a connection of HTTP/1.1 is closed [default: as many as the server takes]
     #[arg(long, value_name = "N")]
@@ -185,6 +185,7 @@ impl Load {
         };
         self.how.apply(&mut asked.options);
         asked.promises.extend(self.promises.iter().cloned());
+        asked.check_promises()?;
         let promised = asked.promises.iter().find_map(Threshold::slo);
         asked.slo = self.slo.or(asked.slo).or(promised);
         Ok(asked)
@@ -197,10 +198,7 @@ impl Load {
             return Err(Misuse(words.into()).into());
         }
         let read = scenario::read::scenario(path, self.to.as_deref());
-        let scenario = read.map_err(|error| {
-            let words = format!("{error:#}");
-            error.context(Misuse(words))
-        })?;
+        let scenario = read.map_err(super::misused)?;
         let Scenario { name, options, pattern, promises, slo } = scenario;
         Ok(Asked { name, options, pattern, promises, slo })
     }
@@ -212,6 +210,25 @@ impl Load {
         let (options, pattern) = (Options::of(self.what.aim(url)?), self.when.pattern()?);
         let options = Options { seed: self.when.seed.unwrap_or_default(), ..options };
         Ok(Asked { name: String::new(), options, pattern, promises: Vec::new(), slo: None })
+    }
+}
+
+impl Asked {
+    /// A promise about a target that is not there would be broken, after all that time.
+    fn check_promises(&self) -> Result<(), Misuse> {
+        let names = || self.options.aims.iter().map(|aim| aim.name.as_str());
+        match self
+            .promises
+            .iter()
+            .filter_map(Threshold::target)
+            .find(|target| names().all(|name| name != *target))
+        {
+            Some(target) => Err(Misuse(format!(
+                "no target is called {target:?}; there is {}",
+                names().collect::<Vec<_>>().join(", ")
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -229,6 +246,10 @@ impl When {
     fn pattern(&self) -> anyhow::Result<Pattern> {
         let Self { rate, duration, shape, process, poisson, seed } = self;
         let shape = match (shape, rate, duration) {
+            (Some(plan::language::Load::Closed(_)), ..) if *poisson || process.is_some() => {
+                let words = "users send when they were answered; --process and --poisson are for rates";
+                return Err(Misuse(words.into()).into());
+            }
             (Some(plan::language::Load::Closed(closed)), ..) => return Ok(Pattern::Closed(*closed)),
             (Some(plan::language::Load::Open(shape)), ..) => shape.clone(),
             (None, Some(rate), Some(duration)) => Shape::constant(*rate, *duration),
@@ -323,10 +344,16 @@ fn content(text: &str) -> anyhow::Result<Template> {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.strip_suffix("/s").unwrap_or(text).parse::<f64>();
-    rate.ok()
-        .filter(|rate| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "expected requests per second above 0, as in 200 or 0.5".into())
+    let above = |rate: &f64| *rate > 0.0;
+    plan::language::rate(text)
+        .ok()
+        .filter(above)
+        .ok_or_else(|| "expected requests per second above 0, at most 1000000, as in 200, 0.5 or 30/m".into())
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|problem| problem.to_string())?;
+    if length.is_zero() { Err("expected more than 0".into()) } else { Ok(length) }
 }
 
 pub(super) fn percent(text: &str) -> Result<f64, String> {
@@ -369,8 +396,9 @@ mod tests {
         assert_eq!(pair("Accept: a:b"), Ok("accept=a:b".into()));
         assert_eq!(pair("X-Id: {{counter}}"), Ok("x-id=?".into()));
         assert!(pair("a b:c").is_err() && pair("a:\u{7}").is_err() && pair("a:{{count}}").is_err());
-        assert_eq!((rate("200/s"), rate("0.5")), (Ok(200.0), Ok(0.5)));
-        assert!(rate("-1").is_err() && rate("NaN").is_err());
+        assert_eq!((rate("200/s"), rate("0.5"), rate("30/m")), (Ok(200.0), Ok(0.5), Ok(0.5)));
+        assert!(rate("-1").is_err() && rate("NaN").is_err() && rate("0").is_err());
+        assert!(positive("5s").is_ok() && positive("0s").is_err() && positive("5").is_err());
         assert_eq!((percent("10%"), percent("5")), (Ok(0.1), Ok(0.05)));
         assert!(percent("-1%").is_err());
     }

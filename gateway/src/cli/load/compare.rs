@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use tidegate_loadtest::compare;
 
-use super::files;
+use super::{files, misused};
 use crate::cli::output::{print, print_json};
 
 /// Two reports.
@@ -32,12 +32,14 @@ pub(in crate::cli) struct Merge {
 }
 
 pub(super) fn compare(args: &Compare) -> anyhow::Result<ExitCode> {
-    print(&compare::text(&files::read(&args.first)?, &files::read(&args.second)?))?;
+    let read = |file| files::read(file).map_err(misused);
+    print(&compare::text(&read(&args.first)?, &read(&args.second)?))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn merge(args: &Merge) -> anyhow::Result<ExitCode> {
-    let mut reports = args.reports.iter().map(|file| files::read(file));
+    args.out.iter().try_for_each(|file| files::writable(file)).map_err(misused)?;
+    let mut reports = args.reports.iter().map(|file| files::read(file).map_err(misused));
     // At least two are required.
     let mut whole = reports.next().unwrap_or_else(|| anyhow::bail!("nothing to merge"))?;
     for report in reports {

@@ -20,6 +20,18 @@ pub(super) fn known(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Whether a report can be written there; to be known before a long run, not after it. What is there stays as it is.
+pub(super) fn writable(path: &Path) -> anyhow::Result<()> {
+    let new = !path.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.with_context(|| format!("cannot write {}", path.display()))?;
+    if new {
+        // Nobody is left with an empty file if nothing comes of it.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
 /// Writes a report. Response times up to `slo` are good, if that is given.
 pub(super) fn write(
     path: &Path,
@@ -50,6 +62,18 @@ fn ending(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_whether_it_can_be_written_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (old, new) = (folder.path().join("old.json"), folder.path().join("new.json"));
+        std::fs::write(&old, "kept").expect("written");
+        writable(&old).and_then(|()| writable(&new)).expect("both can be written");
+        assert_eq!(std::fs::read(&old).expect("there"), b"kept");
+        assert!(!new.exists());
+        let error = writable(&folder.path().join("none/new.json")).expect_err("there is no such folder");
+        assert!(format!("{error:#}").contains("none/new.json: No such file"), "{error:#}");
+    }
 
     #[test]
     fn endings() {

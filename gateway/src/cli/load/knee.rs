@@ -21,6 +21,8 @@ use crate::cli::{
 
 /// How near the highest good and the lowest bad rate come.
 const PRECISION: f64 = 0.05;
+/// Times that a rate is tried which the generator could not keep up with: something else may have had the processor.
+const TRIES: u32 = 3;
 
 /// What to look for.
 #[derive(Debug, Args)]
@@ -61,26 +63,47 @@ pub(in crate::cli) struct FindKnee {
     gateway: Gateway,
 }
 
-pub(super) fn find(args: &FindKnee) -> anyhow::Result<ExitCode> {
-    if !(args.from > 0.0 && args.most >= args.from && args.factor > 1.0) {
-        return Err(Misuse("expected --from above 0, --most above it and --factor above 1".into()).into());
+impl FindKnee {
+    fn check(&self) -> Result<(), &'static str> {
+        let some = |length: Duration| !length.is_zero();
+        if !(self.from > 0.0 && self.most >= self.from && self.factor > 1.0) {
+            Err("expected --from above 0, --most above it and --factor above 1")
+        } else if !(some(self.slo) && some(self.step)) {
+            Err("expected --slo and --step above 0s")
+        } else if !(0.0..=1.0).contains(&self.share) {
+            Err("expected --share from 0% to 100%")
+        } else if !(self.replicas > 0.0 && self.replicas.is_finite()) {
+            Err("expected --replicas above 0")
+        } else if self.connections == 0 {
+            Err("expected --connections above 0")
+        } else {
+            Ok(())
+        }
     }
+}
+
+pub(super) fn find(args: &FindKnee) -> anyhow::Result<ExitCode> {
+    args.check().map_err(|words| Misuse(words.into()))?;
     block_on(Box::pin(search(args)))
 }
 
 async fn search(args: &FindKnee) -> anyhow::Result<ExitCode> {
+    tidegate_loadtest::reach(&Options::new(&args.url)).await.map_err(super::blame)?;
     let mut search = Search::new(args.from, args.factor, args.most, PRECISION);
     print(&format!("  {:>12} {:>10} {:>10} {:>10} {:>9}\n", "requests/s", "within", "p99", "replicas", ""))?;
-    let mut invalid = false;
-    while let Some(rate) = search.next().filter(|_| !invalid) {
+    let mut behind = 0;
+    while let Some(rate) = search.next().filter(|_| behind < TRIES) {
         let (step, kept_up) = measure(args, rate).await?;
-        invalid = !kept_up;
         print(&line(&step, kept_up))?;
         // Of a rate that could not be sent nobody knows whether it would be borne.
         if kept_up {
+            behind = 0;
             search.tried(step);
+        } else {
+            behind += 1;
         }
     }
+    let invalid = behind == TRIES;
     let knee = search.knee();
     print(&words(args, &knee))?;
     if invalid {

@@ -17,7 +17,10 @@ use std::{process::ExitCode, sync::Arc, time::SystemTime};
 use anyhow::Context;
 use parking_lot::Mutex;
 use tidegate_loadtest::{Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target};
-use tokio::sync::Notify;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 
 pub(super) use self::args::Load;
 use self::{
@@ -38,7 +41,8 @@ pub(super) fn run(args: &Load) -> anyhow::Result<ExitCode> {
 
 fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let asked = args.asked()?;
-    let before = args.baseline.as_deref().map(files::read).transpose()?;
+    let before = args.baseline.as_deref().map(files::read).transpose().map_err(misused)?;
+    args.out.iter().try_for_each(|file| files::writable(file)).map_err(misused)?;
     let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot make a runtime")?;
@@ -46,19 +50,20 @@ fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let report = Report { name: asked.name.clone(), started, ..report };
     let mut outcomes: Vec<Outcome> = asked.promises.iter().map(|promise| promise.check(&report)).collect();
     outcomes.extend(before.iter().flat_map(|before| baseline::check(&report, before, args.tolerance)));
-    for file in &args.out {
-        files::write(file, &report, &outcomes, asked.slo)?;
-    }
+    // What was measured is shown, whatever becomes of the files.
+    let written = args.out.iter().try_for_each(|file| files::write(file, &report, &outcomes, asked.slo));
     if args.json {
         print_json(&report.to_json(&outcomes))?
     } else {
         print(&report.to_text(&outcomes))?
     }
+    written?;
     Ok(ExitCode::from(report.exit_code(&outcomes)))
 }
 
 /// Sends, shows how it goes, and looks at the service meanwhile if that is wanted.
 async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
+    tidegate_loadtest::reach(&asked.options).await?;
     let watch = match &args.service {
         Some(service) => Some(Watch::open(&args.gateway, service).await?),
         None => None,
@@ -98,14 +103,25 @@ async fn sending(
     Box::pin(sending).await
 }
 
-/// The first interruption ends the plan, and what was measured until then is reported; the second ends everything.
+/// The first interruption (SIGINT, SIGTERM) ends the plan, and what was measured until then is reported; the second ends
+/// everything.
 async fn interrupted_twice(stop: &Notify) {
+    let signals =
+        signal(SignalKind::interrupt()).and_then(|first| Ok((first, signal(SignalKind::terminate())?)));
+    let Ok((mut interrupt, mut terminate)) = signals else { return std::future::pending().await };
     for _ in 0..2 {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
         stop.notify_one();
     }
+}
+
+/// A mistake of whoever typed it.
+fn misused(error: anyhow::Error) -> anyhow::Error {
+    let words = format!("{error:#}");
+    error.context(Misuse(words))
 }
 
 /// What was typed wrong is misuse; a name that does not resolve is a failure.
@@ -117,10 +133,5 @@ fn blame(error: anyhow::Error) -> anyhow::Error {
         Some(target::Invalid::Resolve { .. } | target::Invalid::NoAddress(_)) => false,
         None => error.is::<aim::Invalid>(),
     };
-    if typed_wrong {
-        let words = format!("{error:#}");
-        error.context(Misuse(words))
-    } else {
-        error
-    }
+    if typed_wrong { misused(error) } else { error }
 }

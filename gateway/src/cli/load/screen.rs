@@ -221,9 +221,9 @@ struct Panel {
 
 impl Panel {
     fn linear(title: &'static str, curves: Vec<Drawn>) -> Self {
-        let most =
-            curves.iter().flat_map(|(_, points, _)| points).map(|(_, value)| *value).fold(1.0, f64::max)
-                * 1.1;
+        let most = nice(
+            curves.iter().flat_map(|(_, points, _)| points).map(|(_, value)| *value).fold(0.0, f64::max),
+        );
         let labels = vec!["0".to_owned(), format!("{:.0}", most / 2.0), format!("{most:.0}")];
         Self { title, curves, bounds: [0.0, most], labels }
     }
@@ -240,19 +240,39 @@ impl Panel {
     }
 }
 
+/// The end of an axis for values up to `most`, of which the half is a whole number, too.
+fn nice(most: f64) -> f64 {
+    let power = 10_f64.powf(most.max(1.0).log10().floor());
+    [2.0, 4.0, 6.0, 8.0, 10.0, 20.0]
+        .map(|step| step * power)
+        .into_iter()
+        .find(|end| *end > most)
+        .unwrap_or(most)
+}
+
+/// Stretches in which something is known: over a pause there is no line.
+fn stretches(points: &[(f64, f64)], longest: f64) -> impl Iterator<Item = &[(f64, f64)]> {
+    points.chunk_by(move |(one, _), (next, _)| next - one <= longest)
+}
+
 trait Draw {
     fn render_widget_chart(&mut self, panel: &Panel, end: f64, area: Rect);
 }
 
 impl Draw for Frame<'_> {
     fn render_widget_chart(&mut self, panel: &Panel, end: f64, area: Rect) {
-        let sets = panel.curves.iter().map(|(name, points, color)| {
-            Dataset::default()
-                .name(*name)
-                .marker(Marker::Braille)
-                .graph_type(GraphType::Line)
-                .style(Style::new().fg(*color))
-                .data(points)
+        // Points come four times a second, or where more time is to be shown, some hundreds in all.
+        let longest = (end / 60.0).max(1.0);
+        let sets = panel.curves.iter().flat_map(|(name, points, color)| {
+            let set = |stretch| {
+                Dataset::default()
+                    .marker(Marker::Braille)
+                    .graph_type(GraphType::Line)
+                    .style(Style::new().fg(*color))
+                    .data(stretch)
+            };
+            // The first one, which may be empty, stands in the legend.
+            std::iter::once(set(&[]).name(*name)).chain(stretches(points, longest).map(set))
         });
         let soft = Style::new().fg(Color::DarkGray);
         let seconds = [0.0, end / 2.0, end].map(|at| format!("{at:.0}s"));
@@ -353,6 +373,23 @@ mod tests {
         for part in ["replicas", "wanted", "decisions about api", "12.5s want 3  3 requests wait"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn axes_end_on_round_numbers() {
+        for (most, end) in
+            [(0.0, 2.0), (1.0, 2.0), (2.0, 4.0), (8.0, 10.0), (10.0, 20.0), (276.0, 400.0), (999.0, 1000.0)]
+        {
+            assert_eq!(nice(most), end, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_pause_interrupts_a_line() {
+        let points = [(0.0, 1.0), (0.25, 1.0), (9.0, 1.0), (9.25, 2.0)];
+        let found: Vec<_> = stretches(&points, 1.0).map(<[_]>::len).collect();
+        assert_eq!(found, [2, 2]);
+        assert_eq!(stretches(&[], 1.0).count(), 0);
     }
 
     #[test]

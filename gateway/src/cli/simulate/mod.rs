@@ -6,10 +6,10 @@ mod settings;
 mod table;
 
 use std::{
-    io::Read as _,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -18,25 +18,31 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_config::model::Service;
+use tidegate_loadtest::plan::{
+    Plan, Process, Shape,
+    read::{recordings, shape},
+    recording::{Options, Recording},
+};
 
 use self::settings::Setting;
 use super::output::{Misuse, print, print_json};
-use crate::simulate::{
-    chance::Chance,
-    replay::{Case, Outcome, Takes, Trace, read, run_all, shape::shape},
-};
+use crate::simulate::replay::{Case, Outcome, Takes, run_all};
 
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
-    /// The traffic: an access log of ours (JSON), CSV of timestamps, requests per second, or requests per minute (CSV with
-    /// columns 1, 2, ...); - for standard input
+    /// The traffic: an access log of ours (JSON), times, requests per second, or requests per minute (CSV with columns 1, 2,
+    /// ..., in which each row is a service of its own); plain or packed (gzip, bzip2); - for standard input
     #[arg(required_unless_present = "shape", conflicts_with = "shape")]
     trace: Option<PathBuf>,
-    /// The traffic in words, as in '20/s x 10m, 20-100/s x 5m'
-    #[arg(long, value_name = "SHAPE")]
-    shape: Option<String>,
+    /// The traffic in words, as `tidegate load` has them: 'const 20 10m | ramp 20..100 5m', or 'trace FILE from=6h for=1h'
+    #[arg(long, value_name = "TEXT", value_parser = shape)]
+    shape: Option<Shape>,
+    /// How requests are spread within the rate: scatter (random instants, as many as the rate says), poisson, uniform,
+    /// gamma(CV) or burst(N)
+    #[arg(long, value_name = "NAME", default_value = "scatter", value_parser = Process::from_str)]
+    process: Process,
     /// Which service's requests to take from an access log [default: all]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "shape")]
     service: Option<String>,
     /// Settings to try, as they stand under `scaling` in the file: policy=work,late_worth=60s; repeatable [default: kpa, work
     /// and hpa as they are]
@@ -93,9 +99,9 @@ struct Tried {
 }
 
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
-    let traces = traces(args)?;
+    let traffic = traffic(args)?;
     let settings = settings(args)?;
-    let outcomes = simulate(args, &traces, &settings);
+    let outcomes = simulate(args, &traffic, &settings);
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if let Some(file) = &args.html {
@@ -110,31 +116,25 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn traces(args: &Simulate) -> anyhow::Result<Vec<read::Read>> {
-    if let Some(words) = &args.shape {
-        let trace = shape(words, &mut Chance::new(1)).map_err(|error| Misuse(error.to_string()))?;
-        return Ok(vec![read::Read { name: None, trace, average: None }]);
-    }
-    let file = args.trace.as_ref().context("a trace or a shape is given")?;
-    let text = text(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let traces = read::read(&text, args.service.as_deref())
-        .map_err(|error| Misuse(format!("{}: {error}", file.display())))?;
-    Ok(traces.into_iter().filter(|one| one.trace.requests() > 0).collect())
+/// What comes to one service.
+struct Traffic {
+    plan: Plan,
+    took: Arc<[Option<Duration>]>,
+    mean: Option<Duration>,
 }
 
-fn text(file: &PathBuf) -> std::io::Result<String> {
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
+fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
+    let plan = |shape| Plan::new(shape, args.process, 0).map_err(|problem| Misuse(problem.to_string()));
+    if let Some(shape) = &args.shape {
+        return Ok(vec![Traffic { plan: plan(shape.clone())?, took: Arc::default(), mean: None }]);
     }
-    let bytes = std::fs::read(file)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut text = String::new();
-        flate2::read::MultiGzDecoder::new(&*bytes).read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    String::from_utf8(bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+    let file = args.trace.as_ref().context("a trace or a shape is given")?;
+    let options = Options { service: args.service.clone(), ..Options::default() };
+    let recorded = recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))?;
+    let traffic = |Recording { profile, took, mean }| {
+        Ok(Traffic { plan: plan(Shape::recorded("trace", profile))?, took, mean })
+    };
+    recorded.into_iter().map(traffic).collect()
 }
 
 fn settings(args: &Simulate) -> Result<Vec<Setting>, Misuse> {
@@ -157,8 +157,8 @@ fn settings(args: &Simulate) -> Result<Vec<Setting>, Misuse> {
     texts.iter().map(|text| settings::read(&base, text)).collect()
 }
 
-fn simulate(args: &Simulate, traces: &[read::Read], settings: &[Setting]) -> Vec<Outcome> {
-    let cases = cases(args, traces, settings);
+fn simulate(args: &Simulate, traffic: &[Traffic], settings: &[Setting]) -> Vec<Outcome> {
+    let cases = cases(args, traffic, settings);
     let bar = ProgressBar::new(cases.len() as u64);
     let style = "{pos}/{len} runs [{bar:30}] {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
@@ -169,32 +169,25 @@ fn simulate(args: &Simulate, traces: &[read::Read], settings: &[Setting]) -> Vec
     outcomes
 }
 
-fn cases(args: &Simulate, traces: &[read::Read], settings: &[Setting]) -> Vec<(usize, Case)> {
-    let shared: Vec<(Arc<Trace>, Takes)> = traces
-        .iter()
-        .map(|one| {
-            let mean = args.service_time.or(one.average).unwrap_or(Duration::from_millis(200));
-            (Arc::new(one.trace.clone()), Takes::with_mean(mean, args.service_spread))
-        })
-        .collect();
+fn cases(args: &Simulate, traffic: &[Traffic], settings: &[Setting]) -> Vec<(usize, Case)> {
     let mut cases = Vec::new();
     for (number, setting) in settings.iter().enumerate() {
         let mut service = Service::of("simulated".parse().expect("a valid name"), "simulated");
         service.scaling = setting.scaling.clone();
         let service = Arc::new(service);
         for seed in 0..args.seeds.get() {
-            for (at, (trace, service_time)) in shared.iter().enumerate() {
-                cases.push((
-                    number,
-                    Case {
-                        service: Arc::clone(&service),
-                        trace: Arc::clone(trace),
-                        service_time: *service_time,
-                        start_time: Takes::with_median(args.start_time, args.start_spread),
-                        late_after: args.late_after,
-                        seed: u64::from(seed) * 1_000_000 + at as u64,
-                    },
-                ));
+            for (at, one) in traffic.iter().enumerate() {
+                let mean = args.service_time.or(one.mean).unwrap_or(Duration::from_millis(200));
+                let case = Case {
+                    service: Arc::clone(&service),
+                    plan: one.plan.clone(),
+                    took: Arc::clone(&one.took),
+                    service_time: Takes::with_mean(mean, args.service_spread),
+                    start_time: Takes::with_median(args.start_time, args.start_spread),
+                    late_after: args.late_after,
+                    seed: u64::from(seed) * 1_000_000 + at as u64,
+                };
+                cases.push((number, case));
             }
         }
     }

@@ -23,7 +23,6 @@ use super::{
     bound::Least,
     outcome::Point,
     replicas::{Numbered, Replicas},
-    trace::Arrival,
 };
 use crate::{
     clock,
@@ -43,8 +42,8 @@ const POINTS: u32 = 480;
 pub fn run(case: &Case) -> Outcome {
     let mut run = Run::new(case);
     let mut chance = Chance::new(case.seed);
-    let arrivals = case.trace.arrivals(Chance::new(chance.below(u64::MAX)));
-    run.go(arrivals);
+    let plan = case.plan.with_seed(chance.below(u64::MAX));
+    run.go(plan.instants());
     run.finish()
 }
 
@@ -124,11 +123,11 @@ impl<'c> Run<'c> {
         let mut chance = Chance::new(case.seed ^ 0x5eed);
         let scaling = &case.service.scaling;
         let slots = scaling.concurrency.map_or(u32::MAX, |limit| limit.get());
-        let step = (case.trace.length() / POINTS).max(Duration::from_secs(1));
+        let step = (case.plan.duration() / POINTS).max(Duration::from_secs(1));
         Self {
             case,
             origin,
-            end: origin + case.trace.length(),
+            end: origin + case.plan.duration(),
             now: origin,
             gate: Gate::new(origin, Rules::of(&case.service), chance.below(u64::MAX)),
             memory: Memory::default(),
@@ -154,10 +153,10 @@ impl<'c> Run<'c> {
         }
     }
 
-    fn go(&mut self, mut arrivals: impl Iterator<Item = Arrival>) {
+    fn go(&mut self, mut arrivals: impl Iterator<Item = Duration>) {
         let mut arrival = arrivals.next();
         loop {
-            let comes = arrival.map(|arrival| self.origin + arrival.at);
+            let comes = arrival.map(|at| self.origin + at);
             let hold = self.holds.front().map(|(until, _)| *until);
             let happens = self.timeline.next_at();
             let look = self.looks.next(self.now);
@@ -170,8 +169,8 @@ impl<'c> Run<'c> {
             if happens == Some(next) {
                 self.happens();
             } else if comes == Some(next) {
-                if let Some(arrival) = std::mem::replace(&mut arrival, arrivals.next()) {
-                    self.arrives(arrival);
+                if let Some(at) = std::mem::replace(&mut arrival, arrivals.next()) {
+                    self.arrives(at);
                 }
             } else if hold == Some(next) {
                 self.hold_ends();
@@ -186,7 +185,7 @@ impl<'c> Run<'c> {
         self.replicas.remove_all(self.end);
         self.outcome.replica_seconds = self.replicas.seconds;
         self.outcome.idle_seconds = self.replicas.idle_seconds;
-        self.outcome.least_seconds = self.least.seconds(self.case.trace.length());
+        self.outcome.least_seconds = self.least.seconds(self.case.plan.duration());
         self.outcome
     }
 
@@ -208,9 +207,10 @@ impl<'c> Run<'c> {
         }
     }
 
-    fn arrives(&mut self, arrival: Arrival) {
-        let takes = arrival.takes.unwrap_or_else(|| self.case.service_time.draw(&mut self.service_times));
-        self.least.arrives(arrival.at, takes);
+    fn arrives(&mut self, at: Duration) {
+        let known = usize::try_from(self.outcome.requests).ok().and_then(|nth| *self.case.took.get(nth)?);
+        let takes = known.unwrap_or_else(|| self.case.service_time.draw(&mut self.service_times));
+        self.least.arrives(at, takes);
         self.outcome.requests += 1;
         self.point.arrived += 1;
         let asks = Asks { arrived: self.now, takes, cold: !self.gate.has_capacity() };
@@ -408,20 +408,23 @@ mod tests {
         units::Concurrency,
     };
 
+    use tidegate_loadtest::plan::{Plan, Process, Shape};
+
     use super::*;
-    use crate::simulate::replay::{Takes, Trace, shape::poisson};
+    use crate::simulate::replay::Takes;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A service whose replicas take one request at a time.
-    fn case(trace: Trace, service: Takes, change: impl FnOnce(&mut ScalingPolicy)) -> Case {
+    fn case(plan: Plan, service: Takes, change: impl FnOnce(&mut ScalingPolicy)) -> Case {
         let mut of = Service::of("a".parse().expect("a valid name"), "a:1");
         (of.scaling.concurrency, of.scaling.max) = (Concurrency::new(1), 100);
         (of.scaling.hold, of.scaling.drain) = (SECOND * 3600, SECOND * 3600);
         change(&mut of.scaling);
         Case {
             service: Arc::new(of),
-            trace: Arc::new(trace),
+            plan,
+            took: Arc::default(),
             service_time: service,
             start_time: Takes::Always(SECOND * 2),
             late_after: Duration::from_millis(500),
@@ -429,9 +432,21 @@ mod tests {
         }
     }
 
-    fn at(seconds: &[u64], length: u64) -> Trace {
-        let requests = seconds.iter().map(|at| (SECOND * u32::try_from(*at).expect("few"), None)).collect();
-        Trace::Requests { requests, length: SECOND * u32::try_from(length).expect("few") }
+    /// One request at each of these seconds.
+    fn at(seconds: &[u32], length: u32) -> Plan {
+        let (mut steps, mut begun) = (Vec::new(), 0);
+        for second in seconds {
+            steps.extend([(0.0, SECOND * (second - begun)), (1.0, SECOND)]);
+            begun = second + 1;
+        }
+        steps.push((0.0, SECOND * (length - begun)));
+        Plan::new(Shape::steps(steps), Process::Uniform, 0).expect("a plan")
+    }
+
+    /// One rate after the other, each for ten seconds.
+    fn rates(rates: &[f64]) -> Plan {
+        let steps = rates.iter().map(|rate| (*rate, SECOND * 10));
+        Plan::new(Shape::steps(steps), Process::Scatter, 0).expect("a plan")
     }
 
     #[test]
@@ -446,11 +461,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_trace_says_of_a_request_is_how_long_it_takes() {
-        let requests = vec![(SECOND, Some(SECOND * 7))];
-        let trace = Trace::Requests { requests, length: SECOND * 60 };
-        let outcome = run(&case(trace, Takes::Always(SECOND), |_| ()));
-        assert!((outcome.least_seconds - 7.0).abs() < 1e-9);
+    fn what_is_known_of_a_request_is_how_long_it_takes() {
+        let took = [Some(SECOND * 7), None].into();
+        let case = Case { took, ..case(at(&[1, 20, 40], 60), Takes::Always(SECOND), |_| ()) };
+        assert!((run(&case).least_seconds - 9.0).abs() < 1e-9);
     }
 
     #[test]
@@ -473,11 +487,9 @@ mod tests {
     #[test]
     fn e2_waits_are_erlangs() {
         // A coefficient of variation of 1; lognormal is not exponential, and the share that waits hardly differs.
-        let mut chance = Chance::new(9);
-        let counts = (0..50_000).map(|_| poisson(4.0, &mut chance)).collect();
+        let plan = Plan::new(Shape::constant(4.0, SECOND * 50_000), Process::Poisson, 0).expect("a plan");
         let fixed = |scaling: &mut ScalingPolicy| (scaling.min, scaling.max, scaling.initial) = (6, 6, 6);
-        let trace = Trace::Counts { bin: SECOND, counts };
-        let outcome = run(&case(trace, Takes::with_mean(SECOND, 1.0), fixed));
+        let outcome = run(&case(plan, Takes::with_mean(SECOND, 1.0), fixed));
         let waited = 1.0 - outcome.waits.quantile_below(1);
         let exact = staffing::erlang_c(6, 4.0);
         assert!((waited - exact).abs() < 0.03, "{waited} waited, {exact} by the formula");
@@ -486,8 +498,8 @@ mod tests {
     #[test]
     fn the_same_case_has_the_same_outcome_under_every_law() {
         for law in [Law::Kpa, Law::Work, Law::Hpa] {
-            let trace = || Trace::Counts { bin: SECOND * 10, counts: vec![3, 0, 50, 2, 0, 0, 9, 80] };
-            let run = || run(&case(trace(), Takes::with_mean(SECOND, 1.0), |scaling| scaling.law = law));
+            let plan = || rates(&[0.3, 0.0, 5.0, 0.2, 0.0, 0.0, 0.9, 8.0]);
+            let run = || run(&case(plan(), Takes::with_mean(SECOND, 1.0), |scaling| scaling.law = law));
             let (one, other) = (run(), run());
             assert_eq!(one.requests, 144);
             assert_eq!((one.late, one.starts, one.looks), (other.late, other.starts, other.looks), "{law:?}");

@@ -3,8 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const W = 1120, LEFT = 54, RIGHT = 12, INNER = W - LEFT - RIGHT;
   const moments = data.moments, looks = data.overlay ? data.overlay.looks : [], decisions = data.overlay ? data.overlay.decisions : [];
-  const end = Math.max(data.elapsed, data.duration, looks.length ? looks[looks.length - 1].at : 0) || 1;
+  // Of a run that was ended early only what there was is drawn.
+  const early = data.elapsed < data.duration;
+  const end = Math.max(data.elapsed, looks.length ? looks[looks.length - 1].at : 0) || 1;
   const x = (t) => LEFT + (t / end) * INNER;
+  const phases = data.phases.filter((phase) => phase.begin < end);
 
   const el = (name, attributes = {}, ...children) => {
     const node = document.createElement(name);
@@ -21,7 +24,7 @@
   const time = (s) => {
     if (s === null || s === undefined) return "–";
     if (s < 0.001) return `${Math.round(s * 1e6)} µs`;
-    if (s < 1) return `${(s * 1e3).toPrecision(s < 0.1 ? 2 : 3).replace(/\.0+$/, "")} ms`;
+    if (s < 1) return `${+(s * 1e3).toPrecision(s < 0.1 ? 2 : 3)} ms`;
     return s < 100 ? `${+s.toPrecision(3)} s` : `${Math.round(s)} s`;
   };
   const clock = (s) => {
@@ -46,6 +49,7 @@
   if (!data.kept_up) {
     warn("The generator could not keep up.", `It sent ${count(data.pace.late)} of ${count(data.pace.sent)} requests late by its own fault, stood still for ${time(data.pace.stalled)} and had no rest for ${time(data.pace.saturated)}: the figures say little about the server.`);
   }
+  if (early) warn("Ended early.", `The plan had ${time(data.duration)}.`);
   if (data.mode === "closed") warn("Closed loop.", "Who waits for an answer sends nothing: response times leave out what would have queued.");
 
   for (const [value, name, bad] of data.tiles) {
@@ -53,7 +57,8 @@
   }
 
   const fill = (table, heads, rows) => {
-    table.append(el("tr", {}, ...heads.map((head) => el("th", {}, head))));
+    const isWords = (n) => rows.some((row) => row[n] && row[n].words !== undefined);
+    table.append(el("tr", {}, ...heads.map((head, n) => el("th", isWords(n) ? { class: "words" } : {}, head))));
     for (const row of rows) table.append(el("tr", {}, ...row.map((cell) => (cell && cell.words !== undefined ? el("td", { class: "words" }, cell.words) : el("td", {}, String(cell))))));
     return table;
   };
@@ -91,7 +96,7 @@
       root.append(svg("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: y(mark), y2: y(mark) }));
       root.append(svg("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, label(mark)));
     }
-    for (const phase of data.phases.slice(1)) root.append(svg("line", { class: "axis", x1: x(phase.begin), x2: x(phase.begin), y1: 0, y2: height }));
+    for (const phase of phases.slice(1)) root.append(svg("line", { class: "axis", x1: x(phase.begin), x2: x(phase.begin), y1: 0, y2: height }));
     root.append(svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: height, y2: height }));
     if (last) {
       const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400];
@@ -133,8 +138,8 @@
     if (data.slo) add(root, "line", { x1: LEFT, x2: W - RIGHT, y1: y(data.slo), y2: y(data.slo), stroke: "var(--good)", "stroke-dasharray": "5 4" });
     const most = Math.max(...seen.map((m) => m.errors), 1), wide = Math.max(1.5, (data.width / end) * INNER);
     seen.filter((m) => m.errors).forEach((m) => add(root, "rect", { x: middle(m) - wide / 2, width: wide, y: height - 4 - 26 * (m.errors / most), height: 4 + 26 * (m.errors / most), fill: "var(--bad)" }));
-    for (const [n, phase] of data.phases.entries()) {
-      const room = x(phase.end) - x(phase.begin);
+    for (const [n, phase] of phases.entries()) {
+      const room = x(Math.min(phase.end, end)) - x(phase.begin);
       if (data.phases.length > 1 && room > 24) add(root, "text", { x: x(phase.begin) + 4, y: 10 }).textContent = room > 7 * phase.name.length ? phase.name : n + 1;
     }
   }
@@ -161,7 +166,7 @@
   // Requests per second: what was planned, what was answered.
   {
     const height = 110, rate = (m) => m.count / Math.min(data.width, Math.max(end - m.at, data.width / 4));
-    const top = nice(Math.max(...moments.map(rate), ...data.planned, 1)), y = (v) => height - (v / top) * (height - 6);
+    const top = nice(Math.max(...moments.map(rate), ...(early ? [] : data.planned), 1)), y = (v) => height - (v / top) * (height - 6);
     const root = panel("Requests per second", [["due", "blue"], ["failed", "bad"], ["planned", "plan", true]], height, [0, top / 2, top], y, decimal, !looks.length && !data.told);
     const bar = (value, fill) => moments.forEach((m) => {
       if (value(m)) add(root, "rect", { x: x(m.at), width: Math.max(1, (data.width / end) * INNER - 0.4), y: y(value(m)), height: height - y(value(m)), fill: `var(--${fill})` });
@@ -169,7 +174,8 @@
     bar(rate, "band1");
     bar((m) => rate(m) * (m.errors / (m.count || 1)), "bad");
     const at = (n) => ((n + 0.5) / data.planned.length) * data.duration;
-    if (data.planned.length) add(root, "path", { d: path(data.planned.map((v, n) => [x(at(n)), y(v)])), fill: "none", stroke: "var(--plan)", "stroke-width": 1.5 });
+    const planned = data.planned.map((v, n) => [at(n), v]).filter(([t]) => t <= end);
+    if (planned.length) add(root, "path", { d: path(planned.map(([t, v]) => [x(t), y(v)])), fill: "none", stroke: "var(--plan)", "stroke-width": 1.5 });
   }
 
   // Queue and requests in flight, as the server has them.

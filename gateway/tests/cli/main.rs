@@ -1,6 +1,8 @@
 //! The program as people and scripts meet it: what it prints where, and how it exits. Client commands talk to a made-up
 //! gateway that answers with the admin API's own types.
 
+mod load;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -273,35 +275,6 @@ fn wake_sleep_and_restart_wait_for_their_answers() {
         let ran = gateway.ask(line);
         assert_eq!((ran.code, &*ran.out, &*ran.err), (code, out, err), "{line}");
     }
-}
-
-#[test]
-fn load_measures_and_keeps_its_promises() {
-    let server = Runtime::new().expect("a runtime");
-    let listener = server.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
-    let url = format!("http://{}/", listener.local_addr().expect("an address"));
-    let app = Router::new().route("/", get(|| async { "hello" }).post(|body: String| async { body }));
-    let _serving = server.spawn(async { axum::serve(listener, app).await });
-    let load =
-        |rest: &str| tidegate(Path::new("/"), &format!("load {url} --rate 20 --duration 500ms {rest}"));
-
-    let kept = load("--assert errors<1 p99<30s");
-    // A machine that is too busy to send 20 requests per second says so.
-    assert!(matches!(kept.code, 0 | 3), "{}{}", kept.out, kept.err);
-    assert!(kept.out.contains("200: 10") && kept.out.contains("pass  errors<1"), "{}", kept.out);
-    assert_eq!(kept.err, "");
-
-    let broken = load("--json --body hello --assert rate>1000");
-    let json: Value = serde_json::from_str(&broken.out).expect("JSON and nothing else");
-    assert!(matches!(broken.code, 1 | 3), "{}{}", broken.out, broken.err);
-    assert_eq!(
-        (&json["requests"], &json["counts"]["bytes"], &json["thresholds"][0]["pass"]),
-        (&json!(10), &json!(50), &json!(false))
-    );
-
-    let wrong = tidegate(Path::new("/"), "load ftp://a/ --rate 1 --duration 1s");
-    assert_eq!((wrong.code, &*wrong.out), (2, ""));
-    assert!(wrong.err.starts_with("tidegate: "), "{}", wrong.err);
 }
 
 #[test]

@@ -1,0 +1,464 @@
+//! Recordings as files have them: the access log of `tidegate up`, times, counts per second or minute. `[P]`
+//! The form is known by its looks; [`Options::form`] settles what looks like two. Loads are sent from [`profile`], which
+//! takes all callers together; simulations from [`each`], which keeps them apart.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use super::trace::Profile;
+
+/// Values at most: two months in seconds are 5 million.
+const MOST_VALUES: usize = 50_000_000;
+/// Numbers above are seconds since 1970, not counts.
+const EPOCH: f64 = 1e8;
+
+/// When one caller's requests came, and how long they took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// When they came.
+    pub profile: Profile,
+    /// How long each of them took, where it says so; as many as there are times in the profile, or none.
+    pub took: Arc<[Option<Duration>]>,
+    /// How long they took in the mean, where it says so.
+    pub mean: Option<Duration>,
+}
+
+/// How to read it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// What the numbers are, where their looks do not tell.
+    pub form: Option<Form>,
+    /// How long each count is for, if not as the form says.
+    pub bin: Option<Duration>,
+    /// One row of a table of counts, from 1, instead of the sum of all.
+    pub row: Option<usize>,
+    /// One service of an access log, instead of all.
+    pub service: Option<String>,
+    /// What to leave out at the begin.
+    pub from: Duration,
+    /// How much to take.
+    pub length: Option<Duration>,
+}
+
+/// What the numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Requests per bin.
+    Counts,
+    /// When each request came.
+    Times,
+}
+
+/// What cannot be read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Invalid {
+    /// In one line.
+    #[error("line {line}: {found:?}; expected {expected}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// What stands there.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// Nothing, or nothing in the part that was asked for.
+    #[error("there is no request in it, or none in the part that from=, for= and service= ask for")]
+    Empty,
+    /// The row is not there.
+    #[error("row={row}: there are {rows}")]
+    Row {
+        /// What was asked for.
+        row: usize,
+        /// How many there are.
+        rows: usize,
+    },
+    /// More than memory should hold.
+    #[error("more than {MOST_VALUES} values; cut it into parts, or take longer bins")]
+    TooLong,
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "counts" => Ok(Self::Counts),
+            "times" => Ok(Self::Times),
+            _ => Err("expected counts or times".to_owned()),
+        }
+    }
+}
+
+/// All callers together. The text is one of these, as its first line looks:
+///
+/// - JSON lines with a `time` (RFC 3339) each, as in the access log of `tidegate up`;
+/// - a table whose header has the columns 1, 2, 3, ...: counts per minute, one row per caller;
+/// - a table with the columns `second`, `minute` or `hour`, and `count`;
+/// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or seconds since 1970: each
+///   request's time;
+/// - numbers with spaces, commas or line ends between them: counts per second.
+pub fn profile(text: &str, options: &Options) -> Result<Profile, Invalid> {
+    let Some(table) = Table::of(text)? else {
+        return Ok(single(text, options)?.profile);
+    };
+    let mut sum = vec![0.0_f32; table.columns];
+    table.rows(text, options.row, |counts, _| {
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    })?;
+    Profile::counts(sum.into(), options.bin.unwrap_or(MINUTE))?.part(options.from, options.length)
+}
+
+/// Each caller of a table of counts, in the order of its rows, without those that sent nothing; everything else is one.
+pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
+    let Some(table) = Table::of(text)? else {
+        return Ok(vec![single(text, options)?]);
+    };
+    let mut all = Vec::new();
+    table.rows(text, options.row, |counts, mean| {
+        let whole = Profile::counts(counts.into(), options.bin.unwrap_or(MINUTE));
+        if let Ok(profile) = whole.and_then(|whole| whole.part(options.from, options.length)) {
+            all.push(Recording { profile, took: Arc::default(), mean });
+        }
+    })?;
+    if all.is_empty() { Err(Invalid::Empty) } else { Ok(all) }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Everything but a table of many callers.
+fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
+    let first = first_line(text)?;
+    let header: Vec<String> = cells(first).map(str::to_ascii_lowercase).collect();
+    let column = |names: &[&str]| header.iter().position(|cell| names.contains(&cell.as_str()));
+    if first.starts_with('{') {
+        return requests(text, 0, options, |line| log_line(line, options.service.as_deref()));
+    }
+    if let Some(at) = column(&["count", "requests", "invocations"]) {
+        let unit = if column(&["minute"]).is_some() {
+            60
+        } else if column(&["hour"]).is_some() {
+            3600
+        } else {
+            1
+        };
+        return parse_column(text, at, options, Duration::from_secs(unit));
+    }
+    if let Some(at) = column(&["time", "timestamp", "ts"]) {
+        let took = column(&["took", "duration"]);
+        return requests(text, 1, options, |line| {
+            let came = instant(cells(line).nth(at)?)?;
+            Some(Some((came, took.and_then(|took| seconds(cells(line).nth(took)?)))))
+        });
+    }
+    let times = match options.form {
+        Some(form) => form == Form::Times,
+        None => leading(first).is_some_and(|(at, _)| at > EPOCH),
+    };
+    if times {
+        return requests(text, 0, options, |line| leading(line).map(Some));
+    }
+    parse_numbers(text, options)
+}
+
+fn first_line(text: &str) -> Result<&str, Invalid> {
+    lines(text).next().map(|(_, line)| line).ok_or(Invalid::Empty)
+}
+
+/// The lines that are not empty, numbered from 1.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty())
+}
+
+fn cells(line: &str) -> impl Iterator<Item = &str> {
+    line.split(',').map(|cell| cell.trim().trim_matches('"'))
+}
+
+fn wrong(line: usize, found: &str, expected: &'static str) -> Invalid {
+    Invalid::Line { line, found: found.chars().take(60).collect(), expected }
+}
+
+/// When a request came, in seconds since some begin, and how long it took.
+type Request = (f64, Option<Duration>);
+
+/// Seconds, since 1970 for RFC 3339.
+fn instant(text: &str) -> Option<f64> {
+    if let Ok(number) = text.parse::<f64>() {
+        return number.is_finite().then_some(number);
+    }
+    let at = humantime::parse_rfc3339_weak(text).ok()?;
+    at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// A line that begins with a time; a number of seconds behind a comma is how long the request took.
+fn leading(line: &str) -> Option<Request> {
+    let mut parts = cells(line);
+    if let Some(came) = parts.next().and_then(instant) {
+        return Some((came, parts.next().and_then(seconds)));
+    }
+    // Of an instant with a blank in it the first branch has taken care.
+    let word = line.split([' ', '\t', ',']).next()?;
+    Some((instant(word.trim_matches('"'))?, None))
+}
+
+/// A line of a log; nothing if the request is none of those that are wanted.
+fn log_line(line: &str, service: Option<&str>) -> Option<Option<Request>> {
+    #[derive(serde::Deserialize)]
+    struct Line<'a> {
+        #[serde(borrow)]
+        time: std::borrow::Cow<'a, str>,
+        #[serde(borrow, default)]
+        service: Option<std::borrow::Cow<'a, str>>,
+        total_ms: Option<f64>,
+        upstream_ms: Option<f64>,
+    }
+    let line: Line<'_> = serde_json::from_str(line).ok()?;
+    let came = instant(&line.time)?;
+    // What the gateway answered itself is work for nobody. Logs of others do not say.
+    let served = line.total_ms.is_none() || line.upstream_ms.is_some();
+    let wanted = service.is_none_or(|service| line.service.as_deref() == Some(service));
+    let took = line.upstream_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
+    Some((served && wanted).then_some((came, took)))
+}
+
+/// A request per line. Lines of a log may be out of order, for they are written when requests end.
+fn requests(
+    text: &str,
+    header: usize,
+    options: &Options,
+    request: impl Fn(&str) -> Option<Option<Request>>,
+) -> Result<Recording, Invalid> {
+    let mut all = Vec::new();
+    for (number, line) in lines(text).skip(header) {
+        all.extend(request(line).ok_or_else(|| wrong(number, line, "the time of a request"))?);
+        if all.len() > MOST_VALUES {
+            return Err(Invalid::TooLong);
+        }
+    }
+    all.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let begin = all.first().map_or(0.0, |(came, _)| *came);
+    let whole = Profile::times(all.iter().map(|(came, _)| came - begin).collect())?;
+    let took: Vec<_> = all[whole.range(options.from, options.length)].iter().map(|(_, took)| *took).collect();
+    let profile = whole.part(options.from, options.length)?;
+    let known: Vec<Duration> = took.iter().copied().flatten().collect();
+    let mean = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX));
+    Ok(Recording { profile, took: if known.is_empty() { Arc::default() } else { took.into() }, mean })
+}
+
+fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
+    let count = cell.parse::<f32>().ok().filter(|count| *count >= 0.0 && count.is_finite());
+    count.ok_or_else(|| wrong(line, cell, "a count of requests"))
+}
+
+fn counted(counts: Vec<f32>, options: &Options, bin: Duration) -> Result<Recording, Invalid> {
+    let whole = Profile::counts(counts.into(), options.bin.unwrap_or(bin))?;
+    let profile = whole.part(options.from, options.length)?;
+    Ok(Recording { profile, took: Arc::default(), mean: None })
+}
+
+fn parse_numbers(text: &str, options: &Options) -> Result<Recording, Invalid> {
+    let mut counts = Vec::new();
+    for (number, line) in lines(text) {
+        for cell in line.split([',', ' ', '\t', ';']).filter(|cell| !cell.is_empty()) {
+            counts.push(count(number, cell.trim_matches('"'))?);
+            if counts.len() > MOST_VALUES {
+                return Err(Invalid::TooLong);
+            }
+        }
+    }
+    counted(counts, options, Duration::from_secs(1))
+}
+
+fn parse_column(text: &str, at: usize, options: &Options, bin: Duration) -> Result<Recording, Invalid> {
+    let cell = |(number, line): (usize, &str)| count(number, cells(line).nth(at).unwrap_or_default());
+    let counts = lines(text).skip(1).map(cell).collect::<Result<_, _>>()?;
+    counted(counts, options, bin)
+}
+
+/// A table of counts, a row for each caller, a column for each bin.
+struct Table {
+    /// Where the column 1 is.
+    first: usize,
+    /// How many there are from there.
+    columns: usize,
+    /// Where the mean time is that a request takes, in ms.
+    mean: Option<usize>,
+}
+
+impl Table {
+    /// By the header; nothing if it is none of such a table.
+    fn of(text: &str) -> Result<Option<Self>, Invalid> {
+        let header: Vec<&str> = cells(first_line(text)?).collect();
+        let Some(first) = header.windows(2).position(|pair| pair == ["1", "2"]) else { return Ok(None) };
+        let numbered = |(place, cell): &(usize, &&str)| **cell == (place + 1).to_string();
+        let columns = header[first..].iter().enumerate().take_while(numbered).count();
+        // A list of numbers may begin like that, too: a table has something else in it.
+        if columns == header.len() {
+            return Ok(None);
+        }
+        let mean = header.iter().position(|cell| cell.eq_ignore_ascii_case("average"));
+        Ok(Some(Self { first, columns, mean }))
+    }
+
+    /// Tells each row's counts, and how long its requests took in the mean; with a number, that row's alone.
+    fn rows(
+        &self,
+        text: &str,
+        only: Option<usize>,
+        mut tell: impl FnMut(&[f32], Option<Duration>),
+    ) -> Result<(), Invalid> {
+        let (mut rows, mut counts) = (0, Vec::with_capacity(self.columns));
+        for (number, line) in lines(text).skip(1) {
+            rows += 1;
+            if only.is_some_and(|row| row != rows) {
+                continue;
+            }
+            counts.clear();
+            let mut cells_of_it = cells(line).skip(self.first);
+            for _ in 0..self.columns {
+                counts.push(count(number, cells_of_it.next().unwrap_or_default())?);
+            }
+            let mean = self.mean.and_then(|at| cells(line).nth(at)?.parse::<f64>().ok());
+            // 0 ms was rounded.
+            tell(&counts, mean.and_then(|ms| Duration::try_from_secs_f64(ms.max(1.0) / 1e3).ok()));
+        }
+        match only {
+            Some(row) if row == 0 || row > rows => Err(Invalid::Row { row, rows }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn counts(counts: &[f32], bin: u64) -> Profile {
+        Profile::counts(counts.into(), s(bin)).expect("some")
+    }
+
+    fn times(times: &[f64]) -> Profile {
+        Profile::times(times.into()).expect("some")
+    }
+
+    const TABLE: &str = "Owner,Trigger,1,2,3,Average\na,timer,1,0,2,50\nb,http,4,0,0,9\nc,http,0,0,0,\n";
+
+    #[test]
+    fn forms_are_known_by_their_looks() {
+        for (text, expected) in [
+            ("1 0 2 3\n", counts(&[1.0, 0.0, 2.0, 3.0], 1)),
+            ("1,0,2\n3", counts(&[1.0, 0.0, 2.0, 3.0], 1)),
+            ("1,2,3", counts(&[1.0, 2.0, 3.0], 1)),
+            ("5\n6\n", counts(&[5.0, 6.0], 1)),
+            (TABLE, counts(&[5.0, 0.0, 2.0], 60)),
+            ("minute,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 60)),
+            ("second,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 1)),
+            ("timestamp,path\n10.5,/\n12,/a\n", times(&[0.0, 1.5])),
+            ("1795646401.5\n1795646403\n1795646402\n", times(&[0.0, 0.5, 1.5])),
+            ("1795646401.5 /a\n1795646403\t/b\n", times(&[0.0, 1.5])),
+            ("2026-11-25T22:40:01Z\n2026-11-25 22:40:03.5", times(&[0.0, 2.5])),
+            (
+                "{\"time\":\"2026-11-25T22:40:02.000000Z\",\"id\":\"7\"}\n{\"time\":\"2026-11-25T22:40:01Z\"}\n",
+                times(&[0.0, 1.0]),
+            ),
+        ] {
+            assert_eq!(profile(text, &Options::default()), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_say_what_looks_do_not() {
+        let usual = Options::default;
+        for (text, options, expected) in [
+            (TABLE, Options { row: Some(2), ..usual() }, counts(&[4.0, 0.0, 0.0], 60)),
+            (TABLE, Options { from: s(60), length: Some(s(120)), ..usual() }, counts(&[0.0, 2.0], 60)),
+            ("5\n6", Options { bin: Some(s(10)), ..usual() }, counts(&[5.0, 6.0], 10)),
+            ("5\n6.5", Options { form: Some(Form::Times), ..usual() }, times(&[0.0, 1.5])),
+            ("1 2 3 4 5", Options { from: s(1), length: Some(s(3)), ..usual() }, counts(&[2.0, 3.0, 4.0], 1)),
+        ] {
+            assert_eq!(profile(text, &options), Ok(expected), "{text} {options:?}");
+        }
+    }
+
+    #[test]
+    fn callers_of_a_table_are_kept_apart() {
+        let each = |options| each(TABLE, &options).expect("some");
+        let found: Vec<_> = each(Options::default()).into_iter().map(|one| (one.profile, one.mean)).collect();
+        let (a, b) = (counts(&[1.0, 0.0, 2.0], 60), counts(&[4.0, 0.0, 0.0], 60));
+        assert_eq!(found, [(a, Some(ms(50))), (b, Some(ms(9)))], "c sent nothing");
+        let late = each(Options { from: s(60), ..Options::default() });
+        assert_eq!(late.len(), 1, "b had nothing then");
+    }
+
+    #[test]
+    fn our_access_log_says_when_requests_came_and_how_long_replicas_took() {
+        let line = |time: &str, service: &str, upstream: &str| {
+            format!(
+                r#"{{"time":"2026-11-25T22:40:{time}Z","status":200,"total_ms":500.0{upstream},"service":"{service}"}}"#
+            )
+        };
+        let took = r#","upstream_ms":250.0"#;
+        let log = [
+            line("03", "api", r#","upstream_ms":750.0"#),
+            line("01.5", "api", took),
+            line("02", "web", took),
+            line("02", "api", ""),
+        ]
+        .join("\n");
+        let of = |service: Option<&str>, from| Options {
+            service: service.map(str::to_owned),
+            from: s(from),
+            ..Options::default()
+        };
+        let one = |options| each(&log, &options).expect("some").remove(0);
+        let api = one(of(Some("api"), 0));
+        assert_eq!(api.profile, times(&[0.0, 1.5]), "as they came, without what was refused");
+        assert_eq!((&*api.took, api.mean), (&[Some(ms(250)), Some(ms(750))][..], Some(ms(500))));
+        assert_eq!(one(of(None, 0)).took.len(), 3);
+        let later = one(of(Some("api"), 1));
+        assert_eq!((&*later.took, later.profile), (&[Some(ms(750))][..], times(&[0.5])));
+        assert_eq!(each(&log, &of(Some("none"), 0)), Err(Invalid::Empty));
+    }
+
+    #[test]
+    fn times_may_say_how_long_requests_took() {
+        for text in ["time,took\n100.5,0.25\n100,\n", "1795646400.5,0.25\n1795646400\n"] {
+            let one = each(text, &Options::default()).expect("some").remove(0);
+            assert_eq!((&*one.took, one.mean), (&[None, Some(ms(250))][..], Some(ms(250))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, part) in [
+            ("", "no request"),
+            ("0 0 0", "no request"),
+            ("1 x 3", "line 1: \"x\"; expected a count"),
+            ("1\n-2", "line 2: \"-2\"; expected a count"),
+            ("{\"a\":1}", "expected the time of a request"),
+            ("a,1,2\nx,3,", "line 2: \"\"; expected a count"),
+            ("1795646400\nnow", "line 2: \"now\"; expected the time of a request"),
+        ] {
+            for error in [profile(text, &Options::default()).err(), each(text, &Options::default()).err()] {
+                let error = error.expect(text).to_string();
+                assert!(error.contains(part), "{text}: {error}");
+            }
+        }
+        let row = Options { row: Some(3), ..Options::default() };
+        assert_eq!(profile("a,1,2\nx,3,4", &row), Err(Invalid::Row { row: 3, rows: 1 }));
+    }
+}
