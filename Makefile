@@ -18,8 +18,8 @@ install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and
 	@scripts/setup build
 	@scripts/install "$(DESTDIR)$(PREFIX)/bin"
 
-bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's, ENGINE=swarm on three nodes (root)
-	@scripts/setup build docker $(if $(filter swarm,$(ENGINE)),chaos)
+bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's, swarm or kubernetes on a cluster (root)
+	@scripts/setup build docker $(if $(filter swarm,$(ENGINE)),chaos) $(if $(filter kubernetes,$(ENGINE)),clusters)
 	@scripts/with-docker scripts/bench-wake
 
 bench-density: ## Measure two hundred replicas at once on Tidegate's own engine (root)
@@ -54,8 +54,8 @@ chaos: ## Try every failure mode on real engines in network namespaces (root)
 	@scripts/setup chaos
 	@scripts/with-docker scripts/chaos
 
-test-clusters: ## Try Docker Swarm as the engine, on three nodes in network namespaces (root; CASES=S2,S6 for some)
-	@scripts/setup chaos
+test-clusters: ## Try Docker Swarm and Kubernetes as engines, on real clusters in namespaces (root; CASES=S2,K6 for some)
+	@scripts/setup clusters
 	@scripts/with-docker scripts/test-clusters
 
 conformance: ## Try the gateway against the RFCs, real origins and hostile clients (root or sudo; PARTS=a,b for some)

@@ -23,7 +23,7 @@ pub use admin::{Admin, Role, Secret, Token};
 pub use balance::{Adaptive, Affinity, After, Balance, Circuit, Common, Ejection, Hedge};
 pub use edge::{Acme, Certificate, Challenge, GatewayTls, LETS_ENCRYPT, Listener, TlsVersion};
 pub use gateway::Gateway;
-pub use host::{Capacity, Engine, Host, Reach, Tls};
+pub use host::{Capacity, Engine, Host, Kubernetes, Reach, Tls};
 pub use images::Images;
 pub use law::{Aim, Goal, Law, Parts, Work};
 pub use limits::{Limits, RequestLimits};

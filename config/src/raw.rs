@@ -22,7 +22,7 @@ pub(crate) use self::{
     balance::{Adaptive, Affinity, Balance, Circuit, Ejection, Hedge},
     edge::{Acme, Certificate, GatewayTls, Listener},
     gateway::{Gateway, Images},
-    host::{Capacity, Host},
+    host::{Capacity, Host, Kubernetes},
     launch::{Mount, MountTable, Reserve, Resources, SecretFile},
     limits::Limits,
     middleware::{

@@ -9,7 +9,7 @@ use std::{
 
 use tidegate_config::{
     Format, Place, json_schema, load,
-    model::{Engine, Idle, Listener, Reach, Update},
+    model::{Engine, Idle, Kubernetes, Listener, Reach, Update},
     name::Authority,
     parse,
     spec::{Scratch, Tmpfs},
@@ -292,6 +292,23 @@ fn clusters_and_who_runs_on_them_arrive() {
     assert_eq!((named("probed"), named("anywhere")), (vec!["local".to_owned()], vec![]));
     let notes = tidegate_config::notes(&model);
     assert!(notes.iter().any(|note| note.contains("services.api has `sleep`")), "{notes:?}");
+}
+
+#[test]
+fn what_a_kubernetes_is_told_arrives() {
+    let folder = root().join("tests/fixtures/config/good");
+    let model = load(&folder.join("kubernetes.toml"), []).expect("a good file");
+    let (local, cluster) = (&model.hosts[0], &model.hosts[1]);
+    assert_eq!((cluster.engine, cluster.is_remote()), (Engine::Kubernetes, true));
+    let expected = Kubernetes {
+        kubeconfig: Some(folder.join("kube.conf")),
+        context: Some("production".into()),
+        namespace: Some("apps".into()),
+        pull_secrets: vec!["registry.example".into()],
+        priority_class: Some("on-demand".into()),
+    };
+    assert_eq!(cluster.kubernetes, expected);
+    assert_eq!(local.kubernetes, Kubernetes::default());
 }
 
 #[test]

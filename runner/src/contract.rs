@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use tidegate_config::{
     name::{ReplicaId, ServiceName},
-    spec::{Launch, Observed, ObservedState, Pull, Revision, StartSpec, Target},
+    spec::{Launch, Observed, ObservedState, Revision, StartSpec, Target},
 };
 use tokio::time::timeout;
 
@@ -30,7 +30,8 @@ pub struct World {
 /// Runs the whole contract.
 pub async fn check(runner: Arc<dyn Runner>, world: World) {
     let image = &world.launch.image;
-    let prepared = runner.prepare(image, Pull::Missing, Arc::new(|_| ())).await.expect("the image is there");
+    let pull = world.launch.pull;
+    let prepared = runner.prepare(image, pull, Arc::new(|_| ())).await.expect("the image is there");
     runner.ping().await.expect("it answers");
     absent_is_no_error(&*runner, &world).await;
     starts_once(&*runner, &world, &prepared).await;

@@ -8,12 +8,14 @@
 //! - **adoptable**: `list` after a restart tells everything that `start` was told;
 //! - **bounded**: every call ends within a deadline of its own.
 
+mod cluster;
 mod credentials;
 pub mod docker;
 pub mod embedded;
 mod error;
 mod image;
 mod instance;
+pub mod kubernetes;
 pub mod probe;
 mod resolver;
 mod secrets;

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
+use crate::Ground;
 use anyhow::{Context, Result, ensure};
 use bollard::{
     Docker,
@@ -120,17 +121,6 @@ impl Estate {
         instance
     }
 
-    /// Removes what the case left, and looks whether what is not ours is as it was.
-    pub(crate) async fn clear(&mut self) -> Result<()> {
-        for instance in std::mem::take(&mut self.instances) {
-            let options = self.options(instance.parse().context("an instance's id")?);
-            Swarm::connect(options).await?.clear().await?;
-        }
-        ensure!(self.foreign_version().await? == self.foreign, "the foreign service was changed");
-        eventually("the foreign service runs", async || self.foreign_runs().await).await?;
-        Ok(())
-    }
-
     /// Ends a replica's process on whichever node it runs, as SIGKILL does.
     pub(crate) async fn kill(engines: Arc<Engines>, instance: &str, replica: &str) -> Result<()> {
         let labels = [format!("dev.tidegate.instance={instance}"), format!("dev.tidegate.replica={replica}")];
@@ -194,6 +184,18 @@ impl Estate {
         let tasks = self.manager()?.list_tasks(Some(ListTasksOptions { filters })).await?;
         let mut states = tasks.into_iter().filter_map(|task| task.status?.state);
         Ok(states.any(|state| state == TaskState::RUNNING))
+    }
+}
+
+impl Ground for Estate {
+    async fn clear(&mut self) -> Result<()> {
+        for instance in std::mem::take(&mut self.instances) {
+            let options = self.options(instance.parse().context("an instance's id")?);
+            Swarm::connect(options).await?.clear().await?;
+        }
+        ensure!(self.foreign_version().await? == self.foreign, "the foreign service was changed");
+        eventually("the foreign service runs", async || self.foreign_runs().await).await?;
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use e2e::{
     chaos::{
         IMAGE,
@@ -14,19 +14,19 @@ use e2e::{
     },
     eventually::eventually,
 };
-use futures_util::future::LocalBoxFuture;
 use nix::sys::signal::Signal;
 use tidegate_config::spec::{Launch, Target};
 use tidegate_runner::{Runner, contract, swarm::Swarm};
 use tokio::time::{Instant, sleep};
 
-use crate::estate::Estate;
-
-/// A case: its number, what is tried, how.
-type Case = (&'static str, &'static str, fn(&mut Estate) -> LocalBoxFuture<'_, Result<Verdict>>);
+use crate::{
+    Case,
+    estate::Estate,
+    steps::{end, ready, replicas, service},
+};
 
 /// All of them, in the order in which they run.
-pub(crate) const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case<Estate>] = &[
     ("S1", "the contract of engines over three nodes", |estate| Box::pin(keeps_the_contract(estate))),
     ("S2", "from zero to several nodes and back", |estate| Box::pin(scales(estate))),
     ("S3", "kill -9 of the gateway", |estate| Box::pin(adopts(estate))),
@@ -42,10 +42,6 @@ pub(crate) const CASES: &[Case] = &[
 const HANG: Duration = Duration::from_secs(20);
 /// From the loss of a node to the last request that felt it.
 const BOUND: Duration = Duration::from_secs(10);
-
-fn service(name: &str, keys: &str, scaling: &str) -> String {
-    format!("[services.{name}]\nimage = \"{IMAGE}\"\n{keys}\n[services.{name}.scaling]\n{scaling}\n")
-}
 
 async fn keeps_the_contract(estate: &mut Estate) -> Result<Verdict> {
     let instance = estate.instance(rand::random());
@@ -262,19 +258,6 @@ async fn loses_a_node(estate: &mut Estate) -> Result<Verdict> {
     Ok(verdict)
 }
 
-async fn ready(gateway: &Gateway, service: &str, count: usize) -> Result<()> {
-    let what = format!("{count} replicas of {service} are ready");
-    let waited = eventually(&what, async || Ok(gateway.in_phase(service, "ready").await? >= count)).await;
-    match waited {
-        Ok(()) => Ok(()),
-        Err(error) => Err(error.context(format!("{:?}", gateway.service(service).await?.reason))),
-    }
-}
-
-async fn replicas(gateway: &Gateway, service: &str) -> Result<BTreeSet<String>> {
-    Ok(gateway.service(service).await?.replicas.into_iter().map(|replica| replica.id).collect())
-}
-
 /// The nodes on which containers of the gateway's run.
 async fn nodes(estate: &Estate, gateway: &Gateway) -> Result<BTreeSet<String>> {
     let found = leaks::containers(&estate.engines()?, &gateway.instance()?).await?;
@@ -300,10 +283,4 @@ async fn label(estate: &Estate, rack: &str) -> Result<()> {
 
 fn forced() -> bollard::query_parameters::RemoveImageOptions {
     bollard::query_parameters::RemoveImageOptions { force: true, ..Default::default() }
-}
-
-async fn end(mut gateway: Gateway) -> Result<()> {
-    gateway.terminate().await?;
-    ensure!(gateway.ended()?, "the gateway has ended");
-    Ok(())
 }

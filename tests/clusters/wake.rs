@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::estate::Estate;
+use crate::{Ground, estate::Estate};
 
 /// Looks of the floor: as dense as is of any use.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -70,7 +70,8 @@ async fn measure(estate: &Estate, gateway: &Gateway, cycles: usize) -> Result<(V
     Ok((wakes, floors, errors))
 }
 
-async fn asleep(gateway: &Gateway) -> Result<()> {
+/// Puts a service to sleep and waits until it is.
+pub(crate) async fn asleep(gateway: &Gateway) -> Result<()> {
     gateway.post("/v1/services/web/sleep").await?;
     eventually("it sleeps", async || Ok(gateway.service("web").await?.replicas.is_empty())).await
 }
@@ -133,7 +134,7 @@ async fn reached(estate: &Estate, manager: &Docker, service: &str) -> Result<Opt
 }
 
 /// Sends a request and waits for the first byte of a good answer.
-async fn first_byte(address: &str) -> Result<()> {
+pub(crate) async fn first_byte(address: &str) -> Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: web.localhost\r\nconnection: close\r\n\r\n").await?;
     let mut head = [0; 12];
@@ -142,11 +143,13 @@ async fn first_byte(address: &str) -> Result<()> {
     Ok(())
 }
 
-fn ms(begun: Instant) -> f64 {
+/// Milliseconds since then.
+pub(crate) fn ms(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3
 }
 
-fn percentile(values: &[f64], percent: usize) -> f64 {
+/// So many percent of the values are below it.
+pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));

@@ -45,7 +45,13 @@ impl Engine {
     pub fn of(model: &Model) -> Self {
         match model.hosts.first().map(|host| host.engine) {
             Some(model::Engine::Embedded) => Self::Embedded,
-            Some(model::Engine::Auto | model::Engine::Docker | model::Engine::Swarm) | None => Self::Docker,
+            Some(
+                model::Engine::Auto
+                | model::Engine::Docker
+                | model::Engine::Swarm
+                | model::Engine::Kubernetes,
+            )
+            | None => Self::Docker,
         }
     }
 

@@ -5,7 +5,7 @@ use super::At;
 use crate::{
     model::{Engine, Host, Probe, Service},
     problem::Draft,
-    spec::Scratch,
+    spec::{Pull, Resources, Scratch},
 };
 
 pub(super) fn check(name: &At<String>, service: &Service, hosts: &[Host], problems: &mut Vec<Draft>) {
@@ -18,6 +18,21 @@ pub(super) fn check(name: &At<String>, service: &Service, hosts: &[Host], proble
             problems.push(draft.allowed("run_on = [...] with hosts whose engines have it"));
         }
     }
+    same_image(name, service, hosts, problems);
+}
+
+/// What may not be fetched is known to a Kubernetes by its name alone, and to others by its content: replicas on both would
+/// be of two versions.
+fn same_image(name: &At<String>, service: &Service, hosts: &[Host], problems: &mut Vec<Draft>) {
+    let by_name = |host: &&Host| host.engine == Engine::Kubernetes;
+    let (named, known): (Vec<&Host>, Vec<&Host>) =
+        hosts.iter().filter(|host| may_run(service, host)).partition(by_name);
+    if service.launch.pull != Pull::Never || named.is_empty() || known.is_empty() {
+        return;
+    }
+    let words = "pull = \"never\" cannot mean the same image on engine = \"kubernetes\" and on others";
+    let allowed = "run_on = [...] with one kind of them, or an image from a registry";
+    problems.push(Draft::new(&name.key, &name.at, words).allowed(allowed));
 }
 
 /// Whether neither names nor labels of the file rule the host out; the engine's own labels are not known here.
@@ -31,18 +46,54 @@ fn may_run(service: &Service, host: &Host) -> bool {
 fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
     match engine {
         Engine::Auto | Engine::Docker | Engine::Embedded => Vec::new(),
-        Engine::Swarm => {
-            let resources = &service.launch.resources;
-            let probed = matches!(service.health.probe, Some(Probe::Exec { .. }));
-            let rows = [
-                (probed, "no probe can run a command: engine = \"swarm\" runs none in containers"),
-                (resources.disk.is_some(), "resources.disk cannot be kept to by engine = \"swarm\""),
-                (
-                    resources.scratch == Scratch::Memory,
-                    "resources.scratch = \"memory\" is not there: only engine = \"embedded\" has it",
-                ),
-            ];
-            rows.into_iter().filter(|(lacks, _)| *lacks).map(|(_, words)| words).collect()
-        }
+        Engine::Swarm => true_of(&[
+            (
+                matches!(service.health.probe, Some(Probe::Exec { .. })),
+                "no probe can run a command: engine = \"swarm\" runs none in containers",
+            ),
+            (
+                service.launch.resources.disk.is_some(),
+                "resources.disk cannot be kept to by engine = \"swarm\"",
+            ),
+            in_memory(service),
+        ]),
+        Engine::Kubernetes => true_of(&[
+            in_memory(service),
+            (
+                service.launch.volumes.iter().any(|volume| volume.source.starts_with('/')),
+                "no folder of a machine is mounted by engine = \"kubernetes\": a volume there is the name of a \
+                 PersistentVolumeClaim",
+            ),
+            (
+                !service.launch.user.as_deref().is_none_or(is_numeric),
+                "user has to be numbers: engine = \"kubernetes\" knows no names of users",
+            ),
+            (
+                is_file(&service.launch.image),
+                "images come from registries: nodes of engine = \"kubernetes\" take none from files",
+            ),
+            (
+                service.launch.resources.pids != Resources::default().pids,
+                "resources.pids cannot be kept to by engine = \"kubernetes\": its nodes have a limit of their own",
+            ),
+        ]),
     }
+}
+
+fn in_memory(service: &Service) -> (bool, &'static str) {
+    let wanted = service.launch.resources.scratch == Scratch::Memory;
+    (wanted, "resources.scratch = \"memory\" is not there: only engine = \"embedded\" has it")
+}
+
+fn true_of(rows: &[(bool, &'static str)]) -> Vec<&'static str> {
+    rows.iter().filter(|(lacks, _)| *lacks).map(|(_, words)| *words).collect()
+}
+
+/// `UID` or `UID:GID`.
+fn is_numeric(user: &str) -> bool {
+    user.splitn(2, ':').all(|part| part.parse::<u32>().is_ok())
+}
+
+fn is_file(image: &str) -> bool {
+    ["docker-archive:", "oci-archive:", "oci:"].iter().any(|kind| image.starts_with(kind))
 }

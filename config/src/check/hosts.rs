@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{World, address, labels, value};
+use super::{World, address, kubernetes, labels, value};
 use crate::{
     advice,
     decode::{
@@ -31,6 +31,7 @@ pub(super) fn check(
     twice(names.iter().flatten(), "another host has this name", problems);
     let endpoints: Vec<_> = raw.value.iter().map(|host| host.value.endpoint.clone()).collect();
     twice(endpoints.iter().flatten(), "another host is the same engine", problems);
+    kubernetes::twice(&raw.value, problems);
     one_default(&raw.value, problems);
     one_embedded(&raw.value, problems);
     raw.value.into_iter().filter_map(|entry| host(entry, world, problems)).collect()
@@ -43,6 +44,7 @@ fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> O
     let raw = match engine {
         Engine::Embedded => alone(entry.value, problems),
         Engine::Swarm => cluster(entry.value, problems),
+        Engine::Kubernetes => kubernetes::alone(entry.value, problems),
         Engine::Auto | Engine::Docker => entry.value,
     };
     let endpoint = raw.endpoint.as_ref().and_then(|endpoint| check_endpoint(endpoint, problems));
@@ -62,6 +64,7 @@ fn host(entry: At<raw::Host>, world: &World<'_>, problems: &mut Vec<Draft>) -> O
         capacity,
         parallel_starts: value::positive(raw.parallel_starts, default.parallel_starts, problems),
         memory_budget,
+        kubernetes: kubernetes::check(raw.kubernetes.as_ref(), engine, world, problems),
         lost_after: lost_after(raw.lost_after, default.lost_after, problems),
     })
 }
@@ -225,7 +228,7 @@ fn one_embedded(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
                 "this could become the embedded engine, which another host is",
                 "engine = \"docker\" here, or one of the two hosts",
             ),
-            Engine::Auto | Engine::Docker | Engine::Swarm => continue,
+            Engine::Auto | Engine::Docker | Engine::Swarm | Engine::Kubernetes => continue,
         };
         let draft = Draft::new(&host.key, &host.at, message);
         problems.push(draft.allowed(allowed).also(&first.at, "the other host"));
@@ -234,11 +237,11 @@ fn one_embedded(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
 
 /// Two hosts without an endpoint would both be this machine's engine.
 fn one_default(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
-    let embedded = |host: &&At<raw::Host>| {
-        host.value.engine.as_ref().is_some_and(|engine| engine.value == Engine::Embedded)
+    let docker = |host: &&At<raw::Host>| match value::of(host.value.engine.clone(), Engine::Auto) {
+        Engine::Auto | Engine::Docker | Engine::Swarm => true,
+        Engine::Embedded | Engine::Kubernetes => false,
     };
-    let mut unnamed =
-        hosts.iter().filter(|host| host.value.endpoint.is_none()).filter(|host| !embedded(host));
+    let mut unnamed = hosts.iter().filter(|host| host.value.endpoint.is_none()).filter(docker);
     let Some(first) = unnamed.next() else { return };
     const USUAL: [&str; 2] = ["unix:///var/run/docker.sock", "unix:///run/docker.sock"];
     let named = |host: &&At<raw::Host>| {

@@ -267,7 +267,7 @@ words!(Pull, "Pull" { "missing" => Self::Missing, "always" => Self::Always, "nev
 words!(Protocol, "Protocol" { "http1" => Self::Http1, "h2c" => Self::H2c, "tcp" => Self::Tcp });
 words!(Profile, "Profile" { "default" => Self::Default, "strict" => Self::Strict });
 words!(Scratch, "Scratch" { "disk" => Self::Disk, "memory" => Self::Memory });
-words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded, "swarm" => Self::Swarm });
+words!(Engine, "Engine" { "auto" => Self::Auto, "docker" => Self::Docker, "embedded" => Self::Embedded, "swarm" => Self::Swarm, "kubernetes" => Self::Kubernetes });
 words!(Reach, "Reach" { "auto" => Self::Auto, "address" => Self::Address, "published" => Self::Published });
 words!(Law, "Law" { "kpa" => Self::Kpa, "work" => Self::Work, "hpa" => Self::Hpa });
 words!(Update, "Update" { "rolling" => Self::Rolling, "recreate" => Self::Recreate });

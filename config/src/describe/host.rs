@@ -1,7 +1,7 @@
 //! The hosts, and where the embedded engine's images come from.
 
 use super::{Settings, below, list, or_default, or_none, settings, time};
-use crate::model::{Capacity, Host, Images, Reach};
+use crate::model::{Capacity, Engine, Host, Images, Kubernetes, Reach};
 
 pub(super) fn describe_images(images: &Images) -> Settings {
     let Images { insecure_registries, mirrors, keep_unused, max_size } = images;
@@ -28,6 +28,7 @@ pub(super) fn describe_host(host: &Host) -> Settings {
         parallel_starts,
         memory_budget,
         lost_after,
+        kubernetes: Kubernetes { kubeconfig, context, namespace, pull_secrets, priority_class },
     } = host;
     let reach = match reach {
         Reach::Auto => "auto",
@@ -46,6 +47,16 @@ pub(super) fn describe_host(host: &Host) -> Settings {
         ("memory_budget", or_none(*memory_budget)),
         ("lost_after", time(*lost_after)),
     ]);
+    if *engine == Engine::Kubernetes {
+        let kubeconfig = kubeconfig.as_ref().map(|file| file.display());
+        all.extend(settings([
+            ("kubernetes.kubeconfig", or_default(kubeconfig)),
+            ("kubernetes.context", or_default(context.as_ref())),
+            ("kubernetes.namespace", or_default(namespace.as_ref())),
+            ("kubernetes.pull_secrets", list(pull_secrets)),
+            ("kubernetes.priority_class", or_default(priority_class.as_ref())),
+        ]));
+    }
     if let Some(tls) = tls {
         let files = [("tls.ca", &tls.ca), ("tls.cert", &tls.cert), ("tls.key", &tls.key)];
         all.extend(settings(files.map(|(key, file)| (key, file.display().to_string()))));

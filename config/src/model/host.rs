@@ -34,6 +34,24 @@ pub struct Host {
     pub memory_budget: Option<Bytes>,
     /// How long the host may be silent before it counts as lost.
     pub lost_after: Duration,
+    /// Which Kubernetes, and what its pods are given.
+    pub kubernetes: Kubernetes,
+}
+
+/// What a host with the engine `kubernetes` is told besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kubernetes {
+    /// How its API is reached; `None`: by the pod's own account where the gateway is a pod, else `KUBECONFIG` or
+    /// `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of that file; `None`: its current one.
+    pub context: Option<String>,
+    /// Where pods are made; `None`: in the context's namespace, or the gateway's own.
+    pub namespace: Option<String>,
+    /// Names of Secret objects with which nodes fetch images.
+    pub pull_secrets: Vec<String>,
+    /// The priority class of pods; `None`: the cluster's default.
+    pub priority_class: Option<String>,
 }
 
 /// A client's side of mutual TLS: PEM files.
@@ -75,6 +93,7 @@ impl Host {
             parallel_starts: 4,
             memory_budget: None,
             lost_after: Duration::from_secs(5),
+            kubernetes: Kubernetes::default(),
         }
     }
 }
@@ -90,6 +109,8 @@ pub enum Engine {
     Embedded,
     /// A Docker swarm, by one of its managers: a cluster, which places by itself.
     Swarm,
+    /// A Kubernetes, by its API: a cluster, too.
+    Kubernetes,
 }
 
 impl Engine {
@@ -98,7 +119,7 @@ impl Engine {
     pub fn places(self) -> bool {
         match self {
             Self::Auto | Self::Docker | Self::Embedded => false,
-            Self::Swarm => true,
+            Self::Swarm | Self::Kubernetes => true,
         }
     }
 }

@@ -59,7 +59,8 @@ section! {
 }
 
 section! {
-    /// Where the embedded engine's images come from, and how long they are kept. Docker has settings of its own.
+    /// Where the embedded engine's images come from, and how long they are kept. Docker has settings of its own. Of a
+    /// Kubernetes' images, registries and mirrors are asked what they are.
     Images, d = model::Images::default() => {
         /// Registries, `HOST` or `HOST:PORT`, that are spoken to without TLS.
         insecure_registries: Vec<At<Text>> = d.insecure_registries,

@@ -3,7 +3,7 @@
 use super::duration;
 use crate::{
     decode::{
-        Named,
+        At, Named,
         leaf::{Loose, Size, Span, Text},
         section,
     },
@@ -18,7 +18,7 @@ section! {
         /// What starts containers there: `docker`, or `embedded`, Tidegate's own engine: on this machine, Linux, as root,
         /// with nothing to install. `auto` is Docker if its socket answers or `endpoint` is set, else `embedded`; that is
         /// chosen once and recorded in the state directory. `swarm` is a Docker swarm, which places by itself; `endpoint` is one
-        /// of its managers.
+        /// of its managers. `kubernetes` is a Kubernetes, which does so too; it is named by `kubernetes`.
         engine: Engine = "auto",
         /// Where the engine answers: `unix:///run/docker.sock`, `tcp://10.0.0.2:2376` (with `tls`) or
         /// `ssh://root@10.0.0.2`. Default: `DOCKER_HOST`, else Docker's socket.
@@ -43,6 +43,25 @@ section! {
         memory_budget: Size,
         /// How long the host may be silent before its replicas are started elsewhere.
         lost_after: Span = duration(d.lost_after),
+        /// For `engine = "kubernetes"`: which one, and what its pods are given.
+        kubernetes: Kubernetes,
+    }
+}
+
+section! {
+    /// Which Kubernetes, and what its pods are given.
+    Kubernetes => {
+        /// How its API is reached: a kubeconfig file, relative to this file's folder. Default: the pod's own account where the gateway
+        /// runs in a pod, else `KUBECONFIG`, else `~/.kube/config`.
+        kubeconfig: Text,
+        /// Which context of the kubeconfig. Default: its current one.
+        context: Text,
+        /// Where pods are made. It has to exist. Default: the context's namespace, or the one that the gateway's own pod is in.
+        namespace: Text,
+        /// Secrets of that namespace with which nodes fetch images.
+        pull_secrets: Vec<At<Text>> = Vec::<String>::new(),
+        /// The priority class of pods. Default: the cluster's.
+        priority_class: Text,
     }
 }
 

@@ -18,6 +18,7 @@ use tidegate_runner::{
     Runner,
     docker::{self, Docker},
     embedded::{self, Embedded, doctor},
+    kubernetes::{self, Kubernetes},
     swarm::{self, Swarm},
 };
 
@@ -36,6 +37,7 @@ enum Engine {
     Docker,
     Embedded,
     Swarm,
+    Kubernetes,
 }
 
 impl Engine {
@@ -45,11 +47,14 @@ impl Engine {
             Self::Docker => "docker",
             Self::Embedded => "embedded",
             Self::Swarm => "swarm",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Docker, Self::Embedded, Self::Swarm].into_iter().find(|engine| engine.word() == word.trim())
+        [Self::Docker, Self::Embedded, Self::Swarm, Self::Kubernetes]
+            .into_iter()
+            .find(|engine| engine.word() == word.trim())
     }
 
     /// As people say it.
@@ -58,6 +63,7 @@ impl Engine {
             Self::Docker => "Docker",
             Self::Embedded => "Tidegate's own engine",
             Self::Swarm => "Docker Swarm",
+            Self::Kubernetes => "Kubernetes",
         }
     }
 }
@@ -104,6 +110,7 @@ async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<
         (model::Engine::Docker, _) => (Engine::Docker, "as the file says"),
         (model::Engine::Embedded, _) => (Engine::Embedded, "as the file says"),
         (model::Engine::Swarm, _) => (Engine::Swarm, "as the file says"),
+        (model::Engine::Kubernetes, _) => (Engine::Kubernetes, "as the file says"),
         (model::Engine::Auto, Some(known)) => (known, "as before"),
         (model::Engine::Auto, None) => (choose(host, model, state).await?, "chosen automatically"),
     };
@@ -115,6 +122,10 @@ async fn runner(host: &Host, model: &Model, state: &StateDir) -> anyhow::Result<
         Engine::Docker => Arc::new(docker(host, model, state, first).await?),
         Engine::Embedded => Arc::new(embedded(host, model, state, first).await?),
         Engine::Swarm => Arc::new(Swarm::connect(swarm::Options::of(host, state.instance.clone())).await?),
+        Engine::Kubernetes => {
+            let options = kubernetes::Options::of(host, &model.images, state.instance.clone());
+            Arc::new(Kubernetes::connect(options).await?)
+        }
     };
     if first {
         say(&format!("tidegate: host {} runs its containers with {} ({how})\n", host.name, engine.name()));
@@ -136,6 +147,10 @@ fn switched(before: Engine, now: Engine, state: &StateDir, key: &str) -> String 
         ),
         Engine::Swarm => format!(
             "docker service rm $(docker service ls -q --filter label=dev.tidegate.instance={instance}); rm {}",
+            path.join(key).display()
+        ),
+        Engine::Kubernetes => format!(
+            "kubectl delete pods,configmaps -l dev.tidegate.instance={instance}; rm {}",
             path.join(key).display()
         ),
     };

@@ -6,7 +6,7 @@
 mod build;
 pub mod cgroup;
 pub mod doctor;
-mod images;
+pub(crate) mod images;
 mod inner;
 mod life;
 mod logs;

@@ -20,10 +20,11 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Options,
-    judge::{self, Places, Standing},
+    judge::{self, Places},
 };
 use crate::{
     Error, Event, Kind, Result,
+    cluster::{Seen, Standing},
     docker::{
         call::{Api, Failed, READ},
         endpoint::Endpoint,
@@ -54,13 +55,6 @@ pub(super) struct Inner {
     /// Whether memory was short when a container of the manager's own node was killed, by its id.
     short: Mutex<HashMap<String, bool>>,
     forbids: OnceLock<bool>,
-}
-
-/// A replica, as the swarm has it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Seen {
-    pub observed: Observed,
-    pub standing: Standing,
 }
 
 /// A service that is ours.
@@ -114,10 +108,9 @@ impl Inner {
         {
             exit.out_of_memory = self.was_short(task).await?;
         }
-        let address = if let Standing::Running(address) = standing { address } else { None };
         let observed = Observed {
-            state: judge::state(&standing),
-            address,
+            state: standing.state(),
+            address: standing.address(),
             created: labels::created(service.created_at.as_deref(), None),
             healthcheck: None,
             id: stamp.id,

@@ -7,20 +7,9 @@ use std::{
 };
 
 use bollard::models::{Node, NodeState, Task, TaskState};
-use tidegate_config::spec::{Exit, ObservedState};
+use tidegate_config::spec::Exit;
 
-/// How a replica stands.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Standing {
-    /// On its way.
-    Coming,
-    /// No node takes it, and why.
-    Stuck(String),
-    /// It runs, and is reached here; `None`: its node does not say where.
-    Running(Option<SocketAddr>),
-    /// It has ended.
-    Ended(Exit),
-}
+use crate::cluster::Standing;
 
 /// What tasks need to know of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +64,6 @@ pub(super) fn standing(task: &Task, places: &Places, port: u16) -> Standing {
         | TaskState::PREPARING
         | TaskState::READY
         | TaskState::STARTING => Standing::Coming,
-    }
-}
-
-/// The same in the words of every engine.
-pub(super) fn state(standing: &Standing) -> ObservedState {
-    match standing {
-        Standing::Coming | Standing::Stuck(_) => ObservedState::Created,
-        Standing::Running(_) => ObservedState::Running,
-        Standing::Ended(exit) => ObservedState::Exited(exit.clone()),
     }
 }
 

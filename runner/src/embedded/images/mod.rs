@@ -4,6 +4,7 @@
 //! clears away. Two processes may share a store. Absent: which images are in use, when to prune, running anything.
 
 mod accept;
+mod ask;
 mod config;
 mod download;
 mod gc;
@@ -33,8 +34,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Images, spec::Digest, units::Bytes};
 
+pub(crate) use ask::describe;
 pub(crate) use config::Config;
 pub use store::Store;
+
+/// How long a registry may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// An image that is here, whole.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,13 +17,14 @@ use tidegate_config::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    Config, Image, Prune, Pruned, Stored,
+    Config, Image, Prune, Pruned, SILENCE, Stored,
     accept::Accepted,
+    ask::Sources,
     import,
     lock::{self, Lock, Sharing},
     places::Places,
     prune,
-    pull::{self, Pulled},
+    pull::{Pull as Fetch, Pulled},
     records::{Name, Origin, Record},
     reference::{Reference, Remote},
     registry::Access,
@@ -31,8 +32,6 @@ use super::{
 };
 use crate::{Error, Kind, Progress, Result};
 
-/// How long a registry may be silent.
-const SILENCE: Duration = Duration::from_secs(30);
 /// How long pruning waits for downloads to end.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -144,7 +143,7 @@ impl Store {
             Origin::Registry(digest) => Some(digest),
             Origin::File { .. } | Origin::Layout(_) => None,
         });
-        let fetching = pull::Pull::new(image, remote, &self.places, &self.settings, &self.access);
+        let fetching = Fetch::new(Sources::new(image, remote, &self.settings, &self.access), &self.places);
         match (Box::pin(fetching.run(led, progress)).await?, known) {
             (Pulled::Unchanged, Some((_, found))) => Ok(found),
             (Pulled::Unchanged, None) => Err(trouble::absent(image, "it was removed meanwhile")),

@@ -1,0 +1,104 @@
+//! What the file says of a Kubernetes: which one, and what its pods are given. Names are checked as far as spelling goes;
+//! what there is only the cluster knows.
+
+use super::{At, World, value};
+use crate::{
+    decode::leaf::Text,
+    model::{self, Engine},
+    problem::Draft,
+    raw,
+};
+
+/// The longest name of a namespace.
+const LABEL: usize = 63;
+/// The longest name of other objects.
+const SUBDOMAIN: usize = 253;
+
+/// A Kubernetes is named by its own table; what other hosts are told has no meaning here.
+pub(super) fn alone(raw: raw::Host, problems: &mut Vec<Draft>) -> raw::Host {
+    const ALLOWED: &str = "no endpoint, tls, address, allow_plaintext, reach or memory_budget with engine = \"kubernetes\": \
+        kubernetes = { kubeconfig = \"...\" }";
+    let drafts = [
+        raw.endpoint.as_ref().map(|given| given.problem("a Kubernetes is named by its kubeconfig")),
+        raw.tls.as_ref().map(|given| given.problem("the kubeconfig says how a Kubernetes is spoken to")),
+        raw.address.as_ref().map(|given| given.problem("pods are reached at their own addresses")),
+        raw.allow_plaintext.as_ref().map(|given| given.problem("pods are reached at their own addresses")),
+        raw.reach.as_ref().map(|given| given.problem("pods are reached at their own addresses")),
+        raw.memory_budget.as_ref().map(|given| given.problem("a Kubernetes counts its memory itself")),
+    ];
+    problems.extend(drafts.into_iter().flatten().map(|draft| draft.allowed(ALLOWED)));
+    raw::Host {
+        endpoint: None,
+        tls: None,
+        address: None,
+        allow_plaintext: None,
+        reach: None,
+        memory_budget: None,
+        ..raw
+    }
+}
+
+/// The table itself, which only a Kubernetes has.
+pub(super) fn check(
+    raw: Option<&At<raw::Kubernetes>>,
+    engine: Engine,
+    world: &World<'_>,
+    problems: &mut Vec<Draft>,
+) -> model::Kubernetes {
+    let Some(raw) = raw else { return model::Kubernetes::default() };
+    if engine != Engine::Kubernetes {
+        let draft = raw.problem("this host is no Kubernetes");
+        problems.push(draft.allowed("kubernetes = { ... } only with engine = \"kubernetes\""));
+    }
+    let raw = &raw.value;
+    let named = |text: &Option<At<Text>>, longest, problems: &mut Vec<Draft>| {
+        text.as_ref().map(|text| name(text, longest, problems))
+    };
+    let secrets = raw.pull_secrets.iter().flat_map(|secrets| &secrets.value);
+    model::Kubernetes {
+        kubeconfig: raw.kubeconfig.as_ref().map(|file| world.path(&file.value)),
+        context: raw.context.as_ref().map(|context| context.value.clone()),
+        namespace: named(&raw.namespace, LABEL, problems),
+        priority_class: named(&raw.priority_class, SUBDOMAIN, problems),
+        pull_secrets: secrets.map(|secret| name(secret, SUBDOMAIN, problems)).collect(),
+    }
+}
+
+/// Two hosts that are one Kubernetes would each take the other's pods for their own.
+pub(super) fn twice(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
+    let kubernetes =
+        hosts.iter().filter(|host| value::of(host.value.engine.clone(), Engine::Auto) == Engine::Kubernetes);
+    let place = |host: &At<raw::Host>| {
+        let table = host.value.kubernetes.as_ref().map(|table| &table.value);
+        let text = |of: fn(&raw::Kubernetes) -> &Option<At<Text>>| {
+            table.and_then(|table| of(table).as_ref()).map(|text| text.value.clone())
+        };
+        [text(|t| &t.kubeconfig), text(|t| &t.context), text(|t| &t.namespace)]
+    };
+    let mut seen: Vec<&At<raw::Host>> = Vec::new();
+    for host in kubernetes {
+        if let Some(first) = seen.iter().find(|other| place(other) == place(host)) {
+            let draft = Draft::new(&host.key, &host.at, "another host is the same Kubernetes and namespace");
+            let allowed = "another kubeconfig, context or namespace for each";
+            problems.push(draft.allowed(allowed).also(&first.at, "the other host"));
+        }
+        seen.push(host);
+    }
+}
+
+fn name(text: &At<Text>, longest: usize, problems: &mut Vec<Draft>) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        let ends = bytes.first().is_some_and(|b| plain(*b)) && bytes.last().is_some_and(|b| plain(*b));
+        ends && bytes.iter().all(|b| plain(*b) || *b == b'-')
+    };
+    let name = &*text.value;
+    let whole = if longest == LABEL { part(name) } else { name.split('.').all(part) };
+    if !whole || name.len() > longest {
+        let dots = if longest == LABEL { "" } else { " and '.'" };
+        let allowed = format!("1 to {longest} of a-z, 0-9, '-'{dots}, as names in Kubernetes are");
+        problems.push(text.problem("not a name in Kubernetes").allowed(allowed));
+    }
+    name.to_owned()
+}

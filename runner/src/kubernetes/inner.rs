@@ -1,0 +1,248 @@
+//! What the runner and the task that follows the cluster share: the connection, what waits for room, and one look at all
+//! that is ours. Holds: ours is what has the instance's label and its name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, ContainerState, Node, Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{Api, Client, api::ListParams};
+use parking_lot::Mutex;
+use tidegate_config::{
+    name::ReplicaId,
+    spec::{Observed, StartSpec},
+};
+use tokio::sync::{Notify, broadcast};
+
+use super::{Options, call::call, images::Images, judge, labels};
+use crate::{
+    Error, Event, Kind, Result,
+    cluster::{Seen, Standing},
+    docker::{
+        call::{Failed, READ},
+        labels::Stamp,
+    },
+    resolver,
+};
+
+/// Events that a slow listener may be behind before it is told to list again.
+const BACKLOG: usize = 1024;
+
+/// One connection to one Kubernetes.
+pub(super) struct Inner {
+    pub client: Client,
+    pub pods: Api<Pod>,
+    pub secrets: Api<Secret>,
+    pub maps: Api<ConfigMap>,
+    pub nodes: Api<Node>,
+    pub namespace: String,
+    pub options: Options,
+    pub images: Images,
+    pub events: broadcast::Sender<Event>,
+    /// A call was not answered: the watch may be as dead.
+    pub unheard: Notify,
+    /// Who owns our objects, once that is known.
+    pub owner: tokio::sync::Mutex<Option<OwnerReference>>,
+    /// Replicas that the namespace's quota has no room for.
+    waiting: Mutex<BTreeMap<ReplicaId, Waiting>>,
+    /// Pods whose end is our own doing.
+    ending: Mutex<BTreeSet<ReplicaId>>,
+    /// Whom new pods ask for names.
+    resolvers: Mutex<Vec<IpAddr>>,
+}
+
+/// A replica that could not be made yet, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub spec: StartSpec,
+    pub why: String,
+    pub since: SystemTime,
+}
+
+/// A pod that is ours.
+pub(super) struct Found {
+    pub pod: Pod,
+    pub standing: Standing,
+}
+
+impl Inner {
+    pub(super) fn new(client: Client, namespace: String, options: Options) -> Arc<Self> {
+        let (events, _) = broadcast::channel(BACKLOG);
+        Arc::new(Self {
+            pods: Api::namespaced(client.clone(), &namespace),
+            secrets: Api::namespaced(client.clone(), &namespace),
+            maps: Api::namespaced(client.clone(), &namespace),
+            nodes: Api::all(client.clone()),
+            client,
+            namespace,
+            images: Images::new(options.images.clone()),
+            options,
+            events,
+            unheard: Notify::new(),
+            owner: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+            ending: Mutex::default(),
+            resolvers: Mutex::default(),
+        })
+    }
+
+    /// Tells everyone who listens; nobody may.
+    pub(super) fn tell(&self, event: Event) {
+        tracing::debug!(?event, "replica event");
+        let _ = self.events.send(event);
+    }
+
+    /// Sets whom pods that are made from now on ask for names.
+    pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
+        *self.resolvers.lock() = resolver.map(|ip| resolver::servers(ip, false)).unwrap_or_default();
+    }
+
+    pub(super) fn resolvers(&self) -> Vec<IpAddr> {
+        self.resolvers.lock().clone()
+    }
+
+    /// Runs one call; one that is not answered puts the watch in doubt.
+    pub(super) async fn call<T>(
+        &self,
+        name: &'static str,
+        limit: std::time::Duration,
+        asked: impl Future<Output = kube::Result<T>>,
+    ) -> std::result::Result<T, Failed> {
+        let outcome = call(name, limit, asked).await;
+        if outcome.as_ref().is_err_and(|failed| failed.status.is_none()) {
+            self.unheard.notify_one();
+        }
+        outcome
+    }
+
+    /// What finds our objects.
+    pub(super) fn ours(&self) -> String {
+        labels::selector(&self.options.instance)
+    }
+
+    /// Our pods, and the version of the whole from which changes can be followed.
+    pub(super) async fn list(&self) -> Result<(Vec<Pod>, String)> {
+        let options = ListParams::default().labels(&self.ours());
+        let listed = self.call("pod list", READ, self.pods.list(&options)).await;
+        let listed = listed.map_err(|f| f.during("list the pods"))?;
+        Ok((listed.items, listed.metadata.resource_version.unwrap_or_default()))
+    }
+
+    /// Everything of ours, as it is now.
+    pub(super) async fn look(&self) -> Result<Vec<Seen>> {
+        let (pods, _) = self.list().await?;
+        let mut seen: Vec<_> = pods.iter().filter_map(|pod| self.see(pod)).collect();
+        let is_made = |id: &ReplicaId| seen.iter().any(|seen| seen.observed.id == *id);
+        let waits: Vec<_> = self.waits().into_iter().filter(|waits| !is_made(&waits.observed.id)).collect();
+        seen.extend(waits);
+        Ok(seen)
+    }
+
+    /// A pod in the words of every engine, if it is ours.
+    pub(super) fn see(&self, pod: &Pod) -> Option<Seen> {
+        let stamp = self.stamp(pod)?;
+        let standing = judge::standing(pod, stamp.port);
+        let created = pod.metadata.creation_timestamp.as_ref();
+        let observed = Observed {
+            state: standing.state(),
+            address: standing.address(),
+            created: created.map_or(SystemTime::UNIX_EPOCH, |at| at.0.into()),
+            healthcheck: None,
+            id: stamp.id,
+            revision: stamp.revision,
+            digest: stamp.digest,
+        };
+        Some(Seen { observed, standing })
+    }
+
+    /// The pod of a replica, if there is one and it is ours.
+    pub(super) async fn find(&self, id: &ReplicaId) -> Result<Option<Found>> {
+        let name = labels::name(&self.options.instance, id);
+        let found = self.call("pod get", READ, self.pods.get_opt(&name)).await;
+        let found = found.map_err(|f| f.during(format!("look for {id}")))?;
+        Ok(found.and_then(|pod| {
+            let standing = judge::standing(&pod, self.stamp(&pod)?.port);
+            Some(Found { pod, standing })
+        }))
+    }
+
+    fn stamp(&self, pod: &Pod) -> Option<Stamp> {
+        labels::read(&self.options.instance, pod)
+    }
+
+    /// Notes that there is no room for a replica.
+    pub(super) fn wait(&self, spec: &StartSpec, why: String, now: SystemTime) {
+        let mut waiting = self.waiting.lock();
+        let since = waiting.get(&spec.id).map_or(now, |known| known.since);
+        waiting.insert(spec.id.clone(), Waiting { spec: spec.clone(), why, since });
+    }
+
+    /// Notes that a replica waits no more; whether it did.
+    pub(super) fn wait_no_more(&self, id: &ReplicaId) -> bool {
+        self.waiting.lock().remove(id).is_some()
+    }
+
+    /// What waits for room.
+    pub(super) fn waiting(&self) -> Vec<StartSpec> {
+        self.waiting.lock().values().map(|waiting| waiting.spec.clone()).collect()
+    }
+
+    /// Whether a replica still waits for room.
+    pub(super) fn is_waiting(&self, id: &ReplicaId) -> bool {
+        self.waiting.lock().contains_key(id)
+    }
+
+    /// The same as replicas that no node takes.
+    pub(super) fn waits(&self) -> Vec<Seen> {
+        let seen = |waiting: &Waiting| {
+            let standing = Standing::Stuck(waiting.why.clone());
+            let observed = Observed {
+                id: waiting.spec.id.clone(),
+                revision: waiting.spec.revision.clone(),
+                digest: waiting.spec.digest.clone(),
+                state: standing.state(),
+                address: None,
+                created: waiting.since,
+                healthcheck: None,
+            };
+            Seen { observed, standing }
+        };
+        self.waiting.lock().values().map(seen).collect()
+    }
+
+    /// Notes that a pod's end will be our doing.
+    pub(super) fn will_end(&self, id: &ReplicaId) {
+        self.ending.lock().insert(id.clone());
+    }
+
+    /// Whether a pod ends because of us, which says nothing new.
+    pub(super) fn is_ending(&self, id: &ReplicaId) -> bool {
+        self.ending.lock().contains(id)
+    }
+
+    /// Forgets that; whether it was so.
+    pub(super) fn ends_no_more(&self, id: &ReplicaId) -> bool {
+        self.ending.lock().remove(id)
+    }
+}
+
+impl Found {
+    /// Whether somebody deleted it, and its process has not ended yet.
+    pub(super) fn is_left_to_others(&self) -> bool {
+        let status = self.pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        let runs = |state: &ContainerState| state.running.is_some();
+        let runs = status.into_iter().flatten().any(|container| container.state.as_ref().is_some_and(runs));
+        self.pod.metadata.deletion_timestamp.is_some() && runs
+    }
+}
+
+/// That a replica is not there.
+pub(super) fn absent(id: &ReplicaId) -> Error {
+    Error::new(Kind::Gone, format!("there is no pod of replica {id}"))
+}

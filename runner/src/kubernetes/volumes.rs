@@ -1,0 +1,152 @@
+//! What a pod mounts: claims by their names, file systems in memory, and its secret files.
+//! Absent: folders of nodes, which would hand over the node.
+
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
+    VolumeMount,
+};
+use tidegate_config::{
+    spec::{self, Launch, Profile, Tmpfs},
+    units::Bytes,
+};
+
+use super::body::size;
+use crate::{Error, Kind, Result};
+
+/// Where secret files are.
+const SECRETS: &str = "/run/secrets";
+/// Everybody in the container may read a secret, nobody may write it.
+const READ_ONLY: i32 = 0o444;
+/// What a replica of the strict profile may write to `/tmp`.
+const STRICT_TMP: Bytes = Bytes::mib(64);
+
+/// The key under which a pod's Secret has a file.
+pub(super) fn file_key(name: &str) -> String {
+    format!("file.{name}")
+}
+
+/// The volumes of a pod, and where its container has them. `secret` is the name of its Secret.
+///
+/// # Errors
+/// [`Kind::Permanent`] for a folder.
+pub(super) fn of(launch: &Launch, secret: &str) -> Result<(Vec<Volume>, Vec<VolumeMount>)> {
+    let mut all: Vec<(Volume, VolumeMount)> = Vec::new();
+    for volume in &launch.volumes {
+        all.push(claim(all.len(), volume)?);
+    }
+    let taken = launch.tmpfs.iter().any(|own| own.target == "/tmp");
+    let tmp = (launch.profile == Profile::Strict && !taken)
+        .then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
+    for tmpfs in tmp.iter().chain(&launch.tmpfs) {
+        all.push(in_memory(all.len(), tmpfs));
+    }
+    if !launch.secret_files.is_empty() {
+        all.push(files(launch, secret));
+    }
+    Ok(all.into_iter().unzip())
+}
+
+fn claim(number: usize, volume: &spec::Volume) -> Result<(Volume, VolumeMount)> {
+    if volume.source.starts_with('/') {
+        let words = format!(
+            "the volume {} is a folder, and nodes of a Kubernetes mount none; name a PersistentVolumeClaim",
+            volume.source
+        );
+        return Err(Error::new(Kind::Permanent, words));
+    }
+    let source = PersistentVolumeClaimVolumeSource {
+        claim_name: volume.source.clone(),
+        read_only: volume.read_only.then_some(true),
+    };
+    let made = Volume { persistent_volume_claim: Some(source), ..called(number) };
+    Ok((made, mounted(number, &volume.target, volume.read_only)))
+}
+
+fn in_memory(number: usize, tmpfs: &Tmpfs) -> (Volume, VolumeMount) {
+    let source =
+        EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(size(tmpfs.size)) };
+    (Volume { empty_dir: Some(source), ..called(number) }, mounted(number, &tmpfs.target, false))
+}
+
+fn files(launch: &Launch, secret: &str) -> (Volume, VolumeMount) {
+    let item = |name: &String| KeyToPath { key: file_key(name), path: name.clone(), ..KeyToPath::default() };
+    let source = SecretVolumeSource {
+        secret_name: Some(secret.to_owned()),
+        items: Some(launch.secret_files.keys().map(item).collect()),
+        default_mode: Some(READ_ONLY),
+        ..SecretVolumeSource::default()
+    };
+    let volume = Volume { name: "secrets".to_owned(), secret: Some(source), ..Volume::default() };
+    let mount = VolumeMount { name: "secrets".to_owned(), ..mounted(0, SECRETS, true) };
+    (volume, mount)
+}
+
+fn called(number: usize) -> Volume {
+    Volume { name: format!("v{number}"), ..Volume::default() }
+}
+
+fn mounted(number: usize, target: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: format!("v{number}"),
+        mount_path: target.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_config::spec::Secret;
+
+    fn volume(source: &str) -> spec::Volume {
+        spec::Volume { source: source.into(), target: "/data".into(), read_only: true, shared: false }
+    }
+
+    /// What is mounted, in words.
+    fn words(launch: &Launch) -> Vec<String> {
+        let (volumes, mounts) = of(launch, "tg-x").expect("made");
+        let kind = |volume: &Volume| {
+            let claim =
+                volume.persistent_volume_claim.as_ref().map(|claim| format!("claim {}", claim.claim_name));
+            let memory = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.clone()).map(|s| s.0);
+            let secret = volume.secret.as_ref().and_then(|secret| {
+                let items = secret.items.as_ref()?;
+                Some(format!("{}/{}->{}", secret.secret_name.as_ref()?, items[0].key, items[0].path))
+            });
+            claim.or(memory).or(secret).expect("one of them")
+        };
+        let row = |(volume, mount): (&Volume, &VolumeMount)| {
+            assert_eq!(volume.name, mount.name);
+            let mode = if mount.read_only == Some(true) { " ro" } else { "" };
+            format!("{} at {}{mode}", kind(volume), mount.mount_path)
+        };
+        volumes.iter().zip(&mounts).map(row).collect()
+    }
+
+    #[test]
+    fn mounts_are_of_their_kind() {
+        let mut launch = Launch { volumes: vec![volume("cache")], ..Launch::of("api:1") };
+        launch.tmpfs = vec![Tmpfs { target: "/c".into(), size: Bytes::mib(1) }];
+        launch.secret_files = [("key.pem".to_owned(), Secret { file: "/x".into() })].into();
+        let expected =
+            ["claim cache at /data ro", "1048576 at /c", "tg-x/file.key.pem->key.pem at /run/secrets ro"];
+        assert_eq!(words(&launch), expected);
+        assert_eq!(words(&Launch::of("api:1")), [""; 0]);
+    }
+
+    #[test]
+    fn the_strict_profile_has_a_tmp() {
+        let mut strict = Launch { profile: Profile::Strict, ..Launch::of("api:1") };
+        assert_eq!(words(&strict), ["67108864 at /tmp"]);
+        strict.tmpfs = vec![Tmpfs { target: "/tmp".into(), size: Bytes::mib(1) }];
+        assert_eq!(words(&strict), ["1048576 at /tmp"]);
+    }
+
+    #[test]
+    fn folders_are_refused() {
+        let launch = Launch { volumes: vec![volume("/srv")], ..Launch::of("api:1") };
+        let error = of(&launch, "tg-x").expect_err("no folder");
+        assert!(error.kind == Kind::Permanent && error.message.contains("/srv"), "{error}");
+    }
+}
