@@ -41,7 +41,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    HeaderValue, Request, Response, StatusCode, Uri,
     header::{HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
 };
@@ -430,9 +430,7 @@ fn prepare(visit: &mut Visit<'_>) {
         head.uri = target;
     }
     headers::prepare_request(&mut head.headers, host, from);
-    if head.version == Version::HTTP_2 {
-        headers::join_cookies(&mut head.headers);
-    }
+    headers::join_cookies(&mut head.headers);
     // What was routed by is what the replica sees, also where the target and the field named different hosts.
     if head.headers.get(HOST) != Some(&*host) {
         head.headers.insert(HOST, host.clone());
