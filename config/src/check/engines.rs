@@ -1,7 +1,7 @@
 //! What a service asks for that the engine of a host on which it may run has not: said here, and not when it is started.
 //! What plans cope with by themselves (no freezing, say) is a note and no problem: see [`crate::notes`].
 
-use super::At;
+use super::{At, image};
 use crate::{
     model::{Engine, Host, Probe, Service},
     problem::Draft,
@@ -69,7 +69,7 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
                 "user has to be numbers: engine = \"kubernetes\" knows no names of users",
             ),
             (
-                is_file(&service.launch.image),
+                image::is_local(&service.launch.image),
                 "images come from registries: nodes of engine = \"kubernetes\" take none from files",
             ),
             (
@@ -92,8 +92,4 @@ fn true_of(rows: &[(bool, &'static str)]) -> Vec<&'static str> {
 /// `UID` or `UID:GID`.
 fn is_numeric(user: &str) -> bool {
     user.splitn(2, ':').all(|part| part.parse::<u32>().is_ok())
-}
-
-fn is_file(image: &str) -> bool {
-    ["docker-archive:", "oci-archive:", "oci:"].iter().any(|kind| image.starts_with(kind))
 }

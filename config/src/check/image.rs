@@ -15,6 +15,11 @@ const ALLOWED: &str =
 const LOCAL: [(&str, Option<&str>); 3] =
     [("docker-archive:", None), ("oci-archive:", None), ("oci:", Some("index.json"))];
 
+/// Whether an image is in a file or folder.
+pub(super) fn is_local(image: &str) -> bool {
+    LOCAL.iter().any(|(kind, _)| image.starts_with(kind))
+}
+
 /// The image as the runner wants it: files and folders with an absolute path.
 pub(super) fn check(image: &At<Text>, world: &World<'_>, problems: &mut Vec<Draft>) -> String {
     for (kind, inside) in LOCAL {
