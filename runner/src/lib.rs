@@ -13,6 +13,7 @@ mod credentials;
 pub mod docker;
 pub mod embedded;
 mod error;
+mod events;
 mod image;
 mod instance;
 pub mod kubernetes;

@@ -3,8 +3,26 @@
 
 use std::net::IpAddr;
 
+use parking_lot::Mutex;
+
 /// Where systemd-resolved writes whom it asks, while resolv.conf names itself.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Whom containers that are made from now on ask for names; nobody in particular until that is set.
+#[derive(Debug, Default)]
+pub(crate) struct Resolvers(Mutex<Vec<IpAddr>>);
+
+impl Resolvers {
+    /// Sets it. `here`: as in [`servers`].
+    pub(crate) fn set(&self, resolver: Option<IpAddr>, here: bool) {
+        *self.0.lock() = resolver.map(|ip| servers(ip, here)).unwrap_or_default();
+    }
+
+    /// As it is now.
+    pub(crate) fn now(&self) -> Vec<IpAddr> {
+        self.0.lock().clone()
+    }
+}
 
 /// Whom to ask, in order. `here`: the engine is on this machine, so that this machine's own servers serve as a fallback.
 pub(crate) fn servers(resolver: IpAddr, here: bool) -> Vec<IpAddr> {

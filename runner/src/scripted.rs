@@ -26,11 +26,11 @@ use tokio::{
     sync::{broadcast, watch},
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{
     Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, PullProgress, Reached,
-    Result, Runner, Stats,
+    Result, Runner, Stats, events::Events,
 };
 use mood::Mood;
 
@@ -51,7 +51,7 @@ pub struct Scripted {
 
 struct Shared {
     targets: Box<dyn Targets>,
-    events: broadcast::Sender<Event>,
+    events: Events,
     holding: watch::Sender<bool>,
     mood: Mood,
     state: Mutex<State>,
@@ -84,7 +84,7 @@ impl Scripted {
     /// A runner whose replicas are reached where `targets` says.
     #[must_use]
     pub fn new(targets: impl Targets) -> Self {
-        let (events, _) = broadcast::channel(1024);
+        let events = Events::default();
         let (holding, _) = watch::channel(false);
         let (mood, state) = (Mood::new(), Mutex::default());
         Self { shared: Arc::new(Shared { targets: Box::new(targets), events, holding, mood, state }) }
@@ -216,7 +216,7 @@ impl Shared {
     /// An engine that is heard of again may have been missed.
     fn back(&self, changed: bool) {
         if changed && !self.mood.is_silent() {
-            let _ = self.events.send(Event::Resync);
+            self.events.tell(Event::Resync);
         }
     }
 
@@ -230,7 +230,7 @@ impl Shared {
             None => 1,
         };
         for _ in 0..times {
-            let _ = self.events.send(event.clone());
+            self.events.tell(event.clone());
         }
     }
 
@@ -409,8 +409,7 @@ impl Runner for Scripted {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        let missed = |BroadcastStreamRecvError::Lagged(_)| Event::Resync;
-        BroadcastStream::new(self.shared.events.subscribe()).map(move |e| e.unwrap_or_else(missed)).boxed()
+        self.shared.events.listen()
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {

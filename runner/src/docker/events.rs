@@ -66,7 +66,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
         tracing::debug!(why, "the engine's event stream ended; opening it again");
         sleep(pause).await;
         until_answered(&inner).await;
-        inner.tell(Event::Resync);
+        inner.events.tell(Event::Resync);
     }
 }
 
@@ -111,7 +111,7 @@ async fn stream_once(inner: &Arc<Inner>, since: &mut String) -> String {
                     *since = nanos(at);
                 }
                 if let Found::Event(event) = found {
-                    inner.tell(event);
+                    inner.events.tell(event);
                 }
             }
         }

@@ -16,7 +16,7 @@ use tidegate_config::{
     name::{HostName, ReplicaId},
     spec::{Observed, ObservedState},
 };
-use tokio::{sync::broadcast, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     body::Place,
@@ -27,10 +27,8 @@ use super::{
     reach::{self, Reaching},
     removal,
 };
-use crate::{Event, InstanceId, Result, resolver};
+use crate::{Event, InstanceId, Result, events::Events, resolver::Resolvers};
 
-/// Events that a slow listener may be behind before it is told to list again.
-const BACKLOG: usize = 1024;
 /// How long after a freeze or thaw of ours the engine's word of it may come.
 const ECHO: Duration = Duration::from_secs(10);
 
@@ -42,13 +40,13 @@ pub(super) struct Inner {
     pub images: Images,
     pub network: Network,
     pub reaching: Reaching,
-    pub events: broadcast::Sender<Event>,
+    pub events: Events,
     /// Engine ids of the containers that this process made: their starts are told without the engine's event.
     made: Mutex<HashSet<String>>,
     /// Until when the engine's word of a freeze or thaw is only the echo of ours, by its id of the container.
     changed: Mutex<HashMap<String, Instant>>,
     /// Whom new containers ask for names.
-    resolvers: Mutex<Vec<IpAddr>>,
+    pub resolvers: Resolvers,
 }
 
 /// A container that is ours.
@@ -67,10 +65,20 @@ impl Inner {
         network: Network,
         reaching: Reaching,
     ) -> Arc<Self> {
-        let (events, _) = broadcast::channel(BACKLOG);
         let images = Images::new(api.clone());
-        let (made, changed, resolvers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { api, host, instance, images, network, reaching, events, made, changed, resolvers })
+        let (made, changed, resolvers) = (Mutex::default(), Mutex::default(), Resolvers::default());
+        Arc::new(Self {
+            api,
+            host,
+            instance,
+            images,
+            network,
+            reaching,
+            events: Events::default(),
+            made,
+            changed,
+            resolvers,
+        })
     }
 
     /// Sees to it that the network is there, and that it is decided how replicas are reached.
@@ -97,19 +105,7 @@ impl Inner {
 
     /// What a new container has to do with the host.
     pub(super) fn place(&self) -> Place {
-        Place { publish: self.reaching.publish_at(), resolvers: self.resolvers.lock().clone() }
-    }
-
-    /// Tells everyone who listens; nobody may.
-    pub(super) fn tell(&self, event: Event) {
-        tracing::debug!(?event, "replica event");
-        let _ = self.events.send(event);
-    }
-
-    /// Sets whom containers that are made from now on ask for names.
-    pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
-        let servers = resolver.map(|ip| resolver::servers(ip, self.reaching.local));
-        *self.resolvers.lock() = servers.unwrap_or_default();
+        Place { publish: self.reaching.publish_at(), resolvers: self.resolvers.now() }
     }
 
     /// Notes that this process made a container.
@@ -209,7 +205,7 @@ impl Inner {
             // 404: gone already. 409: being removed already.
             Err(failed) if !failed.is(404) && !failed.is(409) => Err(failed.during(format!("remove {id}"))),
             _ => {
-                self.tell(Event::Gone(id.clone()));
+                self.events.tell(Event::Gone(id.clone()));
                 Ok(())
             }
         }

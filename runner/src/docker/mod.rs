@@ -38,7 +38,6 @@ use tidegate_config::{
     units::Bytes,
 };
 use tokio::{task::JoinSet, time::timeout};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 pub use options::Options;
 
@@ -153,7 +152,7 @@ impl Runner for Docker {
             _ => {}
         }
         match self.inner.inspect_event(&found.container).await? {
-            Some(event) => self.inner.tell(event),
+            Some(event) => self.inner.events.tell(event),
             None => return Err(Error::new(Kind::Gone, format!("{id} went away while it was restarted"))),
         }
         Ok(())
@@ -183,8 +182,7 @@ impl Runner for Docker {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        let missed = |BroadcastStreamRecvError::Lagged(_)| Event::Resync;
-        BroadcastStream::new(self.inner.events.subscribe()).map(move |e| e.unwrap_or_else(missed)).boxed()
+        self.inner.events.listen()
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
@@ -225,7 +223,7 @@ impl Runner for Docker {
     }
 
     fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
-        self.inner.resolve_at(resolver);
+        self.inner.resolvers.set(resolver, self.inner.reaching.local);
     }
 
     async fn inventory(&self) -> Result<Inventory> {

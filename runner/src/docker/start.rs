@@ -129,7 +129,7 @@ async fn launch(inner: &Arc<Inner>, id: &ReplicaId, container: &str) -> std::res
             let words = format!("start {id}: the engine said that it had started it, and had not");
             return Err(Error::new(Kind::Retryable, words).into());
         }
-        Some(event) => inner.tell(event),
+        Some(event) => inner.events.tell(event),
         None => return Err(Error::new(Kind::Gone, format!("{id} went away while it was started")).into()),
     }
     Ok(())
@@ -148,7 +148,7 @@ async fn existing(inner: &Arc<Inner>, spec: &StartSpec, failed: Failed) -> std::
         return launch(inner, &spec.id, &found.container).await;
     }
     if let Some(event) = inner.inspect_event(&found.container).await? {
-        inner.tell(event);
+        inner.events.tell(event);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use tidegate_config::{
     name::ReplicaId,
     spec::{Observed, ObservedState},
 };
-use tokio::sync::{OwnedMutexGuard, broadcast};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -24,10 +24,7 @@ use super::{
     record::{self, Doing, Folders, Record},
     task::Pid,
 };
-use crate::{Error, Event, Kind, Result, resolver};
-
-/// Events that a slow listener may be behind before it is told to list again.
-const BACKLOG: usize = 1024;
+use crate::{Error, Event, Kind, Result, events::Events, resolver};
 
 /// The engine.
 pub(super) struct Inner {
@@ -38,7 +35,7 @@ pub(super) struct Inner {
     network: RwLock<Arc<Network>>,
     mending: tokio::sync::Mutex<()>,
     pub shims: Shims,
-    pub events: broadcast::Sender<Event>,
+    pub events: Events,
     /// What works beside the calls.
     pub tasks: TaskTracker,
     /// Ends that work.
@@ -61,7 +58,7 @@ impl Inner {
             network: RwLock::new(network),
             mending: tokio::sync::Mutex::default(),
             shims,
-            events: broadcast::channel(BACKLOG).0,
+            events: Events::default(),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
             servers: Mutex::new(resolver::ours()),
@@ -91,12 +88,6 @@ impl Inner {
         let made = Network::open(super::network_options(&self.options)).await?;
         *self.network.write() = made;
         Ok(())
-    }
-
-    /// Tells everyone who listens; nobody may.
-    pub(super) fn tell(&self, event: Event) {
-        tracing::debug!(?event, "replica event");
-        let _ = self.events.send(event);
     }
 
     /// Whom a new replica asks for names.
@@ -168,8 +159,8 @@ impl Inner {
     pub(super) fn tell_of(&self, record: Record, doing: &Doing) {
         let observed = self.observed(record, doing);
         match observed.state {
-            ObservedState::Exited(exit) => self.tell(Event::Exited { id: observed.id, exit }),
-            ObservedState::Running | ObservedState::Frozen => self.tell(Event::Running(observed)),
+            ObservedState::Exited(exit) => self.events.tell(Event::Exited { id: observed.id, exit }),
+            ObservedState::Running | ObservedState::Frozen => self.events.tell(Event::Running(observed)),
             ObservedState::Created => {}
         }
     }
@@ -196,7 +187,7 @@ impl Inner {
 
     fn tell_end(&self, id: &ReplicaId) {
         match self.doing(id) {
-            Doing::Exited(exit) => self.tell(Event::Exited { id: id.clone(), exit }),
+            Doing::Exited(exit) => self.events.tell(Event::Exited { id: id.clone(), exit }),
             // It was removed, or is started again.
             Doing::Nothing | Doing::Running(_) => {}
         }

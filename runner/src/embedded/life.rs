@@ -145,7 +145,7 @@ pub(super) async fn clear(inner: &Arc<Inner>, id: &ReplicaId) -> Result<()> {
     cgroup.kill().await.map_err(|error| stubborn(id, error))?;
     cgroup.remove().await.map_err(|error| stubborn(id, error))?;
     inner.network().release(id).await?;
-    inner.tell(Event::Gone(id.clone()));
+    inner.events.tell(Event::Gone(id.clone()));
     if let Some(left) = left {
         inner.tasks.spawn_blocking(move || delete(&left));
     }

@@ -22,7 +22,7 @@ mod volumes;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration, time::SystemTime};
 
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use nix::sys::sysinfo::sysinfo;
 use tidegate_config::{
     name::ReplicaId,
@@ -30,7 +30,6 @@ use tidegate_config::{
     units::Bytes,
 };
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 pub use images::{Prune, Pruned, Store, Stored};
 pub use options::{Options, ShimProgram};
@@ -147,8 +146,7 @@ impl Runner for Embedded {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        let missed = |BroadcastStreamRecvError::Lagged(_)| Event::Resync;
-        BroadcastStream::new(self.inner.events.subscribe()).map(move |e| e.unwrap_or_else(missed)).boxed()
+        self.inner.events.listen()
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {

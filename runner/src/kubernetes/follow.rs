@@ -98,7 +98,7 @@ impl View {
     /// The same after a break, of which everyone is told.
     async fn list_again(&mut self) -> Result<()> {
         self.list().await?;
-        self.inner.tell(Event::Resync);
+        self.inner.events.tell(Event::Resync);
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl View {
         let mut seen: Vec<Seen> = self.pods.values().cloned().collect();
         seen.extend(self.inner.waits());
         for event in self.told.news(&seen, Instant::now().into_std()) {
-            self.inner.tell(event);
+            self.inner.events.tell(event);
         }
     }
 }
@@ -204,7 +204,6 @@ mod tests {
         spec::{Digest, Launch, Revision, StartSpec, Target},
     };
     use tokio::task::JoinSet;
-    use tokio_stream::wrappers::BroadcastStream;
 
     use super::*;
     use crate::{
@@ -272,12 +271,12 @@ mod tests {
         ]);
         let options = Options::of(&Host::local(), &Images::default(), instance());
         let inner = Inner::new(client, "apps".into(), options);
-        let mut events = BroadcastStream::new(inner.events.subscribe());
+        let mut events = inner.events.listen();
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(inner));
         let mut told = Vec::new();
         while !matches!(told.last(), Some(Event::Resync)) {
-            told.push(events.next().await.expect("it goes on").expect("few are told"));
+            told.push(events.next().await.expect("it goes on"));
         }
         assert!(
             matches!(&told[..], [Event::Running(seen), Event::Gone(_), Event::Resync]

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::SystemTime,
 };
@@ -18,21 +17,19 @@ use tidegate_config::{
     name::ReplicaId,
     spec::{Observed, StartSpec},
 };
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
 use super::{Options, call::call, images::Images, judge, labels};
 use crate::{
-    Error, Event, Kind, Result,
+    Error, Kind, Result,
     cluster::{Seen, Standing},
     docker::{
         call::{Failed, READ},
         labels::Stamp,
     },
-    resolver,
+    events::Events,
+    resolver::Resolvers,
 };
-
-/// Events that a slow listener may be behind before it is told to list again.
-const BACKLOG: usize = 1024;
 
 /// One connection to one Kubernetes.
 pub(super) struct Inner {
@@ -44,7 +41,7 @@ pub(super) struct Inner {
     pub namespace: String,
     pub options: Options,
     pub images: Images,
-    pub events: broadcast::Sender<Event>,
+    pub events: Events,
     /// A call was not answered: the watch may be as dead.
     pub unheard: Notify,
     /// Who owns our objects, once that is known.
@@ -54,7 +51,7 @@ pub(super) struct Inner {
     /// Pods whose end is our own doing.
     ending: Mutex<BTreeSet<ReplicaId>>,
     /// Whom new pods ask for names.
-    resolvers: Mutex<Vec<IpAddr>>,
+    pub resolvers: Resolvers,
 }
 
 /// A replica that could not be made yet, and why.
@@ -73,7 +70,6 @@ pub(super) struct Found {
 
 impl Inner {
     pub(super) fn new(client: Client, namespace: String, options: Options) -> Arc<Self> {
-        let (events, _) = broadcast::channel(BACKLOG);
         Arc::new(Self {
             pods: Api::namespaced(client.clone(), &namespace),
             secrets: Api::namespaced(client.clone(), &namespace),
@@ -83,28 +79,13 @@ impl Inner {
             namespace,
             images: Images::new(options.images.clone()),
             options,
-            events,
+            events: Events::default(),
             unheard: Notify::new(),
             owner: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
             ending: Mutex::default(),
-            resolvers: Mutex::default(),
+            resolvers: Resolvers::default(),
         })
-    }
-
-    /// Tells everyone who listens; nobody may.
-    pub(super) fn tell(&self, event: Event) {
-        tracing::debug!(?event, "replica event");
-        let _ = self.events.send(event);
-    }
-
-    /// Sets whom pods that are made from now on ask for names.
-    pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
-        *self.resolvers.lock() = resolver.map(|ip| resolver::servers(ip, false)).unwrap_or_default();
-    }
-
-    pub(super) fn resolvers(&self) -> Vec<IpAddr> {
-        self.resolvers.lock().clone()
     }
 
     /// Runs one call; one that is not answered puts the watch in doubt.

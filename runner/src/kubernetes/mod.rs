@@ -33,7 +33,6 @@ use tidegate_config::{
     units::Bytes,
 };
 use tokio::{task::JoinSet, time::timeout};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 pub use options::Options;
 
@@ -193,7 +192,7 @@ impl Runner for Kubernetes {
             secrets::remove(&self.inner, id).await?;
         }
         if found.is_some() || waited {
-            self.inner.tell(Event::Gone(id.clone()));
+            self.inner.events.tell(Event::Gone(id.clone()));
         }
         Ok(())
     }
@@ -203,8 +202,7 @@ impl Runner for Kubernetes {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        let missed = |BroadcastStreamRecvError::Lagged(_)| Event::Resync;
-        BroadcastStream::new(self.inner.events.subscribe()).map(move |e| e.unwrap_or_else(missed)).boxed()
+        self.inner.events.listen()
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
@@ -233,7 +231,7 @@ impl Runner for Kubernetes {
     }
 
     fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
-        self.inner.resolve_at(resolver);
+        self.inner.resolvers.set(resolver, false);
     }
 
     async fn inventory(&self) -> Result<Inventory> {

@@ -46,7 +46,7 @@ pub(super) async fn retry(inner: &Inner) {
         let Err(error) = outcome else { continue };
         if !error.kind.may_pass() && inner.wait_no_more(&spec.id) {
             let exit = Exit { code: -1, out_of_memory: false, message: Some(error.message) };
-            inner.tell(Event::Exited { id: spec.id, exit });
+            inner.events.tell(Event::Exited { id: spec.id, exit });
         }
     }
 }
@@ -57,7 +57,7 @@ fn body(
     image: &Known,
     owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
 ) -> Result<Pod> {
-    let (cluster, resolvers) = (&inner.options.cluster, inner.resolvers());
+    let (cluster, resolvers) = (&inner.options.cluster, inner.resolvers.now());
     let from = body::Given {
         image: &image.name,
         may_fetch: image.may_fetch,

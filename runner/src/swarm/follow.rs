@@ -27,7 +27,9 @@ pub(super) async fn follow(inner: Arc<Inner>) {
     loop {
         let pause = match inner.look().await {
             Ok(seen) => {
-                told.news(&seen, Instant::now().into_std()).into_iter().for_each(|event| inner.tell(event));
+                told.news(&seen, Instant::now().into_std())
+                    .into_iter()
+                    .for_each(|event| inner.events.tell(event));
                 if seen.iter().any(|seen| seen.standing.is_coming()) {
                     dense(begun.elapsed())
                 } else {
@@ -37,7 +39,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
             Err(error) => {
                 tracing::warn!(host = %inner.options.host, %error, "the swarm does not answer");
                 until_answered(&inner).await;
-                inner.tell(Event::Resync);
+                inner.events.tell(Event::Resync);
                 PAUSE
             }
         };

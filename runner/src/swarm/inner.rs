@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -16,14 +15,14 @@ use bollard::{
 };
 use parking_lot::Mutex;
 use tidegate_config::{name::ReplicaId, spec::Observed};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
 use super::{
     Options,
     judge::{self, Places},
 };
 use crate::{
-    Error, Event, Kind, Result,
+    Error, Kind, Result,
     cluster::{Seen, Standing},
     docker::{
         call::{Api, Failed, READ},
@@ -31,11 +30,10 @@ use crate::{
         images::Images,
         labels::{self, Labels, Stamp},
     },
-    resolver,
+    events::Events,
+    resolver::Resolvers,
 };
 
-/// Events that a slow listener may be behind before it is told to list again.
-const BACKLOG: usize = 1024;
 /// The exit code of a process that got SIGKILL, as the kernel sends it when memory is short.
 const KILLED: i64 = 137;
 /// The Engine API that can forbid new privileges to services.
@@ -47,11 +45,11 @@ pub(super) struct Inner {
     pub endpoint: Endpoint,
     pub options: Options,
     pub images: Images,
-    pub events: broadcast::Sender<Event>,
+    pub events: Events,
     /// Something is starting: look at once, and densely.
     pub started: Notify,
     /// Whom new containers ask for names.
-    resolvers: Mutex<Vec<IpAddr>>,
+    pub resolvers: Resolvers,
     /// Whether memory was short when a container of the manager's own node was killed, by its id.
     short: Mutex<HashMap<String, bool>>,
     forbids: OnceLock<bool>,
@@ -65,26 +63,20 @@ pub(super) struct Found {
 
 impl Inner {
     pub(super) fn new(api: Api, endpoint: Endpoint, options: Options) -> Arc<Self> {
-        let (events, _) = broadcast::channel(BACKLOG);
         let images = Images::new(api.clone());
-        let (resolvers, short, forbids) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        let (resolvers, short, forbids) = (Resolvers::default(), Mutex::default(), OnceLock::new());
         let started = Notify::new();
-        Arc::new(Self { api, endpoint, options, images, events, started, resolvers, short, forbids })
-    }
-
-    /// Tells everyone who listens; nobody may.
-    pub(super) fn tell(&self, event: Event) {
-        tracing::debug!(?event, "replica event");
-        let _ = self.events.send(event);
-    }
-
-    /// Sets whom containers that are made from now on ask for names.
-    pub(super) fn resolve_at(&self, resolver: Option<IpAddr>) {
-        *self.resolvers.lock() = resolver.map(|ip| resolver::servers(ip, false)).unwrap_or_default();
-    }
-
-    pub(super) fn resolvers(&self) -> Vec<IpAddr> {
-        self.resolvers.lock().clone()
+        Arc::new(Self {
+            api,
+            endpoint,
+            options,
+            images,
+            events: Events::default(),
+            started,
+            resolvers,
+            short,
+            forbids,
+        })
     }
 
     /// Everything of ours, as it is now.

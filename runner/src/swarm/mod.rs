@@ -21,7 +21,6 @@ use tidegate_config::{
     units::Bytes,
 };
 use tokio::{task::JoinSet, time::sleep};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 pub use options::Options;
 
@@ -129,7 +128,7 @@ impl Runner for Swarm {
         let call = self.inner.api.delete_service(&found.service);
         match self.inner.api.call("service remove", WRITE, call).await {
             Err(failed) if !failed.is(404) => return Err(failed.during(format!("remove {id}"))),
-            _ => self.inner.tell(Event::Gone(id.clone())),
+            _ => self.inner.events.tell(Event::Gone(id.clone())),
         }
         secrets::remove(&self.inner, id).await
     }
@@ -139,8 +138,7 @@ impl Runner for Swarm {
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
-        let missed = |BroadcastStreamRecvError::Lagged(_)| Event::Resync;
-        BroadcastStream::new(self.inner.events.subscribe()).map(move |e| e.unwrap_or_else(missed)).boxed()
+        self.inner.events.listen()
     }
 
     async fn logs(&self, id: &ReplicaId, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
@@ -163,7 +161,7 @@ impl Runner for Swarm {
     }
 
     fn resolve_at(&self, resolver: Option<std::net::IpAddr>) {
-        self.inner.resolve_at(resolver);
+        self.inner.resolvers.set(resolver, false);
     }
 
     async fn inventory(&self) -> Result<Inventory> {

@@ -48,7 +48,7 @@ pub(super) async fn start(inner: &Inner, spec: &StartSpec) -> Result<()> {
             return Err(error);
         }
     };
-    let from = Given { image: &image, secrets: &values, files: &made, resolvers: &inner.resolvers() };
+    let from = Given { image: &image, secrets: &values, files: &made, resolvers: &inner.resolvers.now() };
     let service = body::service(&inner.options.instance, spec, &from);
     create(inner, spec, service).await
 }
