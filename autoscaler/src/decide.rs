@@ -2,7 +2,7 @@
 //! Called by the control loop and the simulator; [`plan`](crate::plan) turns the answer into steps. Moves the
 //! [`rollout`] on first. Asks the policy on its tick and when requests wait with nothing live, plans on its last answer
 //! otherwise, then lets the rules speak in this order, each able to overrule those before it: the last replica, wakes,
-//! adoption, minimum, maximum; an asked sleep (or want of memory) overrules all. Holds: same inputs, same answer.
+//! the clock, adoption, minimum, maximum; an asked sleep (or want of memory) overrules all. Holds: same inputs, same answer.
 //! Absent: which replicas, which host, clock, IO.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tidegate_config::{
 };
 
 use crate::{
-    again,
+    again, by_clock,
     memory::{Memory, Sleep},
     mix::{Mix, Role, Wants},
     policy::{Answer, Policy, Question, grace},
@@ -61,7 +61,7 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
     let counts = Counts::of(seen, &mix);
     measure(&mut memory, seen, &counts);
     look_at_failures(&mut memory, seen);
-    let (draft, kept_until, ask_at) = draft(&mut memory, seen, &counts);
+    let (draft, moments) = draft(&mut memory, seen, &counts);
     let fall_back = !is_single(seen) && memory.trial.as_ref().is_some_and(|trial| trial.struggles(seen));
     let wants = mix.wants(draft.want, fall_back);
     let (refuse, late) = match refuse::judge(&memory.backoff, seen, &mix, wants) {
@@ -74,30 +74,33 @@ pub fn decide(mut memory: Memory, seen: &Snapshot) -> (Decision, Memory) {
     let trial_after = memory.trial.as_ref().and_then(|trial| trial.backoff.start_after(seen.now));
     let note = rollout::note(&memory.release, memory.trial.as_ref(), seen);
     let asked_until = asked_wake_left(seen).map(|left| seen.now + left);
-    let moments = [kept_until, start_after, trial_after, asked_until, ask_at];
-    let again_at = again::at(moments.into_iter().flatten(), memory.trial.as_ref(), &mix, seen);
+    let moments = moments.into_iter().chain([start_after, trial_after, asked_until]);
+    let again_at = again::at(moments.flatten(), memory.trial.as_ref(), &mix, seen);
     let decision =
         Decision { want, wants, reason, refuse, late, start_after, trial_after, mix, note, moved, again_at };
     (decision, memory)
 }
 
-/// How many, before versions; until when one stays as things are; and when the law is to be asked again.
-fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, Option<Instant>, Option<Instant>) {
+/// How many, before versions, and when that may change by itself: the last replica's time is over, the law wants to be asked
+/// again, the clock asks for more or less.
+fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, [Option<Instant>; 3]) {
     let answer = ask(memory, seen, counts);
     let ask_at = answer.again;
     let mut draft = Draft { want: answer.want, reason: answer.reason };
     let last = last_replica(memory, seen, counts, draft.want);
     let kept_until = draft.apply_last(last);
     draft.apply_wakes(memory, seen, counts);
+    let clock = by_clock::asks(seen);
+    draft.at_least(clock.replicas, Reason::ByClock { replicas: clock.replicas });
     draft.apply_adoption(seen, counts);
     draft.apply_bounds(seen);
-    if let Some(reason) = asleep(memory, seen, counts) {
+    if let Some(reason) = asleep(memory, seen, counts, clock.replicas > 0) {
         draft = Draft { want: 0, reason };
     }
     if draft.want == 0 && seen.queued() == 0 {
         forget(memory, seen, counts);
     }
-    (draft, kept_until, ask_at)
+    (draft, [kept_until, ask_at, clock.again])
 }
 
 /// Each version's failures are its own: those of a new one neither close the gate nor hold back the good one.
@@ -322,8 +325,10 @@ fn asked_wake_left(seen: &Snapshot) -> Option<Duration> {
 }
 
 /// Whether an asked sleep is on, or one for want of memory; the latest counts. It takes effect once nothing runs or
-/// waits, and the next request to wait ends it.
-fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Option<Reason> {
+/// waits; the next request to wait ends it, and so does the clock when it begins to ask for replicas.
+fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts, by_clock: bool) -> Option<Reason> {
+    let before = std::mem::replace(&mut memory.called, by_clock);
+    let called = by_clock && !before;
     let squeezed = seen.asked.squeeze > seen.asked.sleep;
     let asked = seen.asked.sleep.max(seen.asked.squeeze);
     let Some(asked) = asked.filter(|sleep| seen.asked.wake.is_none_or(|wake| *sleep > wake)) else {
@@ -331,6 +336,8 @@ fn asleep(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Option<Reaso
         return None;
     };
     memory.sleep = match memory.sleep {
+        // The clock ends it as a request does: a sleep that is asked for later holds.
+        _ if called => Sleep::Ended(asked),
         Sleep::Ended(of) if of == asked => Sleep::Ended(of),
         Sleep::Asleep(of) if of == asked && seen.queued() > 0 => Sleep::Ended(of),
         Sleep::Asleep(of) if of == asked => Sleep::Asleep(of),
@@ -359,6 +366,9 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
 
 #[cfg(test)]
 mod tests {
+    use jiff::{Timestamp, tz::TimeZone};
+    use tidegate_config::model::KeepWarm;
+
     use super::*;
     use crate::{
         fixture::{self, exited, load, replica, secs, snapshot},
@@ -558,6 +568,41 @@ mod tests {
         story.expect(0, "asked_sleep").after(5);
         story.seen.asked.wake = Some(story.seen.now);
         story.expect(1, "asked_wake");
+    }
+
+    #[test]
+    fn the_clock_keeps_replicas_and_wakes_who_was_asked_to_sleep() {
+        let mornings = KeepWarm {
+            cron: "0 8 * * *".parse().expect("a cron expression"),
+            zone: TimeZone::UTC,
+            lasts: secs(3600),
+            replicas: 2,
+        };
+        let mut story = Story::new(|s| s.keep_warm = vec![mornings]);
+        let at = |story: &mut Story, hours: i64, minutes: i64| {
+            let wall = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(hours * 60 + minutes);
+            story.seen.now += secs(wall.duration_since(story.seen.wall).unsigned_abs().as_secs());
+            story.seen.wall = wall;
+        };
+        at(&mut story, 7, 59);
+        story.expect(0, "asleep");
+        assert_eq!(
+            story.decide().again_at,
+            Some(story.seen.now + secs(60)),
+            "it is looked at when the clock says"
+        );
+        at(&mut story, 8, 0);
+        story.expect(2, "by_clock").load(1, 0).expect(2, "by_clock").load(0, 0);
+        // Whoever asks for sleep gets it, and the clock calls again the next day.
+        story.seen.asked.sleep = Some(story.seen.now + secs(1));
+        at(&mut story, 8, 1);
+        story.expect(0, "asked_sleep");
+        at(&mut story, 31, 59);
+        story.expect(0, "asked_sleep");
+        at(&mut story, 32, 0);
+        story.expect(2, "by_clock");
+        at(&mut story, 33, 0);
+        story.expect(0, "asleep");
     }
 
     #[test]

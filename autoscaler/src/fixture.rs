@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tidegate_config::{
     model::{ScalingPolicy, Service},
     name::{HostName, ReplicaId},
@@ -35,6 +36,7 @@ pub(crate) fn snapshot(scaling: ScalingPolicy) -> Snapshot {
     service.scaling = scaling;
     Snapshot {
         now,
+        wall: Timestamp::UNIX_EPOCH,
         tick: false,
         gateway_started: now - secs(50_000),
         service: Arc::new(service),

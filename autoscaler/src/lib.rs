@@ -6,6 +6,7 @@
 mod again;
 pub mod backoff;
 pub mod budget;
+mod by_clock;
 pub mod decide;
 pub mod forecast;
 pub mod keepalive;

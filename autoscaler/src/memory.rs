@@ -26,6 +26,8 @@ pub struct Memory {
     /// A wake is on: the initial replicas are not all ready yet.
     pub(crate) waking: bool,
     pub(crate) sleep: Sleep,
+    /// The clock asked for replicas at the last look.
+    pub(crate) called: bool,
     pub(crate) release: Release,
     /// The version that is being tried; begins again after a restart.
     pub(crate) trial: Option<Trial>,

@@ -69,6 +69,11 @@ pub enum Reason {
         /// Until that counts as idle.
         left: Duration,
     },
+    /// The file asks for them at this time (`keep_warm`).
+    ByClock {
+        /// How many.
+        replicas: Count,
+    },
     /// Somebody asked for sleep.
     AskedSleep,
     /// Its host is short of memory, and it was the idlest service there.
@@ -171,7 +176,7 @@ impl fmt::Display for WorkFigures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 24] = [
         "demand",
         "work",
         "calm",
@@ -183,6 +188,7 @@ impl Reason {
         "wake",
         "waking",
         "asked_wake",
+        "by_clock",
         "asked_sleep",
         "squeezed",
         "busy",
@@ -212,6 +218,7 @@ impl Reason {
             Self::Wake { .. } => "wake",
             Self::Waking { .. } => "waking",
             Self::AskedWake { .. } => "asked_wake",
+            Self::ByClock { .. } => "by_clock",
             Self::AskedSleep => "asked_sleep",
             Self::Squeezed => "squeezed",
             Self::Busy { .. } => "busy",
@@ -251,6 +258,9 @@ impl fmt::Display for Reason {
                 write!(f, "a wake starts {}, not all are ready yet", replicas(*initial))
             }
             Self::AskedWake { left } => write!(f, "asked to wake ({} s left)", secs(*left)),
+            Self::ByClock { replicas: kept } => {
+                write!(f, "keep_warm asks for {} at this time", replicas(*kept))
+            }
             Self::AskedSleep => f.write_str("asked to sleep"),
             Self::Squeezed => f.write_str("put to sleep: its host is short of memory"),
             Self::Busy { in_flight, queued } => write!(f, "{in_flight} in flight and {queued} waiting"),
@@ -341,6 +351,7 @@ mod tests {
             (Reason::Wake { queued: 2 }, "2 requests wait and nothing is live"),
             (Reason::Waking { initial: 3 }, "a wake starts 3 replicas, not all are ready yet"),
             (Reason::AskedWake { left: s(9) }, "asked to wake (9 s left)"),
+            (Reason::ByClock { replicas: 2 }, "keep_warm asks for 2 replicas at this time"),
             (Reason::AskedSleep, "asked to sleep"),
             (Reason::Squeezed, "put to sleep: its host is short of memory"),
             (Reason::Busy { in_flight: 1, queued: 0 }, "1 in flight and 0 waiting"),

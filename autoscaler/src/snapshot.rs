@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use jiff::Timestamp;
 use tidegate_config::{
     model::Service,
     name::{HostName, ReplicaId},
@@ -16,6 +17,8 @@ use crate::replica::Phase;
 pub struct Snapshot {
     /// When it was taken.
     pub now: Instant,
+    /// The same on the clocks of people, for what they ask for by the clock.
+    pub wall: Timestamp,
     /// Whether the policy's tick is due; otherwise the last answer of the policy is planned on.
     pub tick: bool,
     /// When this gateway started: until one stable window later nothing that it adopted is scaled down.

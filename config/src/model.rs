@@ -11,6 +11,7 @@ mod edge;
 mod gateway;
 mod host;
 mod images;
+mod keep_warm;
 mod law;
 mod limits;
 mod middleware;
@@ -25,6 +26,7 @@ pub use edge::{Acme, Certificate, Challenge, GatewayTls, LETS_ENCRYPT, Listener,
 pub use gateway::Gateway;
 pub use host::{Capacity, Engine, Host, Kubernetes, Reach, Tls};
 pub use images::Images;
+pub use keep_warm::KeepWarm;
 pub use law::{Aim, Goal, Law, Parts, Work};
 pub use limits::{Limits, RequestLimits};
 pub use middleware::{

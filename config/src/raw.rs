@@ -30,7 +30,7 @@ pub(crate) use self::{
     },
     service::{Rollout, Route, Service, Sleep},
     spans::Tracing,
-    traffic::{Health, Probe, ProbeTable, Scaling, Upstream},
+    traffic::{Health, KeepWarm, Probe, ProbeTable, Scaling, Upstream},
     wake::{Ignore, Wake},
 };
 use crate::{

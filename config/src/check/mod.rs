@@ -32,6 +32,7 @@ mod health;
 mod hosts;
 mod image;
 mod images;
+mod keep_warm;
 mod kubernetes;
 mod launch;
 mod law;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{law, release::share, value};
+use super::{keep_warm, law, release::share, value};
 use crate::{
     decode::At,
     model::{Idle, ScalingPolicy},
@@ -28,11 +28,13 @@ pub(super) fn check(
     }
     check_window(&raw, problems);
     let (law, work) = law::check(&raw, &default.work, problems);
+    let most = raw.max.as_ref().map_or(default.max, |max| max.value);
     ScalingPolicy {
         concurrency: raw.concurrency.as_ref().and_then(|limit| concurrency(limit, problems)),
         min: value::of(raw.min, default.min),
         max: value::of(raw.max, default.max),
         initial: value::of(raw.initial, default.initial),
+        keep_warm: keep_warm::check(raw.keep_warm, most, problems),
         law,
         work,
         target: value::of(raw.target, default.target),

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Described, Settings, below, fingerprint, list, or_none, settings, time};
 use crate::{
     model::{
-        Aim, Health, Idle, Ignore, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Sleep, Update,
-        Upstream, WaitingPage, Wake, Work,
+        Aim, Health, Idle, Ignore, KeepWarm, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Sleep,
+        Update, Upstream, WaitingPage, Wake, Work,
     },
     spec::{Launch, Protocol},
     units::{Bytes, Rate},
@@ -88,6 +88,7 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         min,
         max,
         initial,
+        keep_warm,
         law,
         work,
         concurrency,
@@ -112,6 +113,7 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         ("min", min.to_string()),
         ("max", max.to_string()),
         ("initial", initial.to_string()),
+        ("keep_warm", keep_warm.iter().map(describe_keep_warm).collect::<Vec<_>>().join("; ")),
         ("concurrency", or_none(*concurrency)),
         ("target", target.to_string()),
         ("stable_window", time(*stable_window)),
@@ -126,6 +128,12 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         ("queue", queue.to_string()),
     ]));
     all
+}
+
+fn describe_keep_warm(keep: &KeepWarm) -> String {
+    let KeepWarm { cron, zone, lasts, replicas } = keep;
+    let zone = zone.iana_name().unwrap_or("UTC");
+    format!("{replicas} from {} {zone} for {}", cron.as_str(), time(*lasts))
 }
 
 fn describe_law(law: Law, work: &Work) -> Settings {

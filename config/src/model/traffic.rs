@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Law, Work};
+use super::{KeepWarm, Law, Work};
 use crate::units::{Concurrency, Count, Percent};
 
 /// How many replicas a service gets.
@@ -14,6 +14,8 @@ pub struct ScalingPolicy {
     pub max: Count,
     /// Replicas that a wake starts.
     pub initial: Count,
+    /// Replicas that are there at some times whatever comes.
+    pub keep_warm: Vec<KeepWarm>,
     /// Which law says how many there should be.
     pub law: Law,
     /// What the law `work` aims at.
@@ -50,6 +52,7 @@ impl Default for ScalingPolicy {
             min: 0,
             max: 10,
             initial: 1,
+            keep_warm: Vec::new(),
             law: Law::default(),
             work: Work::default(),
             concurrency: None,

@@ -20,6 +20,8 @@ section! {
         max: u32 = d.max,
         /// Replicas that the first request starts.
         initial: u32 = d.initial,
+        /// Replicas that are kept at some times, whatever comes: `[{ cron = "0 8 * * mon-fri", lasts = "10h", replicas = 2 }]`.
+        keep_warm: Vec<At<KeepWarm>> = Vec::<String>::new(),
         /// How the number of replicas is worked out: `"kpa"` as Knative does it, `"work"` from the work that comes, what a
         /// start takes and what a late request is worth (docs/scaling.md), `"hpa"` as Kubernetes does it.
         policy: Law = "kpa",
@@ -59,6 +61,20 @@ section! {
         hold: Span = duration(d.hold),
         /// How many requests may wait.
         queue: u32 = d.queue,
+    }
+}
+
+section! {
+    /// Replicas that are kept by the clock.
+    KeepWarm => {
+        /// When it begins: minute, hour, day, month and day of the week, as in crontab.
+        cron: Text,
+        /// For how long each time. A minute lets the expression name all the minutes: `"* 8-17 * * mon-fri"`.
+        lasts: Span = "1m",
+        /// How many are kept at the least.
+        replicas: u32 = 1,
+        /// Whose clocks are meant, as in `"Europe/Berlin"`.
+        zone: Text = "UTC",
     }
 }
 

@@ -33,6 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tidegate_autoscaler::{
     Decision, Plan, Snapshot, Step,
     decide::decide,
@@ -337,6 +338,7 @@ impl Control {
         let state = self.states.get_mut(name)?;
         let around = Around {
             now: clock::now(),
+            wall: clock::wall().try_into().unwrap_or(Timestamp::UNIX_EPOCH),
             tick,
             gateway_started: self.started,
             generation: self.generation,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use jiff::Timestamp;
 use tidegate_autoscaler::{
     Phase, Snapshot,
     snapshot::{Host, Room},
@@ -13,6 +14,7 @@ use super::{engine::Engine, state::State};
 /// What all services share.
 pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
+    pub(crate) wall: Timestamp,
     pub(crate) tick: bool,
     pub(crate) gateway_started: Instant,
     pub(crate) generation: u64,
@@ -33,6 +35,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {
         now: around.now,
+        wall: around.wall,
         tick: around.tick,
         gateway_started: around.gateway_started,
         service: state.fleet.settings(),

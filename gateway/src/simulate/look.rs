@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use jiff::Timestamp;
 use tidegate_autoscaler::{
     Decision, Phase, Snapshot, Step,
     decide::decide,
@@ -57,6 +58,7 @@ impl Control {
         let host = |host: &Host| seen_host(host, state, &reserved);
         Some(Snapshot {
             now,
+            wall: Timestamp::UNIX_EPOCH,
             tick,
             gateway_started: self.started,
             service: state.front.settings.clone(),

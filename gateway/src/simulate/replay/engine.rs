@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tidegate_autoscaler::{
     Memory, Phase, Snapshot, Step,
     decide::decide,
@@ -357,6 +358,7 @@ impl<'c> Run<'c> {
 fn snapshot(case: &Case, started: Instant, now: Instant) -> Snapshot {
     Snapshot {
         now,
+        wall: Timestamp::UNIX_EPOCH,
         tick: false,
         gateway_started: started,
         service: Arc::clone(&case.service),
