@@ -1,8 +1,8 @@
 //! Decides how many replicas a service should have, and of which versions.
 //! Called by the control loop and the simulator; [`plan`](crate::plan) turns the answer into steps. Moves the
 //! [`rollout`] on first. Asks the policy on its tick and when requests wait with nothing live, plans on its last answer
-//! otherwise, then lets the rules speak in this order, each able to overrule those before it: the last replica, wakes,
-//! the clock, adoption, minimum, maximum; an asked sleep (or want of memory) overrules all. Holds: same inputs, same answer.
+//! otherwise, then lets the rules speak in this order, each able to overrule those before it: the last replica, signals,
+//! wakes, the clock, adoption, minimum, maximum; an asked sleep (or want of memory) overrules all. Holds: same inputs, same answer.
 //! Absent: which replicas, which host, clock, IO.
 
 use std::time::{Duration, Instant};
@@ -89,6 +89,7 @@ fn draft(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> (Draft, [Opti
     let mut draft = Draft { want: answer.want, reason: answer.reason };
     let last = last_replica(memory, seen, counts, draft.want);
     let kept_until = draft.apply_last(last);
+    draft.apply_signals(memory, seen);
     draft.apply_wakes(memory, seen, counts);
     let clock = by_clock::asks(seen);
     draft.at_least(clock.replicas, Reason::ByClock { replicas: clock.replicas });
@@ -179,6 +180,15 @@ impl Draft {
         }
     }
 
+    /// Whoever sleeps is not woken by them, and whoever may go is not kept.
+    fn apply_signals(&mut self, memory: &mut Memory, seen: &Snapshot) {
+        if self.want > 0
+            && let Some((needs, reason)) = memory.signals.ask(seen)
+        {
+            self.at_least(needs, reason);
+        }
+    }
+
     /// A wake brings at least the initial replicas, and they stay until all of them have been ready once, or until
     /// nobody has come for a stable window: there may be no room for all of them.
     fn apply_wakes(&mut self, memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
@@ -242,6 +252,7 @@ fn measure(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
             memory.window.record(sample, keep);
         }
     }
+    memory.signals.look(seen);
 }
 
 /// The policy's answer: a new one on its tick, on a wake and at the very first, else the last one.
@@ -254,7 +265,7 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
     }
     let found = counts.ready.max(counts.adopted);
     let before = memory.policy.take().filter(|policy| policy.law() == settings.law);
-    let policy = before.unwrap_or_else(|| Policy::start(settings.law, seen.now, found));
+    let policy = before.unwrap_or_else(|| Policy::start(settings.law, seen.now, found, memory.habits.take()));
     let question = Question {
         now: seen.now,
         settings,
@@ -356,7 +367,7 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
         _ if scaling.law == Law::Work => memory.window.clear(),
         Idle::After(_) => {
             memory.window.clear();
-            memory.policy = Some(Policy::start(scaling.law, seen.now, 0));
+            memory.policy = Some(Policy::start(scaling.law, seen.now, 0, None));
             memory.answer = None;
         }
         Idle::Kpa if counts.live == 0 => memory.last_replica.reset(),

@@ -108,6 +108,7 @@ pub(crate) fn replica(number: u64, phase: Phase, at: Instant) -> Replica {
         started: at,
         host: host_name("local"),
         in_flight: 0,
+        usage: None,
     }
 }
 

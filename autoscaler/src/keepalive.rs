@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// From one bin to the next the bounds grow by this ratio.
 const RATIO: f64 = 1.189_207_115_002_721;
 /// The first bin ends here, in seconds.
@@ -20,7 +22,8 @@ const PRIOR: f64 = 2.0;
 const FADE: f64 = 0.999;
 
 /// The gaps of one service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
 pub struct Gaps {
     counts: Vec<f64>,
     /// Longer ones than the last bin.
@@ -37,6 +40,36 @@ impl Default for Gaps {
         Self { counts: vec![0.0; BINS], longer: 0.0 }
     }
 }
+
+/// The counts of all bins and, behind them, that of longer ones; those at the end of which there are none are left out.
+impl From<Gaps> for Vec<f64> {
+    fn from(gaps: Gaps) -> Self {
+        let mut counts = gaps.counts;
+        counts.push(gaps.longer);
+        let counts = counts.into_iter().map(|count| (count * 1e3).round() / 1e3);
+        let mut counts: Self = counts.collect();
+        counts.truncate(counts.iter().rposition(|count| *count > 0.0).map_or(0, |last| last + 1));
+        counts
+    }
+}
+
+impl TryFrom<Vec<f64>> for Gaps {
+    type Error = NoGaps;
+
+    fn try_from(mut counts: Vec<f64>) -> Result<Self, NoGaps> {
+        if counts.len() > BINS + 1 || !counts.iter().all(|count| count.is_finite() && *count >= 0.0) {
+            return Err(NoGaps);
+        }
+        counts.resize(BINS + 1, 0.0);
+        let longer = counts.pop().unwrap_or_default();
+        Ok(Self { counts, longer })
+    }
+}
+
+/// What was kept are no counts of gaps.
+#[derive(Debug, thiserror::Error)]
+#[error("expected at most {} counts", BINS + 1)]
+pub struct NoGaps;
 
 impl Gaps {
     /// A gap has ended after so many seconds.

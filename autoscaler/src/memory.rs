@@ -7,9 +7,10 @@ use tidegate_config::spec::Revision;
 
 use crate::{
     backoff::Backoff,
-    policy::{Answer, Policy, grace::LastReplica},
+    policy::{Answer, Policy, grace::LastReplica, work::Habits},
     release::{NoEarlier, Rejected, Release},
     rollout::Trial,
+    signals::Signals,
     window::Window,
 };
 
@@ -19,8 +20,11 @@ pub struct Memory {
     pub(crate) window: Window,
     /// `None` before the first decision.
     pub(crate) policy: Option<Policy>,
+    /// What the law had learned before this start of the gateway, until it is asked.
+    pub(crate) habits: Option<Habits>,
     /// The policy's last answer.
     pub(crate) answer: Option<Answer>,
+    pub(crate) signals: Signals,
     pub(crate) backoff: Backoff,
     pub(crate) last_replica: LastReplica,
     /// A wake is on: the initial replicas are not all ready yet.
@@ -34,10 +38,20 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The memory of a service of which `release` is known from before this start of the gateway.
+    /// The memory of a service of which so much is known from before this start of the gateway.
     #[must_use]
-    pub fn restored(release: Release) -> Self {
-        Self { release, ..Self::default() }
+    pub fn restored(release: Release, habits: Option<Habits>) -> Self {
+        Self { release, habits, ..Self::default() }
+    }
+
+    /// What the law has learned that the next start of the gateway should know.
+    #[must_use]
+    pub fn habits(&self) -> Option<Habits> {
+        match &self.policy {
+            Some(Policy::Work(work)) => Some(work.habits()),
+            Some(Policy::Kpa(_) | Policy::Hpa(_)) => None,
+            None => self.habits.clone(),
+        }
     }
 
     /// Which versions the service has had, to be kept for the next start of the gateway.

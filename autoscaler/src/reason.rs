@@ -69,6 +69,13 @@ pub enum Reason {
         /// Until that counts as idle.
         left: Duration,
     },
+    /// Requests per second, CPU or memory ask for more than the law.
+    Signal {
+        /// What is kept for now.
+        held: Count,
+        /// What it says now.
+        signal: Signal,
+    },
     /// The file asks for them at this time (`keep_warm`).
     ByClock {
         /// How many.
@@ -141,6 +148,19 @@ pub enum Reason {
     },
 }
 
+/// What is used, over what each replica is to use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Signal {
+    /// Of what.
+    pub what: &'static str,
+    /// By all of them.
+    pub used: f64,
+    /// By each.
+    pub each: f64,
+    /// So many replicas.
+    pub needs: Count,
+}
+
 /// How demand becomes replicas.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
@@ -176,7 +196,7 @@ impl fmt::Display for WorkFigures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 24] = [
+    pub const LABELS: [&'static str; 25] = [
         "demand",
         "work",
         "calm",
@@ -188,6 +208,7 @@ impl Reason {
         "wake",
         "waking",
         "asked_wake",
+        "signal",
         "by_clock",
         "asked_sleep",
         "squeezed",
@@ -218,6 +239,7 @@ impl Reason {
             Self::Wake { .. } => "wake",
             Self::Waking { .. } => "waking",
             Self::AskedWake { .. } => "asked_wake",
+            Self::Signal { .. } => "signal",
             Self::ByClock { .. } => "by_clock",
             Self::AskedSleep => "asked_sleep",
             Self::Squeezed => "squeezed",
@@ -258,6 +280,10 @@ impl fmt::Display for Reason {
                 write!(f, "a wake starts {}, not all are ready yet", replicas(*initial))
             }
             Self::AskedWake { left } => write!(f, "asked to wake ({} s left)", secs(*left)),
+            Self::Signal { held, signal: Signal { what, used, each, needs } } => {
+                write!(f, "{} {what} need {} at {} each", short(*used), replicas(*needs), short(*each))?;
+                if held > needs { write!(f, "; held at {held} for a stable window") } else { Ok(()) }
+            }
             Self::ByClock { replicas: kept } => {
                 write!(f, "keep_warm asks for {} at this time", replicas(*kept))
             }
@@ -351,6 +377,10 @@ mod tests {
             (Reason::Wake { queued: 2 }, "2 requests wait and nothing is live"),
             (Reason::Waking { initial: 3 }, "a wake starts 3 replicas, not all are ready yet"),
             (Reason::AskedWake { left: s(9) }, "asked to wake (9 s left)"),
+            (
+                Reason::Signal { held: 4, signal: Signal { what: "cores", used: 2.5, each: 1.0, needs: 3 } },
+                "2.5 cores need 3 replicas at 1 each; held at 4 for a stable window",
+            ),
             (Reason::ByClock { replicas: 2 }, "keep_warm asks for 2 replicas at this time"),
             (Reason::AskedSleep, "asked to sleep"),
             (Reason::Squeezed, "put to sleep: its host is short of memory"),

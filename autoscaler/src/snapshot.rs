@@ -58,6 +58,22 @@ impl Snapshot {
         self.demand.iter().map(|d| d.in_flight).sum()
     }
 
+    /// The whole seconds since the last snapshot, of all gateways together; the latest are the same ones everywhere.
+    #[must_use]
+    pub fn flow(&self) -> Vec<Flow> {
+        let longest = self.demand.iter().map(|gateway| gateway.flow.len()).max().unwrap_or(0);
+        let mut sums = vec![Flow::default(); longest];
+        for gateway in &self.demand {
+            for (sum, second) in sums.iter_mut().rev().zip(gateway.flow.iter().rev()) {
+                sum.arrived += second.arrived;
+                sum.ended += second.ended;
+                sum.running += second.running;
+                sum.peak += second.peak;
+            }
+        }
+        sums
+    }
+
     /// Since when nothing has been running or waiting anywhere; `None` while something is.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {
@@ -137,6 +153,17 @@ pub struct Replica {
     pub host: HostName,
     /// Requests that it runs now.
     pub in_flight: u32,
+    /// What it uses, where that is measured.
+    pub usage: Option<Usage>,
+}
+
+/// What a replica uses, as of the last measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// Cores, on average since the measurement before.
+    pub cores: f64,
+    /// Memory.
+    pub memory: Bytes,
 }
 
 /// One host, as this service sees it.

@@ -15,6 +15,7 @@ mod keep_warm;
 mod law;
 mod limits;
 mod middleware;
+mod signals;
 mod spans;
 mod traffic;
 mod wake;
@@ -33,6 +34,7 @@ pub use middleware::{
     BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,
     RateLimit, Redirect, RequestId, Rewrite, Which,
 };
+pub use signals::Signals;
 pub use spans::Tracing;
 pub use traffic::{Health, Idle, Probe, ScalingPolicy, Upstream};
 pub use wake::{Ignore, WaitingPage, Wake};

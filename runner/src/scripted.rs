@@ -71,6 +71,8 @@ struct State {
     reached: Reached,
     resolver: Option<IpAddr>,
     inventory: Option<Inventory>,
+    /// Cores that each replica uses.
+    cores: f64,
 }
 
 struct Replica {
@@ -133,6 +135,11 @@ impl Scripted {
     /// What the next commands in a replica end with; later ones end with 0.
     pub fn next_exec(&self, ends: impl IntoIterator<Item = Executed>) {
         self.shared.state.lock().exec.extend(ends);
+    }
+
+    /// How many cores each replica uses, and has used since it was made.
+    pub fn uses(&self, cores: f64) {
+        self.shared.state.lock().cores = cores;
     }
 
     /// While this is on, every call fails at once with `Kind::Silent`, and nothing is told. Replicas go on.
@@ -435,8 +442,10 @@ impl Runner for Scripted {
 
     async fn stats(&self, id: &ReplicaId) -> Result<Stats> {
         self.shared.mood.pass(READ_DEADLINE).await?;
-        self.shared.state.lock().replicas.get(id).ok_or_else(|| gone(id))?;
-        Ok(Stats { cpu: Duration::from_millis(1), memory: Bytes::mib(1) })
+        let state = self.shared.state.lock();
+        let replica = state.replicas.get(id).ok_or_else(|| gone(id))?;
+        let age = SystemTime::now().duration_since(replica.observed.created).unwrap_or_default();
+        Ok(Stats { cpu: Duration::from_millis(1) + age.mul_f64(state.cores), memory: Bytes::mib(1) })
     }
 
     async fn ping(&self) -> Result<()> {

@@ -126,6 +126,7 @@ impl Draft<'_> {
             started: self.seen.now,
             host: host.clone(),
             in_flight: 0,
+            usage: None,
         });
         self.reserve(&host, version.launch.resources.reserve);
         self.plan.steps.push(Step::Start(StartSpec {

@@ -7,7 +7,7 @@ use tidegate_config::units::Count;
 
 /// Wants with their times, which are instants or anything else that only grows.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Highest<T>(VecDeque<(T, Count)>);
+pub(crate) struct Highest<T>(VecDeque<(T, Count)>);
 
 impl<T> Default for Highest<T> {
     fn default() -> Self {
@@ -17,7 +17,7 @@ impl<T> Default for Highest<T> {
 
 impl<T: Copy + PartialEq> Highest<T> {
     /// Notes a want and tells the highest that is not past.
-    pub(super) fn note(&mut self, at: T, want: Count, is_past: impl Fn(T) -> bool) -> Count {
+    pub(crate) fn note(&mut self, at: T, want: Count, is_past: impl Fn(T) -> bool) -> Count {
         while self.0.back().is_some_and(|(_, older)| *older <= want) {
             self.0.pop_back();
         }

@@ -169,7 +169,7 @@ impl Delay {
     clippy::cast_sign_loss,
     reason = "whole, and clamped to the range"
 )]
-pub(super) fn count(value: f64) -> Count {
+pub(crate) fn count(value: f64) -> Count {
     value.clamp(0.0, f64::from(Count::MAX)) as Count
 }
 

@@ -3,7 +3,7 @@
 //! Absent: bounds, the idle rule of those others.
 
 pub mod grace;
-mod highest;
+pub(crate) mod highest;
 pub mod hpa;
 pub mod kpa;
 pub mod work;
@@ -57,13 +57,13 @@ pub struct Answer {
 }
 
 impl Policy {
-    /// The law of a service that nothing is known of, except that `ready` of its replicas run already.
+    /// The law of a service of which so much is known: that `ready` of its replicas run already, and its habits if they were kept.
     #[must_use]
-    pub fn start(law: Law, now: Instant, ready: Count) -> Self {
+    pub fn start(law: Law, now: Instant, ready: Count, habits: Option<work::Habits>) -> Self {
         match law {
             Law::Kpa => Self::Kpa(kpa::Kpa::start(now, ready)),
             Law::Hpa => Self::Hpa(hpa::Hpa::default()),
-            Law::Work => Self::Work(Box::default()),
+            Law::Work => Self::Work(Box::new(habits.map_or_else(work::Work::default, work::Work::restored))),
         }
     }
 

@@ -258,7 +258,7 @@ fn it_struggles_when_it_fails_or_keeps_requests_waiting() {
 fn going_back_by_hand_ends_a_trial() {
     let memory = |release: &Release, trial: &Option<Trial>| crate::Memory {
         trial: trial.clone(),
-        ..crate::Memory::restored(release.clone())
+        ..crate::Memory::restored(release.clone(), None)
     };
     let mut story = Story::new(&[10, 100]);
     story.release.kept = vec![version("r0")];

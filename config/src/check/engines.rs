@@ -56,9 +56,11 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
                 "resources.disk cannot be kept to by engine = \"swarm\"",
             ),
             in_memory(service),
+            unmeasured(service),
         ]),
         Engine::Kubernetes => true_of(&[
             in_memory(service),
+            unmeasured(service),
             (
                 service.launch.volumes.iter().any(|volume| volume.source.starts_with('/')),
                 "no folder of a machine is mounted by engine = \"kubernetes\": a volume there is the name of a \
@@ -83,6 +85,11 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
 fn in_memory(service: &Service) -> (bool, &'static str) {
     let wanted = service.launch.resources.scratch == Scratch::Memory;
     (wanted, "resources.scratch = \"memory\" is not there: only engine = \"embedded\" has it")
+}
+
+fn unmeasured(service: &Service) -> (bool, &'static str) {
+    let wanted = service.scaling.signals.measure();
+    (wanted, "scaling.target_cpu and target_memory are not known: no cluster's engine measures replicas")
 }
 
 fn true_of(rows: &[(bool, &'static str)]) -> Vec<&'static str> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{keep_warm, law, release::share, value};
 use crate::{
     decode::At,
-    model::{Idle, ScalingPolicy},
+    model::{Idle, ScalingPolicy, Signals},
     problem::Draft,
     raw::{self, Mount},
     units::Concurrency,
@@ -29,7 +29,13 @@ pub(super) fn check(
     check_window(&raw, problems);
     let (law, work) = law::check(&raw, &default.work, problems);
     let most = raw.max.as_ref().map_or(default.max, |max| max.value);
+    let signals = Signals {
+        rps: raw.target_rps.as_ref().map(|rps| rate(rps, problems)),
+        cpu: raw.target_cpu.as_ref().map(|cpu| cpu.value),
+        memory: raw.target_memory.as_ref().map(|memory| memory.value),
+    };
     ScalingPolicy {
+        signals,
         concurrency: raw.concurrency.as_ref().and_then(|limit| concurrency(limit, problems)),
         min: value::of(raw.min, default.min),
         max: value::of(raw.max, default.max),
@@ -49,6 +55,16 @@ pub(super) fn check(
         hold: value::lasting(raw.hold, default.hold, problems),
         queue: usize::try_from(value::positive(raw.queue, 10_000, problems)).unwrap_or(usize::MAX),
     }
+}
+
+fn rate(rps: &At<f64>, problems: &mut Vec<Draft>) -> f64 {
+    if !(0.01..=1e6).contains(&rps.value) {
+        problems.push(
+            rps.problem("not a rate that a replica is good for")
+                .allowed("0.01 to 1000000 requests per second"),
+        );
+    }
+    rps.value
 }
 
 fn concurrency(limit: &At<u32>, problems: &mut Vec<Draft>) -> Option<Concurrency> {

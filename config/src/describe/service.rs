@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Described, Settings, below, fingerprint, list, or_none, settings, time};
 use crate::{
     model::{
-        Aim, Health, Idle, Ignore, KeepWarm, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Sleep,
-        Update, Upstream, WaitingPage, Wake, Work,
+        Aim, Health, Idle, Ignore, KeepWarm, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Signals,
+        Sleep, Update, Upstream, WaitingPage, Wake, Work,
     },
     spec::{Launch, Protocol},
     units::{Bytes, Rate},
@@ -89,6 +89,7 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         max,
         initial,
         keep_warm,
+        signals: Signals { rps, cpu, memory },
         law,
         work,
         concurrency,
@@ -114,6 +115,9 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         ("max", max.to_string()),
         ("initial", initial.to_string()),
         ("keep_warm", keep_warm.iter().map(describe_keep_warm).collect::<Vec<_>>().join("; ")),
+        ("target_rps", or_none(*rps)),
+        ("target_cpu", or_none(*cpu)),
+        ("target_memory", or_none(*memory)),
         ("concurrency", or_none(*concurrency)),
         ("target", target.to_string()),
         ("stable_window", time(*stable_window)),

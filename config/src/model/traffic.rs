@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KeepWarm, Law, Work};
+use super::{KeepWarm, Law, Signals, Work};
 use crate::units::{Concurrency, Count, Percent};
 
 /// How many replicas a service gets.
@@ -16,6 +16,8 @@ pub struct ScalingPolicy {
     pub initial: Count,
     /// Replicas that are there at some times whatever comes.
     pub keep_warm: Vec<KeepWarm>,
+    /// What besides the law says how many there should be.
+    pub signals: Signals,
     /// Which law says how many there should be.
     pub law: Law,
     /// What the law `work` aims at.
@@ -53,6 +55,7 @@ impl Default for ScalingPolicy {
             max: 10,
             initial: 1,
             keep_warm: Vec::new(),
+            signals: Signals::default(),
             law: Law::default(),
             work: Work::default(),
             concurrency: None,

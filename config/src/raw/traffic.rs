@@ -22,6 +22,13 @@ section! {
         initial: u32 = d.initial,
         /// Replicas that are kept at some times, whatever comes: `[{ cron = "0 8 * * mon-fri", lasts = "10h", replicas = 2 }]`.
         keep_warm: Vec<At<KeepWarm>> = Vec::<String>::new(),
+        /// Requests per second that a replica is good for. With any policy there are at least as many replicas as that takes.
+        target_rps: f64,
+        /// The share of `resources.cpu` (of one core without that) that replicas are to use. With any policy there are at least as
+        /// many as that takes, while the service is awake. For engines that measure: Docker's and our own.
+        target_cpu: Percent,
+        /// The same for `resources.memory`.
+        target_memory: Percent,
         /// How the number of replicas is worked out: `"kpa"` as Knative does it, `"work"` from the work that comes, what a
         /// start takes and what a late request is worth (docs/scaling.md), `"hpa"` as Kubernetes does it.
         policy: Law = "kpa",

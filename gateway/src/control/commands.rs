@@ -25,7 +25,7 @@ use super::{
         BalanceStatus, Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus, seconds_until,
     },
 };
-use crate::clock;
+use crate::{clock, fleet};
 
 /// From SIGTERM to SIGKILL when the gateway takes its replicas with it; requests have had their drain deadline already.
 const LAST_GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ impl Control {
             Command::Hosts(reply) => drop(reply.send(self.host_status())),
             Command::Order(host, order, reply) => self.order(host, order, reply),
             Command::Find(name, reply) => drop(reply.send(self.find(&name))),
+            Command::Fleet(name, reply) => drop(reply.send(self.fleet(&name))),
             Command::Settled(reply) => drop(reply.send(self.is_settled())),
             Command::StopAll(reply) => self.stop_all(reply),
         }
@@ -167,6 +168,11 @@ impl Control {
             self.engine(&member.host).map(|engine| (member.id.clone(), engine.handle.clone()))
         };
         state.members.values().filter_map(place).collect()
+    }
+
+    fn fleet(&self, name: &ServiceName) -> Option<Arc<fleet::Service>> {
+        let own = self.states.get(name).map(|state| &state.fleet);
+        own.or_else(|| self.outside.get(name).map(Outside::fleet)).cloned()
     }
 
     fn is_settled(&self) -> bool {
@@ -391,6 +397,11 @@ impl Handle {
     /// When the loop has ended.
     pub async fn stop_all(&self) -> Result<(), Ended> {
         self.ask(Command::StopAll).await
+    }
+
+    /// What a service shares with the data plane; `None`: there is none of this name.
+    pub(crate) async fn fleet(&self, service: ServiceName) -> Result<Option<Arc<fleet::Service>>, Ended> {
+        self.ask(|reply| Command::Fleet(service, reply)).await
     }
 
     /// A service's replicas, each with what reads its output.

@@ -9,13 +9,15 @@ use tidegate_config::{
     name::{HostName, ReplicaId, ServiceName},
     spec::{Observed, Revision},
 };
-use tidegate_runner::{self as runner, Inventory, Prepared, PullProgress};
+use tidegate_runner::{self as runner, Inventory, Prepared, PullProgress, Stats};
 use tokio::sync::oneshot;
 
 use super::{
     hosts::Beat,
     status::{Explanation, HostStatus, ServiceStatus},
 };
+
+use crate::fleet;
 
 /// What can happen to the control loop.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(crate) enum Event {
     Ended(ReplicaId, runner::Result<()>, Vec<String>),
     /// Whether some host has the version that somebody wants to go back to.
     Back(ServiceName, Option<Revision>, bool, Reply),
+    /// What a replica uses, as of that moment.
+    Measured(ReplicaId, Instant, runner::Result<Stats>),
     /// Somebody asks for something by hand.
     Command(Command),
 }
@@ -118,6 +122,8 @@ pub(crate) enum Command {
     Order(HostName, HostOrder, oneshot::Sender<Result<(), String>>),
     /// Where a replica runs, to read what it prints.
     Find(ServiceName, oneshot::Sender<Vec<(ReplicaId, super::engine::Handle)>>),
+    /// What a service shares with the data plane, to listen to its requests.
+    Fleet(ServiceName, oneshot::Sender<Option<Arc<fleet::Service>>>),
     /// Whether everything that was found at the start has been looked at and every image is settled.
     Settled(oneshot::Sender<bool>),
     /// Stop all replicas and wait.

@@ -5,16 +5,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-use tidegate_autoscaler::{Phase, Release, snapshot::HostOrder};
+use serde::{Deserialize, Deserializer, Serialize};
+use tidegate_autoscaler::{Habits, Memory, Phase, Release, snapshot::HostOrder};
 use tidegate_config::name::{HostName, ReplicaId, ServiceName};
 use tokio::sync::watch;
 
 use super::{Control, state::State};
 use crate::telemetry;
+
+/// How often what was learned is written although nothing else has changed.
+const LEARNED: Duration = Duration::from_secs(300);
 
 /// After a write that failed.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -56,6 +59,14 @@ pub(super) struct KeptService {
     pub(super) pinned: Option<HostName>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) stopped: BTreeSet<ReplicaId>,
+    /// What the law of scaling has learned. Of an older or newer version it may be something else, and is learned again then.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub(super) habits: Option<Habits>,
+}
+
+fn if_readable<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Habits>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// An order that is not the default.
@@ -111,6 +122,13 @@ impl Control {
         }
     }
 
+    /// What laws have learned changes all the time, and is not urgent.
+    pub(super) fn keep_learned(&mut self, now: Instant) {
+        if self.learned_at + LEARNED <= now {
+            (self.learned_at, self.unsaved) = (now, true);
+        }
+    }
+
     /// Hands what is to be kept to its writer, if it has changed.
     pub(super) fn save(&mut self) {
         if !std::mem::take(&mut self.unsaved) {
@@ -148,11 +166,16 @@ impl State {
         let mut stopped: BTreeSet<ReplicaId> = stopped.map(|member| member.id.clone()).collect();
         // Not listed yet by their host.
         stopped.extend(self.kept_stopped.iter().cloned());
-        KeptService { release: self.memory.release().clone(), pinned: self.pinned.clone(), stopped }
+        KeptService {
+            release: self.memory.release().clone(),
+            pinned: self.pinned.clone(),
+            stopped,
+            habits: self.memory.habits(),
+        }
     }
 
     pub(super) fn restore(&mut self, kept: KeptService) {
-        self.memory = tidegate_autoscaler::Memory::restored(kept.release);
+        self.memory = Memory::restored(kept.release, kept.habits);
         self.pinned = kept.pinned;
         self.kept_stopped = kept.stopped;
     }

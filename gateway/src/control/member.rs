@@ -20,6 +20,7 @@ use tidegate_config::{
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::measure::Measured;
 use crate::fleet::{Replica, admission::SlotKey};
 
 /// One replica as the control loop keeps it.
@@ -64,6 +65,8 @@ pub(crate) struct Member {
     pub(crate) again: bool,
     /// Slots of it that other gateways have, where it has a hard limit.
     pub(crate) lent: u32,
+    /// What it uses.
+    pub(crate) load: Measured,
     /// What it had answered when it was last looked at.
     counted: Tally,
 }
@@ -134,6 +137,7 @@ impl Member {
             suspected: false,
             again: false,
             lent: 0,
+            load: Measured::default(),
             counted: Tally::default(),
         }
     }
@@ -144,6 +148,7 @@ impl Member {
         (self.slot, self.started) = (slot, now);
         (self.address, self.replica, self.accepted) = (None, None, None);
         (self.adopted, self.again, self.counted) = (false, true, Tally::default());
+        self.load = Measured::default();
         self.cancel = CancellationToken::new();
     }
 
@@ -166,6 +171,7 @@ impl Member {
             started: self.started,
             host: self.host.clone(),
             in_flight: self.in_flight,
+            usage: self.load.usage,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod history;
 mod hosts;
 mod images;
 pub mod keep;
+mod measure;
 mod member;
 mod observe;
 mod outside;
@@ -58,7 +59,7 @@ use self::{
     engine::Engine,
     event::Event,
     keep::{Keeper, Kept},
-    observe::{Around, observe},
+    observe::{Around, Rooms, observe},
     outside::Outside,
     peers::Peers,
     state::State,
@@ -134,6 +135,8 @@ pub(crate) struct Control {
     drainers: Vec<hosts::Drainer>,
     /// Something that is to outlive the gateway has changed.
     unsaved: bool,
+    /// When what laws have learned was last written.
+    learned_at: Instant,
     /// Where it is put for its writer.
     keep: watch::Sender<Kept>,
     /// Services that were kept and are not in the file (yet).
@@ -187,6 +190,7 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         stopped: None,
         drainers: Vec::new(),
         unsaved: false,
+        learned_at: now,
         keep,
         kept: keeper.kept,
         peers: Peers::default(),
@@ -223,6 +227,8 @@ impl Loop {
             self.control.save();
             self.control.tell_peers();
         }
+        self.control.unsaved = true;
+        self.control.save();
         // The writer ends with the sender, after the last value.
         let (keep, values) = watch::channel(self.control.keep.borrow().clone());
         (self.control.keep, self.writer.0) = (keep, values);
@@ -255,13 +261,13 @@ impl Control {
             self.give_up_late(now);
             self.squeeze();
             self.reap_connections(now);
+            self.keep_learned(now);
+            self.measure(now);
         }
         let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
         let names: Vec<_> =
             self.states.iter().filter(|(_, state)| due(state)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.evaluate(&name, tick);
-        }
+        self.evaluate_each(names, tick);
     }
 
     fn answer(&mut self, rung: Rung) {
@@ -269,11 +275,10 @@ impl Control {
             self.probe_suspect(&id);
         }
         let now = clock::now();
-        for name in rung.services {
-            if !self.states.get_mut(&name).is_some_and(|state| state.puts_off(now)) {
-                self.evaluate(&name, false);
-            }
-        }
+        let mut puts_off =
+            |name: &ServiceName| self.states.get_mut(name).is_some_and(|state| state.puts_off(now));
+        let names: Vec<_> = rung.services.into_iter().filter(|name| !puts_off(name)).collect();
+        self.evaluate_each(names, false);
     }
 
     fn take(&mut self, event: Event) {
@@ -297,16 +302,34 @@ impl Control {
             Event::Probed(id, found) => self.probed(&id, found),
             Event::Ended(id, outcome, log) => self.ended(&id, outcome, log),
             Event::Back(name, to, is_there, reply) => self.roll_back(&name, to.as_ref(), is_there, reply),
+            Event::Measured(id, at, outcome) => self.measured(&id, at, outcome),
             Event::Outside(said) => self.outside_said(said),
             Event::Peer(said) => self.peer_said(said),
             Event::Command(command) => self.command(command),
         }
     }
 
-    /// Looks at a service, decides, plans and executes, until nothing follows any more.
-    fn evaluate(&mut self, name: &ServiceName, mut tick: bool) {
+    /// Looks at several services, one after the other.
+    fn evaluate_each(&mut self, names: Vec<ServiceName>, tick: bool) {
+        let mut reserved = None;
+        for name in names {
+            self.evaluate_knowing(&name, tick, &mut reserved);
+        }
+    }
+
+    /// Looks at a service.
+    fn evaluate(&mut self, name: &ServiceName, tick: bool) {
+        self.evaluate_knowing(name, tick, &mut None);
+    }
+
+    /// Looks at a service, decides, plans and executes, until nothing follows any more. What is reserved on all hosts is known
+    /// or found out, and forgotten once something is done.
+    fn evaluate_knowing(&mut self, name: &ServiceName, mut tick: bool, reserved: &mut Option<Rooms>) {
         for _ in 0..ROUNDS {
-            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick)) else { return };
+            let rooms = reserved.get_or_insert_with(|| observe::reserved(&self.states));
+            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick), rooms) else {
+                return;
+            };
             if self.makes_room(name) {
                 continue;
             }
@@ -315,6 +338,9 @@ impl Control {
             state.elsewhere.note(&decision);
             let again = plan.steps.iter().any(|step| matches!(step, Step::Drain(_)));
             let calm = self.looks_around(&seen);
+            if !plan.steps.is_empty() {
+                *reserved = None;
+            }
             for step in plan.steps {
                 let held = match &step {
                     Step::Start(_) => calm || self.stopping,
@@ -333,8 +359,12 @@ impl Control {
     }
 
     /// Looks, decides and plans; notes why.
-    fn think(&mut self, name: &ServiceName, tick: bool) -> Option<(Snapshot, Decision, Plan)> {
-        let reserved = observe::reserved(&self.states);
+    fn think(
+        &mut self,
+        name: &ServiceName,
+        tick: bool,
+        reserved: &Rooms,
+    ) -> Option<(Snapshot, Decision, Plan)> {
         let state = self.states.get_mut(name)?;
         let around = Around {
             now: clock::now(),
@@ -344,7 +374,7 @@ impl Control {
             generation: self.generation,
             next_number: self.next_number,
             engines: &self.engines,
-            reserved: &reserved,
+            reserved,
         };
         let seen = observe(state, &around);
         state.looked_at = Some(seen.now);
@@ -384,9 +414,7 @@ impl Control {
     /// Looks at every service: something that concerns them all has changed.
     fn evaluate_all(&mut self) {
         let names: Vec<_> = self.states.keys().cloned().collect();
-        for name in names {
-            self.evaluate(&name, false);
-        }
+        self.evaluate_each(names, false);
     }
 
     fn engine_mut(&mut self, host: &HostName) -> Option<&mut Engine> {
@@ -413,7 +441,8 @@ impl Control {
             self.states.remove(name);
             self.unsaved = true;
         }
-        if self.states.values().all(|state| state.members.is_empty())
+        if self.stopped.is_some()
+            && self.states.values().all(|state| state.members.is_empty())
             && let Some(stopped) = self.stopped.take()
         {
             // Whoever asked may have given up.
@@ -427,9 +456,7 @@ impl Control {
         let short = |state: &State| state.no_fit.is_some() || state.refused.is_some();
         let names: Vec<_> =
             self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.evaluate(&name, false);
-        }
+        self.evaluate_each(names, false);
     }
 
     fn reap_connections(&self, now: Instant) {

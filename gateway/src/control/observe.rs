@@ -11,6 +11,9 @@ use tidegate_config::name::{HostName, ServiceName};
 
 use super::{engine::Engine, state::State};
 
+/// What is reserved on each host.
+pub(crate) type Rooms = BTreeMap<HostName, Room>;
+
 /// What all services share.
 pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
@@ -20,7 +23,7 @@ pub(crate) struct Around<'a> {
     pub(crate) generation: u64,
     pub(crate) next_number: u64,
     pub(crate) engines: &'a [Engine],
-    pub(crate) reserved: &'a BTreeMap<HostName, Room>,
+    pub(crate) reserved: &'a Rooms,
 }
 
 /// What a decision about this service may see.
@@ -52,12 +55,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
 }
 
 /// A host, as a service sees it.
-pub(super) fn host(
-    engine: &Engine,
-    state: &State,
-    reserved: &BTreeMap<HostName, Room>,
-    now: Instant,
-) -> Host {
+pub(super) fn host(engine: &Engine, state: &State, reserved: &Rooms, now: Instant) -> Host {
     let name = engine.name();
     Host {
         name: name.clone(),
@@ -74,8 +72,8 @@ pub(super) fn host(
 }
 
 /// What all replicas of all services reserve on each host.
-pub(crate) fn reserved(states: &BTreeMap<ServiceName, State>) -> BTreeMap<HostName, Room> {
-    let mut rooms: BTreeMap<HostName, Room> = BTreeMap::new();
+pub(crate) fn reserved(states: &BTreeMap<ServiceName, State>) -> Rooms {
+    let mut rooms = Rooms::new();
     for state in states.values() {
         let reserve = state.fleet.settings().launch.resources.reserve;
         for member in state.members.values().filter(|member| member.phase.holds_room()) {

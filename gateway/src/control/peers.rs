@@ -236,9 +236,7 @@ impl Control {
         for id in &demands.suspects {
             self.probe_suspect(id);
         }
-        for name in changed {
-            self.evaluate(&name, false);
-        }
+        self.evaluate_each(changed, false);
     }
 
     fn peer_left(&mut self, link: LinkId) {
@@ -252,9 +250,7 @@ impl Control {
             lend(state, &[]);
         }
         let names: Vec<ServiceName> = self.states.keys().cloned().collect();
-        for name in names {
-            self.evaluate(&name, false);
-        }
+        self.evaluate_each(names, false);
     }
 
     fn known(&self) -> Known {

@@ -41,10 +41,10 @@ impl Control {
             }
         }
         let names: Vec<ServiceName> = self.states.keys().cloned().collect();
-        for name in names {
-            self.look_again(&name, Purpose::TakeUp);
-            self.evaluate(&name, false);
+        for name in &names {
+            self.look_again(name, Purpose::TakeUp);
         }
+        self.evaluate_each(names, false);
         changes
     }
 

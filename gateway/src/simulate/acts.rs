@@ -99,7 +99,7 @@ impl World {
         // What is kept of versions is kept in the state directory.
         for (name, state) in &mut control.states {
             if let Some(before) = self.control.states.get(name) {
-                state.memory = Memory::restored(before.memory.release().clone());
+                state.memory = Memory::restored(before.memory.release().clone(), before.memory.habits());
             }
         }
         self.control = control;

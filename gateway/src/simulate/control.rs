@@ -439,6 +439,7 @@ impl Member {
             started: self.started,
             host: self.host.clone(),
             in_flight: self.in_flight,
+            usage: None,
         }
     }
 }

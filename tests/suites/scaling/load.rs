@@ -46,6 +46,23 @@ async fn replicas_come_with_the_load_and_go_with_it() {
 }
 
 #[tokio::test]
+async fn what_replicas_use_brings_more_of_them() {
+    let text = r#"
+        [services.api]
+        image = "api:1"
+        resources = { cpu = 1.0 }
+        scaling = { target_cpu = 0.5, max = 4 }
+    "#;
+    let world = World::new(text).await;
+    world.runner.uses(0.7);
+    let wires = held(&world, 1).await;
+    // One request runs. One replica that uses 0.7 of a core asks for a second one, two of them for a third, and so on.
+    let status = world.until("api", |status| status.replicas.len() == 4).await;
+    assert_eq!(status.in_flight, 1, "{}", status.reason);
+    drop(wires);
+}
+
+#[tokio::test]
 async fn the_law_work_brings_what_those_who_wait_need_and_lets_go() {
     let text = r#"
         [services.api]

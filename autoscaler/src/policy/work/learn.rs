@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     forecast::Rates,
     keepalive::Gaps,
@@ -48,15 +50,27 @@ pub(super) struct Learned {
     pub(super) idle_since: Option<Instant>,
 }
 
+/// What is learned over days, and worth to be known again when the gateway has started anew. How many requests come just now is
+/// not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Habits {
+    gaps: Gaps,
+    service: Service,
+    /// Seconds that a start takes: mean and mean deviation.
+    start: Option<(f64, f64)>,
+    crowd: Crowd,
+    follow: f64,
+}
+
 /// Seconds of work and requests that ended, by which a request takes as long as they say (Little's law).
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Service {
     seconds: f64,
     ended: f64,
 }
 
 /// What would run if nobody waited, as arrivals show it, and how much more it fluctuates than by chance.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Crowd {
     running: f64,
     mean: f64,
@@ -72,10 +86,27 @@ struct Start {
 }
 
 impl Learned {
+    /// As it was when these were kept.
+    pub(super) fn restored(habits: Habits) -> Self {
+        let Habits { gaps, service, start, crowd, follow } = habits;
+        let start = Start { known: start, starting: Vec::new() };
+        Self { gaps, service, start, crowd, follow, ..Self::default() }
+    }
+
+    /// What is worth keeping.
+    pub(super) fn habits(&self) -> Habits {
+        Habits {
+            gaps: self.gaps.clone(),
+            service: self.service,
+            start: self.start.known,
+            crowd: self.crowd,
+            follow: self.follow,
+        }
+    }
+
     pub(super) fn look(&mut self, seen: &Snapshot) {
-        let flow = seen.demand.iter().map(|gateway| gateway.flow.as_slice());
         let (service, ahead) = (self.service(), self.start() + 5.0);
-        for second in merge(flow) {
+        for second in seen.flow() {
             let arrived = f64::from(second.arrived);
             self.rates.record(arrived, ahead);
             if self.came {
@@ -219,19 +250,4 @@ impl Start {
             }
         });
     }
-}
-
-/// The seconds of all gateways; the latest are the same ones everywhere.
-fn merge<'a>(flows: impl Iterator<Item = &'a [Flow]> + Clone) -> Vec<Flow> {
-    let longest = flows.clone().map(<[Flow]>::len).max().unwrap_or(0);
-    let mut sums = vec![Flow::default(); longest];
-    for flow in flows {
-        for (sum, second) in sums.iter_mut().rev().zip(flow.iter().rev()) {
-            sum.arrived += second.arrived;
-            sum.ended += second.ended;
-            sum.running += second.running;
-            sum.peak += second.peak;
-        }
-    }
-    sums
 }

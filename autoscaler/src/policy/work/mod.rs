@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{model::Aim, units::Count};
 
+pub use self::learn::Habits;
 use self::{calm::Calm, learn::Learned};
 use super::{Answer, Question, grace, kpa};
 use crate::{
@@ -33,6 +34,18 @@ pub struct Work {
 }
 
 impl Work {
+    /// The law with what it had learned before the gateway started anew.
+    #[must_use]
+    pub fn restored(habits: Habits) -> Self {
+        Self { learned: Learned::restored(habits), ..Self::default() }
+    }
+
+    /// What it has learned that is worth keeping.
+    #[must_use]
+    pub fn habits(&self) -> Habits {
+        self.learned.habits()
+    }
+
     /// One look.
     #[must_use]
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {

@@ -31,7 +31,7 @@ impl Story {
         };
         change(&mut settings.work);
         let seen = fixture::snapshot(settings);
-        let policy = Policy::start(law, seen.now, 0);
+        let policy = Policy::start(law, seen.now, 0, None);
         Self { seen, policy, window: Window::default(), next: 1 }
     }
 
@@ -192,6 +192,28 @@ fn f6_room_follows_the_square_root() {
     // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
     let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];
     assert_eq!(rows.map(|(load, _)| want(load)), rows.map(|(_, replicas)| replicas));
+}
+
+#[test]
+fn what_was_learned_is_known_again_after_a_restart() {
+    let mut story = Story::of(Law::Work, |_| ()).with(4);
+    for _ in 0..5 {
+        story.steady(20, 4);
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        story.ask();
+        story.seen.now += secs(90);
+    }
+    let Policy::Work(before) = &story.policy else { panic!("another law") };
+    let kept = serde_json::to_string(&before.habits()).expect("values only");
+    let after = Work::restored(serde_json::from_str(&kept).expect("as it was kept"));
+    assert!(after.learned.knows_service());
+    assert_eq!(after.habits(), serde_json::from_str(&kept).expect("as it was kept"));
+    let schedule = |work: &Work| work.learned.gaps.schedule(60.0, 2.0);
+    assert_eq!(schedule(&after), schedule(before));
+    assert_ne!(schedule(&after), schedule(&Work::default()), "and that is more than nothing");
+    for wrong in [r#"[-1.0]"#.to_owned(), format!("{:?}", [1.0; 99])] {
+        assert!(serde_json::from_str::<crate::keepalive::Gaps>(&wrong).is_err(), "{wrong}");
+    }
 }
 
 type Change = fn(&mut Settings);

@@ -340,6 +340,11 @@ impl Control {
 }
 
 impl Outside {
+    /// What it shares with the data plane.
+    pub(crate) fn fleet(&self) -> &Arc<fleet::Service> {
+        &self.fleet
+    }
+
     /// The addresses by now, each with what names it. Those that are never called are left out, and told of once.
     fn wanted(&mut self, own: &[SocketAddr]) -> BTreeMap<SocketAddr, Address> {
         let here = own_ips();

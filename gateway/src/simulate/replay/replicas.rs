@@ -49,7 +49,16 @@ impl Replicas {
         let slot = SlotKey(self.next);
         self.own.push(Own { slot, running: 0, idle_since: None });
         let phase = Phase::Starting;
-        self.seen.push(Replica { id, revision, phase, since: now, started: now, host, in_flight: 0 });
+        self.seen.push(Replica {
+            id,
+            revision,
+            phase,
+            since: now,
+            started: now,
+            host,
+            in_flight: 0,
+            usage: None,
+        });
         slot
     }
 
