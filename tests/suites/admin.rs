@@ -53,7 +53,9 @@ async fn ask(world: &World, from: u8, head: &str, token: Option<&str>) -> (u16, 
 
 fn example(endpoint: &endpoints::Endpoint) -> String {
     let path = endpoint.path.replace("hosts/{name}", "hosts/local").replace("{name}", "api");
-    format!("{} {}", endpoint.method, path.replace("{order}", "uncordon"))
+    // Else that is told until the asker leaves.
+    let path = path.replace("{order}", "uncordon").replace("/requests", "/requests?for=0");
+    format!("{} {path}", endpoint.method)
 }
 
 #[tokio::test]

@@ -68,8 +68,8 @@ const BANNED: &[&str] = &["native-tls", "openssl", "openssl-sys", "pingora-opens
 const LONGEST: usize = 500;
 
 const COMMANDS: &[&str] = &[
-    "init", "up", "check", "schema", "simulate", "ps", "explain", "logs", "wake", "sleep", "restart", "load",
-    "host", "plan", "rollback", "images", "doctor", "hash",
+    "init", "up", "check", "schema", "simulate", "tune", "ps", "record", "explain", "logs", "wake", "sleep",
+    "restart", "load", "host", "plan", "rollback", "images", "doctor", "hash",
 ];
 
 const INVARIANTS: usize = 9;

@@ -4,7 +4,7 @@
 use axum::{Router, handler::Handler, http::Method, routing};
 use tidegate_config::model::Role;
 
-use super::{Admin, hosts, logs, socket, tcp};
+use super::{Admin, hosts, logs, requests, socket, tcp};
 
 /// A question, and who may ask it.
 #[derive(Debug, Clone)]
@@ -27,6 +27,7 @@ pub fn all() -> Vec<Endpoint> {
         see("/v1/services", Read, socket::services),
         see("/v1/services/{name}", Read, socket::explain),
         see("/v1/services/{name}/logs", Operate, logs::stream),
+        see("/v1/services/{name}/requests", Read, requests::stream),
         change("/v1/services/{name}/wake", Operate, socket::wake),
         change("/v1/services/{name}/sleep", Operate, socket::sleep),
         change("/v1/services/{name}/restart", Operate, socket::restart),

@@ -8,6 +8,7 @@ mod guard;
 mod hosts;
 pub mod logs;
 mod remote;
+pub(crate) mod requests;
 mod running;
 mod socket;
 mod tcp;

@@ -19,11 +19,13 @@ mod logs;
 mod output;
 mod plan;
 mod ps;
+mod record;
 mod remote;
 mod replicas;
 mod rollback;
 mod schema;
 mod simulate;
+mod tune;
 mod up;
 mod welcome;
 
@@ -83,6 +85,10 @@ enum Command {
     Load(Box<load::Load>),
     /// Say what a service's traffic would have felt and cost under other scaling settings
     Simulate(simulate::Simulate),
+    /// Write down when a service's requests come and how long they take, for `simulate` and `tune`
+    Record(record::Record),
+    /// Find the scaling settings that suit a service's own recorded traffic
+    Tune(tune::Tune),
 }
 
 /// What `tidegate up` is told.
@@ -186,6 +192,8 @@ impl Cli {
             Command::Doctor(args) => client::block_on(doctor::run(args)),
             Command::Hash(args) => hash::run(&args),
             Command::Simulate(args) => simulate::run(&args),
+            Command::Record(args) => client::block_on(record::run(args)),
+            Command::Tune(args) => tune::run(&args),
             Command::Load(args) => load::run(&args),
         }
     }

@@ -14,6 +14,7 @@ mod overload;
 mod replica;
 pub(crate) mod retries;
 pub mod service;
+pub(crate) mod tap;
 mod wakes;
 
 use std::sync::Arc;

@@ -24,6 +24,7 @@ use super::{
     bell::Bell,
     hedges::Hedges,
     replica::Replica,
+    tap::Tap,
 };
 use crate::{clock, middleware::Limits, request::Refusal, telemetry::ServiceMetrics};
 
@@ -47,6 +48,8 @@ pub struct Service {
     pub metrics: ServiceMetrics,
     /// Whether it is awake, and what is known of it while it is not.
     pub(crate) awake: Awake,
+    /// Who listens to its requests.
+    pub(crate) tap: Tap,
     /// How often it may be called, by its routes.
     pub(crate) limits: Limits,
     /// When a request is sent a second time, and what that may cost.
@@ -67,6 +70,7 @@ impl Service {
             name: settings.name.clone(),
             metrics: ServiceMetrics::new(&settings.name),
             awake: Awake::new(now),
+            tap: Tap::default(),
             limits: Limits::default(),
             hedges: Mutex::new(Hedges::new(now)),
             gate: Mutex::new(Gate::new(now, Rules::of(&settings), seed)),

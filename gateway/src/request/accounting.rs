@@ -4,9 +4,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU16, Ordering},
+        atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use super::{grpc, record::Record};
 use crate::{
     clock,
-    fleet::{Replica, Service},
+    fleet::{Replica, Service, tap::Heard},
 };
 
 /// The client left before its answer began (nginx's number for it).
@@ -33,6 +33,8 @@ pub(crate) struct Account {
     arrived: Instant,
     status: AtomicU16,
     call: AtomicU8,
+    /// Nanoseconds from its arrival to its first lease, and one; 0: it got none.
+    waited: AtomicU64,
     closed: Option<Instant>,
     /// What is noted of it, where somebody wants to know.
     record: Option<Arc<Record>>,
@@ -47,12 +49,23 @@ impl Account {
         record: Option<Arc<Record>>,
     ) -> Self {
         let call = AtomicU8::new(if call { NOT_SAID } else { NO_CALL });
-        Self { service, arrived, status: AtomicU16::new(LEFT), call, closed: None, record }
+        Self {
+            service,
+            arrived,
+            status: AtomicU16::new(LEFT),
+            call,
+            waited: AtomicU64::new(0),
+            closed: None,
+            record,
+        }
     }
 
     /// The request got its first lease, after waiting from its arrival on.
     pub(crate) fn granted(&self, at: Instant) {
-        self.service.metrics.waited(at.saturating_duration_since(self.arrived));
+        let waited = at.saturating_duration_since(self.arrived);
+        self.service.metrics.waited(waited);
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX - 1);
+        self.waited.store(nanos + 1, Ordering::Relaxed);
         if let Some(record) = &self.record {
             record.granted(at);
         }
@@ -114,6 +127,15 @@ impl Account {
         }
     }
 
+    /// Tells those who listen to the service.
+    #[cold]
+    fn tell(&self, ended: Instant) {
+        let Some(waited) = self.waited.load(Ordering::Relaxed).checked_sub(1) else { return };
+        let leased = self.arrived + Duration::from_nanos(waited);
+        let took = ended.saturating_duration_since(leased);
+        self.service.tap.tell(Heard { arrived: self.arrived, took });
+    }
+
     /// How a call ended whose status did not come: refused by us, answered by something that does not speak gRPC, or left.
     fn unsaid(status: u16) -> grpc::Status {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_success());
@@ -129,6 +151,9 @@ impl Drop for Account {
             record.ended(ended);
         }
         self.service.metrics.request(status, ended.saturating_duration_since(self.arrived));
+        if self.service.tap.is_open() {
+            self.tell(ended);
+        }
         match self.call.load(Ordering::Relaxed) {
             NO_CALL => {}
             NOT_SAID => self.service.metrics.call(Self::unsaid(status).number()),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::{account::Account, carry::End};
 use crate::{
     clock,
-    fleet::{Lease, Service, Standing, service::hold_deadline},
+    fleet::{Lease, Service, Standing, service::hold_deadline, tap::Heard},
     request::{
         Refusal, dial,
         retry::{self, Verdict},
@@ -46,6 +46,7 @@ pub(crate) async fn serve(accepted: Accepted, service: Arc<Service>, cut: Cancel
         Err(Some(refusal)) => return account.refused(&refusal),
         Err(None) => return account.left(),
     };
+    let leased = clock::now();
     let Accepted { mut client, peer, first } = accepted;
     let end = match begin(&mut replica, &client, peer, &first, settings.upstream.proxy_protocol).await {
         Ok(()) => {
@@ -62,7 +63,11 @@ pub(crate) async fn serve(accepted: Accepted, service: Arc<Service>, cut: Cancel
     account.ended(&end);
     // Whoever has to hear of it hears it with the end of the connection, not before.
     drop((client, replica));
-    lease.leave(clock::now());
+    let ended = clock::now();
+    if service.tap.is_open() {
+        service.tap.tell(Heard { arrived, took: ended.saturating_duration_since(leased) });
+    }
+    lease.leave(ended);
 }
 
 /// Ends when the gateway or the replica goes.

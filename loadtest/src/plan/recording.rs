@@ -22,6 +22,21 @@ pub struct Recording {
     pub mean: Option<Duration>,
 }
 
+impl Recording {
+    /// What came before an instant, and what came from then on.
+    ///
+    /// # Errors
+    /// When one of them has no requests.
+    pub fn split(&self, at: Duration) -> Result<(Self, Self), Invalid> {
+        let of = |from, length| {
+            let range = self.profile.range(from, length);
+            let took = self.took.get(range).unwrap_or_default().into();
+            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean })
+        };
+        Ok((of(Duration::ZERO, Some(at))?, of(at, None)?))
+    }
+}
+
 /// How to read it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {

@@ -10,13 +10,13 @@ use crate::cli::output::Misuse;
 
 /// Settings with a name.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
-    pub(super) name: String,
-    pub(super) scaling: ScalingPolicy,
+pub(in crate::cli) struct Setting {
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) scaling: ScalingPolicy,
 }
 
 /// Reads settings. `base` is read first, and what `text` says besides wins.
-pub(super) fn read(base: &[(String, String)], text: &str) -> Result<Setting, Misuse> {
+pub(in crate::cli) fn read(base: &[(String, String)], text: &str) -> Result<Setting, Misuse> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut without = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -66,7 +66,7 @@ fn check<'p>(text: &str, pairs: impl Iterator<Item = &'p (String, String)>) -> R
 }
 
 /// Knative's law over the settings that are usually turned, and ours over what a late request is worth.
-pub(super) fn sweep() -> Vec<String> {
+pub(in crate::cli) fn sweep() -> Vec<String> {
     let mut all = Vec::new();
     for target in ["0.7", "0.5", "0.9"] {
         for window in ["60s", "15s", "120s"] {

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use super::Tried;
+use crate::simulate::replay::outcome::Point;
 
 /// For people.
 pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
@@ -65,6 +66,7 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
         let at = |quantile| histogram.value_at_quantile(quantile);
         json!({ "p50": at(0.5), "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "p99_9": at(0.999), "max": histogram.max() })
     };
+    let course = |of: fn(&Point) -> u32| outcome.course.iter().map(of).collect::<Vec<_>>();
     json!({
         "settings": setting.name,
         "requests": outcome.requests,
@@ -81,5 +83,10 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
         "drains": outcome.drains,
         "changes": outcome.changes,
         "most": outcome.most,
+        "course": {
+            "step_seconds": outcome.step.as_secs_f64(),
+            "ready": course(|point| point.ready),
+            "waiting": course(|point| point.waiting),
+        },
     })
 }

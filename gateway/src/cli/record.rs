@@ -1,0 +1,86 @@
+//! `tidegate record`: when a service's requests came and how long replicas had them, as `tidegate simulate` and `tidegate
+//! tune` read it.
+
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use http::Method;
+
+use super::{Gateway, client::Client};
+use crate::admin::requests::{HEADER, MISSED};
+
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// The service
+    service: String,
+    /// Where to write it [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// For how long [default: until interrupted]
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    length: Option<Duration>,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) async fn run(args: Record) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.gateway);
+    let length = args.length.map_or_else(String::new, |length| format!("?for={}", length.as_secs_f64()));
+    let mut answer = client.open(Method::GET, &args.service, &format!("/requests{length}")).await?;
+    let mut output: Box<dyn Write> = match &args.output {
+        Some(file) => {
+            let made = std::fs::File::create_new(file);
+            Box::new(made.with_context(|| format!("cannot make {}", file.display()))?)
+        }
+        None => Box::new(std::io::stdout()),
+    };
+    let mut told = Told::default();
+    loop {
+        let piece = tokio::select! {
+            piece = answer.piece() => piece?,
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        let Some(piece) = piece else { break };
+        // Whoever reads standard output may have enough.
+        if output.write_all(&piece).and_then(|()| output.flush()).is_err() && args.output.is_none() {
+            break;
+        }
+        told.count(&piece);
+    }
+    eprintln!("{}", told.text(&args));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What has been written.
+#[derive(Debug, Default)]
+struct Told {
+    requests: u64,
+    missed: u64,
+}
+
+impl Told {
+    /// Pieces end with lines.
+    fn count(&mut self, piece: &[u8]) {
+        for line in String::from_utf8_lossy(piece).lines() {
+            match line.strip_prefix(MISSED) {
+                Some(missed) => self.missed += missed.parse::<u64>().unwrap_or_default(),
+                None if format!("{line}\n") == HEADER => {}
+                None => self.requests += 1,
+            }
+        }
+    }
+
+    fn text(&self, args: &Record) -> String {
+        let Self { requests, missed } = self;
+        let mut text = format!("{requests} requests of {} recorded", args.service);
+        if *missed > 0 {
+            text += &format!("; {missed} more ended faster than they could be written, and are not in it");
+        }
+        if let Some(file) = &args.output {
+            text +=
+                &format!("; next: tidegate tune {} --config FILE --service {}", file.display(), args.service);
+        }
+        text
+    }
+}

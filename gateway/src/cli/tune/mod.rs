@@ -1,0 +1,208 @@
+//! `tidegate tune`: searches settings for a service on its own recorded traffic, and prints those that it recommends as they
+//! stand in the file. They are fitted on the first part of the recording and judged on the rest of it, which the search has
+//! not seen; what is told is what came out there.
+
+mod choose;
+mod text;
+
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use tidegate_config::model::ScalingPolicy;
+use tidegate_loadtest::plan::{Process, recording::Recording};
+
+use self::{choose::Aim, text::Judged};
+use super::{
+    config_file::environment,
+    output::{Misuse, print, print_json},
+    simulate::{
+        given::{self, Assumed, Room, Traffic},
+        settings::{self, Setting},
+    },
+};
+use crate::simulate::replay::Outcome;
+
+/// The part of the recording that settings are fitted on.
+const FITTED: f64 = 2.0 / 3.0;
+/// Fewer requests than this in either part tell nothing.
+const LEAST: f64 = 30.0;
+/// How many settings are tried around the best one, once it is known.
+const AROUND: i32 = 6;
+
+#[derive(Debug, Args)]
+pub(super) struct Tune {
+    /// The service's own traffic: an access log of ours or what `tidegate record` wrote, times, or requests per second; - for
+    /// standard input
+    trace: PathBuf,
+    /// Which service's requests to take from an access log [default: all]
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// How many requests may be late, as in 1%
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    late: f64,
+    /// Instead of that: what it may cost to spare one request being late, in seconds of a replica
+    #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = humantime::parse_duration)]
+    worth: Option<Duration>,
+    /// The file whose settings for the service are compared with, and say how many requests a replica gets at once
+    #[arg(short, long, value_name = "FILE", requires = "service", conflicts_with_all = ["concurrency", "max"])]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    room: Room,
+    #[command(flatten)]
+    assumed: Assumed,
+    /// Runs of each setting, with chance of their own
+    #[arg(long, value_name = "N", default_value = "5")]
+    seeds: NonZeroU32,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let allowed = || "expected a share from 0% to 100%, as in 1%".to_owned();
+    let percent: f64 = text.strip_suffix('%').and_then(|text| text.parse().ok()).ok_or_else(allowed)?;
+    (0.0..=100.0).contains(&percent).then_some(percent / 100.0).ok_or_else(allowed)
+}
+
+pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
+    let (fit, judge) = parts(args)?;
+    let room = room(args)?;
+    let aim = args.worth.map_or(Aim::Share(args.late), |worth| Aim::Worth(worth.as_secs_f64()));
+    let search = Search { args, room: room.room, fit: &fit };
+    let (best, outcome) = search.best(aim)?;
+    let rivals = [(best, outcome), search.tried(room.now)];
+    let judged = rivals.map(|(setting, fitted)| judged(args, &judge, setting, fitted));
+    let told = text::Told {
+        aim,
+        late_after: args.assumed.late_after,
+        room: room.room,
+        service: args.service.as_deref(),
+        judged,
+    };
+    if args.json {
+        print_json(&told.value())?
+    } else {
+        print(&told.text())?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the settings are fitted on, and what they are judged on.
+fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
+    let recorded = given::recorded(&args.trace, args.service.as_deref())?;
+    let [whole]: [Recording; 1] = recorded.try_into().map_err(|recorded: Vec<_>| {
+        let them = recorded.len();
+        Misuse(format!("{} has the traffic of {them} services; settings are for one", args.trace.display()))
+    })?;
+    let (fit, judge) =
+        whole.split(whole.profile.length().mul_f64(FITTED)).context("the recording cannot be split")?;
+    let fewest = fit.profile.requests().min(judge.profile.requests());
+    if fewest < LEAST {
+        return Err(Misuse(format!(
+            "{} has {:.0} requests, and {fewest:.0} in one of the parts that settings are fitted on and judged on: too few to tell. \
+             Record for longer; at least {LEAST} in each third are needed",
+            args.trace.display(),
+            whole.profile.requests()
+        ))
+        .into());
+    }
+    let traffic = |part| Traffic::recorded(part, Process::Scatter);
+    Ok((traffic(fit)?, traffic(judge)?))
+}
+
+/// What the service has now, and what its replicas bear.
+struct Now {
+    room: Room,
+    now: Setting,
+}
+
+fn room(args: &Tune) -> anyhow::Result<Now> {
+    let Some(file) = &args.config else {
+        let now = settings::read(&args.room.base(), "policy=kpa")?;
+        return Ok(Now { room: args.room, now: Setting { name: "the defaults".to_owned(), ..now } });
+    };
+    let model =
+        tidegate_config::load(file, environment()).map_err(|problems| Misuse(problems.to_string()))?;
+    let name = args.service.as_deref().context("clap asks for it")?;
+    let service = model.services.values().find(|service| service.name.as_str() == name).ok_or_else(|| {
+        let all: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
+        Misuse(format!("{} has no service {name:?}; it has {}", file.display(), all.join(", ")))
+    })?;
+    let patience = settings::read(&args.room.base(), "policy=kpa")?.scaling;
+    let ScalingPolicy { hold, drain, queue, .. } = patience;
+    let scaling = ScalingPolicy { hold, drain, queue, ..service.scaling.clone() };
+    let unlimited = NonZeroU32::new(100).expect("not 0");
+    let room = Room {
+        concurrency: scaling.concurrency.and_then(|limit| NonZeroU32::new(limit.get())).unwrap_or(unlimited),
+        max: NonZeroU32::new(scaling.max).unwrap_or(NonZeroU32::MIN),
+    };
+    Ok(Now { room, now: Setting { name: format!("as in {}", file.display()), scaling } })
+}
+
+/// Tries settings on the part that they are fitted on.
+struct Search<'a> {
+    args: &'a Tune,
+    room: Room,
+    fit: &'a Traffic,
+}
+
+impl Search<'_> {
+    /// The best that can be found: of many that are far apart, and then of some around the best of those.
+    fn best(&self, aim: Aim) -> anyhow::Result<(Setting, Outcome)> {
+        let first = self.try_all(settings::sweep())?;
+        let place = choose::best(first.iter().map(|(_, outcome)| outcome), aim).context("some were tried")?;
+        let near = around(&first[place].0.name);
+        let mut all = vec![first[place].clone()];
+        all.extend(self.try_all(near)?);
+        let place = choose::best(all.iter().map(|(_, outcome)| outcome), aim).context("some were tried")?;
+        Ok(all.swap_remove(place))
+    }
+
+    fn try_all(&self, texts: Vec<String>) -> anyhow::Result<Vec<(Setting, Outcome)>> {
+        let late_after = humantime::format_duration(self.args.assumed.late_after).to_string();
+        // Ours has to know what is late; the others have no such setting.
+        let full = |text: String| match text.starts_with("policy=work") {
+            true => format!("{text},late_after={}", late_after.replace(' ', "")),
+            false => text,
+        };
+        let read = |text| settings::read(&self.room.base(), &full(text));
+        let settings = texts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
+        let outcomes = self.outcomes(&policies);
+        Ok(settings.into_iter().zip(outcomes).collect())
+    }
+
+    fn tried(&self, setting: Setting) -> (Setting, Outcome) {
+        let outcome = self.outcomes(std::slice::from_ref(&setting.scaling)).swap_remove(0);
+        (setting, outcome)
+    }
+
+    fn outcomes(&self, policies: &[ScalingPolicy]) -> Vec<Outcome> {
+        let (args, traffic) = (self.args, std::slice::from_ref(self.fit));
+        let cases = given::cases(&args.assumed, traffic, policies, args.seeds.get(), |setting, _| setting);
+        given::simulate(&args.assumed, &cases, policies.len())
+    }
+}
+
+/// Settings like this one whose late requests are worth somewhat less or more; none of a law that has no such knob.
+fn around(name: &str) -> Vec<String> {
+    let worth = name.split(',').find_map(|part| part.strip_prefix("late_worth="));
+    let Some(worth) = worth.and_then(|worth| humantime::parse_duration(worth).ok()) else {
+        return Vec::new();
+    };
+    // Up to both neighbours, in steps of equal ratio.
+    let steps = (-AROUND / 2..=AROUND / 2).filter(|step| *step != 0);
+    let near = steps.map(|step| worth.mul_f64(3_f64.powf(f64::from(step) / f64::from(AROUND))));
+    let tenths = |near: Duration| (near.as_secs_f64() * 10.0).round() * 100.0;
+    near.map(|near| format!("policy=work,late_worth={:.0}ms", tenths(near).max(100.0))).collect()
+}
+
+/// Runs a setting on the part that nothing was fitted on.
+fn judged(args: &Tune, judge: &Traffic, setting: Setting, fitted: Outcome) -> Judged {
+    let (traffic, policies) = (std::slice::from_ref(judge), std::slice::from_ref(&setting.scaling));
+    let seeds = args.seeds.get();
+    let cases = given::cases(&args.assumed, traffic, policies, seeds, |_, seed| seed as usize);
+    let runs = given::simulate(&args.assumed, &cases, seeds as usize);
+    Judged { setting, fitted, runs }
+}

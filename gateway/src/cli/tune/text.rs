@@ -1,0 +1,167 @@
+//! What `tidegate tune` tells: the settings as they stand in the file, what they came to on traffic that they were not
+//! fitted on, and what that is worth.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use super::choose::{Aim, Spread, spread};
+use crate::{
+    cli::simulate::{given::Room, settings::Setting},
+    simulate::replay::Outcome,
+};
+
+/// Fewer late requests than this in a run make a share that is a guess.
+const FEW: f64 = 10.0;
+
+/// A setting with what it came to.
+pub(super) struct Judged {
+    pub(super) setting: Setting,
+    /// All runs together, on the part that it was fitted on.
+    pub(super) fitted: Outcome,
+    /// Each run on the other part.
+    pub(super) runs: Vec<Outcome>,
+}
+
+impl Judged {
+    fn late(&self) -> Spread {
+        spread(self.runs.iter().map(Outcome::late_share))
+    }
+
+    fn cost(&self) -> Spread {
+        spread(self.runs.iter().map(|run| run.replica_seconds))
+    }
+
+    /// Late requests of one run.
+    #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
+    fn late_requests(&self) -> f64 {
+        spread(self.runs.iter().map(|run| run.late as f64)).mean
+    }
+
+    fn value(&self) -> Value {
+        let of = |spread: Spread| json!({ "mean": spread.mean, "least": spread.least, "most": spread.most });
+        json!({
+            "settings": self.setting.name,
+            "fitted": { "late_share": self.fitted.late_share() },
+            "judged": { "late_share": of(self.late()), "replica_seconds": of(self.cost()) },
+        })
+    }
+}
+
+/// All that is told. The first of `judged` is what is recommended, the second what there is now.
+pub(super) struct Told<'t> {
+    pub(super) aim: Aim,
+    pub(super) late_after: Duration,
+    pub(super) room: Room,
+    pub(super) service: Option<&'t str>,
+    pub(super) judged: [Judged; 2],
+}
+
+impl Told<'_> {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let [best, now] = &self.judged;
+        let requests = best.runs.first().map_or(0, |run| run.requests);
+        format!(
+            "{}\n\n{}\nJudged on the last third of the recording ({requests} requests, {} runs), which nothing was fitted on. late: waited \
+             more than {}.\n{}\n{}",
+            self.table(),
+            self.advice(),
+            best.runs.len(),
+            humantime::format_duration(self.late_after),
+            effect(best, now),
+            self.doubts().into_iter().map(|doubt| format!("Note: {doubt}\n")).collect::<String>(),
+        )
+    }
+
+    /// For machines.
+    pub(super) fn value(&self) -> Value {
+        let [best, now] = &self.judged;
+        json!({ "recommended": best.value(), "now": now.value(), "block": self.advice(), "notes": self.doubts() })
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).force_no_tty();
+        table.set_header(["settings", "late, fitted", "late, judged", "replica-s, judged"]);
+        for one in &self.judged {
+            let (late, cost) = (one.late(), one.cost());
+            table.add_row([
+                one.setting.name.clone(),
+                percent(one.fitted.late_share()),
+                format!("{} ({} to {})", percent(late.mean), percent(late.least), percent(late.most)),
+                format!("{:.0} ({:.0} to {:.0})", cost.mean, cost.least, cost.most),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    /// The block for the file.
+    fn advice(&self) -> String {
+        let name = self.service.unwrap_or("NAME");
+        let [best, _] = &self.judged;
+        let pairs = best.setting.name.split(',').filter_map(|part| part.split_once('='));
+        let line = |(key, value): (&str, &str)| match value.parse::<f64>() {
+            Ok(_) => format!("{key} = {value}\n"),
+            Err(_) => format!("{key} = {value:?}\n"),
+        };
+        let lines: String = pairs.map(line).collect();
+        format!("[services.{name}.scaling]\n{lines}concurrency = {}\n", self.room.concurrency)
+    }
+
+    /// Why it may come otherwise.
+    fn doubts(&self) -> Vec<String> {
+        let [best, _] = &self.judged;
+        let mut doubts = Vec::new();
+        let late = best.late().mean;
+        if let Aim::Share(share) = self.aim {
+            if best.fitted.late_share() > share {
+                doubts.push(format!(
+                    "no setting that was tried came down to {}; this one is the closest",
+                    percent(share)
+                ));
+            } else if late > share {
+                doubts.push(format!(
+                    "{} were late on the part that it was not fitted on, more than the {} that were asked for: the traffic differs \
+                     between the parts. Record for longer, or ask for less",
+                    percent(late),
+                    percent(share)
+                ));
+            }
+        }
+        if best.late_requests() < FEW {
+            doubts.push(format!(
+                "{:.1} requests were late in a run: their share is a guess",
+                best.late_requests()
+            ));
+        }
+        doubts
+    }
+}
+
+/// The recommended settings against those of now, in words.
+fn effect(best: &Judged, now: &Judged) -> String {
+    let (late, cost) = (best.late(), best.cost());
+    let (late_now, cost_now) = (now.late(), now.cost());
+    let change = if cost_now.mean > 0.0 { (cost.mean / cost_now.mean - 1.0) * 100.0 } else { 0.0 };
+    let overlap = |a: Spread, b: Spread| a.least <= b.most && b.least <= a.most;
+    let unclear = if overlap(late, late_now) && overlap(cost, cost_now) {
+        "; the runs of both overlap, so that is no clear difference"
+    } else {
+        ""
+    };
+    format!(
+        "Against {}: {} late instead of {}, {change:+.0} % replica-seconds{unclear}.",
+        now.setting.name,
+        percent(late.mean),
+        percent(late_now.mean)
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", share * 100.0)
+}
