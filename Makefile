@@ -30,6 +30,10 @@ bench-stampede: ## Measure a thousand first requests at once
 	@scripts/setup build docker
 	@scripts/with-docker scripts/bench-stampede
 
+bench-control: ## Measure what ten thousand idle services cost, and how many replicas are started per second
+	@scripts/setup build
+	@scripts/bench-control
+
 bench-choice: ## Measure what admission and the choice of a replica cost, without sockets
 	@scripts/setup build
 	@scripts/bench-choice
@@ -37,6 +41,14 @@ bench-choice: ## Measure what admission and the choice of a replica cost, withou
 bench-scale: ## Compare the scaling laws on real and synthetic traffic; TRACES=DIR for the traces, FULL=1 for all of them
 	@scripts/setup build
 	@scripts/bench-scale
+
+bench-steps: ## Measure a service of 100 ms from nothing to 3000 requests per second (root)
+	@scripts/setup build
+	@scripts/bench-steps
+
+bench-live: ## Compare the simulation with what a real gateway does under the same traffic (root)
+	@scripts/setup build
+	@scripts/bench-live
 
 bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
@@ -62,4 +74,4 @@ conformance: ## Try the gateway against the RFCs, real origins and hostile clien
 	@scripts/setup conformance
 	@scripts/with-docker scripts/conformance
 
-.PHONY: help demo test install bench-wake bench-density bench-stampede bench-choice bench-scale bench-proxy bench-load bench-churn chaos test-clusters conformance
+.PHONY: help demo test install bench-wake bench-density bench-stampede bench-control bench-choice bench-scale bench-steps bench-live bench-proxy bench-load bench-churn chaos test-clusters conformance

@@ -40,6 +40,23 @@ bench_binary() {
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
+# A port of loopback where nobody listens.
+free_port() {
+    local candidate
+    while candidate=$((20000 + RANDOM % 20000)); do
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null; then echo "$candidate" && return; fi
+    done
+}
+
+# Sets TIDEGATE to the gateway's binary: the one that was named, or a release build.
+find_binary() {
+    if [ -z "${TIDEGATE:-}" ]; then
+        cargo build --quiet --locked --release --package tidegate || fail "Tidegate does not build"
+        TIDEGATE=${CARGO_TARGET_DIR:-target}/release/tidegate
+    fi
+    [ -x "$TIDEGATE" ] || fail "no binary at $TIDEGATE"
+}
+
 # What scripts/setup builds for itself.
 tools=$root/target/tools
 

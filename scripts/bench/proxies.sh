@@ -48,13 +48,6 @@ make_certificate() {
     chmod 600 "$work/bench.key" "$work/bench.both"
 }
 
-free_port() {
-    local candidate
-    while candidate=$((20000 + RANDOM % 20000)); do
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null; then echo "$candidate" && return; fi
-    done
-}
-
 # launch NAME CORES COMMAND...: remembered for clean_up.
 launch() {
     local name=$1 cores=$2
@@ -68,14 +61,6 @@ stop() {
     kill -TERM "${pid[$1]}" 2>/dev/null || true
     wait "${pid[$1]}" 2>/dev/null || true
     unset "pid[$1]"
-}
-
-find_binary() {
-    if [ -z "${TIDEGATE:-}" ]; then
-        cargo build --quiet --locked --release --package tidegate || fail "Tidegate does not build"
-        TIDEGATE=${CARGO_TARGET_DIR:-target}/release/tidegate
-    fi
-    [ -x "$TIDEGATE" ] || fail "no binary at $TIDEGATE"
 }
 
 # configure ROUTES...: Tidegate's file with these and the route of all that is left.

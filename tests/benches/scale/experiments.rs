@@ -5,10 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use tidegate::simulate::replay::{Case, Outcome, Takes, run};
 use tidegate_config::{
-    model::{Law, ScalingPolicy, Service},
+    model::{Aim, Idle, Law, ScalingPolicy, Service},
     units::Concurrency,
 };
 use tidegate_loadtest::plan::{Plan, Process, read::shape};
+
+use super::{
+    settings::{self, Setting},
+    slices::Slice,
+};
 
 /// One service of one slot per replica.
 fn outcome(
@@ -59,7 +64,36 @@ pub(crate) fn print() {
         }
     }
     without("const 20 10m | ramp 20..80 3m | const 60 5m | pause 20m | const 5 10m");
-    println!();
+}
+
+/// E7: what keeping the last replica costs and saves, for rare functions: for a fixed time, and for as long as the gaps that
+/// were seen are worth it.
+pub(crate) fn keep_alive(rare: &Slice) {
+    let fixed = [1, 5, 10, 20, 60].map(|minutes| {
+        let idle = Idle::After(Duration::from_secs(60 * minutes));
+        (format!("fixed {minutes} min"), ScalingPolicy { idle, ..settings::base(1) })
+    });
+    let learned = [10, 60, 600].map(|seconds| {
+        let mut scaling = ScalingPolicy { law: Law::Work, ..settings::base(1) };
+        scaling.work.aim = Aim::Worth(Duration::from_secs(seconds));
+        (format!("learned, late_worth {seconds} s"), scaling)
+    });
+    compared("E7 rare functions", rare, fixed.into_iter().chain(learned));
+}
+
+/// E8: a silence of a day and more, with what was before and after it.
+pub(crate) fn silence(around: &Slice) {
+    let laws = [(Law::Kpa, "kpa"), (Law::Work, "work"), (Law::Hpa, "hpa")];
+    let laws = laws.map(|(law, name)| (name.to_owned(), ScalingPolicy { law, ..settings::base(1) }));
+    compared("E8 a long silence", around, laws);
+}
+
+fn compared(what: &str, slice: &Slice, of: impl IntoIterator<Item = (String, ScalingPolicy)>) {
+    let (names, scalings): (Vec<_>, Vec<_>) = of.into_iter().unzip();
+    let settings: Vec<_> = scalings.into_iter().map(|scaling| Setting { law: "", scaling }).collect();
+    for (name, got) in names.iter().zip(super::run(slice, &settings, 1)) {
+        row(&format!("{what}: {name}"), "", &got);
+    }
 }
 
 fn row(name: &str, label: &str, got: &Outcome) {

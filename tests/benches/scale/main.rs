@@ -26,6 +26,12 @@ fn main() -> anyhow::Result<()> {
     let only = std::env::var("ONLY").unwrap_or_default();
     if only.is_empty() {
         experiments::print();
+        if let Some(folder) = traces() {
+            let rare = slices::azure(&folder, false)?.swap_remove(0);
+            experiments::keep_alive(&rare);
+            experiments::silence(&slices::silence(&folder)?);
+        }
+        println!();
     }
     let mut results = Vec::new();
     println!(
@@ -55,15 +61,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn slices(full: bool) -> anyhow::Result<Vec<Slice>> {
-    let folder = std::env::var_os("TRACES").map_or_else(|| PathBuf::from("../shared/traces"), PathBuf::from);
     let mut all = slices::synthetic();
-    if folder.is_dir() {
-        all.extend(slices::nasa(&folder, full)?);
-        all.extend(slices::azure(&folder, full)?);
-    } else {
-        println!("no traces at {}: only the synthetic set runs (TRACES=DIR)", folder.display());
+    match traces() {
+        Some(folder) => {
+            all.extend(slices::nasa(&folder, full)?);
+            all.extend(slices::azure(&folder, full)?);
+        }
+        None => println!("no traces: only the synthetic set runs (TRACES=DIR)"),
     }
     Ok(all)
+}
+
+/// Where the traces are, if they are anywhere.
+fn traces() -> Option<PathBuf> {
+    let folder = std::env::var_os("TRACES").map_or_else(|| PathBuf::from("../shared/traces"), PathBuf::from);
+    folder.is_dir().then_some(folder)
 }
 
 /// How one trace came out.

@@ -32,16 +32,21 @@ impl Setting {
     }
 }
 
-/// All of them. The first one is the anchor: Knative's defaults.
-pub(crate) fn all(concurrency: u32) -> Vec<Setting> {
-    let base = ScalingPolicy {
+/// What all settings have in common: nobody gives up, nothing is cut off.
+pub(crate) fn base(concurrency: u32) -> ScalingPolicy {
+    ScalingPolicy {
         max: 1000,
         concurrency: Concurrency::new(concurrency),
         hold: Duration::from_secs(3600),
         drain: Duration::from_secs(3600),
         queue: 1_000_000,
         ..ScalingPolicy::default()
-    };
+    }
+}
+
+/// All of them. The first one is the anchor: Knative's defaults.
+pub(crate) fn all(concurrency: u32) -> Vec<Setting> {
+    let base = base(concurrency);
     let kpa = knative(&base).map(|scaling| Setting { law: "kpa", scaling });
     let work = ours(&base).map(|scaling| Setting { law: "work", scaling });
     // A fixed target is Knative's law without a surge.

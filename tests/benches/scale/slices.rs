@@ -50,6 +50,26 @@ pub(crate) fn nasa(folder: &Path, full: bool) -> anyhow::Result<Vec<Slice>> {
     Ok(vec![slice("T2", own), slice("T2 x50", fifty)])
 }
 
+/// The longest silence of T2, with six hours before and after it.
+pub(crate) fn silence(folder: &Path) -> anyhow::Result<Slice> {
+    let whole = read::trace(&folder.join("nasa-http-1995-per-second.txt.bz2"), &Options::default())?;
+    let (counts, _) = whole.bins().context("T2 has counts")?;
+    let (mut longest, mut begun) = ((0, 0), 0);
+    for (second, count) in counts.iter().enumerate() {
+        if *count > 0.0 {
+            longest = longest.max((second - begun, begun));
+            begun = second + 1;
+        }
+    }
+    let (length, from) = longest;
+    let around = whole.part(
+        SECOND * u32::try_from(from.saturating_sub(6 * 3600))?,
+        Some(SECOND * u32::try_from(length + 12 * 3600)?),
+    )?;
+    println!("E8: the silence lasts {:.1} h", length as f64 / 3600.0);
+    Ok(Slice { name: "T2 around a silence", services: vec![(replayed(around), SECOND)] })
+}
+
 fn fifty(whole: &Profile) -> anyhow::Result<Profile> {
     let (counts, bin) = whole.bins().context("T2 has counts")?;
     let (mut chance, length) = (Chance::new(50), 6 * 3600);

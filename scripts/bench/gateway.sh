@@ -1,0 +1,40 @@
+# A gateway with our own engine and the sample service, for benches that send load to it. Sourced. Sets `work` (a folder that
+# goes with the script), `url`, `port` and `archive` (the sample service's image).
+
+# prepare: what a file for the gateway can name.
+prepare() {
+    can_be_root || fail "containers need root: run this as root, or with a sudo that asks no password"
+    find_binary
+    work=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-bench.XXXXXX")
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    mkdir -p "$images"
+    archive=$(realpath "$images")/echo.tar
+    scripts/image --archive "$archive" tidegate-echo:bench >/dev/null
+    port=$(free_port)
+    url=http://127.0.0.1:$port
+}
+
+# start_gateway TEXT: runs it with this file, until the script ends.
+start_gateway() {
+    printf '%s\n' "$1" >"$work/tidegate.toml"
+    as_root "$TIDEGATE" up -c "$work/tidegate.toml" --state "$work/state" >"$work/up.log" 2>&1 &
+    gateway=$!
+    local try
+    for try in $(seq 300); do
+        if curl -s -o /dev/null "$url/"; then return; fi
+        kill -0 "$gateway" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$work/up.log" >&2
+    fail "the gateway did not start (its log is above)"
+}
+
+clean_up() {
+    if [ -n "${gateway:-}" ]; then
+        as_root kill -TERM "$gateway" 2>/dev/null || true
+        wait "$gateway" 2>/dev/null || true
+    fi
+    as_root rm -rf "$work"
+}
