@@ -54,11 +54,14 @@ pub(crate) fn readings(path: &str) -> Result<Readings<'_>, Bad> {
         return Ok(Readings { lenient: Cow::Borrowed(path), behind_host: None });
     }
     let decoded = decode(path).replace('\\', "/");
+    // Dots count wherever they are: whoever decodes after looking for the query has them in the path.
+    if segments(&decoded).any(is_dots) {
+        return Err(Bad::HiddenDots);
+    }
     let decoded = decoded.split(['?', '#']).next().unwrap_or_default();
-    let segments = decoded.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
     let mut read = String::with_capacity(decoded.len());
-    for segment in segments.filter(|segment| !segment.is_empty()) {
-        if matches!(segment, "." | "..") {
+    for segment in segments(decoded).filter(|segment| !segment.is_empty()) {
+        if is_dots(segment) {
             return Err(Bad::HiddenDots);
         }
         read.push('/');
@@ -69,6 +72,15 @@ pub(crate) fn readings(path: &str) -> Result<Readings<'_>, Bad> {
         behind.to_owned()
     });
     Ok(Readings { lenient: Cow::Owned(if read.is_empty() { "/".to_owned() } else { read }), behind_host })
+}
+
+/// The segments of a path, without their parameters.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').map(|segment| segment.split(';').next().unwrap_or_default())
+}
+
+fn is_dots(segment: &str) -> bool {
+    matches!(segment, "." | "..")
 }
 
 /// Every escape decoded, once; what is no UTF-8 then matches no route of ours.
@@ -172,6 +184,12 @@ mod tests {
             ("/x/..%2fadmin", Err(Bad::HiddenDots)),
             ("/x/..;/admin", Err(Bad::HiddenDots)),
             ("/x/%2e%2e;a=b/admin", Err(Bad::HiddenDots)),
+            ("/x%3f/..;/admin", Err(Bad::HiddenDots)),
+            ("/x%23y/..;/..;/admin", Err(Bad::HiddenDots)),
+            ("/x%3F/.%2e;a/admin", Err(Bad::HiddenDots)),
+            ("/x/..;a%3fy/admin", Err(Bad::HiddenDots)),
+            ("/x/..%3fy/admin", Err(Bad::HiddenDots)),
+            ("/x%3f..;/admin", Ok("/x")),
         ] {
             assert_eq!(readings(path).as_ref().map(|read| &*read.lenient), want.as_ref().copied(), "{path}");
         }
