@@ -61,8 +61,10 @@ pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
         read.advance(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = end(read) else {
-        return if read.len() < MOST_BYTES { Ok(None) } else { Err(Bad::TooLarge) };
+    let end = match end(&read[..read.len().min(MOST_BYTES)]) {
+        Some(end) => end,
+        None if read.len() < MOST_BYTES => return Ok(None),
+        None => return Err(Bad::TooLarge),
     };
     let section = read.split_to(end).freeze();
     let mut found = [httparse::EMPTY_HEADER; MOST];
@@ -105,6 +107,9 @@ mod tests {
         assert_eq!(got("\r\nnext"), Ok(Some(0)));
         assert_eq!(got("x: 1\r\ncontent-length: 3\r\n\r\n"), Ok(Some(1)));
         assert_eq!(got("x: 1\r\n"), Ok(None));
+        let long = |bytes| format!("x: {}\r\n\r\n", "y".repeat(bytes - 7));
+        assert_eq!(got(&long(MOST_BYTES)), Ok(Some(1)));
+        assert_eq!(got(&long(MOST_BYTES + 1)), Err(Bad::TooLarge), "also when all of it has come");
         assert_eq!(got("x: 1\ny: 2\r\n\r\n"), Err(Bad::BareLineFeed));
     }
 }

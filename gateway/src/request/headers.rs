@@ -10,6 +10,8 @@ use http::{
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use crate::http1::encode;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,15 +23,22 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const HOP_BY_HOP: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE];
 
-/// The protocol that a request wants to change to, if it does: any but `h2c`, which ends here. Only HTTP/1.1 can.
+/// The protocol that a request wants to change to, if it does: any but those of HTTP, which end here. Only HTTP/1.1 can.
 pub(crate) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
     if version != Version::HTTP_11 {
         return None;
     }
     let asks = tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let to = headers.get(UPGRADE).filter(|_| asks)?;
-    let h2c = to.to_str().is_ok_and(|to| to.split(',').any(|t| t.trim().eq_ignore_ascii_case("h2c")));
-    (!h2c).then(|| to.clone())
+    headers.get(UPGRADE).filter(|to| asks && may_upgrade(to.as_bytes())).cloned()
+}
+
+/// Whether a connection to a replica may become one of this protocol, of which several may be named: in a tunnel of HTTP/2 requests
+/// would pass that nobody looks at.
+pub(crate) fn may_upgrade(to: &[u8]) -> bool {
+    !to.split(|byte| *byte == b',').any(|word| {
+        let name = word.trim_ascii().split(|byte| *byte == b'/').next().unwrap_or_default();
+        [&b"h2c"[..], b"h2", b"http"].into_iter().any(|http| name.eq_ignore_ascii_case(http))
+    })
 }
 
 /// Takes out what concerns one connection only, and what `Connection` names as such.
@@ -91,6 +100,23 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from:
         }
     }
     set_forwarded(headers, host, from, client);
+}
+
+/// Makes a client's trailers fit for a replica. Whatever a head says of who asks, of routing or of framing is not said again behind the
+/// body: there are servers that take what comes late for what came first.
+pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
+    let ending = |name: &HeaderName| {
+        ends_here(name) || is_a_proxys(name) || is_ours_to_say(name) || !encode::may_trail(name)
+    };
+    let names: SmallVec<[HeaderName; 2]> = trailers.keys().filter(|name| ending(name)).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+/// What names the request, to the service and to whoever looks for it afterwards.
+fn is_ours_to_say(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-request-id" | "traceparent" | "tracestate")
 }
 
 /// What only a proxy can say: who asks, for what, and how it came here. There are servers that believe each of these.
@@ -308,6 +334,47 @@ mod tests {
             (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
             (Some("1"), Some("api.org"), Some("trailers"))
         );
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_a_head_may_not() {
+        let forged = [
+            "x_forwarded_user",
+            "x-forwarded-port",
+            "content_length",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-client-ip",
+            "true-client-ip",
+            "proxy",
+            "x-tidegate-foo",
+            "x-request-id",
+            "traceparent",
+            "te",
+            "host",
+        ];
+        let mut trailers: HeaderMap = headers(&[("x-sum", "1"), ("grpc-status", "0")]);
+        for name in forged {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        prepare_trailers(&mut trailers);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-sum"]);
+    }
+
+    #[test]
+    fn no_protocol_of_http_is_changed_to() {
+        for (to, may) in [
+            ("websocket", true),
+            ("tls/1.0", true),
+            ("h2c", false),
+            ("websocket, H2C", false),
+            ("HTTP/2.0", false),
+            ("h2", false),
+        ] {
+            assert_eq!(may_upgrade(to.as_bytes()), may, "{to}");
+        }
     }
 
     #[test]

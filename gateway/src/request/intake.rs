@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tidegate_config::model::RequestLimits;
 
 use super::{
-    body,
+    body, headers,
     incoming::{Gone, Incoming},
     pace::Pace,
     refusal::Refusal,
@@ -131,7 +131,10 @@ impl Intake {
         self.inner.size_hint()
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Limit> {
+    fn take(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, Limit> {
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::prepare_trailers(trailers);
+        }
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.left = self.left.checked_sub(length as u64).ok_or(Limit::TooLarge)?;
         if let Some(wait) = &mut self.wait {

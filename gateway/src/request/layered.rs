@@ -90,8 +90,9 @@ async fn through(
     }
     let (mut user, mut keeps) = (None, true);
     for auth in guards().filter_map(|guard| guard.auth.as_ref()) {
-        user = Some(auth.admit(&head.headers).await?);
-        keeps &= auth.forwards();
+        let admitted = auth.admit(&head.headers).await?;
+        user = Some(admitted.user);
+        keeps &= admitted.forward;
     }
     let limit = guards().filter_map(|guard| guard.settings.body_limit).map(|limit| limit.0).min();
     let announced = visit.body.as_ref().map_or(0, |body| body.size_hint().lower());

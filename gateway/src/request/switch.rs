@@ -54,7 +54,8 @@ impl Wish {
             let (to, dialect) = (headers::upgrade(request.version(), request.headers())?, Dialect::Http1);
             return Some(Self { to, dialect, key: request.headers().get(SEC_WEBSOCKET_KEY).cloned() });
         }
-        let to = request.extensions_mut().remove::<Word>()?;
+        // What is not taken stays a CONNECT without a protocol, and is refused as that.
+        let to = request.extensions_mut().remove::<Word>().filter(|to| headers::may_upgrade(to.as_ref()))?;
         *request.method_mut() = Method::GET;
         request.headers_mut().remove(CONTENT_LENGTH);
         let to = HeaderValue::from_str(to.as_str()).ok()?;
@@ -186,6 +187,18 @@ mod tests {
         let mut plain = Request::connect("a.org:443").body(()).expect("a request");
         assert_eq!(Wish::of(&mut plain), None, "a plain CONNECT wishes for a tunnel to somewhere else");
         assert_eq!(plain.method(), Method::CONNECT);
+    }
+
+    #[test]
+    fn in_either_dialect_no_tunnel_is_for_http() {
+        for word in ["h2c", "H2C", "websocket, h2c"] {
+            let mut tunnel = over_http2();
+            tunnel.extensions_mut().insert(Word::from(word));
+            assert_eq!((Wish::of(&mut tunnel), tunnel.method()), (None, &Method::CONNECT), "{word}");
+            let mut upgrade = over_http1();
+            upgrade.headers_mut().insert(UPGRADE, text(word));
+            assert_eq!(Wish::of(&mut upgrade), None, "{word}");
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@ async fn credentials_are_passed_on_where_the_file_says_so() {
     let mut session = world.http1().await;
     let echo = ask(&mut session, "/", &[ALICE]).await.echo();
     assert_eq!(echo.header("authorization"), Some(ALICE.1));
+    let echo = ask(&mut session, "/", &[TOKEN]).await.echo();
+    assert_eq!(echo.header("authorization"), None, "tokens end here, whatever becomes of passwords");
 }
 
 #[tokio::test]

@@ -35,27 +35,33 @@ impl Auth {
         (basic.is_some() || bearer.is_some()).then_some(Self { basic, bearer, challenges })
     }
 
-    /// Whether the service gets what the client said about itself.
-    pub(crate) fn forwards(&self) -> bool {
-        self.basic.as_ref().is_some_and(|basic| basic.forward)
-            || self.bearer.as_ref().is_some_and(|bearer| bearer.forward)
-    }
-
-    /// The name of who sends the request.
+    /// Who sends the request.
     ///
     /// # Errors
     /// When nobody does who may.
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
-        let name = match (credentials::parse(headers), &self.basic, &self.bearer) {
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Refusal> {
+        let (name, forward) = match (credentials::parse(headers), &self.basic, &self.bearer) {
             (Some(Credentials::Basic { user, password }), Some(basic), _) => {
-                Box::pin(by_password(basic, user, &password)).await?
+                (Box::pin(by_password(basic, user, &password)).await?, basic.forward)
             }
-            (Some(Credentials::Bearer(token)), _, Some(bearer)) => by_token(bearer, token.as_bytes()),
-            _ => None,
+            (Some(Credentials::Bearer(token)), _, Some(bearer)) => {
+                (by_token(bearer, token.as_bytes()), bearer.forward)
+            }
+            _ => (None, false),
         };
-        let name = name.and_then(|name| HeaderValue::try_from(name).ok());
-        name.ok_or_else(|| Refusal::Unauthorized { challenges: Arc::clone(&self.challenges) })
+        let user = name.and_then(|name| HeaderValue::try_from(name).ok());
+        let admitted = user.map(|user| Admitted { user, forward });
+        admitted.ok_or_else(|| Refusal::Unauthorized { challenges: Arc::clone(&self.challenges) })
     }
+}
+
+/// Somebody who may come.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The name.
+    pub(crate) user: HeaderValue,
+    /// Whether the service gets that by which it was known, too.
+    pub(crate) forward: bool,
 }
 
 async fn by_password(basic: &BasicAuth, user: String, password: &[u8]) -> Result<Option<String>, Refusal> {
