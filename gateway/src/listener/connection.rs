@@ -379,6 +379,9 @@ const UPLOAD_WINDOW: u32 = 256 << 10;
 /// The same on all streams of a connection.
 const UPLOADS_WINDOW: u32 = 1 << 20;
 
+/// What is kept of an answer on one stream that the client does not take, besides what one read of its replica brought.
+const ANSWER_AHEAD: usize = 16 << 10;
+
 /// What a connection over HTTP/1.1 may do.
 pub(super) fn terms(limits: &Limits) -> Terms {
     let (bytes, fields) = (header_bytes(limits), limits.header_count as usize);
@@ -403,6 +406,7 @@ pub(super) fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_local_error_reset_streams(Some(RESETS_BY_US))
         .initial_stream_window_size(UPLOAD_WINDOW)
         .initial_connection_window_size(UPLOADS_WINDOW)
+        .max_send_buf_size(ANSWER_AHEAD)
         .enable_connect_protocol()
         .keep_alive_interval(Some(limits.h2_ping));
     http
