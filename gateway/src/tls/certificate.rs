@@ -41,6 +41,8 @@ pub struct Certificate {
 /// What is wrong with a file.
 #[derive(Debug)]
 pub struct Trouble {
+    /// The key of the configuration that names it, where one does.
+    pub setting: Option<String>,
     /// Which.
     pub file: PathBuf,
     /// What.
@@ -92,7 +94,22 @@ pub enum Why {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(setting) = &self.setting {
+            write!(f, "{setting}: ")?;
+        }
         write!(f, "{}: {}", self.file.display(), self.why)
+    }
+}
+
+impl Trouble {
+    /// What is wrong with a file that nobody is known to have named.
+    pub(super) fn with(file: impl Into<PathBuf>, why: Why) -> Self {
+        Self { setting: None, file: file.into(), why }
+    }
+
+    /// The same, named by this setting.
+    pub(super) fn named_by(self, setting: String) -> Self {
+        Self { setting: Some(setting), ..self }
     }
 }
 
@@ -110,7 +127,7 @@ impl Certificate {
                 Why::Mismatch { .. } => Why::Mismatch { cert: files.cert.clone() },
                 why => why,
             };
-            Trouble { file, why }
+            Trouble::with(file, why)
         })
     }
 
@@ -157,18 +174,18 @@ fn days(length: Duration) -> String {
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
-    std::fs::read(file).map_err(|error| Trouble { file: file.to_owned(), why: Why::Unreadable(error) })
+    std::fs::read(file).map_err(|error| Trouble::with(file, Why::Unreadable(error)))
 }
 
 fn read_key(file: &Path) -> Result<Vec<u8>, Trouble> {
     let key = read(file)?;
     let holds = |label: &[u8]| memchr::memmem::find(&key, label).is_some();
     if holds(b"-----BEGIN CERTIFICATE-----") && !holds(b"PRIVATE KEY-----") {
-        return Err(Trouble { file: file.to_owned(), why: Why::Swapped });
+        return Err(Trouble::with(file, Why::Swapped));
     }
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.mode()) & 0o777;
     if mode & READ_BY_ALL != 0 {
-        return Err(Trouble { file: file.to_owned(), why: Why::Exposed { mode } });
+        return Err(Trouble::with(file, Why::Exposed { mode }));
     }
     Ok(key)
 }

@@ -282,16 +282,19 @@ fn read(
     hosts: BTreeSet<String>,
 ) -> Result<Prepared, Troubles> {
     let (mut certificates, mut vouching, mut troubles) = (Vec::new(), Vec::new(), Vec::new());
-    for files in &settings.certificates {
+    for (index, files) in settings.certificates.iter().enumerate() {
         match Certificate::read(files) {
             Ok(certificate) => certificates.push((files.default, Arc::new(certificate))),
-            Err(trouble) => troubles.push(trouble),
+            Err(trouble) => {
+                let which = if trouble.file == files.cert { "cert" } else { "key" };
+                troubles.push(trouble.named_by(format!("gateway.tls.certificates[{index}].{which}")));
+            }
         }
     }
-    for listener in listeners {
+    for (index, listener) in listeners.iter().enumerate() {
         match listener.client_ca.as_deref().map(terms::vouching).transpose() {
             Ok(who) => vouching.push(who),
-            Err(trouble) => troubles.push(trouble),
+            Err(trouble) => troubles.push(trouble.named_by(format!("gateway.listen[{index}].client_ca"))),
         }
     }
     if !troubles.is_empty() {

@@ -81,7 +81,7 @@ impl Terms {
 
 /// Reads who vouches for clients.
 pub(super) fn vouching(file: &Path) -> Result<Vouching, Trouble> {
-    let trouble = |why: String| Trouble { file: file.to_owned(), why: Why::NoAuthority(why) };
+    let trouble = |why: String| Trouble::with(file, Why::NoAuthority(why));
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(&certificate::read(file)?) {
         let authority = authority.map_err(|error| trouble(error.to_string()))?;
