@@ -1,13 +1,13 @@
 //! What `tidegate up` prints once it is ready: each service's address and a line to paste.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::{collections::BTreeSet, fmt::Write, net::SocketAddr};
 
 use tidegate_config::{
     model::{Model, Route, Service},
     name::Authority,
 };
 
-use crate::control::status::ServiceStatus;
+use crate::{control::status::ServiceStatus, tls};
 
 /// The text, one block per service.
 pub(super) fn text(
@@ -17,7 +17,7 @@ pub(super) fn text(
     statuses: &[ServiceStatus],
 ) -> String {
     let mut text = String::new();
-    let entry = Entry::of(model, addresses);
+    let entries = Entries::of(model, addresses);
     for service in model.services.values() {
         let status = statuses.iter().find(|status| status.service == service.name.as_str());
         let state = status.map_or("unknown", |status| status.state.as_str());
@@ -30,6 +30,7 @@ pub(super) fn text(
             let _ = writeln!(text, "    tcp://{address}");
         }
         if let Some(route) = service.routes.first() {
+            let entry = entries.of_route(service, route);
             let _ = writeln!(text, "    {}\n    {}", url(route, entry), curl(route, entry));
         }
     }
@@ -42,25 +43,44 @@ pub(super) fn text(
     text
 }
 
-/// Where people are told to call: over TLS, if a listener speaks it.
+/// Where people are told to call.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     secure: bool,
     port: u16,
 }
 
-impl Entry {
+/// The first listeners that speak TLS and that do not, and for what there is no certificate.
+struct Entries {
+    secure: Option<u16>,
+    plain: Option<u16>,
+    uncovered: BTreeSet<(String, String)>,
+}
+
+impl Entries {
     fn of(model: &Model, addresses: &[SocketAddr]) -> Self {
-        let mut all = model.gateway.listen.iter().zip(addresses);
-        let secure = all.clone().find(|(listener, _)| listener.tls);
-        let (secure, port) = match (secure, all.next()) {
-            (Some((_, address)), _) => (true, address.port()),
-            (None, Some((_, address))) => (false, address.port()),
-            (None, None) => (false, 80),
+        let first = |tls: bool| {
+            let mut all = model.gateway.listen.iter().zip(addresses);
+            all.find(|(listener, _)| listener.tls == tls).map(|(_, address)| address.port())
         };
-        Self { secure, port }
+        let (secure, plain) = (first(true), first(false));
+        let uncovered = if secure.is_some() { tls::uncovered(model) } else { BTreeSet::new() };
+        Self { secure, plain, uncovered }
     }
 
+    /// Over TLS where that works.
+    fn of_route(&self, service: &Service, route: &Route) -> Entry {
+        let lacks = |host| self.uncovered.contains(&(service.name.to_string(), host));
+        let bare = tls::name(&route.host).is_some_and(lacks);
+        match (self.secure, self.plain) {
+            (Some(port), None) => Entry { secure: true, port },
+            (Some(port), Some(_)) if !bare => Entry { secure: true, port },
+            (_, plain) => Entry { secure: false, port: plain.unwrap_or(80) },
+        }
+    }
+}
+
+impl Entry {
     fn scheme(self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
@@ -103,6 +123,18 @@ fn curl(route: &Route, entry: Entry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_without_a_certificate_is_called_where_that_works() {
+        let service = Service::of("api".parse().expect("a name"), "api:1");
+        let route = |host: &str| Route::to(host.parse().expect("a host"), "/".parse().expect("a path"));
+        let uncovered = BTreeSet::from([("api".to_owned(), "e.test".to_owned())]);
+        let entries = Entries { secure: Some(443), plain: Some(80), uncovered };
+        let port = |entries: &Entries, host| entries.of_route(&service, &route(host)).port;
+        assert_eq!((port(&entries, "a.test"), port(&entries, "e.test"), port(&entries, "*")), (443, 80, 443));
+        let only = Entries { plain: None, ..entries };
+        assert_eq!(port(&only, "e.test"), 443, "there is nothing else");
+    }
 
     #[test]
     fn a_curl_line_works_before_dns_does() {

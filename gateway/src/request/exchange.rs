@@ -272,7 +272,7 @@ fn finish(
 ) -> Result<Response<Body>, Refusal> {
     let upgrade = client.is_some().then(|| hyper::upgrade::on(&mut upstream));
     let (mut head, body) = upstream.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
+    headers::prepare_response(&mut head.headers);
     response::time(&mut head.headers, timing);
     hold.account.said(&head.headers);
     head.version = Version::HTTP_11;

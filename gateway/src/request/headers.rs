@@ -56,6 +56,15 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Makes a replica's head fit for a client: hop-by-hop fields out, and what only we say of a service.
+pub(crate) fn prepare_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    let ours = |name: &HeaderName| name.as_str().starts_with("x-tidegate-");
+    while let Some(name) = headers.keys().find(|name| ours(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
 /// What `Connection` says that is no field's name, or that of a field that is taken out anyway.
 fn is_option(token: &[u8]) -> bool {
     [&b"close"[..], b"keep-alive", b"upgrade"].into_iter().any(|option| token.eq_ignore_ascii_case(option))
@@ -334,6 +343,18 @@ mod tests {
             (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
             (Some("1"), Some("api.org"), Some("trailers"))
         );
+    }
+
+    #[test]
+    fn a_service_cannot_speak_for_the_gateway() {
+        let mut answer = headers(&[
+            ("x-tidegate-state", "asleep"),
+            ("x-tidegate-refused", "no"),
+            ("connection", "close"),
+            ("x-own", "1"),
+        ]);
+        prepare_response(&mut answer);
+        assert_eq!(answer.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-own"]);
     }
 
     #[test]

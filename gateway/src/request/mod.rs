@@ -193,7 +193,7 @@ pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -
     };
     note(record.as_deref(), &response);
     if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
-        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     response
 }

@@ -31,7 +31,7 @@ pub(crate) use self::challenges::PROTOCOL as CHALLENGE;
 pub use self::{
     certificate::{Certificate, Trouble, Why},
     challenges::{Challenges, Unprovable},
-    checked::{notes, trouble},
+    checked::{name, notes, trouble, uncovered},
     expiry::tell,
 };
 use self::{
