@@ -31,6 +31,12 @@ start_gateway() {
     fail "the gateway did not start (its log is above)"
 }
 
+# sent_badly CODE: what `tidegate load` ended with.
+sent_badly() {
+    [ "$1" = 3 ] || fail "the load could not be sent (see above)"
+    say "INVALID: something else kept the load's processor busy; run it again when the machine is quiet"
+}
+
 clean_up() {
     if [ -n "${gateway:-}" ]; then
         as_root kill -TERM "$gateway" 2>/dev/null || true
