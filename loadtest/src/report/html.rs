@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Mode, Report, human, precise};
 use crate::{
-    overlay::{Overlay, Summary, recovery},
+    overlay::{FirstReady, Overlay, Summary, recovery},
     record::{Cell, Moment, Spread},
     threshold::Outcome,
 };
@@ -132,8 +132,13 @@ fn tiles(report: &Report, slo: Option<Duration>) -> Vec<(String, &'static str, b
 }
 
 fn replica_tiles(summary: &Summary) -> Vec<(String, &'static str, bool)> {
-    let first =
-        summary.first_ready.map(|s| (human(Duration::from_secs_f64(s)), "to the first ready replica", false));
+    let first = match summary.first_ready {
+        FirstReady::Never => Some(("never".to_owned(), "was a replica ready", true)),
+        FirstReady::AtOnce => None,
+        FirstReady::Within(s) => {
+            Some((human(Duration::from_secs_f64(s)), "at most, to the first ready replica", false))
+        }
+    };
     [
         (summary.peak.to_string(), "replicas at most", false),
         (format!("{:.0}", summary.replica_seconds), "replica-seconds", false),

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Mode, Report, human};
 use crate::{
-    overlay::Summary,
+    overlay::{FirstReady, Overlay, Summary},
     pace::BOUND,
     record::{Errors, Spread},
     threshold::Outcome,
@@ -71,21 +71,27 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     if !answers.is_empty() {
         row("answers", &answers.join(", "))?;
     }
-    match report.replicas() {
-        Some(summary) => row("replicas", &replicas(&summary)),
-        None => Ok(()),
+    if let Some(summary) = report.replicas() {
+        row("replicas", &replicas(&summary))?;
+    }
+    match &report.overlay {
+        Some(Overlay { unseen, until, .. }) if *unseen > 0.0 => row(
+            "",
+            &format!("the gateway did not answer for {unseen:.1}s of {until:.1}s: that part is not in it"),
+        ),
+        Some(_) | None => Ok(()),
     }
 }
 
 fn replicas(summary: &Summary) -> String {
-    let first = summary.first_ready.map(|seconds| format!(", the first after {seconds:.2}s"));
+    let first = match summary.first_ready {
+        FirstReady::Never => ", none was ever ready".to_owned(),
+        FirstReady::AtOnce => String::new(),
+        FirstReady::Within(seconds) => format!(", the first within {seconds:.2}s"),
+    };
     format!(
         "{} at most, {:.0} replica-seconds, overshoot {}, flaps {}{}",
-        summary.peak,
-        summary.replica_seconds,
-        summary.overshoot,
-        summary.flaps,
-        first.unwrap_or_default()
+        summary.peak, summary.replica_seconds, summary.overshoot, summary.flaps, first
     )
 }
 
@@ -227,10 +233,16 @@ mod tests {
         assert!(!report.to_text(&[]).contains("ended early"));
         report.duration = 2 * report.elapsed;
         report.kept_up = false;
+        let mut lost = crate::overlay::Overlay::new("api");
+        lost.look(crate::overlay::Look::default());
+        lost.end(30.0);
+        report.overlay = Some(lost);
         report.mode = super::Mode::Closed;
         let text = report.to_text(&[]);
         assert!(text.contains("ended early: the plan had 20.0s"), "{text}");
         assert!(text.contains("INVALID: the generator could not keep up"), "{text}");
+        assert!(text.contains("none was ever ready"), "{text}");
+        assert!(text.contains("did not answer for 30.0s of 30.0s"), "{text}");
         assert!(text.contains("leave out what would have queued"), "{text}");
     }
 }

@@ -135,7 +135,9 @@ async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<(Step, bool)> {
                 report = sending => report?,
                 () = watch.look(crate::clock::now()) => unreachable!("it looks for ever"),
             };
-            let replicas = ready(&seen.lock(), args.settle.as_secs_f64());
+            let mut seen = seen.lock().clone();
+            seen.end(report.elapsed.as_secs_f64());
+            let replicas = ready(&seen, args.settle.as_secs_f64()).filter(|_| !seen.is_partial());
             (report, Some(replicas.context("the gateway has told nothing about replicas")?))
         }
     };

@@ -87,8 +87,13 @@ async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
         () = abort.notified() => Err(anyhow::anyhow!("interrupted")),
     };
     show.finish();
-    let overlay = seen.map(|seen| seen.lock().clone());
-    Ok(Report { overlay, ..result? })
+    let report = result?;
+    let overlay = seen.map(|seen| {
+        let mut seen = seen.lock().clone();
+        seen.end(report.elapsed.as_secs_f64());
+        seen
+    });
+    Ok(Report { overlay, ..report })
 }
 
 async fn sending(

@@ -18,6 +18,8 @@ use crate::{
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
+/// While no replica is ready: when the first one is shall be known well.
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// Looks from time to time.
 pub(super) struct Watch {
@@ -44,11 +46,10 @@ impl Watch {
 
     /// Looks until it is dropped. A gateway that does not answer is looked at again.
     pub(super) async fn look(mut self, start: Instant) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let service = self.seen.lock().service.clone();
         loop {
-            ticks.tick().await;
+            let some = self.seen.lock().looks.last().is_some_and(|look| look.ready > 0);
+            tokio::time::sleep(if some { EVERY } else { OFTEN }).await;
             if let Ok(explanation) = self.client.service::<Explanation>(&service).await {
                 self.note(&explanation, crate::clock::now().saturating_duration_since(start).as_secs_f64());
             }

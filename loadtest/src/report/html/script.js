@@ -50,6 +50,7 @@
     warn("The generator could not keep up.", `It sent ${count(data.pace.late)} of ${count(data.pace.sent)} requests late by its own fault, stood still for ${time(data.pace.stalled)} and had no rest for ${time(data.pace.saturated)}: the figures say little about the server.`);
   }
   if (early) warn("Ended early.", `The plan had ${time(data.duration)}.`);
+  if (data.overlay && data.overlay.unseen) warn("Not all was seen.", `The gateway did not answer for ${time(data.overlay.unseen)} of ${time(data.overlay.until)}: figures and charts of replicas leave that out.`);
   if (data.mode === "closed") warn("Closed loop.", "Who waits for an answer sends nothing: response times leave out what would have queued.");
 
   for (const [value, name, bad] of data.tiles) {
