@@ -246,6 +246,20 @@ async fn nothing_is_dropped_when_the_server_never_answers() {
 }
 
 #[tokio::test]
+async fn what_was_never_sent_was_somebodys() {
+    let silent = server(|_, _| std::future::pending()).await;
+    let aim = |name: &str| Aim { name: name.to_owned(), ..Aim::new(silent.url()) };
+    let aims = vec![aim("a"), aim("b")];
+    let options = Options { aims, connections: 2, timeout: 100 * MS, ..silent.options() };
+    let report = quietly(options, even(200.0, 100 * MS)).await;
+    assert!(report.counts.errors.unsent > 0, "{:?}", report.counts.errors);
+    let counts = report.counts.targets.iter();
+    let counts: Vec<_> = counts.map(|target| (target.latency.count(), target.errors)).collect();
+    assert_eq!(counts.iter().map(|(requests, _)| requests).sum::<u64>(), 20, "{counts:?}");
+    assert!(counts.iter().all(|(requests, errors)| requests == errors), "{counts:?}");
+}
+
+#[tokio::test]
 async fn connections_that_the_server_closes_cost_no_request() {
     let server = server(|_, _| async {
         let mut response = answer(200, "")?;

@@ -191,10 +191,11 @@ impl Record {
     }
 
     /// Counts one request that was given up before it was sent, at an instant.
-    pub fn unsent(&mut self, due: Duration, now: Duration) {
+    pub fn unsent(&mut self, due: Duration, now: Duration, target: usize) {
         let waited = now.saturating_sub(due);
         self.cell(due, Class::Unsent, false).unsent(waited);
         self.timeline.add(due, waited, true, &Told::default());
+        self.count_target(target, waited, Class::Unsent);
         self.errors.unsent += 1;
         self.done += 1;
     }
@@ -337,7 +338,7 @@ mod tests {
             record.add(&sample(10, answer));
         }
         record.add(&sample(10, Answer::Status { code: 200, grpc: Some(14), bytes: 0 }));
-        record.unsent(100 * MS, 109 * MS);
+        record.unsent(100 * MS, 109 * MS, 0);
         assert_eq!(record.done(), 11);
         record.into_counts()
     }
@@ -411,7 +412,7 @@ mod tests {
         record.add(&sample(0, status(200)));
         record.add(&Sample { done: 50 * MS, ..sample(0, status(200)) });
         record.add(&sample(0, status(500)));
-        record.unsent(Duration::ZERO, MS);
+        record.unsent(Duration::ZERO, MS, 0);
         assert_eq!(record.into_counts().within(10 * MS), Some(0.25));
         assert_eq!(Record::new(vec![MS], 1).into_counts().within(MS), None);
     }

@@ -76,6 +76,8 @@ pub(crate) struct Run {
     feed: Feed,
     /// The next request's instant.
     due: Option<Instant>,
+    /// Its target: settled when it is due, for one that is never sent was somebody's, too.
+    aim: usize,
     number: u64,
     weights: Vec<u32>,
     random: StdRng,
@@ -97,11 +99,10 @@ pub(crate) struct Run {
 impl Run {
     /// An open plan, with so many workers.
     pub(crate) fn open(plan: &Plan, workers: usize, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
-        let mut instants = Box::new(plan.instants());
-        let due = instants.next().map(|at| start + at);
+        let instants = Box::new(plan.instants());
         let ends = plan.phases().iter().map(|phase| phase.end).collect();
         let mut run = Self::new(Feed::Open(instants), ends, plan.expected(), workers, weights, seed, start);
-        run.due = due;
+        run.advance();
         run.idle = (0..workers).rev().collect();
         run
     }
@@ -133,6 +134,7 @@ impl Run {
             expected,
             feed,
             due: None,
+            aim: 0,
             number: 0,
             record: Record::new(ends, weights.len()),
             weights,
@@ -231,10 +233,10 @@ impl Run {
     /// Counts everything that was not sent.
     pub(crate) fn give_up(&mut self, now: Instant) {
         while let Some(due) = self.due {
-            self.record.unsent(due - self.start, now - self.start);
+            self.record.unsent(due - self.start, now - self.start, self.aim);
             self.last_outcome = self.last_outcome.max(now);
             self.number += 1;
-            self.due = self.next_instant();
+            self.advance();
         }
     }
 
@@ -296,22 +298,26 @@ impl Run {
 
     fn take_due(&mut self) -> Option<Job> {
         let due = self.due?;
-        let job = self.job(due);
-        self.due = self.next_instant();
+        let job = self.job(due, self.aim);
+        self.advance();
         Some(job)
     }
 
-    fn job(&mut self, due: Instant) -> Job {
+    fn job(&mut self, due: Instant, aim: usize) -> Job {
         let number = self.number;
         self.number += 1;
         self.sent += 1;
-        Job { due, number, aim: self.choose(), free: None }
+        Job { due, number, aim, free: None }
     }
 
-    fn next_instant(&mut self) -> Option<Instant> {
-        match &mut self.feed {
+    /// On to the next instant.
+    fn advance(&mut self) {
+        self.due = match &mut self.feed {
             Feed::Open(instants) => instants.next().map(|at| self.start + at).filter(|due| *due <= self.end),
             Feed::Closed { .. } => None,
+        };
+        if self.due.is_some() {
+            self.aim = self.choose();
         }
     }
 
@@ -326,7 +332,10 @@ impl Run {
             }
         };
         let due = now + thought;
-        (due < self.end).then(|| self.job(due))
+        (due < self.end).then(|| {
+            let aim = self.choose();
+            self.job(due, aim)
+        })
     }
 
     fn choose(&mut self) -> usize {
