@@ -124,6 +124,23 @@ async fn what_was_never_sent_is_counted_and_waits_in_the_figures() {
     assert!(report.latency.min() >= Some(990 * MS), "{:?}", report.latency);
 }
 
+/// Users who think after the plan was ended send nothing more.
+#[tokio::test(start_paused = true)]
+async fn users_who_think_when_the_plan_is_ended_are_gone() {
+    let closed = Closed { users: 5, think: Think::Fixed(20 * S), length: 100 * S };
+    let options = Options { timeout: 1000 * S, ..Options::new("http://127.0.0.1/") };
+    let stop = Arc::clone(&options.stop);
+    let running = run_over(Server::new(|at| at + 5 * MS), options, Pattern::Closed(closed), |_| ());
+    let ending = async {
+        tokio::time::sleep(30 * S).await;
+        stop.notify_one();
+    };
+    let (report, ()) = tokio::join!(running, ending);
+    let report = report.expect("the run starts");
+    assert_eq!(report.requests, 5, "those of 20 s; the next ones would have been sent at 40 s");
+    assert!(report.ended_early() && report.elapsed < 31 * S, "{:?}", report.elapsed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_loop_says_that_it_is_one() {
     let closed = |users, think| Pattern::Closed(Closed { users, think, length: 30 * S });

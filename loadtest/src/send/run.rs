@@ -3,6 +3,8 @@
 //! The most recently used worker goes first, so that a low rate keeps few connections open and warm.
 
 use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
     sync::Arc,
     task::{Poll, Waker},
     time::Duration,
@@ -56,8 +58,13 @@ pub(crate) struct Done {
 pub(crate) enum Feed {
     /// When the plan says.
     Open(Box<Instants>),
-    /// When the one before was answered.
-    Closed { closed: Closed, random: Box<StdRng> },
+    /// When the one before was answered and thought about.
+    Closed {
+        closed: Closed,
+        random: Box<StdRng>,
+        /// Who thinks, and until when.
+        thinking: BinaryHeap<Reverse<(Instant, usize)>>,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -82,8 +89,10 @@ pub(crate) struct Run {
     weights: Vec<u32>,
     random: StdRng,
     slots: Vec<Slot>,
-    /// Free workers, the most recently used one last.
+    /// Free workers of an open plan, the most recently used one last.
     idle: Vec<usize>,
+    /// Workers that send or wait for an answer.
+    busy: usize,
     record: Record,
     pace: Pace,
     opened: u64,
@@ -107,13 +116,14 @@ impl Run {
         run
     }
 
-    /// Users that wait for answers; each is a worker, which asks for its first request itself.
+    /// Users that wait for answers; each is a worker, and thinks before its first request.
     pub(crate) fn closed(closed: Closed, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
-        let feed = Feed::Closed { closed, random: Box::new(StdRng::seed_from_u64(seed)) };
+        let random = Box::new(StdRng::seed_from_u64(seed));
+        let feed = Feed::Closed { closed, random, thinking: BinaryHeap::new() };
         let users = usize::try_from(closed.users).unwrap_or(usize::MAX);
         let mut run = Self::new(feed, vec![closed.length], 0, users, weights, seed, start);
         for user in 0..users {
-            run.slots[user].job = run.next_of_user(start);
+            run.think(user, start);
         }
         run
     }
@@ -141,6 +151,7 @@ impl Run {
             random: StdRng::seed_from_u64(seed ^ 0x7469_6465),
             slots: (0..workers).map(|_| Slot::default()).collect(),
             idle: Vec::with_capacity(workers),
+            busy: 0,
             pace: Pace::default(),
             opened: 0,
             stale: 0,
@@ -164,9 +175,10 @@ impl Run {
     /// When the loop has to hand something out, or to end the run; never while everybody is busy, for then workers help
     /// themselves.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        match self.due {
-            Some(due) => Some(due).filter(|_| !self.idle.is_empty()),
-            None => Some(self.end).filter(|end| *end > now),
+        match (&self.feed, self.first_due()) {
+            (Feed::Open(_), Some(due)) => Some(due).filter(|_| !self.idle.is_empty()),
+            (Feed::Closed { .. }, Some(due)) => Some(due),
+            (_, None) => Some(self.end).filter(|end| *end > now),
         }
     }
 
@@ -174,11 +186,21 @@ impl Run {
     pub(crate) fn dispatch(&mut self, now: Instant, wake: &mut Vec<Waker>) {
         while self.due.is_some_and(|due| due <= now) {
             let Some(worker) = self.idle.pop() else { return };
-            let job = self.take_due();
-            let slot = &mut self.slots[worker];
-            slot.job = job.map(|job| Job { free: slot.since, ..job });
-            wake.extend(slot.waker.take());
+            let Some(job) = self.take_due() else { return };
+            let free = self.slots[worker].since;
+            wake.extend(self.hand(worker, Job { free, ..job }));
         }
+        while let Some((job, user)) = self.take_thought(now) {
+            wake.extend(self.hand(user, job));
+        }
+    }
+
+    /// Gives a worker that waits its request; tells whom to wake.
+    fn hand(&mut self, worker: usize, job: Job) -> Option<Waker> {
+        self.busy += 1;
+        let slot = &mut self.slots[worker];
+        slot.job = Some(job);
+        slot.waker.take()
     }
 
     /// A worker asks for its next request; `None` when there will be none.
@@ -198,24 +220,29 @@ impl Run {
 
     /// A worker's next request, if one waits already; and whether the sending loop has to look again.
     pub(crate) fn next(&mut self, worker: usize, now: Instant) -> (Option<Job>, bool) {
-        self.slots[worker].since = Some(now);
-        let job = match &self.feed {
-            Feed::Closed { .. } => self.next_of_user(now),
-            Feed::Open(_) if self.due.is_some_and(|due| due <= now) => {
-                self.take_due().map(|job| Job { free: Some(now), ..job })
+        self.busy -= 1;
+        if let Feed::Closed { .. } = self.feed {
+            let first = self.think(worker, now);
+            // Who does not think at all goes on at once.
+            if first && let Some((job, _)) = self.take_thought(now) {
+                self.busy += 1;
+                return (Some(job), false);
             }
-            Feed::Open(_) => None,
-        };
-        if job.is_none() {
-            self.idle.push(worker);
+            return (None, first || self.busy == 0);
         }
+        self.slots[worker].since = Some(now);
+        if self.due.is_some_and(|due| due <= now) {
+            self.busy += 1;
+            return (self.take_due().map(|job| Job { free: Some(now), ..job }), false);
+        }
+        self.idle.push(worker);
         // While nobody was free the loop waited for nothing; at the end it waits for the last one.
-        (job, job.is_none() && (self.idle.len() == 1 || self.due.is_none()))
+        (None, self.idle.len() == 1 || self.due.is_none())
     }
 
     /// Notes whether the run has ended, and tells whom to wake then. A pause at the end belongs to the run.
     pub(crate) fn settle(&mut self, now: Instant, wake: &mut Vec<Waker>) {
-        if !self.over && self.due.is_none() && self.idle.len() == self.slots.len() && now >= self.end {
+        if !self.over && self.first_due().is_none() && self.busy == 0 && now >= self.end {
             self.over = true;
             wake.extend(self.slots.iter_mut().filter_map(|slot| slot.waker.take()));
         }
@@ -225,7 +252,7 @@ impl Run {
     pub(crate) fn beat(&mut self, now: Instant, busy: Option<f64>) {
         let since = now - (self.next_beat - BEAT);
         self.pace.beat(now.saturating_duration_since(self.next_beat));
-        let overdue = self.due.is_some_and(|due| due < now);
+        let overdue = self.first_due().is_some_and(|due| due < now);
         self.pace.load(since, busy.filter(|_| overdue));
         self.next_beat = now + BEAT;
     }
@@ -244,6 +271,9 @@ impl Run {
     pub(crate) fn stop(&mut self, now: Instant) {
         self.end = self.end.min(now);
         self.due = self.due.filter(|due| *due <= now);
+        if let Feed::Closed { thinking, .. } = &mut self.feed {
+            thinking.clear();
+        }
     }
 
     pub(crate) fn snapshot_if_due(&mut self, now: Instant) -> Option<Snapshot> {
@@ -259,8 +289,8 @@ impl Run {
             sent: self.sent,
             done: self.record.done(),
             errors: self.record.errors().total(),
-            in_flight: (self.slots.len() - self.idle.len()) as u64,
-            behind: self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
+            in_flight: self.busy as u64,
+            behind: self.first_due().map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
             rate,
             p50: latency.percentile(50.0),
             p90: latency.percentile(90.0),
@@ -321,9 +351,17 @@ impl Run {
         }
     }
 
-    /// A user's next request, if it falls into the run.
-    fn next_of_user(&mut self, now: Instant) -> Option<Job> {
-        let Feed::Closed { closed, random } = &mut self.feed else { return None };
+    /// The instant at which somebody sends next.
+    fn first_due(&self) -> Option<Instant> {
+        match &self.feed {
+            Feed::Open(_) => self.due,
+            Feed::Closed { thinking, .. } => thinking.peek().map(|Reverse((due, _))| *due),
+        }
+    }
+
+    /// A user thinks, unless the run ends before the thought; tells whether nobody else sends earlier.
+    fn think(&mut self, user: usize, now: Instant) -> bool {
+        let Feed::Closed { closed, random, thinking } = &mut self.feed else { return false };
         let thought = match closed.think {
             Think::Fixed(length) => length,
             Think::Exponential(mean) => {
@@ -332,10 +370,19 @@ impl Run {
             }
         };
         let due = now + thought;
-        (due < self.end).then(|| {
-            let aim = self.choose();
-            self.job(due, aim)
-        })
+        if due < self.end {
+            thinking.push(Reverse((due, user)));
+        }
+        thinking.peek().is_some_and(|Reverse((_, first))| *first == user)
+    }
+
+    /// The request of a user who has thought.
+    fn take_thought(&mut self, now: Instant) -> Option<(Job, usize)> {
+        let Feed::Closed { thinking, .. } = &mut self.feed else { return None };
+        let Reverse((due, user)) = *thinking.peek().filter(|Reverse((due, _))| *due <= now)?;
+        thinking.pop();
+        let aim = self.choose();
+        Some((self.job(due, aim), user))
     }
 
     fn choose(&mut self) -> usize {
@@ -356,3 +403,28 @@ impl Run {
 
 /// A run that several tasks of one thread share.
 pub(crate) type Shared = Arc<parking_lot::Mutex<Run>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loop waits for them with the pacer: the runtime's own timers would add up to a millisecond, which is no server's.
+    #[test]
+    fn a_users_thought_ends_at_its_instant() {
+        let (start, thought) = (Instant::now(), Duration::from_micros(4321));
+        let closed = Closed { users: 2, think: Think::Fixed(thought), length: Duration::from_millis(10) };
+        let (mut run, mut wake) = (Run::closed(closed, vec![1], 0, start), Vec::new());
+        assert_eq!(run.next_due(start), Some(start + thought));
+        run.dispatch(start + thought, &mut wake);
+        assert_eq!(run.snapshot(start + thought, false).in_flight, 2);
+        let (answered, later) = (start + 2 * thought, Duration::from_micros(100));
+        assert_eq!(run.next(1, answered).0.map(|job| job.due), None, "it thinks first");
+        assert!(
+            run.next_due(answered).is_some_and(|due| due == start + closed.length),
+            "and the run ends before"
+        );
+        run.next(0, answered + later);
+        run.settle(start + closed.length, &mut wake);
+        assert!(run.is_over());
+    }
+}

@@ -7,7 +7,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -94,10 +94,6 @@ impl Worker {
             // When a request ended is when the next one begins, if that waits already.
             let (mut next, mut now) = (Some(first), None);
             while let Some(job) = next.take() {
-                if now.is_none_or(|now| job.due > now) && job.due > Instant::now() {
-                    sleep_until(job.due).await;
-                    now = None;
-                }
                 let ended = self.serve(job, now).await;
                 let (following, ring) = self.run.lock().next(self.number, ended);
                 (next, now) = (following, Some(ended));
