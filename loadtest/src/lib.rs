@@ -67,8 +67,10 @@ pub struct Options {
     pub seed: u64,
     /// The processor that sends.
     pub cpu: Option<usize>,
-    /// Rung to end the plan early.
+    /// Rung to end the plan early: nothing more is sent, what is under way ends within its timeout.
     pub stop: Arc<Notify>,
+    /// Rung to end the run at once; there is a report all the same.
+    pub abort: Arc<Notify>,
 }
 
 impl Options {
@@ -91,6 +93,7 @@ impl Options {
             seed: 0,
             cpu: None,
             stop: Arc::default(),
+            abort: Arc::default(),
         }
     }
 }
@@ -211,7 +214,8 @@ async fn drive(
     let (run, workers, end) =
         (pattern.run(options, start), pattern.workers(options), start + pattern.duration());
     let mut last = None;
-    let tally = send::drive(sending, run, workers, pacer, end, Arc::clone(&options.stop), |snapshot| {
+    let bells = [&options.stop, &options.abort].map(Arc::clone);
+    let tally = send::drive(sending, run, workers, pacer, end, bells, |snapshot| {
         last = Some(snapshot);
         progress(snapshot);
     });

@@ -116,3 +116,46 @@ fn load_that_is_told_to_end_reports_what_it_has_measured() {
         assert!(text.contains("pass  errors<1"), "{signal}: {text}");
     }
 }
+
+#[test]
+fn load_that_is_told_twice_ends_at_once_and_writes_its_reports() {
+    let server = Runtime::new().expect("a runtime");
+    let listener = server.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let (came, mut comes) = tokio::sync::mpsc::channel(1);
+    let hang = move || async move {
+        let _ = came.try_send(());
+        std::future::pending::<&str>().await
+    };
+    let _serving = server.spawn(async { axum::serve(listener, Router::new().route("/", get(hang))).await });
+    let folder = folder();
+    let mut load = Command::new(assert_cmd::cargo::cargo_bin("tidegate"));
+    load.current_dir(folder.path());
+    load.args([
+        "load",
+        &url,
+        "--rate",
+        "50",
+        "--duration",
+        "1h",
+        "--timeout",
+        "1h",
+        "--out",
+        "a.json",
+        "--out",
+        "a.html",
+    ]);
+    let running = load.stdout(Stdio::piped()).spawn().expect("it runs");
+    server.block_on(comes.recv()).expect("a request");
+    let id = Pid::from_raw(running.id().cast_signed());
+    for signal in [SIGINT, SIGTERM] {
+        kill(id, signal).expect("it is there");
+    }
+    let output = running.wait_with_output().expect("it ends");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("ended early: the plan had 3600s") && text.contains("cut "), "{text}");
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}", output.status);
+    let json = std::fs::read_to_string(folder.path().join("a.json")).expect("written");
+    assert!(Report::from_json(&json).expect("a report").counts.errors.cut > 0);
+    assert!(folder.path().join("a.html").exists());
+}

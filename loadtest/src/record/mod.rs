@@ -24,6 +24,8 @@ pub enum Failure {
     Reset,
     /// No complete answer within the timeout.
     Timeout,
+    /// The run was ended at once, before an answer or the timeout came.
+    Cut,
 }
 
 /// What came of one request.
@@ -95,23 +97,27 @@ pub struct Errors {
     pub status: u64,
     /// Never sent: all connections were still busy one timeout after the end of the plan.
     pub unsent: u64,
+    /// Still under way when the run was ended at once.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 impl Errors {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.connect + self.reset + self.timeout + self.status + self.unsent
+        self.connect + self.reset + self.timeout + self.status + self.unsent + self.cut
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        let Self { connect, reset, timeout, status, unsent } = other;
+        let Self { connect, reset, timeout, status, unsent, cut } = other;
         self.connect += connect;
         self.reset += reset;
         self.timeout += timeout;
         self.status += status;
         self.unsent += unsent;
+        self.cut += cut;
     }
 }
 
@@ -244,6 +250,7 @@ impl Record {
             Answer::Failed(Failure::Connect) => self.errors.connect += 1,
             Answer::Failed(Failure::Reset) => self.errors.reset += 1,
             Answer::Failed(Failure::Timeout) => self.errors.timeout += 1,
+            Answer::Failed(Failure::Cut) => self.errors.cut += 1,
         }
     }
 }
@@ -333,36 +340,37 @@ mod tests {
 
     fn every_outcome() -> Counts {
         let mut record = Record::new(vec![100 * MS, 200 * MS], 1);
-        let failed = [Failure::Connect, Failure::Reset, Failure::Reset, Failure::Timeout].map(Answer::Failed);
+        let failed = [Failure::Connect, Failure::Reset, Failure::Reset, Failure::Timeout, Failure::Cut]
+            .map(Answer::Failed);
         for answer in failed.into_iter().chain([200, 204, 304, 400, 503].map(status)) {
             record.add(&sample(10, answer));
         }
         record.add(&sample(10, Answer::Status { code: 200, grpc: Some(14), bytes: 0 }));
         record.unsent(100 * MS, 109 * MS, 0);
-        assert_eq!(record.done(), 11);
+        assert_eq!(record.done(), 12);
         record.into_counts()
     }
 
     #[test]
     fn every_outcome_is_counted_once() {
         let counts = every_outcome();
-        assert_eq!(counts.errors, Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1 });
+        assert_eq!(counts.errors, Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1, cut: 1 });
         assert_eq!(counts.bytes, 25);
         assert_eq!(counts.codes, BTreeMap::from([(200, 2), (204, 1), (304, 1), (400, 1), (503, 1)]));
         assert_eq!(counts.grpc, BTreeMap::from([(14, 1)]));
         let count = |time: fn(&Cell) -> &Spread| counts.all(time, |_| true).count();
-        assert_eq!(count(|cell| &cell.response), 11);
-        assert_eq!(count(|cell| &cell.service), 10, "what was not sent has no service time");
-        assert_eq!(count(|cell| &cell.lag), 10);
+        assert_eq!(count(|cell| &cell.response), 12);
+        assert_eq!(count(|cell| &cell.service), 11, "what was not sent has no service time");
+        assert_eq!(count(|cell| &cell.lag), 11);
     }
 
     #[test]
     fn added_to_itself_it_is_twice_as_much() {
         let mut twice = every_outcome();
         twice.merge(&every_outcome());
-        assert_eq!(twice.errors.total(), 16);
+        assert_eq!(twice.errors.total(), 18);
         assert_eq!((twice.bytes, twice.codes[&503], twice.grpc[&14]), (50, 2, 2));
-        assert_eq!(twice.all(|cell| &cell.response, |_| true).count(), 22);
+        assert_eq!(twice.all(|cell| &cell.response, |_| true).count(), 24);
         assert_eq!(twice.cells.len(), every_outcome().cells.len());
     }
 

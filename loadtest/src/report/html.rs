@@ -28,6 +28,7 @@ struct Data<'a> {
     process: &'a str,
     duration: f64,
     elapsed: f64,
+    early: bool,
     kept_up: bool,
     pace: Value,
     tiles: Vec<(String, &'static str, bool)>,
@@ -60,6 +61,7 @@ pub fn html(report: &Report, outcomes: &[Outcome], slo: Option<Duration>) -> Str
         process: &report.process,
         duration: report.duration.as_secs_f64(),
         elapsed: report.elapsed.as_secs_f64(),
+        early: report.ended_early(),
         kept_up: report.kept_up,
         pace: serde_json::to_value(report.pace).expect("plain values"),
         tiles: tiles(report, slo),
@@ -213,6 +215,7 @@ fn answers(report: &Report) -> Vec<(String, u64)> {
         ("broken", errors.reset),
         ("timed out", errors.timeout),
         ("never sent", errors.unsent),
+        ("cut off at the end", errors.cut),
     ];
     let failed =
         failed.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count));

@@ -48,6 +48,9 @@ pub struct Report {
     /// From the start to the last outcome, and at least `duration` unless somebody has ended it early.
     #[serde(with = "seconds")]
     pub elapsed: Duration,
+    /// Whether somebody ended it before all of it was sent and answered.
+    #[serde(default)]
+    pub stopped: bool,
     /// Requests with an outcome: all that the plan held.
     pub requests: u64,
     /// Requests per second that were answered without an error.
@@ -115,7 +118,7 @@ pub enum Unreadable {
 
 impl Report {
     pub(crate) fn new(options: &Options, pattern: &Pattern, tally: Tally) -> Self {
-        let Tally { counts, pace, opened, stale } = tally;
+        let Tally { counts, pace, opened, stale, stopped } = tally;
         let requests: u64 = counts.cells.iter().map(|(_, cell)| cell.response.count()).sum();
         let (mode, process, phases, planned, expected) = planned(pattern);
         Self {
@@ -127,6 +130,7 @@ impl Report {
             process,
             duration: pattern.duration(),
             elapsed: pace.elapsed,
+            stopped,
             requests,
             rate: per(requests - counts.errors.total(), pace.elapsed.as_secs_f64()),
             planned_rate: per(expected, pattern.duration().as_secs_f64()),
@@ -174,10 +178,10 @@ impl Report {
         (!self.planned.is_empty()).then(|| self.planned.get(index).copied().unwrap_or_default())
     }
 
-    /// Whether somebody ended it before its plan did.
+    /// Whether somebody ended it before its plan did, however long what was under way then took.
     #[must_use]
     pub fn ended_early(&self) -> bool {
-        self.elapsed < self.duration
+        self.stopped || self.elapsed < self.duration
     }
 
     /// For people.
@@ -220,6 +224,7 @@ impl Report {
         if self.overlay.is_none() {
             self.overlay.clone_from(&other.overlay);
         }
+        self.stopped |= other.stopped;
         self.pace.merge(&other.pace);
         self.elapsed = self.pace.elapsed;
         self.requests += other.requests;
@@ -329,7 +334,7 @@ pub(crate) mod tests {
             record.add(&Sample { due, sent: done - MS, done, answer, told, target: 0 });
         }
         let pace = Pace { sent: 100, elapsed: 10_000 * MS, ..Pace::default() };
-        let tally = Tally { counts: record.into_counts(), pace, opened: 4, stale: 0 };
+        let tally = Tally { counts: record.into_counts(), pace, opened: 4, stale: 0, stopped: false };
         Report::new(&Options::new("http://a.localhost/"), &plan.into(), tally)
     }
 

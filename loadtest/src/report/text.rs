@@ -172,13 +172,14 @@ fn targets(report: &Report, out: &mut String) -> fmt::Result {
 }
 
 fn kinds(errors: Errors) -> String {
-    let Errors { connect, reset, timeout, status, unsent } = errors;
+    let Errors { connect, reset, timeout, status, unsent, cut } = errors;
     let kinds = [
         ("connect", connect),
         ("reset", reset),
         ("timeout", timeout),
         ("status", status),
         ("unsent", unsent),
+        ("cut", cut),
     ];
     let shown: Vec<String> =
         kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{kind} {count}")).collect();

@@ -22,7 +22,7 @@ use crate::{
         Instants, Plan,
         language::{Closed, Think},
     },
-    record::{Answer, Record, Sample, Told},
+    record::{Answer, Failure, Record, Sample, Told},
     send::Tally,
 };
 
@@ -42,6 +42,7 @@ pub(crate) struct Job {
 /// A finished request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
+    pub(crate) worker: usize,
     pub(crate) job: Job,
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
@@ -70,6 +71,8 @@ pub(crate) enum Feed {
 #[derive(Debug, Default)]
 struct Slot {
     job: Option<Job>,
+    /// What it sends or waits for, and since when.
+    running: Option<(Job, Instant)>,
     waker: Option<Waker>,
     /// When it last became free.
     since: Option<Instant>,
@@ -102,6 +105,8 @@ pub(crate) struct Run {
     next_beat: Instant,
     next_snapshot: Instant,
     recent: Recent,
+    /// Whether somebody ended the plan.
+    stopped: bool,
     over: bool,
 }
 
@@ -160,6 +165,7 @@ impl Run {
             next_beat: start + BEAT,
             next_snapshot: start + SNAPSHOT_EVERY,
             recent: Recent::new(start),
+            stopped: false,
             over: false,
         }
     }
@@ -188,19 +194,24 @@ impl Run {
             let Some(worker) = self.idle.pop() else { return };
             let Some(job) = self.take_due() else { return };
             let free = self.slots[worker].since;
-            wake.extend(self.hand(worker, Job { free, ..job }));
+            wake.extend(self.hand(worker, Job { free, ..job }, now));
         }
         while let Some((job, user)) = self.take_thought(now) {
-            wake.extend(self.hand(user, job));
+            wake.extend(self.hand(user, job, now));
         }
     }
 
     /// Gives a worker that waits its request; tells whom to wake.
-    fn hand(&mut self, worker: usize, job: Job) -> Option<Waker> {
-        self.busy += 1;
+    fn hand(&mut self, worker: usize, job: Job, now: Instant) -> Option<Waker> {
+        self.begin(worker, job, now);
         let slot = &mut self.slots[worker];
         slot.job = Some(job);
         slot.waker.take()
+    }
+
+    fn begin(&mut self, worker: usize, job: Job, now: Instant) {
+        self.busy += 1;
+        self.slots[worker].running = Some((job, now));
     }
 
     /// A worker asks for its next request; `None` when there will be none.
@@ -225,15 +236,16 @@ impl Run {
             let first = self.think(worker, now);
             // Who does not think at all goes on at once.
             if first && let Some((job, _)) = self.take_thought(now) {
-                self.busy += 1;
+                self.begin(worker, job, now);
                 return (Some(job), false);
             }
             return (None, first || self.busy == 0);
         }
         self.slots[worker].since = Some(now);
         if self.due.is_some_and(|due| due <= now) {
-            self.busy += 1;
-            return (self.take_due().map(|job| Job { free: Some(now), ..job }), false);
+            let job = self.take_due().map(|job| Job { free: Some(now), ..job });
+            job.into_iter().for_each(|job| self.begin(worker, job, now));
+            return (job, false);
         }
         self.idle.push(worker);
         // While nobody was free the loop waited for nothing; at the end it waits for the last one.
@@ -267,12 +279,36 @@ impl Run {
         }
     }
 
-    /// Ends the plan early: what is not due yet is never sent, and not missed either.
-    pub(crate) fn stop(&mut self, now: Instant) {
+    /// Ends the plan early: nothing more is sent. What is not due yet is not missed either; what is, and waits for a free
+    /// worker, is given up.
+    pub(crate) fn stop(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        self.dispatch(now, wake);
+        self.stopped = true;
         self.end = self.end.min(now);
         self.due = self.due.filter(|due| *due <= now);
         if let Feed::Closed { thinking, .. } = &mut self.feed {
             thinking.clear();
+        }
+        self.give_up(now);
+    }
+
+    /// Ends the run at once: what is under way is cut off.
+    pub(crate) fn abort(&mut self, now: Instant) {
+        self.stop(now, &mut Vec::new());
+        for worker in 0..self.slots.len() {
+            let Some((job, begun)) = self.slots[worker].running else { continue };
+            let answer = Answer::Failed(Failure::Cut);
+            self.count(&Done {
+                worker,
+                job,
+                begun,
+                ended: now,
+                answer,
+                told: Told::default(),
+                opened: 0,
+                stale: 0,
+            });
+            self.busy -= 1;
         }
     }
 
@@ -301,12 +337,14 @@ impl Run {
 
     pub(crate) fn into_tally(mut self) -> Tally {
         self.pace.elapsed = self.end.max(self.last_outcome) - self.start;
-        Tally { counts: self.record.into_counts(), pace: self.pace, opened: self.opened, stale: self.stale }
+        let Self { record, pace, opened, stale, stopped, .. } = self;
+        Tally { counts: record.into_counts(), pace, opened, stale, stopped }
     }
 
     /// Counts a finished request.
     pub(crate) fn count(&mut self, done: &Done) {
         let Job { due, free, aim, .. } = done.job;
+        self.slots[done.worker].running = None;
         // What held the request back until here was the plan, then the server.
         let ready = free.map_or(due, |free| free.max(due));
         self.pace.sent(done.begun.saturating_duration_since(ready));

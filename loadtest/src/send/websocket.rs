@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use rand::Rng;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
@@ -63,10 +63,15 @@ pub(crate) async fn echo(socket: &mut Socket, message: Vec<u8>) -> Result<Answer
     }
 }
 
-/// Keeps one open, answering pings, until the time is over or the server closes it; then says goodbye.
-pub(crate) async fn hold(mut socket: Socket, length: Duration) {
+/// Keeps one open, answering pings, until the time is over, or `ended`, or the server closes it; then says goodbye.
+pub(crate) async fn hold<T>(mut socket: Socket, length: Duration, ended: impl Future<Output = T>) {
     let listening = async { while let Some(Ok(_)) = socket.next().await {} };
-    if timeout(length, listening).await.is_err() {
+    let closed = tokio::select! {
+        () = listening => true,
+        () = sleep(length) => false,
+        _ = ended => false,
+    };
+    if !closed {
         drop(timeout(Duration::from_secs(1), socket.close(None)).await);
     }
 }

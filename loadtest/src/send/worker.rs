@@ -6,7 +6,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout_at},
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     run: Shared,
     /// Rung when the run may have ended.
     bell: Arc<Notify>,
+    /// Whether somebody ended the plan.
+    stopped: watch::Receiver<bool>,
     /// By [`Prepared::link`].
     links: Vec<Option<Link>>,
     deadline: Deadline,
@@ -82,10 +84,17 @@ pub(super) struct Went {
 }
 
 impl Worker {
-    pub(crate) fn new(number: usize, sending: Arc<Sending>, run: Shared, bell: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        sending: Arc<Sending>,
+        run: Shared,
+        bell: Arc<Notify>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         let links = (0..sending.links).map(|_| None).collect();
         let random = StdRng::seed_from_u64(sending.seed.wrapping_add(number as u64));
-        Self { number, sending, run, bell, links, deadline: Deadline::new(), random, room: Vec::new() }
+        let (deadline, room) = (Deadline::new(), Vec::new());
+        Self { number, sending, run, bell, stopped, links, deadline, random, room }
     }
 
     /// Until the run is over.
@@ -111,7 +120,7 @@ impl Worker {
         let went = self.send(job, begun + self.sending.timeout).await;
         let ended = Instant::now();
         let Went { answer, told, opened, stale } = went;
-        self.run.lock().count(&Done { job, begun, ended, answer, told, opened, stale });
+        self.run.lock().count(&Done { worker: self.number, job, begun, ended, answer, told, opened, stale });
         match self.sending.aims[job.aim].kind {
             Kind::WebSocketHold(length) => {
                 self.hold(self.sending.aims[job.aim].link, length).await;
@@ -203,7 +212,7 @@ impl Worker {
 
     async fn hold(&mut self, link: usize, length: Duration) {
         if let Some(Link::WebSocket(socket)) = self.links[link].take() {
-            websocket::hold(*socket, length).await;
+            websocket::hold(*socket, length, self.stopped.wait_for(|stopped| *stopped)).await;
         }
     }
 }

@@ -17,10 +17,7 @@ use std::{process::ExitCode, sync::Arc, time::SystemTime};
 use anyhow::Context;
 use parking_lot::Mutex;
 use tidegate_loadtest::{Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use self::args::Load;
 use self::{
@@ -69,9 +66,8 @@ async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
         None => None,
     };
     let seen = watch.as_ref().map(Watch::seen);
-    let abort = Arc::new(Notify::new());
     let (options, pattern) = (asked.options.clone(), asked.pattern.clone());
-    let mut show = Show::new(asked, args.plain, Arc::clone(&options.stop), Arc::clone(&abort));
+    let mut show = Show::new(asked, args.plain, Arc::clone(&options.stop), Arc::clone(&options.abort));
     let sending = sending(options, pattern, &mut show, seen.clone());
     let start = crate::clock::now();
     let looking = async {
@@ -83,8 +79,7 @@ async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
     let result = tokio::select! {
         report = sending => report,
         () = looking => unreachable!("it looks for ever"),
-        () = interrupted_twice(&asked.options.stop) => Err(anyhow::anyhow!("interrupted")),
-        () = abort.notified() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted(&asked.options) => Err(anyhow::anyhow!("interrupted")),
     };
     show.finish();
     let report = result?;
@@ -108,18 +103,18 @@ async fn sending(
     Box::pin(sending).await
 }
 
-/// The first interruption (SIGINT, SIGTERM) ends the plan, and what was measured until then is reported; the second ends
-/// everything.
-async fn interrupted_twice(stop: &Notify) {
+/// The first interruption (SIGINT, SIGTERM) ends the plan, the second what is under way; what was measured until then is
+/// reported. The third ends everything.
+async fn interrupted(options: &Options) {
     let signals =
         signal(SignalKind::interrupt()).and_then(|first| Ok((first, signal(SignalKind::terminate())?)));
     let Ok((mut interrupt, mut terminate)) = signals else { return std::future::pending().await };
-    for _ in 0..2 {
+    for bell in [Some(&options.stop), Some(&options.abort), None] {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        stop.notify_one();
+        bell.into_iter().for_each(|bell| bell.notify_one());
     }
 }
 

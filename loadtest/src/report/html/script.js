@@ -4,7 +4,7 @@
   const W = 1120, LEFT = 54, RIGHT = 12, INNER = W - LEFT - RIGHT;
   const moments = data.moments, looks = data.overlay ? data.overlay.looks : [], decisions = data.overlay ? data.overlay.decisions : [];
   // Of a run that was ended early only what there was is drawn.
-  const early = data.elapsed < data.duration;
+  const early = data.early;
   const end = Math.max(data.elapsed, looks.length ? looks[looks.length - 1].at : 0) || 1;
   const x = (t) => LEFT + (t / end) * INNER;
   const phases = data.phases.filter((phase) => phase.begin < end);
