@@ -189,6 +189,11 @@ async fn websockets_that_are_held() {
     assert_eq!((codes(&report), report.counts.errors.total()), (vec![(101, 40)], 0));
     // None was closed before the last one was opened: each has a connection of its own.
     assert_eq!(server.connections.load(Ordering::SeqCst), 40);
+    let closing = listen(|stream| async { drop(tokio_tungstenite::accept_async(stream).await) }).await;
+    let url = format!("ws://test.localhost:{}/ws", closing.address.port());
+    let aim = Aim { kind: Kind::WebSocketHold(3_600_000 * MS), ..Aim::new(url) };
+    let report = load(Options { connections: 100, ..Options::of(aim) }).await;
+    assert_eq!((report.requests, report.counts.errors.closed), (40, 40), "opened and closed is not held");
     let plain = listen(say_version).await;
     let url = format!("ws://test.localhost:{}/ws", plain.address.port());
     let report = load(Options::of(Aim { kind: Kind::WebSocketEcho, ..Aim::new(url) })).await;

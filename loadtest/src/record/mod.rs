@@ -24,6 +24,8 @@ pub enum Failure {
     Reset,
     /// No complete answer within the timeout.
     Timeout,
+    /// A WebSocket that was to be held was closed by the server before its time.
+    Closed,
     /// The run was ended at once, before an answer or the timeout came.
     Cut,
 }
@@ -97,6 +99,9 @@ pub struct Errors {
     pub status: u64,
     /// Never sent: all connections were still busy one timeout after the end of the plan.
     pub unsent: u64,
+    /// WebSockets that were to be held and were closed by the server before their time.
+    #[serde(default)]
+    pub closed: u64,
     /// Still under way when the run was ended at once.
     #[serde(default)]
     pub cut: u64,
@@ -106,17 +111,18 @@ impl Errors {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.connect + self.reset + self.timeout + self.status + self.unsent + self.cut
+        self.connect + self.reset + self.timeout + self.status + self.unsent + self.closed + self.cut
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        let Self { connect, reset, timeout, status, unsent, cut } = other;
+        let Self { connect, reset, timeout, status, unsent, closed, cut } = other;
         self.connect += connect;
         self.reset += reset;
         self.timeout += timeout;
         self.status += status;
         self.unsent += unsent;
+        self.closed += closed;
         self.cut += cut;
     }
 }
@@ -250,6 +256,7 @@ impl Record {
             Answer::Failed(Failure::Connect) => self.errors.connect += 1,
             Answer::Failed(Failure::Reset) => self.errors.reset += 1,
             Answer::Failed(Failure::Timeout) => self.errors.timeout += 1,
+            Answer::Failed(Failure::Closed) => self.errors.closed += 1,
             Answer::Failed(Failure::Cut) => self.errors.cut += 1,
         }
     }
@@ -354,7 +361,10 @@ mod tests {
     #[test]
     fn every_outcome_is_counted_once() {
         let counts = every_outcome();
-        assert_eq!(counts.errors, Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1, cut: 1 });
+        assert_eq!(
+            counts.errors,
+            Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1, closed: 0, cut: 1 }
+        );
         assert_eq!(counts.bytes, 25);
         assert_eq!(counts.codes, BTreeMap::from([(200, 2), (204, 1), (304, 1), (400, 1), (503, 1)]));
         assert_eq!(counts.grpc, BTreeMap::from([(14, 1)]));

@@ -215,6 +215,7 @@ fn answers(report: &Report) -> Vec<(String, u64)> {
         ("broken", errors.reset),
         ("timed out", errors.timeout),
         ("never sent", errors.unsent),
+        ("closed before their time", errors.closed),
         ("cut off at the end", errors.cut),
     ];
     let failed =

@@ -172,13 +172,14 @@ fn targets(report: &Report, out: &mut String) -> fmt::Result {
 }
 
 fn kinds(errors: Errors) -> String {
-    let Errors { connect, reset, timeout, status, unsent, cut } = errors;
+    let Errors { connect, reset, timeout, status, unsent, closed, cut } = errors;
     let kinds = [
         ("connect", connect),
         ("reset", reset),
         ("timeout", timeout),
         ("status", status),
         ("unsent", unsent),
+        ("closed", closed),
         ("cut", cut),
     ];
     let shown: Vec<String> =

@@ -63,8 +63,9 @@ pub(crate) async fn echo(socket: &mut Socket, message: Vec<u8>) -> Result<Answer
     }
 }
 
-/// Keeps one open, answering pings, until the time is over, or `ended`, or the server closes it; then says goodbye.
-pub(crate) async fn hold<T>(mut socket: Socket, length: Duration, ended: impl Future<Output = T>) {
+/// Keeps one open, answering pings, until the time is over, or `ended`, or the server closes it; then says goodbye. Tells
+/// whether the server has left it open.
+pub(crate) async fn hold<T>(mut socket: Socket, length: Duration, ended: impl Future<Output = T>) -> bool {
     let listening = async { while let Some(Ok(_)) = socket.next().await {} };
     let closed = tokio::select! {
         () = listening => true,
@@ -74,4 +75,5 @@ pub(crate) async fn hold<T>(mut socket: Socket, length: Duration, ended: impl Fu
     if !closed {
         drop(timeout(Duration::from_secs(1), socket.close(None)).await);
     }
+    !closed
 }

@@ -117,17 +117,19 @@ impl Worker {
     async fn serve(&mut self, job: Job, now: Option<Instant>) -> Instant {
         let begun = now.unwrap_or_else(Instant::now);
         self.deadline.set(begun + self.sending.timeout);
-        let went = self.send(job, begun + self.sending.timeout).await;
-        let ended = Instant::now();
+        let mut went = self.send(job, begun + self.sending.timeout).await;
+        let mut ended = Instant::now();
+        let mut free = ended;
+        if let Kind::WebSocketHold(length) = self.sending.aims[job.aim].kind {
+            let held = self.hold(self.sending.aims[job.aim].link, length).await;
+            free = Instant::now();
+            if !held {
+                (went.answer, ended) = (Answer::Failed(Failure::Closed), free);
+            }
+        }
         let Went { answer, told, opened, stale } = went;
         self.run.lock().count(&Done { worker: self.number, job, begun, ended, answer, told, opened, stale });
-        match self.sending.aims[job.aim].kind {
-            Kind::WebSocketHold(length) => {
-                self.hold(self.sending.aims[job.aim].link, length).await;
-                Instant::now()
-            }
-            Kind::Http | Kind::WebSocketEcho | Kind::Grpc => ended,
-        }
+        free
     }
 
     async fn send(&mut self, job: Job, deadline: Instant) -> Went {
@@ -210,9 +212,13 @@ impl Worker {
         Went { answer, opened, ..Went::failed(Failure::Reset) }
     }
 
-    async fn hold(&mut self, link: usize, length: Duration) {
-        if let Some(Link::WebSocket(socket)) = self.links[link].take() {
-            websocket::hold(*socket, length, self.stopped.wait_for(|stopped| *stopped)).await;
+    /// Tells whether the server let it live so long; what was never opened is not held.
+    async fn hold(&mut self, link: usize, length: Duration) -> bool {
+        match self.links[link].take() {
+            Some(Link::WebSocket(socket)) => {
+                websocket::hold(*socket, length, self.stopped.wait_for(|stopped| *stopped)).await
+            }
+            Some(Link::Http { .. }) | None => true,
         }
     }
 }
