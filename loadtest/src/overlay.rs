@@ -26,6 +26,12 @@ pub struct Overlay {
     pub looks: Vec<Look>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
+    /// Decisions that said the same as the one before, and are not kept.
+    #[serde(default)]
+    pub repeated: u64,
+    /// Decisions beyond those that are kept.
+    #[serde(default)]
+    pub left_out: u64,
     /// Until when it was looked at.
     #[serde(default)]
     pub until: f64,
@@ -164,8 +170,12 @@ impl Overlay {
     /// Notes a decision, unless it is the one before once more; the first ones are kept.
     pub fn decide(&mut self, decision: Decision) {
         let again = |last: &Decision| last.want == decision.want && last.because == decision.because;
-        if self.decisions.len() < DECISIONS && !self.decisions.last().is_some_and(again) {
+        if self.decisions.last().is_some_and(again) {
+            self.repeated += 1;
+        } else if self.decisions.len() < DECISIONS {
             self.decisions.push(decision);
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -259,6 +269,12 @@ mod tests {
         }
         let times: Vec<f64> = seen.decisions.iter().map(|decision| decision.at).collect();
         assert_eq!(times, [1.0, 3.0, 4.0]);
+        assert_eq!((seen.repeated, seen.left_out), (1, 0));
+        for want in 10..2010 {
+            let (because, reason) = ("demand".to_owned(), String::new());
+            seen.decide(Decision { at: 5.0, want, because, reason });
+        }
+        assert_eq!((seen.decisions.len() as u64, seen.left_out), (DECISIONS as u64, 2003 - DECISIONS as u64));
     }
 
     #[test]

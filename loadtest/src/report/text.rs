@@ -74,6 +74,15 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     if let Some(summary) = report.replicas() {
         row("replicas", &replicas(&summary))?;
     }
+    if let Some(Overlay { decisions, repeated, left_out, .. }) = &report.overlay
+        && repeated + left_out > 0
+    {
+        let kept = decisions.len();
+        row(
+            "decisions",
+            &format!("{kept} kept; {repeated} more said the same, {left_out} more are left out"),
+        )?;
+    }
     match &report.overlay {
         Some(Overlay { unseen, until, .. }) if *unseen > 0.0 => row(
             "",
@@ -238,11 +247,13 @@ mod tests {
         let mut lost = crate::overlay::Overlay::new("api");
         lost.look(crate::overlay::Look::default());
         lost.end(30.0);
+        (lost.repeated, lost.left_out) = (7, 3);
         report.overlay = Some(lost);
         report.mode = super::Mode::Closed;
         let text = report.to_text(&[]);
         assert!(text.contains("ended early: the plan had 20.0s"), "{text}");
         assert!(text.contains("INVALID: the generator could not keep up"), "{text}");
+        assert!(text.contains("0 kept; 7 more said the same, 3 more are left out"), "{text}");
         assert!(text.contains("none was ever ready"), "{text}");
         assert!(text.contains("did not answer for 30.0s of 30.0s"), "{text}");
         assert!(text.contains("leave out what would have queued"), "{text}");
