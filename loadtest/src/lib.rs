@@ -139,9 +139,15 @@ impl Pattern {
     }
 }
 
+/// A processor that nothing can be sent from.
+#[derive(Debug, thiserror::Error)]
+#[error("cpu: {0}")]
+pub struct NoProcessor(std::io::Error);
+
 /// Opens a connection to each target once: who does not listen, or whose certificate is not believed, is known before
 /// anything is sent.
 pub async fn reach(options: &Options) -> anyhow::Result<()> {
+    send::on_a_thread(options.cpu, || async { Ok(()) }).await.map_err(NoProcessor)?;
     let Sending { aims, dial, timeout, pool, .. } = prepare(options, Arc::new(network(options)?)).await?;
     for aim in aims {
         let h2 = pool.is_some() && matches!(aim.kind, Kind::Http | Kind::Grpc);

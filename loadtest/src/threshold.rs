@@ -1,6 +1,6 @@
 //! Promises that a run must keep, as in `p99<50ms`, `cold.p95<1.5s`, `slo(200ms)>=99%` or `error_rate<0.1%`. `[P]`
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
 
@@ -131,6 +131,21 @@ impl Threshold {
         }
     }
 
+    /// The phase whose times are promised, from 1, if it is about one.
+    #[must_use]
+    pub fn phase(&self) -> Option<usize> {
+        match self.scope {
+            Scope::Phase(number) => Some(number),
+            Scope::All | Scope::Cold | Scope::Warm | Scope::Service | Scope::Lag | Scope::Target(_) => None,
+        }
+    }
+
+    /// Whether it is about replicas, which somebody has to look at.
+    #[must_use]
+    pub fn is_about_replicas(&self) -> bool {
+        matches!(self.metric, Metric::Replicas(_))
+    }
+
     /// The time of a promise about a service level.
     #[must_use]
     pub fn slo(&self) -> Option<Duration> {
@@ -138,6 +153,13 @@ impl Threshold {
             Metric::Slo(limit) => Some(limit),
             _ => None,
         }
+    }
+}
+
+/// As the user wrote it.
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.expression)
     }
 }
 

@@ -4,10 +4,12 @@
 pub mod csv;
 pub mod html;
 pub mod log;
+mod merge;
 mod text;
 
 use std::time::Duration;
 
+pub use merge::Apart;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -213,35 +215,6 @@ impl Report {
         let first = moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
         self.overlay.as_ref().map(|overlay| overlay.summary(first))
     }
-
-    /// Adds a run of another generator at the same time: rates and counts add up, phases are those of the longer plan.
-    pub fn merge(&mut self, other: &Self) {
-        self.counts.merge(&other.counts);
-        if other.duration > self.duration {
-            self.phases.clone_from(&other.phases);
-        }
-        self.duration = self.duration.max(other.duration);
-        if self.overlay.is_none() {
-            self.overlay.clone_from(&other.overlay);
-        }
-        self.stopped |= other.stopped;
-        self.pace.merge(&other.pace);
-        self.elapsed = self.pace.elapsed;
-        self.requests += other.requests;
-        self.planned_rate += other.planned_rate;
-        for (ours, theirs) in self.planned.iter_mut().zip(&other.planned) {
-            *ours += theirs;
-        }
-        let errors = self.counts.errors.total();
-        self.rate = per(self.requests - errors, self.elapsed.as_secs_f64());
-        self.error_rate = per(errors, precise(self.requests));
-        self.connections += other.connections;
-        self.stale += other.stale;
-        self.latency.merge(&other.latency);
-        self.service_time.merge(&other.service_time);
-        self.lag.merge(&other.lag);
-        self.kept_up = self.kept_up && other.kept_up;
-    }
 }
 
 fn planned(pattern: &Pattern) -> (Mode, String, Vec<PhaseReport>, Vec<f64>, u64) {
@@ -357,17 +330,6 @@ pub(crate) mod tests {
         {
             assert!(Report::from_json(text).expect_err(text).to_string().contains(part), "{text}");
         }
-    }
-
-    #[test]
-    fn two_generators_together() {
-        let mut both = sample();
-        both.merge(&sample());
-        assert_eq!((both.requests, both.counts.errors.reset, both.connections), (200, 2, 8));
-        assert_eq!((both.planned_rate, both.error_rate, both.rate), (20.0, 0.01, 19.8));
-        assert_eq!(both.latency.percentile(50.0), sample().latency.percentile(50.0));
-        assert_eq!(both.latency.count(), 200);
-        assert!((both.planned[0] - 20.0).abs() < 1e-9);
     }
 
     #[test]

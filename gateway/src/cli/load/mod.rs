@@ -16,7 +16,9 @@ use std::{process::ExitCode, sync::Arc, time::SystemTime};
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use tidegate_loadtest::{Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target};
+use tidegate_loadtest::{
+    NoProcessor, Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use self::args::Load;
@@ -39,6 +41,11 @@ pub(super) fn run(args: &Load) -> anyhow::Result<ExitCode> {
 fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let asked = args.asked()?;
     let before = args.baseline.as_deref().map(files::read).transpose().map_err(misused)?;
+    if let Some(before) = &before {
+        let names = asked.options.aims.iter().map(|aim| aim.name.as_str());
+        baseline::fits(before, &asked.pattern, names)
+            .map_err(|unfit| Misuse(format!("--baseline: {unfit}")))?;
+    }
     args.out.iter().try_for_each(|file| files::writable(file)).map_err(misused)?;
     let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let runtime =
@@ -48,14 +55,13 @@ fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let mut outcomes: Vec<Outcome> = asked.promises.iter().map(|promise| promise.check(&report)).collect();
     outcomes.extend(before.iter().flat_map(|before| baseline::check(&report, before, args.tolerance)));
     // What was measured is shown, whatever becomes of the files.
-    let written = args.out.iter().try_for_each(|file| files::write(file, &report, &outcomes, asked.slo));
+    let written = files::write_all(&args.out, &report, &outcomes, asked.slo);
     if args.json {
         print_json(&report.to_json(&outcomes))?
     } else {
         print(&report.to_text(&outcomes))?
     }
-    written?;
-    Ok(ExitCode::from(report.exit_code(&outcomes)))
+    files::exit(written, report.exit_code(&outcomes))
 }
 
 /// Sends, shows how it goes, and looks at the service meanwhile if that is wanted.
@@ -131,7 +137,7 @@ fn blame(error: anyhow::Error) -> anyhow::Error {
             true
         }
         Some(target::Invalid::Resolve { .. } | target::Invalid::NoAddress(_)) => false,
-        None => error.is::<aim::Invalid>(),
+        None => error.is::<aim::Invalid>() || error.is::<NoProcessor>(),
     };
     if typed_wrong { misused(error) } else { error }
 }

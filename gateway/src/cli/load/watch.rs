@@ -33,7 +33,10 @@ impl Watch {
     /// Begins with a look, so that a service that nobody knows is said at once.
     pub(super) async fn open(gateway: &Gateway, service: &str) -> anyhow::Result<Self> {
         let client = Client::new(gateway);
-        let explanation: Explanation = client.service(service).await?;
+        let explanation: Explanation = match client.service(service).await {
+            Ok(explanation) => explanation,
+            Err(error) => return Err(blame(&client, service, error).await),
+        };
         let last =
             decisions(&explanation.history).next_back().map(|(entry, ..)| (entry.at, entry.what.clone()));
         Ok(Self { client, seen: Arc::new(Mutex::new(Overlay::new(service))), last })
@@ -64,6 +67,14 @@ impl Watch {
             seen.decide(Decision { at, want, because, reason });
             self.last = Some((entry.at, entry.what.clone()));
         }
+    }
+}
+
+/// A name that the gateway does not know was typed wrong; a gateway that does not answer is a failure.
+async fn blame(client: &Client, service: &str, error: anyhow::Error) -> anyhow::Error {
+    match client.services::<Vec<ServiceStatus>>().await {
+        Ok(known) if known.iter().all(|status| status.service != service) => super::misused(error),
+        Ok(_) | Err(_) => error,
     }
 }
 
