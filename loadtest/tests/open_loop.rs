@@ -226,13 +226,23 @@ async fn failures_have_kinds() {
     let breaking = server(|_, _| async { None }).await;
     let report = quietly(breaking.options(), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.counts.errors.reset), (5, 5));
+    assert!(
+        report.counts.examples["reset"].contains("closed the connection"),
+        "{:?}",
+        report.counts.examples
+    );
 
     let port = {
         let gone = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         gone.local_addr().expect("it is bound").port()
     };
-    let report = quietly(Options::new(format!("http://127.0.0.1:{port}")), even(100.0, 50 * MS)).await;
+    let gone = Options::new(format!("http://127.0.0.1:{port}"));
+    let report = quietly(gone.clone(), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.counts.errors.connect), (5, 5));
+    let text = report.to_text(&[]);
+    assert!(text.contains("connect, for one: Connection refused"), "{text}");
+    let report = quietly(Options { h2: Some(1), ..gone }, even(100.0, 50 * MS)).await;
+    assert!(report.counts.examples["connect"].contains("Connection refused"), "{:?}", report.counts.examples);
 }
 
 #[tokio::test]

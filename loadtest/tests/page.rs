@@ -231,12 +231,14 @@ async fn a_page_of_a_run_that_was_ended_early_ends_where_the_run_did() {
     let mut lost = seen();
     lost.end(200.0);
     lost.left_out = 12;
+    report.counts.examples.insert("connect".to_owned(), "Connection refused <1>".to_owned());
     report.overlay = Some(lost);
     fs::write(&page, html(&report, &[], None)).expect("written");
     let Seen { document, complaints, .. } = browse(&page, folder.path());
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(shown(&document));
     let warned = |document: &str| document.contains("The gateway did not answer for 140 s of 200 s");
+    assert!(document.contains("Connection refused &lt;1&gt;"), "an example");
     assert!(document.contains("12 more came later and are not listed"));
     assert!(warned(&document) && !warned(&whole));
     assert!(last(&whole).is_some() && last(&document) == last(&whole), "{:?}", last(&document));

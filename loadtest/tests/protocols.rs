@@ -180,6 +180,10 @@ async fn messages_over_websockets_that_stay_open() {
     assert_eq!(report.counts.errors.reset, 40);
 }
 
+fn url_of(server: &Server) -> String {
+    format!("http://test.localhost:{}/", server.address.port())
+}
+
 #[tokio::test]
 async fn websockets_that_are_held() {
     let server = listen(websocket).await;
@@ -198,6 +202,17 @@ async fn websockets_that_are_held() {
     let url = format!("ws://test.localhost:{}/ws", plain.address.port());
     let report = load(Options::of(Aim { kind: Kind::WebSocketEcho, ..Aim::new(url) })).await;
     assert_eq!(codes(&report), [(211, 40)], "a server that has no WebSockets says what it has");
+    assert!(
+        report.counts.examples["status"].contains("are there WebSockets"),
+        "{:?}",
+        report.counts.examples
+    );
+    let report = load(Options { h2: Some(1), ..Options::new(url_of(&closing)) }).await;
+    assert!(
+        report.counts.examples["reset"].contains("does the server speak HTTP/2?"),
+        "{:?}",
+        report.counts.examples
+    );
 }
 
 /// Answers every other call with UNAVAILABLE.

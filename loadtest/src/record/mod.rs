@@ -159,6 +159,7 @@ pub struct Record {
     codes: BTreeMap<u16, u64>,
     grpc: BTreeMap<u8, u64>,
     errors: Errors,
+    examples: BTreeMap<String, String>,
     bytes: u64,
     done: u64,
 }
@@ -177,6 +178,7 @@ impl Record {
             codes: BTreeMap::new(),
             grpc: BTreeMap::new(),
             errors: Errors::default(),
+            examples: BTreeMap::new(),
             bytes: 0,
             done: 0,
         }
@@ -200,6 +202,21 @@ impl Record {
             part.into_iter().for_each(|part| spread.add(part));
         }
         self.done += 1;
+    }
+
+    /// Keeps what was wrong with one request, the first of each kind of error.
+    pub fn example(&mut self, answer: Answer, words: &str) {
+        let kind = match answer {
+            Answer::Status { .. } => "status",
+            Answer::Failed(Failure::Connect) => "connect",
+            Answer::Failed(Failure::Reset) => "reset",
+            Answer::Failed(Failure::Timeout) => "timeout",
+            Answer::Failed(Failure::Closed) => "closed",
+            Answer::Failed(Failure::Cut) => "cut",
+        };
+        if !self.examples.contains_key(kind) {
+            self.examples.insert(kind.to_owned(), words.to_owned());
+        }
     }
 
     /// Counts one request that was given up before it was sent, at an instant.
@@ -227,8 +244,9 @@ impl Record {
     /// What is reported of it.
     #[must_use]
     pub fn into_counts(self) -> Counts {
-        let Self { cells, targets, timeline, parts, codes, grpc, errors, bytes, .. } = self;
-        Counts { cells: cells.into_iter().collect(), targets, timeline, parts, codes, grpc, errors, bytes }
+        let Self { cells, targets, timeline, parts, codes, grpc, errors, examples, bytes, .. } = self;
+        let cells = cells.into_iter().collect();
+        Counts { cells, targets, timeline, parts, codes, grpc, errors, examples, bytes }
     }
 
     fn cell(&mut self, due: Duration, class: Class, cold: bool) -> &mut Cell {
@@ -283,6 +301,9 @@ pub struct Counts {
     pub grpc: BTreeMap<u8, u64>,
     /// Failures by kind.
     pub errors: Errors,
+    /// What was wrong with one request of each kind of error.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub examples: BTreeMap<String, String>,
     /// Bytes of answers' bodies.
     pub bytes: u64,
 }
@@ -308,6 +329,9 @@ impl Counts {
         other.codes.iter().for_each(|(code, count)| *self.codes.entry(*code).or_default() += count);
         other.grpc.iter().for_each(|(code, count)| *self.grpc.entry(*code).or_default() += count);
         self.errors.merge(&other.errors);
+        for (kind, words) in &other.examples {
+            self.examples.entry(kind.clone()).or_insert_with(|| words.clone());
+        }
         self.bytes += other.bytes;
     }
 

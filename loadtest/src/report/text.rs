@@ -65,6 +65,9 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     }
     let errors = report.counts.errors;
     row("errors", &format!("{} ({:.2} %){}", errors.total(), report.error_rate * 1e2, kinds(errors)))?;
+    for (kind, words) in &report.counts.examples {
+        row("", &format!("{kind}, for one: {words}"))?;
+    }
     let codes = report.counts.codes.iter().map(|(code, count)| format!("{code}: {count}"));
     let grpc = report.counts.grpc.iter().map(|(status, count)| format!("gRPC {status}: {count}"));
     let answers: Vec<String> = codes.chain(grpc).collect();

@@ -40,7 +40,7 @@ pub(crate) struct Job {
 }
 
 /// A finished request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Done {
     pub(crate) worker: usize,
     pub(crate) job: Job,
@@ -52,6 +52,8 @@ pub(crate) struct Done {
     pub(crate) opened: u32,
     /// Connections that were found closed by the server before the request had reached it.
     pub(crate) stale: u32,
+    /// What was wrong, if something was.
+    pub(crate) words: Option<String>,
 }
 
 /// When requests go out.
@@ -307,6 +309,7 @@ impl Run {
                 told: Told::default(),
                 opened: 0,
                 stale: 0,
+                words: None,
             });
             self.busy -= 1;
         }
@@ -358,6 +361,9 @@ impl Run {
             target: aim,
         };
         self.record.add(&sample);
+        if let Some(words) = &done.words {
+            self.record.example(done.answer, words);
+        }
         self.recent.add(done.ended.saturating_duration_since(due));
         self.opened += u64::from(done.opened);
         self.stale += u64::from(done.stale);

@@ -75,12 +75,14 @@ enum Link {
 }
 
 /// How one request went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Went {
     pub(super) answer: Answer,
     pub(super) told: Told,
     pub(super) opened: u32,
     pub(super) stale: u32,
+    /// What was wrong, if something was.
+    pub(super) words: Option<String>,
 }
 
 impl Worker {
@@ -127,8 +129,18 @@ impl Worker {
                 (went.answer, ended) = (Answer::Failed(Failure::Closed), free);
             }
         }
-        let Went { answer, told, opened, stale } = went;
-        self.run.lock().count(&Done { worker: self.number, job, begun, ended, answer, told, opened, stale });
+        let Went { answer, told, opened, stale, words } = went;
+        self.run.lock().count(&Done {
+            worker: self.number,
+            job,
+            begun,
+            ended,
+            answer,
+            told,
+            opened,
+            stale,
+            words,
+        });
         free
     }
 
@@ -168,7 +180,7 @@ impl Worker {
                 Some(kept) => kept,
                 None => match timeout_at(deadline, self.sending.dial.dial(&aim.target, false)).await {
                     Ok(Ok(stream)) => (Http1::new(stream), 0),
-                    Ok(Err(_)) => return went,
+                    Ok(Err(error)) => return went.because(error),
                     Err(_) => return Went { answer: Answer::Failed(Failure::Timeout), ..went },
                 },
             };
@@ -182,7 +194,9 @@ impl Worker {
                     return Went { answer, told, ..went };
                 }
                 Err(Broken { unseen: true, .. }) if reused && aim.repeatable => went.stale += 1,
-                Err(Broken { failure, .. }) => return Went { answer: Answer::Failed(failure), ..went },
+                Err(Broken { failure, why, .. }) => {
+                    return Went { answer: Answer::Failed(failure), ..went }.because(why);
+                }
             }
         }
     }
@@ -195,7 +209,9 @@ impl Worker {
                 opened = 1;
                 match websocket::open(aim, job.number, &mut self.random, &*self.sending.dial).await {
                     Ok(socket) => Box::new(socket),
-                    Err(answer) => return Went { answer, opened, ..Went::failed(Failure::Reset) },
+                    Err((answer, words)) => {
+                        return Went { answer, opened, ..Went::failed(Failure::Reset) }.because(words);
+                    }
                 }
             }
         };
@@ -205,11 +221,14 @@ impl Worker {
             }
             Kind::WebSocketHold(_) | Kind::Http | Kind::Grpc => Ok(websocket::OPENED),
         };
-        let answer = answer.unwrap_or_else(Answer::Failed);
-        if matches!(answer, Answer::Status { .. }) {
-            self.links[aim.link] = Some(Link::WebSocket(socket));
+        let went = Went { opened, ..Went::failed(Failure::Reset) };
+        match answer {
+            Ok(answer) => {
+                self.links[aim.link] = Some(Link::WebSocket(socket));
+                Went { answer, ..went }
+            }
+            Err(words) => went.because(words),
         }
-        Went { answer, opened, ..Went::failed(Failure::Reset) }
     }
 
     /// Tells whether the server let it live so long; what was never opened is not held.
@@ -234,7 +253,13 @@ impl Reuse {
 }
 
 impl Went {
+    /// Says what was wrong.
+    pub(super) fn because(self, words: impl ToString) -> Self {
+        Self { words: Some(words.to_string()), ..self }
+    }
+
     pub(super) fn failed(failure: Failure) -> Self {
-        Self { answer: Answer::Failed(failure), told: Told::default(), opened: 0, stale: 0 }
+        let answer = Answer::Failed(failure);
+        Self { answer, told: Told::default(), opened: 0, stale: 0, words: None }
     }
 }

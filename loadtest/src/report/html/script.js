@@ -76,6 +76,7 @@
   }
   table("Targets", ["", "requests", "errors", "p50", "p99"], data.targets.map((t) => [t.name, count(t.requests), count(t.errors), time(t.p50), time(t.p99)]));
   table("Answers", ["", "requests"], data.answers.map(([name, n]) => [name, count(n)]));
+  table("Errors, one of each kind", ["", "what was wrong"], Object.entries(data.examples).map(([kind, words]) => [kind, { words }]));
   const more = data.overlay ? [[data.overlay.repeated, "more said the same as the one before"], [data.overlay.left_out, "more came later and are not listed"]] : [];
   table("Decisions", ["at", "wanted", "why"], [...decisions.map((d) => [clock(d.at), d.want, { words: d.reason }]), ...more.filter(([n]) => n).map(([n, words]) => ["", "", { words: `${count(n)} ${words}` }])]);
 
