@@ -22,6 +22,9 @@ const UNSEEN: (f64, f64) = (0.05, 2.0);
 pub struct Overlay {
     /// The service that was looked at.
     pub service: String,
+    /// The targets of the load that lead to it; none if that is not known, or all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
     /// How it was, in order.
     pub looks: Vec<Look>,
     /// What was decided, in order.

@@ -451,7 +451,7 @@ mod tests {
             .map(|ms| {
                 let mut latency = Spread::default();
                 latency.add(Duration::from_millis(ms));
-                TargetCount { latency, errors: 0 }
+                TargetCount { latency, ..TargetCount::default() }
             })
             .to_vec();
         for (expression, pass) in [("target(quiet).p99<10ms", true), ("target(noisy).p99<10ms", false)] {

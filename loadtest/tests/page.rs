@@ -196,6 +196,15 @@ async fn the_page_of_a_report_draws_itself_and_asks_nobody() {
         assert!(document.contains(part), "{part}");
     }
     let shown = document.split("<script").next().expect("a document");
+    // The errors' bars begin below the lowest that a response time can be.
+    let chart = shown.split("<svg").nth(1).expect("response times");
+    let number = |text: &str, key: &str| -> Option<f64> {
+        text.split(&format!(" {key}=\"")).nth(1)?.split('"').next()?.parse().ok()
+    };
+    let bars = chart.split("<rect").skip(1).filter_map(|bar| number(bar, "y"));
+    let grid = chart.split("class=\"grid\"").skip(1).filter_map(|line| number(line, "y1"));
+    let (highest, lowest) = (bars.reduce(f64::min), grid.reduce(f64::max));
+    assert!(highest > lowest && lowest.is_some(), "{highest:?} {lowest:?}");
     assert!(!shown.contains("NaN") && !shown.contains("undefined"), "a figure is missing");
 }
 

@@ -145,6 +145,9 @@ pub struct TargetCount {
     pub latency: Spread,
     /// Failed requests.
     pub errors: u64,
+    /// When the first one was due, in seconds since the start.
+    #[serde(default)]
+    pub first: Option<f64>,
 }
 
 /// Everything counted so far.
@@ -192,7 +195,7 @@ impl Record {
         let response = done.saturating_sub(due);
         self.cell(due, class, told.cold).add(response, done.saturating_sub(sent), sent.saturating_sub(due));
         self.timeline.add(due, response, class.is_error(), &told);
-        self.count_target(target, response, class);
+        self.count_target(target, due, response, class);
         self.count_answer(answer);
         for (part, spread) in [
             (told.queue, &mut self.parts.queue),
@@ -224,7 +227,7 @@ impl Record {
         let waited = now.saturating_sub(due);
         self.cell(due, Class::Unsent, false).unsent(waited);
         self.timeline.add(due, waited, true, &Told::default());
-        self.count_target(target, waited, Class::Unsent);
+        self.count_target(target, due, waited, Class::Unsent);
         self.errors.unsent += 1;
         self.done += 1;
     }
@@ -254,10 +257,11 @@ impl Record {
         self.cells.entry(Key { phase, class, cold }).or_default()
     }
 
-    fn count_target(&mut self, target: usize, response: Duration, class: Class) {
+    fn count_target(&mut self, target: usize, due: Duration, response: Duration, class: Class) {
         if let Some(count) = self.targets.get_mut(target) {
             count.latency.add(response);
             count.errors += u64::from(class.is_error());
+            count.first = earlier(count.first, Some(due.as_secs_f64()));
         }
     }
 
@@ -278,6 +282,10 @@ impl Record {
             Answer::Failed(Failure::Cut) => self.errors.cut += 1,
         }
     }
+}
+
+fn earlier(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::min)
 }
 
 /// Everything counted, for reports. Can be read back and added to another.
@@ -321,6 +329,7 @@ impl Counts {
         for (ours, theirs) in self.targets.iter_mut().zip(&other.targets) {
             ours.latency.merge(&theirs.latency);
             ours.errors += theirs.errors;
+            ours.first = earlier(ours.first, theirs.first);
         }
         self.timeline.merge(&other.timeline);
         self.parts.queue.merge(&other.parts.queue);

@@ -137,7 +137,7 @@ mod tests {
             let count = |(_, ms): (&str, u32)| {
                 let mut latency = Spread::default();
                 latency.add(ms * MS);
-                TargetCount { latency, errors: 0 }
+                TargetCount { latency, ..TargetCount::default() }
             };
             report.counts.targets = targets.map(count).to_vec();
             report

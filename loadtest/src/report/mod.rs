@@ -208,12 +208,16 @@ impl Report {
         self.counts.all(time, wanted)
     }
 
-    /// What the server's side did, if somebody looked.
+    /// What the server's side did, if somebody looked. Its first request is that of the first target that leads there.
     #[must_use]
     pub fn replicas(&self) -> Option<Summary> {
+        let overlay = self.overlay.as_ref()?;
+        let targets = self.targets.iter().zip(&self.counts.targets);
+        let leading = targets.filter(|(name, _)| overlay.targets.contains(name));
+        let first = leading.filter_map(|(_, target)| target.first).reduce(f64::min);
         let moments = self.counts.timeline.moments();
-        let first = moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
-        self.overlay.as_ref().map(|overlay| overlay.summary(first))
+        let any = || moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
+        Some(overlay.summary(first.unwrap_or_else(any)))
     }
 }
 
@@ -288,7 +292,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         plan::Plan,
-        record::{Answer, Failure, Record, Sample, Told},
+        record::{Answer, Failure, Record, Sample, TargetCount, Told},
     };
 
     pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -329,6 +333,23 @@ pub(crate) mod tests {
             [("{}", "not a report"), ("[", "not a report"), ("{\"format\":9}", "has the form 9")]
         {
             assert!(Report::from_json(text).expect_err(text).to_string().contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_request_is_that_of_the_target_that_is_watched() {
+        let mut report = sample();
+        report.targets = vec!["other".to_owned(), "watched".to_owned()];
+        let first = |at| TargetCount { first: Some(at), ..TargetCount::default() };
+        report.counts.targets = vec![first(0.0), first(3.0)];
+        let mut seen = Overlay::new("api");
+        for (at, ready) in [(0.0, 0), (2.9, 0), (4.5, 1)] {
+            seen.look(crate::overlay::Look { at, ready, ..Default::default() });
+        }
+        for (targets, expected) in [(vec!["watched".to_owned()], 1.5), (Vec::new(), 4.5)] {
+            report.overlay = Some(Overlay { targets, ..seen.clone() });
+            let summary = report.replicas().expect("somebody looked");
+            assert_eq!(summary.first_ready.seconds(), Some(expected));
         }
     }
 

@@ -125,7 +125,7 @@ async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<(Step, bool)> {
     let (report, replicas) = match &args.service {
         None => (sending.await?, None),
         Some(service) => {
-            let watch = Watch::open(&args.gateway, service).await?;
+            let watch = Watch::open(&args.gateway, service, &[]).await?;
             let seen = watch.seen();
             let report: Report = tokio::select! {
                 report = sending => report?,

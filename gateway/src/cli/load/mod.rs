@@ -68,7 +68,7 @@ fn send(args: &Load) -> anyhow::Result<ExitCode> {
 async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
     tidegate_loadtest::reach(&asked.options).await?;
     let watch = match &args.service {
-        Some(service) => Some(Watch::open(&args.gateway, service).await?),
+        Some(service) => Some(Watch::open(&args.gateway, service, &asked.options.aims).await?),
         None => None,
     };
     let seen = watch.as_ref().map(Watch::seen);

@@ -127,7 +127,9 @@
   {
     const height = 250, values = seen.flatMap((m) => [m.p50, m.max]).filter((v) => v > 0);
     const low = 10 ** Math.floor(Math.log10(Math.min(...values, 0.1))), high = 10 ** Math.ceil(Math.log10(Math.max(...values, low * 9)));
-    const y = (v) => height - (Math.log10(Math.max(v, low) / low) / Math.log10(high / low)) * (height - 8);
+    // Errors have the foot of the chart to themselves.
+    const foot = seen.some((m) => m.errors) ? height - 36 : height;
+    const y = (v) => foot - (Math.log10(Math.max(v, low) / low) / Math.log10(high / low)) * (foot - 8);
     const marks = [];
     for (let mark = low; mark <= high * 1.001; mark *= 10) marks.push(mark);
     const root = panel("Response time", [["p50", "blue", true], ["p50 to p90", "band1"], ["p90 to p99", "band2"], ["max", "max", true], ["errors", "bad"], ...(data.slo ? [[`SLO ${time(data.slo)}`, "good", true]] : [])], height, marks, y, time, false);
