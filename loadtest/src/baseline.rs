@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    Pattern,
     record::Spread,
-    report::{Report, human},
+    report::{Mode, Report, human},
     threshold::Outcome,
 };
 
@@ -14,6 +15,50 @@ const FIGURES: [(&str, f64); 3] = [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)];
 const NOISE: Duration = Duration::from_micros(100);
 /// More errors than so many of all requests are never tolerated.
 const ERRORS: f64 = 0.001;
+
+/// An earlier run that says nothing about this one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Its generator could not keep up.
+    #[error("that run is INVALID: its generator could not keep up")]
+    Invalid,
+    /// One is of users who wait.
+    #[error("one of the runs is an open loop, the other a closed one")]
+    Mode,
+    /// It sent elsewhere.
+    #[error("that run had other targets ({then}) than this one ({now})")]
+    Targets {
+        /// Its targets.
+        then: String,
+        /// Those of this run.
+        now: String,
+    },
+}
+
+/// Whether an earlier run can be compared with one that is to be made.
+pub fn fits<'a>(
+    baseline: &Report,
+    pattern: &Pattern,
+    targets: impl Iterator<Item = &'a str>,
+) -> Result<(), Unfit> {
+    let open = match pattern {
+        Pattern::Open(_) => Mode::Open,
+        Pattern::Closed(_) => Mode::Closed,
+    };
+    let mut now: Vec<&str> = targets.collect();
+    let mut then: Vec<&str> = baseline.targets.iter().map(String::as_str).collect();
+    now.sort_unstable();
+    then.sort_unstable();
+    if !baseline.kept_up {
+        Err(Unfit::Invalid)
+    } else if baseline.mode != open {
+        Err(Unfit::Mode)
+    } else if now != then {
+        Err(Unfit::Targets { then: then.join(", "), now: now.join(", ") })
+    } else {
+        Ok(())
+    }
+}
 
 /// Whether `report` is as good as `baseline`, but for the share `tolerance`; one outcome for each figure.
 #[must_use]
@@ -56,6 +101,20 @@ mod tests {
     fn failing(report: &Report, baseline: &Report, tolerance: f64) -> Vec<String> {
         let outcomes = check(report, baseline, tolerance);
         outcomes.into_iter().filter(|outcome| !outcome.pass).map(|outcome| outcome.expression).collect()
+    }
+
+    #[test]
+    fn only_a_run_of_the_same_kind_is_a_baseline() {
+        let plan: Pattern = crate::plan::Plan::even(1.0, Duration::from_secs(1)).expect("valid").into();
+        let base = sample();
+        let here = || base.targets.iter().map(String::as_str);
+        assert_eq!(fits(&base, &plan, here()), Ok(()));
+        let elsewhere = ["http://b.localhost/"];
+        assert!(matches!(fits(&base, &plan, elsewhere.into_iter()), Err(Unfit::Targets { .. })));
+        let closed = Report { mode: Mode::Closed, ..base.clone() };
+        assert_eq!(fits(&closed, &plan, here()), Err(Unfit::Mode));
+        let invalid = Report { kept_up: false, ..base.clone() };
+        assert_eq!(fits(&invalid, &plan, here()), Err(Unfit::Invalid));
     }
 
     #[test]

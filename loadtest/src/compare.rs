@@ -34,7 +34,7 @@ pub fn text(first: &Report, second: &Report) -> String {
     if first.overlay.is_some() || second.overlay.is_some() {
         row("replica-seconds", both(&|report| summary(report).map(|s| s.replica_seconds)), decimal);
         row("replicas at most", both(&|report| summary(report).map(|s| f64::from(s.peak))), count);
-        row("first ready", both(&|report| summary(report).and_then(|s| s.first_ready)), time);
+        row("first ready", both(&|report| summary(report).and_then(|s| s.first_ready.seconds())), time);
         row("flaps", both(&|report| summary(report).map(|s| f64::from(s.flaps))), count);
     }
     for (name, report) in [("first", first), ("second", second)] {

@@ -67,8 +67,10 @@ pub struct Options {
     pub seed: u64,
     /// The processor that sends.
     pub cpu: Option<usize>,
-    /// Rung to end the plan early.
+    /// Rung to end the plan early: nothing more is sent, what is under way ends within its timeout.
     pub stop: Arc<Notify>,
+    /// Rung to end the run at once; there is a report all the same.
+    pub abort: Arc<Notify>,
 }
 
 impl Options {
@@ -91,6 +93,7 @@ impl Options {
             seed: 0,
             cpu: None,
             stop: Arc::default(),
+            abort: Arc::default(),
         }
     }
 }
@@ -136,9 +139,15 @@ impl Pattern {
     }
 }
 
+/// A processor that nothing can be sent from.
+#[derive(Debug, thiserror::Error)]
+#[error("cpu: {0}")]
+pub struct NoProcessor(std::io::Error);
+
 /// Opens a connection to each target once: who does not listen, or whose certificate is not believed, is known before
 /// anything is sent.
 pub async fn reach(options: &Options) -> anyhow::Result<()> {
+    send::on_a_thread(options.cpu, || async { Ok(()) }).await.map_err(NoProcessor)?;
     let Sending { aims, dial, timeout, pool, .. } = prepare(options, Arc::new(network(options)?)).await?;
     for aim in aims {
         let h2 = pool.is_some() && matches!(aim.kind, Kind::Http | Kind::Grpc);
@@ -211,7 +220,8 @@ async fn drive(
     let (run, workers, end) =
         (pattern.run(options, start), pattern.workers(options), start + pattern.duration());
     let mut last = None;
-    let tally = send::drive(sending, run, workers, pacer, end, Arc::clone(&options.stop), |snapshot| {
+    let bells = [&options.stop, &options.abort].map(Arc::clone);
+    let tally = send::drive(sending, run, workers, pacer, end, bells, |snapshot| {
         last = Some(snapshot);
         progress(snapshot);
     });

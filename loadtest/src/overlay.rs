@@ -12,16 +12,35 @@ const LOOKS: usize = 2000;
 const DECISIONS: usize = 1000;
 /// A rise so soon after a fall, in seconds, undoes it.
 const FLAP: f64 = 60.0;
+/// Looks come several times a second; a longer silence, in seconds, is time that nobody has seen.
+const SILENCE: f64 = 1.0;
+/// Of more than this share of a run, and more than so many seconds, nothing may be unseen if figures are to mean the whole.
+const UNSEEN: (f64, f64) = (0.05, 2.0);
 
 /// What the server's side did. Times are seconds since the start of the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overlay {
     /// The service that was looked at.
     pub service: String,
+    /// The targets of the load that lead to it; none if that is not known, or all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
     /// How it was, in order.
     pub looks: Vec<Look>,
     /// What was decided, in order.
     pub decisions: Vec<Decision>,
+    /// Decisions that said the same as the one before, and are not kept.
+    #[serde(default)]
+    pub repeated: u64,
+    /// Decisions beyond those that are kept.
+    #[serde(default)]
+    pub left_out: u64,
+    /// Until when it was looked at.
+    #[serde(default)]
+    pub until: f64,
+    /// Seconds until then of which nothing is known: nobody answered.
+    #[serde(default)]
+    pub unseen: f64,
 }
 
 /// How a service was at an instant.
@@ -63,12 +82,36 @@ pub struct Summary {
     pub replica_seconds: f64,
     /// Replicas that were ready at once, at most.
     pub peak: u32,
-    /// Seconds from the first request until one was ready, if there was none then.
-    pub first_ready: Option<f64>,
+    /// When one was ready.
+    pub first_ready: FirstReady,
     /// Replicas that were ready at most beyond those that were wanted in the second half of the busiest minute's load.
     pub overshoot: u32,
     /// Rises soon after a fall.
     pub flaps: u32,
+}
+
+/// When a replica was ready, from the first request on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub enum FirstReady {
+    /// None ever was, as far as anybody has seen.
+    #[default]
+    Never,
+    /// One was there already.
+    AtOnce,
+    /// One was seen so many seconds later; it may have been ready since the look before.
+    Within(f64),
+}
+
+impl FirstReady {
+    /// Seconds; `None` if none ever was.
+    #[must_use]
+    pub fn seconds(self) -> Option<f64> {
+        match self {
+            Self::Never => None,
+            Self::AtOnce => Some(0.0),
+            Self::Within(seconds) => Some(seconds),
+        }
+    }
 }
 
 impl Look {
@@ -93,6 +136,7 @@ impl Overlay {
 
     /// Notes a look; of looks that say the same, the first and the last are kept.
     pub fn look(&mut self, look: Look) {
+        self.end(look.at);
         if let [.., before, last] = self.looks.as_mut_slice()
             && before.state() == last.state()
             && last.state() == look.state()
@@ -110,11 +154,31 @@ impl Overlay {
         self.looks.push(look);
     }
 
+    /// Notes that nobody looks any more, or that somebody does: what was silent for long until then was not seen.
+    pub fn end(&mut self, at: f64) {
+        let silent = at - self.until;
+        if silent > SILENCE {
+            self.unseen += silent;
+        }
+        self.until = self.until.max(at);
+    }
+
+    /// Whether too much was not seen for figures to be those of the whole.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        let (share, seconds) = UNSEEN;
+        self.unseen > seconds && self.unseen > share * self.until
+    }
+
     /// Notes a decision, unless it is the one before once more; the first ones are kept.
     pub fn decide(&mut self, decision: Decision) {
         let again = |last: &Decision| last.want == decision.want && last.because == decision.because;
-        if self.decisions.len() < DECISIONS && !self.decisions.last().is_some_and(again) {
+        if self.decisions.last().is_some_and(again) {
+            self.repeated += 1;
+        } else if self.decisions.len() < DECISIONS {
             self.decisions.push(decision);
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -126,16 +190,12 @@ impl Overlay {
             pairs.map(|pair| f64::from(pair[0].replicas()) * (pair[1].at - pair[0].at)).sum();
         let peak = self.looks.iter().map(|look| look.ready).max().unwrap_or_default();
         let then = self.looks.iter().take_while(|look| look.at <= first).last().or(self.looks.first());
-        let cold = then.is_some_and(|look| look.ready == 0);
-        let ready =
-            self.looks.iter().find(|look| look.at > first && look.ready > 0).map(|look| look.at - first);
-        Summary {
-            replica_seconds,
-            peak,
-            first_ready: ready.filter(|_| cold),
-            overshoot: self.overshoot(),
-            flaps: self.flaps(),
-        }
+        let later = || self.looks.iter().find(|look| look.at > first && look.ready > 0);
+        let first_ready = match then {
+            Some(then) if then.ready > 0 => FirstReady::AtOnce,
+            Some(_) | None => later().map_or(FirstReady::Never, |look| FirstReady::Within(look.at - first)),
+        };
+        Summary { replica_seconds, peak, first_ready, overshoot: self.overshoot(), flaps: self.flaps() }
     }
 
     /// The most that were ready, beyond what was wanted for the longest time while there was that much to do: the wanted
@@ -212,6 +272,12 @@ mod tests {
         }
         let times: Vec<f64> = seen.decisions.iter().map(|decision| decision.at).collect();
         assert_eq!(times, [1.0, 3.0, 4.0]);
+        assert_eq!((seen.repeated, seen.left_out), (1, 0));
+        for want in 10..2010 {
+            let (because, reason) = ("demand".to_owned(), String::new());
+            seen.decide(Decision { at: 5.0, want, because, reason });
+        }
+        assert_eq!((seen.decisions.len() as u64, seen.left_out), (DECISIONS as u64, 2003 - DECISIONS as u64));
     }
 
     #[test]
@@ -222,13 +288,33 @@ mod tests {
             Summary {
                 replica_seconds: 4.0 + 25.0 + 40.0,
                 peak: 5,
-                first_ready: Some(2.5),
+                first_ready: FirstReady::Within(2.5),
                 overshoot: 1,
                 flaps: 0
             }
         );
         assert_eq!(Overlay::new("api").summary(0.0), Summary::default());
-        assert_eq!(overlay(&[(0.0, 2, 2), (9.0, 2, 2)]).summary(0.0).first_ready, None, "it was warm");
+        let first = |looks| overlay(looks).summary(0.0).first_ready;
+        assert_eq!(first(&[(0.0, 2, 2), (9.0, 2, 2)]), FirstReady::AtOnce, "it was warm");
+        assert_eq!(first(&[(0.0, 0, 0), (9.0, 0, 2)]), FirstReady::Never);
+    }
+
+    #[test]
+    fn silence_is_time_that_nobody_has_seen() {
+        let seen = |ends: f64, silent: std::ops::Range<u32>| {
+            let mut seen = Overlay::new("api");
+            let tenths =
+                (0..=400).filter(|tenth| !silent.contains(tenth)).map(|tenth| f64::from(tenth) / 10.0);
+            tenths.take_while(|at| *at <= ends).for_each(|at| seen.look(look(at, 1, 1)));
+            seen.end(ends);
+            ((seen.unseen * 10.0).round() / 10.0, seen.is_partial())
+        };
+        assert_eq!(seen(40.0, 0..0), (0.0, false));
+        assert_eq!(seen(40.0, 100..109), (0.0, false), "an answer may be slow");
+        assert_eq!(seen(40.0, 100..115), (1.6, false));
+        assert_eq!(seen(20.0, 100..115), (1.6, false), "two seconds are never too much");
+        assert_eq!(seen(40.0, 100..200), (10.1, true));
+        assert_eq!(seen(40.0, 100..500), (30.1, true), "the gateway went away for good");
     }
 
     #[test]

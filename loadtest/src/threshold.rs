@@ -1,11 +1,11 @@
 //! Promises that a run must keep, as in `p99<50ms`, `cold.p95<1.5s`, `slo(200ms)>=99%` or `error_rate<0.1%`. `[P]`
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    overlay::Summary,
+    overlay::{Overlay, Summary},
     record::Spread,
     report::{Report, human, precise},
 };
@@ -117,8 +117,8 @@ impl Threshold {
         let value = self.metric.value(&self.scope, report);
         Outcome {
             expression: self.expression.clone(),
-            found: value.map_or_else(|| self.metric.unknown().to_owned(), |value| self.metric.show(value)),
-            pass: value.is_some_and(|value| self.operator.holds(value, self.limit)),
+            pass: value.as_ref().is_ok_and(|value| self.operator.holds(*value, self.limit)),
+            found: value.map_or_else(|unknown| unknown, |value| self.metric.show(value)),
         }
     }
 
@@ -131,6 +131,21 @@ impl Threshold {
         }
     }
 
+    /// The phase whose times are promised, from 1, if it is about one.
+    #[must_use]
+    pub fn phase(&self) -> Option<usize> {
+        match self.scope {
+            Scope::Phase(number) => Some(number),
+            Scope::All | Scope::Cold | Scope::Warm | Scope::Service | Scope::Lag | Scope::Target(_) => None,
+        }
+    }
+
+    /// Whether it is about replicas, which somebody has to look at.
+    #[must_use]
+    pub fn is_about_replicas(&self) -> bool {
+        matches!(self.metric, Metric::Replicas(_))
+    }
+
     /// The time of a promise about a service level.
     #[must_use]
     pub fn slo(&self) -> Option<Duration> {
@@ -138,6 +153,13 @@ impl Threshold {
             Metric::Slo(limit) => Some(limit),
             _ => None,
         }
+    }
+}
+
+/// As the user wrote it.
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.expression)
     }
 }
 
@@ -265,7 +287,15 @@ impl Metric {
         }
     }
 
-    fn value(self, scope: &Scope, report: &Report) -> Option<f64> {
+    /// The value, or why there is none.
+    fn value(self, scope: &Scope, report: &Report) -> Result<f64, String> {
+        match self {
+            Self::Replicas(figure) => figure.of(report),
+            _ => self.of_requests(scope, report).ok_or_else(|| "no requests".to_owned()),
+        }
+    }
+
+    fn of_requests(self, scope: &Scope, report: &Report) -> Option<f64> {
         let time = |figure: fn(&Spread) -> Option<Duration>| {
             figure(&scope.spread(report)).map(|time| time.as_secs_f64())
         };
@@ -281,28 +311,11 @@ impl Metric {
             Self::Errors => Some(precise(report.counts.errors.total())),
             Self::Unsent => Some(precise(report.counts.errors.unsent)),
             Self::Rate => Some(report.rate),
-            Self::Replicas(figure) => figure.value(&report.replicas()?),
+            Self::Replicas(_) => None,
             Self::ColdRequests => {
                 let cold = report.counts.cells.iter().filter(|(key, _)| key.cold);
                 Some(precise(cold.map(|(_, cell)| cell.response.count()).sum()))
             }
-        }
-    }
-
-    /// Why there is no value.
-    fn unknown(self) -> &'static str {
-        match self {
-            Self::Replicas(_) => "nobody looked",
-            Self::Percentile(_)
-            | Self::Min
-            | Self::Mean
-            | Self::Max
-            | Self::Slo(_)
-            | Self::ErrorRate
-            | Self::Errors
-            | Self::Unsent
-            | Self::Rate
-            | Self::ColdRequests => "no requests",
         }
     }
 
@@ -319,12 +332,23 @@ impl Metric {
 }
 
 impl Replicas {
-    /// One that was warm from the start was ready at once.
+    /// The value, or why there is none: of what was seen in part nobody knows how the rest was.
+    fn of(self, report: &Report) -> Result<f64, String> {
+        let seen = report.overlay.as_ref().filter(|seen| !seen.looks.is_empty());
+        let seen = seen.ok_or_else(|| "nobody looked".to_owned())?;
+        if seen.is_partial() {
+            let Overlay { unseen, until, .. } = seen;
+            return Err(format!("not seen for {unseen:.1}s of {until:.1}s: the gateway did not answer"));
+        }
+        let summary = report.replicas().unwrap_or_default();
+        self.value(&summary).ok_or_else(|| "never ready".to_owned())
+    }
+
     fn value(self, summary: &Summary) -> Option<f64> {
         match self {
             Self::Seconds => Some(summary.replica_seconds),
             Self::Peak => Some(f64::from(summary.peak)),
-            Self::FirstReady => Some(summary.first_ready.unwrap_or_default()),
+            Self::FirstReady => summary.first_ready.seconds(),
             Self::Overshoot => Some(f64::from(summary.overshoot)),
             Self::Flaps => Some(f64::from(summary.flaps)),
         }
@@ -427,7 +451,7 @@ mod tests {
             .map(|ms| {
                 let mut latency = Spread::default();
                 latency.add(Duration::from_millis(ms));
-                TargetCount { latency, errors: 0 }
+                TargetCount { latency, ..TargetCount::default() }
             })
             .to_vec();
         for (expression, pass) in [("target(quiet).p99<10ms", true), ("target(noisy).p99<10ms", false)] {
@@ -445,11 +469,8 @@ mod tests {
             (outcome.pass, outcome.found)
         };
         assert_eq!(check(&report, "replica_seconds<900"), (false, "nobody looked".to_owned()));
-        let mut seen = Overlay::new("api");
-        for (at, ready, want) in [(0.0, 0, 1), (1.5, 1, 2), (10.0, 2, 2), (20.0, 2, 2)] {
-            seen.look(Look { at, ready, want, ..Look::default() });
-        }
-        report.overlay = Some(seen);
+        report.overlay =
+            Some(seen(20, |at| if at < 1.5 { (0, 1) } else { (if at < 10.0 { 1 } else { 2 }, 2) }));
         for (expression, pass, found) in [
             ("replica_seconds<28.6", true, "28.5"),
             ("peak_replicas<=1", false, "2"),
@@ -459,6 +480,27 @@ mod tests {
         ] {
             assert_eq!(check(&report, expression), (pass, found.to_owned()), "{expression}");
         }
+        report.overlay = Some(seen(20, |_| (0, 1)));
+        assert_eq!(check(&report, "first_ready<2s"), (false, "never ready".to_owned()));
+        let mut lost = seen(10, |_| (1, 1));
+        lost.end(60.0);
+        report.overlay = Some(lost);
+        for expression in
+            ["replica_seconds<900", "peak_replicas<=1", "first_ready<2s", "flaps<1", "overshoot<1"]
+        {
+            let (pass, found) = check(&report, expression);
+            assert!(!pass && found.starts_with("not seen for 50.0s of 60.0s"), "{expression}: {found}");
+        }
+    }
+
+    /// A service that was looked at twice a second for so many seconds; tells ready and wanted replicas.
+    fn seen(seconds: u32, state: impl Fn(f64) -> (u32, u32)) -> Overlay {
+        let mut seen = Overlay::new("api");
+        for at in (0..=2 * seconds).map(|half| f64::from(half) / 2.0) {
+            let (ready, want) = state(at);
+            seen.look(Look { at, ready, want, ..Look::default() });
+        }
+        seen
     }
 
     #[test]

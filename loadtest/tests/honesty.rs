@@ -124,6 +124,52 @@ async fn what_was_never_sent_is_counted_and_waits_in_the_figures() {
     assert!(report.latency.min() >= Some(990 * MS), "{:?}", report.latency);
 }
 
+/// Against a server that answers nothing any more: who gives up need not wait for a backlog to time out.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_ended_ends_within_one_timeout() {
+    let hangs: Behaviour = |at| if at < 5 * S { at + 5 * MS } else { 10_000 * S };
+    for (ring_twice, length, longest) in [(false, 3600, 27), (false, 20, 27), (true, 3600, 19)] {
+        let options = Options { connections: 4, timeout: 10 * S, ..Options::new("http://127.0.0.1/") };
+        let (stop, abort) = (Arc::clone(&options.stop), Arc::clone(&options.abort));
+        let plan = Plan::even(100.0, length * S).expect("valid");
+        let running = run_over(Server::new(hangs), options, plan, |_| ());
+        let ending = async {
+            tokio::time::sleep(17 * S).await;
+            stop.notify_one();
+            if ring_twice {
+                tokio::time::sleep(S).await;
+                abort.notify_one();
+            }
+        };
+        let (report, ()) = tokio::join!(running, ending);
+        let report = report.expect("the run starts");
+        let errors = report.counts.errors;
+        assert!(report.elapsed < longest * S, "{length}: {:?}", report.elapsed);
+        assert!(report.ended_early() && report.to_text(&[]).contains("ended early"), "{length}");
+        // All that was due by then is there, and nothing was sent later.
+        assert!((1700..=1701).contains(&report.requests), "{length}: {}", report.requests);
+        assert_eq!((errors.timeout, errors.cut), if ring_twice { (4, 4) } else { (8, 0) }, "{length}");
+        assert!((1191..=1194).contains(&errors.unsent), "{length}: {errors:?}");
+    }
+}
+
+/// Users who think after the plan was ended send nothing more.
+#[tokio::test(start_paused = true)]
+async fn users_who_think_when_the_plan_is_ended_are_gone() {
+    let closed = Closed { users: 5, think: Think::Fixed(20 * S), length: 100 * S };
+    let options = Options { timeout: 1000 * S, ..Options::new("http://127.0.0.1/") };
+    let stop = Arc::clone(&options.stop);
+    let running = run_over(Server::new(|at| at + 5 * MS), options, Pattern::Closed(closed), |_| ());
+    let ending = async {
+        tokio::time::sleep(30 * S).await;
+        stop.notify_one();
+    };
+    let (report, ()) = tokio::join!(running, ending);
+    let report = report.expect("the run starts");
+    assert_eq!(report.requests, 5, "those of 20 s; the next ones would have been sent at 40 s");
+    assert!(report.ended_early() && report.elapsed < 31 * S, "{:?}", report.elapsed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_loop_says_that_it_is_one() {
     let closed = |users, think| Pattern::Closed(Closed { users, think, length: 30 * S });

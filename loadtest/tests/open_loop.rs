@@ -226,13 +226,23 @@ async fn failures_have_kinds() {
     let breaking = server(|_, _| async { None }).await;
     let report = quietly(breaking.options(), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.counts.errors.reset), (5, 5));
+    assert!(
+        report.counts.examples["reset"].contains("closed the connection"),
+        "{:?}",
+        report.counts.examples
+    );
 
     let port = {
         let gone = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         gone.local_addr().expect("it is bound").port()
     };
-    let report = quietly(Options::new(format!("http://127.0.0.1:{port}")), even(100.0, 50 * MS)).await;
+    let gone = Options::new(format!("http://127.0.0.1:{port}"));
+    let report = quietly(gone.clone(), even(100.0, 50 * MS)).await;
     assert_eq!((report.requests, report.counts.errors.connect), (5, 5));
+    let text = report.to_text(&[]);
+    assert!(text.contains("connect, for one: Connection refused"), "{text}");
+    let report = quietly(Options { h2: Some(1), ..gone }, even(100.0, 50 * MS)).await;
+    assert!(report.counts.examples["connect"].contains("Connection refused"), "{:?}", report.counts.examples);
 }
 
 #[tokio::test]
@@ -243,6 +253,20 @@ async fn nothing_is_dropped_when_the_server_never_answers() {
     assert_eq!(report.requests, 10, "{:?}", report.counts.errors);
     assert!(report.counts.errors.unsent > 0, "{:?}", report.counts.errors);
     assert_eq!(report.counts.errors.unsent + report.counts.errors.timeout, 10);
+}
+
+#[tokio::test]
+async fn what_was_never_sent_was_somebodys() {
+    let silent = server(|_, _| std::future::pending()).await;
+    let aim = |name: &str| Aim { name: name.to_owned(), ..Aim::new(silent.url()) };
+    let aims = vec![aim("a"), aim("b")];
+    let options = Options { aims, connections: 2, timeout: 100 * MS, ..silent.options() };
+    let report = quietly(options, even(200.0, 100 * MS)).await;
+    assert!(report.counts.errors.unsent > 0, "{:?}", report.counts.errors);
+    let counts = report.counts.targets.iter();
+    let counts: Vec<_> = counts.map(|target| (target.latency.count(), target.errors)).collect();
+    assert_eq!(counts.iter().map(|(requests, _)| requests).sum::<u64>(), 20, "{counts:?}");
+    assert!(counts.iter().all(|(requests, errors)| requests == errors), "{counts:?}");
 }
 
 #[tokio::test]

@@ -196,6 +196,15 @@ async fn the_page_of_a_report_draws_itself_and_asks_nobody() {
         assert!(document.contains(part), "{part}");
     }
     let shown = document.split("<script").next().expect("a document");
+    // The errors' bars begin below the lowest that a response time can be.
+    let chart = shown.split("<svg").nth(1).expect("response times");
+    let number = |text: &str, key: &str| -> Option<f64> {
+        text.split(&format!(" {key}=\"")).nth(1)?.split('"').next()?.parse().ok()
+    };
+    let bars = chart.split("<rect").skip(1).filter_map(|bar| number(bar, "y"));
+    let grid = chart.split("class=\"grid\"").skip(1).filter_map(|line| number(line, "y1"));
+    let (highest, lowest) = (bars.reduce(f64::min), grid.reduce(f64::max));
+    assert!(highest > lowest && lowest.is_some(), "{highest:?} {lowest:?}");
     assert!(!shown.contains("NaN") && !shown.contains("undefined"), "a figure is missing");
 }
 
@@ -228,10 +237,19 @@ async fn a_page_of_a_run_that_was_ended_early_ends_where_the_run_did() {
     let whole = browse(&page, folder.path()).document;
     assert!(!shown(&whole));
     report.duration *= 60;
+    let mut lost = seen();
+    lost.end(200.0);
+    lost.left_out = 12;
+    report.counts.examples.insert("connect".to_owned(), "Connection refused <1>".to_owned());
+    report.overlay = Some(lost);
     fs::write(&page, html(&report, &[], None)).expect("written");
     let Seen { document, complaints, .. } = browse(&page, folder.path());
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(shown(&document));
+    let warned = |document: &str| document.contains("The gateway did not answer for 140 s of 200 s");
+    assert!(document.contains("Connection refused &lt;1&gt;"), "an example");
+    assert!(document.contains("12 more came later and are not listed"));
+    assert!(warned(&document) && !warned(&whole));
     assert!(last(&whole).is_some() && last(&document) == last(&whole), "{:?}", last(&document));
 }
 

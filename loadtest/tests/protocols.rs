@@ -180,6 +180,10 @@ async fn messages_over_websockets_that_stay_open() {
     assert_eq!(report.counts.errors.reset, 40);
 }
 
+fn url_of(server: &Server) -> String {
+    format!("http://test.localhost:{}/", server.address.port())
+}
+
 #[tokio::test]
 async fn websockets_that_are_held() {
     let server = listen(websocket).await;
@@ -189,10 +193,26 @@ async fn websockets_that_are_held() {
     assert_eq!((codes(&report), report.counts.errors.total()), (vec![(101, 40)], 0));
     // None was closed before the last one was opened: each has a connection of its own.
     assert_eq!(server.connections.load(Ordering::SeqCst), 40);
+    let closing = listen(|stream| async { drop(tokio_tungstenite::accept_async(stream).await) }).await;
+    let url = format!("ws://test.localhost:{}/ws", closing.address.port());
+    let aim = Aim { kind: Kind::WebSocketHold(3_600_000 * MS), ..Aim::new(url) };
+    let report = load(Options { connections: 100, ..Options::of(aim) }).await;
+    assert_eq!((report.requests, report.counts.errors.closed), (40, 40), "opened and closed is not held");
     let plain = listen(say_version).await;
     let url = format!("ws://test.localhost:{}/ws", plain.address.port());
     let report = load(Options::of(Aim { kind: Kind::WebSocketEcho, ..Aim::new(url) })).await;
     assert_eq!(codes(&report), [(211, 40)], "a server that has no WebSockets says what it has");
+    assert!(
+        report.counts.examples["status"].contains("are there WebSockets"),
+        "{:?}",
+        report.counts.examples
+    );
+    let report = load(Options { h2: Some(1), ..Options::new(url_of(&closing)) }).await;
+    assert!(
+        report.counts.examples["reset"].contains("does the server speak HTTP/2?"),
+        "{:?}",
+        report.counts.examples
+    );
 }
 
 /// Answers every other call with UNAVAILABLE.

@@ -6,6 +6,7 @@
 //! told to, `ECHO_NAME` is the name that it calls itself. Paths: see [`routes`]. `SIGTERM` finishes running requests, then ends.
 
 mod body;
+mod frames;
 mod routes;
 mod server;
 mod settings;

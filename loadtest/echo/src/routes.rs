@@ -1,6 +1,6 @@
 //! What each path answers:
 //! `/` name and hostname, `/echo` the body back (trailers too), `/headers` the request's head as JSON, `/sleep?ms=`,
-//! `/stream?chunks=&ms=`, `/bytes?n=`, `/status/CODE`, `/ws` (and any `Upgrade`) raw echo, `/exit?code=`, `/alloc?mb=`,
+//! `/stream?chunks=&ms=`, `/bytes?n=`, `/status/CODE`, `/ws` (and any `Upgrade`) echo, `/exit?code=`, `/alloc?mb=`,
 //! `/health`, `/unhealthy` (from then on `/health` answers 503). Everything else is 404.
 //! `SERVICE_MS` delays all but `/health`, which would else fail its probe under load settings.
 

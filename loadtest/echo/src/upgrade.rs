@@ -1,5 +1,5 @@
-//! Answers `Upgrade` requests with 101 at once and then echoes bytes as they are: for WebSocket the frames come back
-//! still masked, which is what tests of a proxy compare.
+//! Answers `Upgrade` requests with 101 at once and then echoes bytes as they are; of WebSockets the frames come back
+//! unmasked, as a server's have to be (RFC 6455, section 5.1).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::{
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::body::Answer;
+use crate::{body::Answer, frames::Unmask};
 
 /// RFC 6455, section 1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -43,6 +43,7 @@ pub(crate) fn key(request: &Request<Incoming>) -> Option<HeaderValue> {
 
 /// Echoes until the client ends its side or `ending` is cancelled.
 pub(crate) async fn echo(request: Request<Incoming>, ending: CancellationToken) {
+    let mut unmask = key(&request).is_some().then(Unmask::default);
     let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
     let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
     let mut buffer = vec![0; 16 << 10];
@@ -53,7 +54,11 @@ pub(crate) async fn echo(request: Request<Incoming>, ending: CancellationToken) 
         };
         match read {
             Ok(size) if size > 0 => {
-                if to.write_all(&buffer[..size]).await.is_err() {
+                let bytes = match &mut unmask {
+                    Some(unmask) => unmask.take(&buffer[..size]),
+                    None => buffer[..size].to_vec(),
+                };
+                if to.write_all(&bytes).await.is_err() {
                     return;
                 }
             }

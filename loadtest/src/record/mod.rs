@@ -24,6 +24,10 @@ pub enum Failure {
     Reset,
     /// No complete answer within the timeout.
     Timeout,
+    /// A WebSocket that was to be held was closed by the server before its time.
+    Closed,
+    /// The run was ended at once, before an answer or the timeout came.
+    Cut,
 }
 
 /// What came of one request.
@@ -95,23 +99,31 @@ pub struct Errors {
     pub status: u64,
     /// Never sent: all connections were still busy one timeout after the end of the plan.
     pub unsent: u64,
+    /// WebSockets that were to be held and were closed by the server before their time.
+    #[serde(default)]
+    pub closed: u64,
+    /// Still under way when the run was ended at once.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 impl Errors {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.connect + self.reset + self.timeout + self.status + self.unsent
+        self.connect + self.reset + self.timeout + self.status + self.unsent + self.closed + self.cut
     }
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        let Self { connect, reset, timeout, status, unsent } = other;
+        let Self { connect, reset, timeout, status, unsent, closed, cut } = other;
         self.connect += connect;
         self.reset += reset;
         self.timeout += timeout;
         self.status += status;
         self.unsent += unsent;
+        self.closed += closed;
+        self.cut += cut;
     }
 }
 
@@ -133,6 +145,9 @@ pub struct TargetCount {
     pub latency: Spread,
     /// Failed requests.
     pub errors: u64,
+    /// When the first one was due, in seconds since the start.
+    #[serde(default)]
+    pub first: Option<f64>,
 }
 
 /// Everything counted so far.
@@ -147,6 +162,7 @@ pub struct Record {
     codes: BTreeMap<u16, u64>,
     grpc: BTreeMap<u8, u64>,
     errors: Errors,
+    examples: BTreeMap<String, String>,
     bytes: u64,
     done: u64,
 }
@@ -165,6 +181,7 @@ impl Record {
             codes: BTreeMap::new(),
             grpc: BTreeMap::new(),
             errors: Errors::default(),
+            examples: BTreeMap::new(),
             bytes: 0,
             done: 0,
         }
@@ -178,7 +195,7 @@ impl Record {
         let response = done.saturating_sub(due);
         self.cell(due, class, told.cold).add(response, done.saturating_sub(sent), sent.saturating_sub(due));
         self.timeline.add(due, response, class.is_error(), &told);
-        self.count_target(target, response, class);
+        self.count_target(target, due, response, class);
         self.count_answer(answer);
         for (part, spread) in [
             (told.queue, &mut self.parts.queue),
@@ -190,11 +207,27 @@ impl Record {
         self.done += 1;
     }
 
+    /// Keeps what was wrong with one request, the first of each kind of error.
+    pub fn example(&mut self, answer: Answer, words: &str) {
+        let kind = match answer {
+            Answer::Status { .. } => "status",
+            Answer::Failed(Failure::Connect) => "connect",
+            Answer::Failed(Failure::Reset) => "reset",
+            Answer::Failed(Failure::Timeout) => "timeout",
+            Answer::Failed(Failure::Closed) => "closed",
+            Answer::Failed(Failure::Cut) => "cut",
+        };
+        if !self.examples.contains_key(kind) {
+            self.examples.insert(kind.to_owned(), words.to_owned());
+        }
+    }
+
     /// Counts one request that was given up before it was sent, at an instant.
-    pub fn unsent(&mut self, due: Duration, now: Duration) {
+    pub fn unsent(&mut self, due: Duration, now: Duration, target: usize) {
         let waited = now.saturating_sub(due);
         self.cell(due, Class::Unsent, false).unsent(waited);
         self.timeline.add(due, waited, true, &Told::default());
+        self.count_target(target, due, waited, Class::Unsent);
         self.errors.unsent += 1;
         self.done += 1;
     }
@@ -214,8 +247,9 @@ impl Record {
     /// What is reported of it.
     #[must_use]
     pub fn into_counts(self) -> Counts {
-        let Self { cells, targets, timeline, parts, codes, grpc, errors, bytes, .. } = self;
-        Counts { cells: cells.into_iter().collect(), targets, timeline, parts, codes, grpc, errors, bytes }
+        let Self { cells, targets, timeline, parts, codes, grpc, errors, examples, bytes, .. } = self;
+        let cells = cells.into_iter().collect();
+        Counts { cells, targets, timeline, parts, codes, grpc, errors, examples, bytes }
     }
 
     fn cell(&mut self, due: Duration, class: Class, cold: bool) -> &mut Cell {
@@ -223,10 +257,11 @@ impl Record {
         self.cells.entry(Key { phase, class, cold }).or_default()
     }
 
-    fn count_target(&mut self, target: usize, response: Duration, class: Class) {
+    fn count_target(&mut self, target: usize, due: Duration, response: Duration, class: Class) {
         if let Some(count) = self.targets.get_mut(target) {
             count.latency.add(response);
             count.errors += u64::from(class.is_error());
+            count.first = earlier(count.first, Some(due.as_secs_f64()));
         }
     }
 
@@ -243,8 +278,14 @@ impl Record {
             Answer::Failed(Failure::Connect) => self.errors.connect += 1,
             Answer::Failed(Failure::Reset) => self.errors.reset += 1,
             Answer::Failed(Failure::Timeout) => self.errors.timeout += 1,
+            Answer::Failed(Failure::Closed) => self.errors.closed += 1,
+            Answer::Failed(Failure::Cut) => self.errors.cut += 1,
         }
     }
+}
+
+fn earlier(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::min)
 }
 
 /// Everything counted, for reports. Can be read back and added to another.
@@ -268,6 +309,9 @@ pub struct Counts {
     pub grpc: BTreeMap<u8, u64>,
     /// Failures by kind.
     pub errors: Errors,
+    /// What was wrong with one request of each kind of error.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub examples: BTreeMap<String, String>,
     /// Bytes of answers' bodies.
     pub bytes: u64,
 }
@@ -285,6 +329,7 @@ impl Counts {
         for (ours, theirs) in self.targets.iter_mut().zip(&other.targets) {
             ours.latency.merge(&theirs.latency);
             ours.errors += theirs.errors;
+            ours.first = earlier(ours.first, theirs.first);
         }
         self.timeline.merge(&other.timeline);
         self.parts.queue.merge(&other.parts.queue);
@@ -293,6 +338,9 @@ impl Counts {
         other.codes.iter().for_each(|(code, count)| *self.codes.entry(*code).or_default() += count);
         other.grpc.iter().for_each(|(code, count)| *self.grpc.entry(*code).or_default() += count);
         self.errors.merge(&other.errors);
+        for (kind, words) in &other.examples {
+            self.examples.entry(kind.clone()).or_insert_with(|| words.clone());
+        }
         self.bytes += other.bytes;
     }
 
@@ -332,36 +380,40 @@ mod tests {
 
     fn every_outcome() -> Counts {
         let mut record = Record::new(vec![100 * MS, 200 * MS], 1);
-        let failed = [Failure::Connect, Failure::Reset, Failure::Reset, Failure::Timeout].map(Answer::Failed);
+        let failed = [Failure::Connect, Failure::Reset, Failure::Reset, Failure::Timeout, Failure::Cut]
+            .map(Answer::Failed);
         for answer in failed.into_iter().chain([200, 204, 304, 400, 503].map(status)) {
             record.add(&sample(10, answer));
         }
         record.add(&sample(10, Answer::Status { code: 200, grpc: Some(14), bytes: 0 }));
-        record.unsent(100 * MS, 109 * MS);
-        assert_eq!(record.done(), 11);
+        record.unsent(100 * MS, 109 * MS, 0);
+        assert_eq!(record.done(), 12);
         record.into_counts()
     }
 
     #[test]
     fn every_outcome_is_counted_once() {
         let counts = every_outcome();
-        assert_eq!(counts.errors, Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1 });
+        assert_eq!(
+            counts.errors,
+            Errors { connect: 1, reset: 2, timeout: 1, status: 3, unsent: 1, closed: 0, cut: 1 }
+        );
         assert_eq!(counts.bytes, 25);
         assert_eq!(counts.codes, BTreeMap::from([(200, 2), (204, 1), (304, 1), (400, 1), (503, 1)]));
         assert_eq!(counts.grpc, BTreeMap::from([(14, 1)]));
         let count = |time: fn(&Cell) -> &Spread| counts.all(time, |_| true).count();
-        assert_eq!(count(|cell| &cell.response), 11);
-        assert_eq!(count(|cell| &cell.service), 10, "what was not sent has no service time");
-        assert_eq!(count(|cell| &cell.lag), 10);
+        assert_eq!(count(|cell| &cell.response), 12);
+        assert_eq!(count(|cell| &cell.service), 11, "what was not sent has no service time");
+        assert_eq!(count(|cell| &cell.lag), 11);
     }
 
     #[test]
     fn added_to_itself_it_is_twice_as_much() {
         let mut twice = every_outcome();
         twice.merge(&every_outcome());
-        assert_eq!(twice.errors.total(), 16);
+        assert_eq!(twice.errors.total(), 18);
         assert_eq!((twice.bytes, twice.codes[&503], twice.grpc[&14]), (50, 2, 2));
-        assert_eq!(twice.all(|cell| &cell.response, |_| true).count(), 22);
+        assert_eq!(twice.all(|cell| &cell.response, |_| true).count(), 24);
         assert_eq!(twice.cells.len(), every_outcome().cells.len());
     }
 
@@ -411,7 +463,7 @@ mod tests {
         record.add(&sample(0, status(200)));
         record.add(&Sample { done: 50 * MS, ..sample(0, status(200)) });
         record.add(&sample(0, status(500)));
-        record.unsent(Duration::ZERO, MS);
+        record.unsent(Duration::ZERO, MS, 0);
         assert_eq!(record.into_counts().within(10 * MS), Some(0.25));
         assert_eq!(Record::new(vec![MS], 1).into_counts().within(MS), None);
     }

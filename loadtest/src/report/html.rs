@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Mode, Report, human, precise};
 use crate::{
-    overlay::{Overlay, Summary, recovery},
+    overlay::{FirstReady, Overlay, Summary, recovery},
     record::{Cell, Moment, Spread},
     threshold::Outcome,
 };
@@ -28,6 +28,7 @@ struct Data<'a> {
     process: &'a str,
     duration: f64,
     elapsed: f64,
+    early: bool,
     kept_up: bool,
     pace: Value,
     tiles: Vec<(String, &'static str, bool)>,
@@ -36,6 +37,7 @@ struct Data<'a> {
     phases: Vec<Value>,
     targets: Vec<Value>,
     answers: Vec<(String, u64)>,
+    examples: &'a std::collections::BTreeMap<String, String>,
     width: f64,
     moments: Vec<Moment>,
     planned: &'a [f64],
@@ -60,6 +62,7 @@ pub fn html(report: &Report, outcomes: &[Outcome], slo: Option<Duration>) -> Str
         process: &report.process,
         duration: report.duration.as_secs_f64(),
         elapsed: report.elapsed.as_secs_f64(),
+        early: report.ended_early(),
         kept_up: report.kept_up,
         pace: serde_json::to_value(report.pace).expect("plain values"),
         tiles: tiles(report, slo),
@@ -68,6 +71,7 @@ pub fn html(report: &Report, outcomes: &[Outcome], slo: Option<Duration>) -> Str
         phases: phases(report),
         targets: targets(report),
         answers: answers(report),
+        examples: &report.counts.examples,
         width: timeline.width().as_secs_f64(),
         moments: timeline.moments(),
         planned: &report.planned,
@@ -132,8 +136,13 @@ fn tiles(report: &Report, slo: Option<Duration>) -> Vec<(String, &'static str, b
 }
 
 fn replica_tiles(summary: &Summary) -> Vec<(String, &'static str, bool)> {
-    let first =
-        summary.first_ready.map(|s| (human(Duration::from_secs_f64(s)), "to the first ready replica", false));
+    let first = match summary.first_ready {
+        FirstReady::Never => Some(("never".to_owned(), "was a replica ready", true)),
+        FirstReady::AtOnce => None,
+        FirstReady::Within(s) => {
+            Some((human(Duration::from_secs_f64(s)), "at most, to the first ready replica", false))
+        }
+    };
     [
         (summary.peak.to_string(), "replicas at most", false),
         (format!("{:.0}", summary.replica_seconds), "replica-seconds", false),
@@ -208,6 +217,8 @@ fn answers(report: &Report) -> Vec<(String, u64)> {
         ("broken", errors.reset),
         ("timed out", errors.timeout),
         ("never sent", errors.unsent),
+        ("closed before their time", errors.closed),
+        ("cut off at the end", errors.cut),
     ];
     let failed =
         failed.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count));

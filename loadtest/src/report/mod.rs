@@ -4,10 +4,12 @@
 pub mod csv;
 pub mod html;
 pub mod log;
+mod merge;
 mod text;
 
 use std::time::Duration;
 
+pub use merge::Apart;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,6 +50,9 @@ pub struct Report {
     /// From the start to the last outcome, and at least `duration` unless somebody has ended it early.
     #[serde(with = "seconds")]
     pub elapsed: Duration,
+    /// Whether somebody ended it before all of it was sent and answered.
+    #[serde(default)]
+    pub stopped: bool,
     /// Requests with an outcome: all that the plan held.
     pub requests: u64,
     /// Requests per second that were answered without an error.
@@ -115,7 +120,7 @@ pub enum Unreadable {
 
 impl Report {
     pub(crate) fn new(options: &Options, pattern: &Pattern, tally: Tally) -> Self {
-        let Tally { counts, pace, opened, stale } = tally;
+        let Tally { counts, pace, opened, stale, stopped } = tally;
         let requests: u64 = counts.cells.iter().map(|(_, cell)| cell.response.count()).sum();
         let (mode, process, phases, planned, expected) = planned(pattern);
         Self {
@@ -127,6 +132,7 @@ impl Report {
             process,
             duration: pattern.duration(),
             elapsed: pace.elapsed,
+            stopped,
             requests,
             rate: per(requests - counts.errors.total(), pace.elapsed.as_secs_f64()),
             planned_rate: per(expected, pattern.duration().as_secs_f64()),
@@ -174,10 +180,10 @@ impl Report {
         (!self.planned.is_empty()).then(|| self.planned.get(index).copied().unwrap_or_default())
     }
 
-    /// Whether somebody ended it before its plan did.
+    /// Whether somebody ended it before its plan did, however long what was under way then took.
     #[must_use]
     pub fn ended_early(&self) -> bool {
-        self.elapsed < self.duration
+        self.stopped || self.elapsed < self.duration
     }
 
     /// For people.
@@ -202,40 +208,16 @@ impl Report {
         self.counts.all(time, wanted)
     }
 
-    /// What the server's side did, if somebody looked.
+    /// What the server's side did, if somebody looked. Its first request is that of the first target that leads there.
     #[must_use]
     pub fn replicas(&self) -> Option<Summary> {
+        let overlay = self.overlay.as_ref()?;
+        let targets = self.targets.iter().zip(&self.counts.targets);
+        let leading = targets.filter(|(name, _)| overlay.targets.contains(name));
+        let first = leading.filter_map(|(_, target)| target.first).reduce(f64::min);
         let moments = self.counts.timeline.moments();
-        let first = moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
-        self.overlay.as_ref().map(|overlay| overlay.summary(first))
-    }
-
-    /// Adds a run of another generator at the same time: rates and counts add up, phases are those of the longer plan.
-    pub fn merge(&mut self, other: &Self) {
-        self.counts.merge(&other.counts);
-        if other.duration > self.duration {
-            self.phases.clone_from(&other.phases);
-        }
-        self.duration = self.duration.max(other.duration);
-        if self.overlay.is_none() {
-            self.overlay.clone_from(&other.overlay);
-        }
-        self.pace.merge(&other.pace);
-        self.elapsed = self.pace.elapsed;
-        self.requests += other.requests;
-        self.planned_rate += other.planned_rate;
-        for (ours, theirs) in self.planned.iter_mut().zip(&other.planned) {
-            *ours += theirs;
-        }
-        let errors = self.counts.errors.total();
-        self.rate = per(self.requests - errors, self.elapsed.as_secs_f64());
-        self.error_rate = per(errors, precise(self.requests));
-        self.connections += other.connections;
-        self.stale += other.stale;
-        self.latency.merge(&other.latency);
-        self.service_time.merge(&other.service_time);
-        self.lag.merge(&other.lag);
-        self.kept_up = self.kept_up && other.kept_up;
+        let any = || moments.iter().find(|moment| moment.count > 0).map_or(0.0, |moment| moment.at);
+        Some(overlay.summary(first.unwrap_or_else(any)))
     }
 }
 
@@ -310,7 +292,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         plan::Plan,
-        record::{Answer, Failure, Record, Sample, Told},
+        record::{Answer, Failure, Record, Sample, TargetCount, Told},
     };
 
     pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -329,7 +311,7 @@ pub(crate) mod tests {
             record.add(&Sample { due, sent: done - MS, done, answer, told, target: 0 });
         }
         let pace = Pace { sent: 100, elapsed: 10_000 * MS, ..Pace::default() };
-        let tally = Tally { counts: record.into_counts(), pace, opened: 4, stale: 0 };
+        let tally = Tally { counts: record.into_counts(), pace, opened: 4, stale: 0, stopped: false };
         Report::new(&Options::new("http://a.localhost/"), &plan.into(), tally)
     }
 
@@ -355,14 +337,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn two_generators_together() {
-        let mut both = sample();
-        both.merge(&sample());
-        assert_eq!((both.requests, both.counts.errors.reset, both.connections), (200, 2, 8));
-        assert_eq!((both.planned_rate, both.error_rate, both.rate), (20.0, 0.01, 19.8));
-        assert_eq!(both.latency.percentile(50.0), sample().latency.percentile(50.0));
-        assert_eq!(both.latency.count(), 200);
-        assert!((both.planned[0] - 20.0).abs() < 1e-9);
+    fn the_first_request_is_that_of_the_target_that_is_watched() {
+        let mut report = sample();
+        report.targets = vec!["other".to_owned(), "watched".to_owned()];
+        let first = |at| TargetCount { first: Some(at), ..TargetCount::default() };
+        report.counts.targets = vec![first(0.0), first(3.0)];
+        let mut seen = Overlay::new("api");
+        for (at, ready) in [(0.0, 0), (2.9, 0), (4.5, 1)] {
+            seen.look(crate::overlay::Look { at, ready, ..Default::default() });
+        }
+        for (targets, expected) in [(vec!["watched".to_owned()], 1.5), (Vec::new(), 4.5)] {
+            report.overlay = Some(Overlay { targets, ..seen.clone() });
+            let summary = report.replicas().expect("somebody looked");
+            assert_eq!(summary.first_ready.seconds(), Some(expected));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Mode, Report, human};
 use crate::{
-    overlay::Summary,
+    overlay::{FirstReady, Overlay, Summary},
     pace::BOUND,
     record::{Errors, Spread},
     threshold::Outcome,
@@ -65,27 +65,45 @@ fn summary(report: &Report, out: &mut String) -> fmt::Result {
     }
     let errors = report.counts.errors;
     row("errors", &format!("{} ({:.2} %){}", errors.total(), report.error_rate * 1e2, kinds(errors)))?;
+    for (kind, words) in &report.counts.examples {
+        row("", &format!("{kind}, for one: {words}"))?;
+    }
     let codes = report.counts.codes.iter().map(|(code, count)| format!("{code}: {count}"));
     let grpc = report.counts.grpc.iter().map(|(status, count)| format!("gRPC {status}: {count}"));
     let answers: Vec<String> = codes.chain(grpc).collect();
     if !answers.is_empty() {
         row("answers", &answers.join(", "))?;
     }
-    match report.replicas() {
-        Some(summary) => row("replicas", &replicas(&summary)),
-        None => Ok(()),
+    if let Some(summary) = report.replicas() {
+        row("replicas", &replicas(&summary))?;
+    }
+    if let Some(Overlay { decisions, repeated, left_out, .. }) = &report.overlay
+        && repeated + left_out > 0
+    {
+        let kept = decisions.len();
+        row(
+            "decisions",
+            &format!("{kept} kept; {repeated} more said the same, {left_out} more are left out"),
+        )?;
+    }
+    match &report.overlay {
+        Some(Overlay { unseen, until, .. }) if *unseen > 0.0 => row(
+            "",
+            &format!("the gateway did not answer for {unseen:.1}s of {until:.1}s: that part is not in it"),
+        ),
+        Some(_) | None => Ok(()),
     }
 }
 
 fn replicas(summary: &Summary) -> String {
-    let first = summary.first_ready.map(|seconds| format!(", the first after {seconds:.2}s"));
+    let first = match summary.first_ready {
+        FirstReady::Never => ", none was ever ready".to_owned(),
+        FirstReady::AtOnce => String::new(),
+        FirstReady::Within(seconds) => format!(", the first within {seconds:.2}s"),
+    };
     format!(
         "{} at most, {:.0} replica-seconds, overshoot {}, flaps {}{}",
-        summary.peak,
-        summary.replica_seconds,
-        summary.overshoot,
-        summary.flaps,
-        first.unwrap_or_default()
+        summary.peak, summary.replica_seconds, summary.overshoot, summary.flaps, first
     )
 }
 
@@ -166,13 +184,15 @@ fn targets(report: &Report, out: &mut String) -> fmt::Result {
 }
 
 fn kinds(errors: Errors) -> String {
-    let Errors { connect, reset, timeout, status, unsent } = errors;
+    let Errors { connect, reset, timeout, status, unsent, closed, cut } = errors;
     let kinds = [
         ("connect", connect),
         ("reset", reset),
         ("timeout", timeout),
         ("status", status),
         ("unsent", unsent),
+        ("closed", closed),
+        ("cut", cut),
     ];
     let shown: Vec<String> =
         kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{kind} {count}")).collect();
@@ -227,10 +247,18 @@ mod tests {
         assert!(!report.to_text(&[]).contains("ended early"));
         report.duration = 2 * report.elapsed;
         report.kept_up = false;
+        let mut lost = crate::overlay::Overlay::new("api");
+        lost.look(crate::overlay::Look::default());
+        lost.end(30.0);
+        (lost.repeated, lost.left_out) = (7, 3);
+        report.overlay = Some(lost);
         report.mode = super::Mode::Closed;
         let text = report.to_text(&[]);
         assert!(text.contains("ended early: the plan had 20.0s"), "{text}");
         assert!(text.contains("INVALID: the generator could not keep up"), "{text}");
+        assert!(text.contains("0 kept; 7 more said the same, 3 more are left out"), "{text}");
+        assert!(text.contains("none was ever ready"), "{text}");
+        assert!(text.contains("did not answer for 30.0s of 30.0s"), "{text}");
         assert!(text.contains("leave out what would have queued"), "{text}");
     }
 }

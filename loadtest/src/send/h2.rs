@@ -56,15 +56,24 @@ impl Pool {
         let connections = &self.connections[aim.link];
         let slot = &connections[worker % connections.len()];
         loop {
-            let Ok((mut sender, opened)) = sender(slot, &aim.target, dial).await else { return went };
-            went.opened += u32::from(opened);
-            let unsent = match sender.try_send_request(request).await {
-                Ok(response) => return Went { ..finish(response, aim.kind, went).await },
-                Err(mut error) => error.take_message(),
+            let (mut sender, opened) = match sender(slot, &aim.target, dial).await {
+                Ok(found) => found,
+                Err(error) => return went.because(error),
             };
+            went.opened += u32::from(opened);
+            let mut error = match sender.try_send_request(request).await {
+                Ok(response) => return finish(response, aim.kind, went).await,
+                Err(error) => error,
+            };
+            let unsent = error.take_message();
             match unsent.filter(|_| !opened) {
                 Some(given_back) => request = given_back,
-                None => return Went { answer: Answer::Failed(Failure::Reset), ..went },
+                None => {
+                    let words = chain(error.into_error());
+                    let hint = if opened { "; does the server speak HTTP/2?" } else { "" };
+                    return Went { answer: Answer::Failed(Failure::Reset), ..went }
+                        .because(format!("{words}{hint}"));
+                }
             }
             went.stale += 1;
         }
@@ -98,10 +107,16 @@ async fn finish(response: Response<Incoming>, kind: Kind, went: Went) -> Went {
     let mut status = grpc_status(&head.headers);
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Went { answer: Answer::Failed(Failure::Reset), ..went } };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                return Went { answer: Answer::Failed(Failure::Reset), ..went }.because(chain(error));
+            }
+        };
         bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         status = frame.trailers_ref().and_then(grpc_status).or(status);
     }
+    let silent = kind == Kind::Grpc && status.is_none();
     let grpc = match kind {
         // An answer without a status is one that was cut off: UNKNOWN, as clients of gRPC have it.
         Kind::Grpc => Some(status.unwrap_or(2)),
@@ -110,8 +125,14 @@ async fn finish(response: Response<Incoming>, kind: Kind, went: Went) -> Went {
     Went {
         answer: Answer::Status { code: head.status.as_u16(), grpc, bytes },
         told: told(&head.headers),
+        words: silent.then(|| "no grpc-status came; does the server speak gRPC?".to_owned()),
         ..went
     }
+}
+
+/// An error with its causes.
+fn chain(error: hyper::Error) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u8> {

@@ -18,7 +18,7 @@ use std::{io, sync::Arc, task::Waker, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -71,24 +71,29 @@ pub(crate) struct Tally {
     pub(crate) pace: Pace,
     pub(crate) opened: u64,
     pub(crate) stale: u64,
+    /// Whether somebody ended the plan.
+    pub(crate) stopped: bool,
 }
 
-/// Sends everything and waits for every outcome. `stop` ends the plan early.
+/// Sends everything and waits for every outcome. `stop` ends the plan early: what is under way ends within its timeout.
+/// `abort` ends that, too.
 pub(crate) async fn drive(
     sending: Sending,
     run: Run,
     workers: usize,
     pacer: Pacer,
     end: Instant,
-    stop: Arc<Notify>,
+    [stop, abort]: [Arc<Notify>; 2],
     mut progress: impl FnMut(Snapshot),
 ) -> io::Result<Tally> {
     let give_up = end + sending.timeout;
     let (run, bell, sending): (Shared, _, _) =
         (Arc::new(parking_lot::Mutex::new(run)), Arc::new(Notify::new()), Arc::new(sending));
+    let (tell, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for number in 0..workers {
-        tasks.spawn(Worker::new(number, Arc::clone(&sending), Arc::clone(&run), Arc::clone(&bell)).work());
+        let (sending, run, bell) = (Arc::clone(&sending), Arc::clone(&run), Arc::clone(&bell));
+        tasks.spawn(Worker::new(number, sending, run, bell, stopped.clone()).work());
     }
     let mut load = Load::new();
     let mut wake: Vec<Waker> = Vec::new();
@@ -105,7 +110,14 @@ pub(crate) async fn drive(
             () = bell.notified() => {}
             result = pacer.wait(due) => result?,
             () = sleep_until(beat) => {}
-            () = stop.notified() => run.lock().stop(Instant::now()),
+            () = stop.notified() => {
+                run.lock().stop(Instant::now(), &mut wake);
+                tell.send_replace(true);
+            }
+            () = abort.notified() => {
+                run.lock().abort(Instant::now());
+                break tasks.abort_all();
+            }
         }
     }
     while tasks.join_next().await.is_some() {}

@@ -3,6 +3,8 @@
 //! The most recently used worker goes first, so that a low rate keeps few connections open and warm.
 
 use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
     sync::Arc,
     task::{Poll, Waker},
     time::Duration,
@@ -20,7 +22,7 @@ use crate::{
         Instants, Plan,
         language::{Closed, Think},
     },
-    record::{Answer, Record, Sample, Told},
+    record::{Answer, Failure, Record, Sample, Told},
     send::Tally,
 };
 
@@ -38,8 +40,9 @@ pub(crate) struct Job {
 }
 
 /// A finished request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Done {
+    pub(crate) worker: usize,
     pub(crate) job: Job,
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
@@ -49,6 +52,8 @@ pub(crate) struct Done {
     pub(crate) opened: u32,
     /// Connections that were found closed by the server before the request had reached it.
     pub(crate) stale: u32,
+    /// What was wrong, if something was.
+    pub(crate) words: Option<String>,
 }
 
 /// When requests go out.
@@ -56,13 +61,20 @@ pub(crate) struct Done {
 pub(crate) enum Feed {
     /// When the plan says.
     Open(Box<Instants>),
-    /// When the one before was answered.
-    Closed { closed: Closed, random: Box<StdRng> },
+    /// When the one before was answered and thought about.
+    Closed {
+        closed: Closed,
+        random: Box<StdRng>,
+        /// Who thinks, and until when.
+        thinking: BinaryHeap<Reverse<(Instant, usize)>>,
+    },
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     job: Option<Job>,
+    /// What it sends or waits for, and since when.
+    running: Option<(Job, Instant)>,
     waker: Option<Waker>,
     /// When it last became free.
     since: Option<Instant>,
@@ -76,12 +88,16 @@ pub(crate) struct Run {
     feed: Feed,
     /// The next request's instant.
     due: Option<Instant>,
+    /// Its target: settled when it is due, for one that is never sent was somebody's, too.
+    aim: usize,
     number: u64,
     weights: Vec<u32>,
     random: StdRng,
     slots: Vec<Slot>,
-    /// Free workers, the most recently used one last.
+    /// Free workers of an open plan, the most recently used one last.
     idle: Vec<usize>,
+    /// Workers that send or wait for an answer.
+    busy: usize,
     record: Record,
     pace: Pace,
     opened: u64,
@@ -91,28 +107,30 @@ pub(crate) struct Run {
     next_beat: Instant,
     next_snapshot: Instant,
     recent: Recent,
+    /// Whether somebody ended the plan.
+    stopped: bool,
     over: bool,
 }
 
 impl Run {
     /// An open plan, with so many workers.
     pub(crate) fn open(plan: &Plan, workers: usize, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
-        let mut instants = Box::new(plan.instants());
-        let due = instants.next().map(|at| start + at);
+        let instants = Box::new(plan.instants());
         let ends = plan.phases().iter().map(|phase| phase.end).collect();
         let mut run = Self::new(Feed::Open(instants), ends, plan.expected(), workers, weights, seed, start);
-        run.due = due;
+        run.advance();
         run.idle = (0..workers).rev().collect();
         run
     }
 
-    /// Users that wait for answers; each is a worker, which asks for its first request itself.
+    /// Users that wait for answers; each is a worker, and thinks before its first request.
     pub(crate) fn closed(closed: Closed, weights: Vec<u32>, seed: u64, start: Instant) -> Self {
-        let feed = Feed::Closed { closed, random: Box::new(StdRng::seed_from_u64(seed)) };
+        let random = Box::new(StdRng::seed_from_u64(seed));
+        let feed = Feed::Closed { closed, random, thinking: BinaryHeap::new() };
         let users = usize::try_from(closed.users).unwrap_or(usize::MAX);
         let mut run = Self::new(feed, vec![closed.length], 0, users, weights, seed, start);
         for user in 0..users {
-            run.slots[user].job = run.next_of_user(start);
+            run.think(user, start);
         }
         run
     }
@@ -133,12 +151,14 @@ impl Run {
             expected,
             feed,
             due: None,
+            aim: 0,
             number: 0,
             record: Record::new(ends, weights.len()),
             weights,
             random: StdRng::seed_from_u64(seed ^ 0x7469_6465),
             slots: (0..workers).map(|_| Slot::default()).collect(),
             idle: Vec::with_capacity(workers),
+            busy: 0,
             pace: Pace::default(),
             opened: 0,
             stale: 0,
@@ -147,6 +167,7 @@ impl Run {
             next_beat: start + BEAT,
             next_snapshot: start + SNAPSHOT_EVERY,
             recent: Recent::new(start),
+            stopped: false,
             over: false,
         }
     }
@@ -162,9 +183,10 @@ impl Run {
     /// When the loop has to hand something out, or to end the run; never while everybody is busy, for then workers help
     /// themselves.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        match self.due {
-            Some(due) => Some(due).filter(|_| !self.idle.is_empty()),
-            None => Some(self.end).filter(|end| *end > now),
+        match (&self.feed, self.first_due()) {
+            (Feed::Open(_), Some(due)) => Some(due).filter(|_| !self.idle.is_empty()),
+            (Feed::Closed { .. }, Some(due)) => Some(due),
+            (_, None) => Some(self.end).filter(|end| *end > now),
         }
     }
 
@@ -172,11 +194,26 @@ impl Run {
     pub(crate) fn dispatch(&mut self, now: Instant, wake: &mut Vec<Waker>) {
         while self.due.is_some_and(|due| due <= now) {
             let Some(worker) = self.idle.pop() else { return };
-            let job = self.take_due();
-            let slot = &mut self.slots[worker];
-            slot.job = job.map(|job| Job { free: slot.since, ..job });
-            wake.extend(slot.waker.take());
+            let Some(job) = self.take_due() else { return };
+            let free = self.slots[worker].since;
+            wake.extend(self.hand(worker, Job { free, ..job }, now));
         }
+        while let Some((job, user)) = self.take_thought(now) {
+            wake.extend(self.hand(user, job, now));
+        }
+    }
+
+    /// Gives a worker that waits its request; tells whom to wake.
+    fn hand(&mut self, worker: usize, job: Job, now: Instant) -> Option<Waker> {
+        self.begin(worker, job, now);
+        let slot = &mut self.slots[worker];
+        slot.job = Some(job);
+        slot.waker.take()
+    }
+
+    fn begin(&mut self, worker: usize, job: Job, now: Instant) {
+        self.busy += 1;
+        self.slots[worker].running = Some((job, now));
     }
 
     /// A worker asks for its next request; `None` when there will be none.
@@ -196,24 +233,30 @@ impl Run {
 
     /// A worker's next request, if one waits already; and whether the sending loop has to look again.
     pub(crate) fn next(&mut self, worker: usize, now: Instant) -> (Option<Job>, bool) {
-        self.slots[worker].since = Some(now);
-        let job = match &self.feed {
-            Feed::Closed { .. } => self.next_of_user(now),
-            Feed::Open(_) if self.due.is_some_and(|due| due <= now) => {
-                self.take_due().map(|job| Job { free: Some(now), ..job })
+        self.busy -= 1;
+        if let Feed::Closed { .. } = self.feed {
+            let first = self.think(worker, now);
+            // Who does not think at all goes on at once.
+            if first && let Some((job, _)) = self.take_thought(now) {
+                self.begin(worker, job, now);
+                return (Some(job), false);
             }
-            Feed::Open(_) => None,
-        };
-        if job.is_none() {
-            self.idle.push(worker);
+            return (None, first || self.busy == 0);
         }
+        self.slots[worker].since = Some(now);
+        if self.due.is_some_and(|due| due <= now) {
+            let job = self.take_due().map(|job| Job { free: Some(now), ..job });
+            job.into_iter().for_each(|job| self.begin(worker, job, now));
+            return (job, false);
+        }
+        self.idle.push(worker);
         // While nobody was free the loop waited for nothing; at the end it waits for the last one.
-        (job, job.is_none() && (self.idle.len() == 1 || self.due.is_none()))
+        (None, self.idle.len() == 1 || self.due.is_none())
     }
 
     /// Notes whether the run has ended, and tells whom to wake then. A pause at the end belongs to the run.
     pub(crate) fn settle(&mut self, now: Instant, wake: &mut Vec<Waker>) {
-        if !self.over && self.due.is_none() && self.idle.len() == self.slots.len() && now >= self.end {
+        if !self.over && self.first_due().is_none() && self.busy == 0 && now >= self.end {
             self.over = true;
             wake.extend(self.slots.iter_mut().filter_map(|slot| slot.waker.take()));
         }
@@ -223,7 +266,7 @@ impl Run {
     pub(crate) fn beat(&mut self, now: Instant, busy: Option<f64>) {
         let since = now - (self.next_beat - BEAT);
         self.pace.beat(now.saturating_duration_since(self.next_beat));
-        let overdue = self.due.is_some_and(|due| due < now);
+        let overdue = self.first_due().is_some_and(|due| due < now);
         self.pace.load(since, busy.filter(|_| overdue));
         self.next_beat = now + BEAT;
     }
@@ -231,17 +274,45 @@ impl Run {
     /// Counts everything that was not sent.
     pub(crate) fn give_up(&mut self, now: Instant) {
         while let Some(due) = self.due {
-            self.record.unsent(due - self.start, now - self.start);
+            self.record.unsent(due - self.start, now - self.start, self.aim);
             self.last_outcome = self.last_outcome.max(now);
             self.number += 1;
-            self.due = self.next_instant();
+            self.advance();
         }
     }
 
-    /// Ends the plan early: what is not due yet is never sent, and not missed either.
-    pub(crate) fn stop(&mut self, now: Instant) {
+    /// Ends the plan early: nothing more is sent. What is not due yet is not missed either; what is, and waits for a free
+    /// worker, is given up.
+    pub(crate) fn stop(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        self.dispatch(now, wake);
+        self.stopped = true;
         self.end = self.end.min(now);
         self.due = self.due.filter(|due| *due <= now);
+        if let Feed::Closed { thinking, .. } = &mut self.feed {
+            thinking.clear();
+        }
+        self.give_up(now);
+    }
+
+    /// Ends the run at once: what is under way is cut off.
+    pub(crate) fn abort(&mut self, now: Instant) {
+        self.stop(now, &mut Vec::new());
+        for worker in 0..self.slots.len() {
+            let Some((job, begun)) = self.slots[worker].running else { continue };
+            let answer = Answer::Failed(Failure::Cut);
+            self.count(&Done {
+                worker,
+                job,
+                begun,
+                ended: now,
+                answer,
+                told: Told::default(),
+                opened: 0,
+                stale: 0,
+                words: None,
+            });
+            self.busy -= 1;
+        }
     }
 
     pub(crate) fn snapshot_if_due(&mut self, now: Instant) -> Option<Snapshot> {
@@ -257,8 +328,8 @@ impl Run {
             sent: self.sent,
             done: self.record.done(),
             errors: self.record.errors().total(),
-            in_flight: (self.slots.len() - self.idle.len()) as u64,
-            behind: self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
+            in_flight: self.busy as u64,
+            behind: self.first_due().map_or(Duration::ZERO, |due| now.saturating_duration_since(due)),
             rate,
             p50: latency.percentile(50.0),
             p90: latency.percentile(90.0),
@@ -269,12 +340,14 @@ impl Run {
 
     pub(crate) fn into_tally(mut self) -> Tally {
         self.pace.elapsed = self.end.max(self.last_outcome) - self.start;
-        Tally { counts: self.record.into_counts(), pace: self.pace, opened: self.opened, stale: self.stale }
+        let Self { record, pace, opened, stale, stopped, .. } = self;
+        Tally { counts: record.into_counts(), pace, opened, stale, stopped }
     }
 
     /// Counts a finished request.
     pub(crate) fn count(&mut self, done: &Done) {
         let Job { due, free, aim, .. } = done.job;
+        self.slots[done.worker].running = None;
         // What held the request back until here was the plan, then the server.
         let ready = free.map_or(due, |free| free.max(due));
         self.pace.sent(done.begun.saturating_duration_since(ready));
@@ -288,6 +361,9 @@ impl Run {
             target: aim,
         };
         self.record.add(&sample);
+        if let Some(words) = &done.words {
+            self.record.example(done.answer, words);
+        }
         self.recent.add(done.ended.saturating_duration_since(due));
         self.opened += u64::from(done.opened);
         self.stale += u64::from(done.stale);
@@ -296,28 +372,40 @@ impl Run {
 
     fn take_due(&mut self) -> Option<Job> {
         let due = self.due?;
-        let job = self.job(due);
-        self.due = self.next_instant();
+        let job = self.job(due, self.aim);
+        self.advance();
         Some(job)
     }
 
-    fn job(&mut self, due: Instant) -> Job {
+    fn job(&mut self, due: Instant, aim: usize) -> Job {
         let number = self.number;
         self.number += 1;
         self.sent += 1;
-        Job { due, number, aim: self.choose(), free: None }
+        Job { due, number, aim, free: None }
     }
 
-    fn next_instant(&mut self) -> Option<Instant> {
-        match &mut self.feed {
+    /// On to the next instant.
+    fn advance(&mut self) {
+        self.due = match &mut self.feed {
             Feed::Open(instants) => instants.next().map(|at| self.start + at).filter(|due| *due <= self.end),
             Feed::Closed { .. } => None,
+        };
+        if self.due.is_some() {
+            self.aim = self.choose();
         }
     }
 
-    /// A user's next request, if it falls into the run.
-    fn next_of_user(&mut self, now: Instant) -> Option<Job> {
-        let Feed::Closed { closed, random } = &mut self.feed else { return None };
+    /// The instant at which somebody sends next.
+    fn first_due(&self) -> Option<Instant> {
+        match &self.feed {
+            Feed::Open(_) => self.due,
+            Feed::Closed { thinking, .. } => thinking.peek().map(|Reverse((due, _))| *due),
+        }
+    }
+
+    /// A user thinks, unless the run ends before the thought; tells whether nobody else sends earlier.
+    fn think(&mut self, user: usize, now: Instant) -> bool {
+        let Feed::Closed { closed, random, thinking } = &mut self.feed else { return false };
         let thought = match closed.think {
             Think::Fixed(length) => length,
             Think::Exponential(mean) => {
@@ -326,7 +414,19 @@ impl Run {
             }
         };
         let due = now + thought;
-        (due < self.end).then(|| self.job(due))
+        if due < self.end {
+            thinking.push(Reverse((due, user)));
+        }
+        thinking.peek().is_some_and(|Reverse((_, first))| *first == user)
+    }
+
+    /// The request of a user who has thought.
+    fn take_thought(&mut self, now: Instant) -> Option<(Job, usize)> {
+        let Feed::Closed { thinking, .. } = &mut self.feed else { return None };
+        let Reverse((due, user)) = *thinking.peek().filter(|Reverse((due, _))| *due <= now)?;
+        thinking.pop();
+        let aim = self.choose();
+        Some((self.job(due, aim), user))
     }
 
     fn choose(&mut self) -> usize {
@@ -347,3 +447,28 @@ impl Run {
 
 /// A run that several tasks of one thread share.
 pub(crate) type Shared = Arc<parking_lot::Mutex<Run>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The loop waits for them with the pacer: the runtime's own timers would add up to a millisecond, which is no server's.
+    #[test]
+    fn a_users_thought_ends_at_its_instant() {
+        let (start, thought) = (Instant::now(), Duration::from_micros(4321));
+        let closed = Closed { users: 2, think: Think::Fixed(thought), length: Duration::from_millis(10) };
+        let (mut run, mut wake) = (Run::closed(closed, vec![1], 0, start), Vec::new());
+        assert_eq!(run.next_due(start), Some(start + thought));
+        run.dispatch(start + thought, &mut wake);
+        assert_eq!(run.snapshot(start + thought, false).in_flight, 2);
+        let (answered, later) = (start + 2 * thought, Duration::from_micros(100));
+        assert_eq!(run.next(1, answered).0.map(|job| job.due), None, "it thinks first");
+        assert!(
+            run.next_due(answered).is_some_and(|due| due == start + closed.length),
+            "and the run ends before"
+        );
+        run.next(0, answered + later);
+        run.settle(start + closed.length, &mut wake);
+        assert!(run.is_over());
+    }
+}

@@ -6,8 +6,8 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     run: Shared,
     /// Rung when the run may have ended.
     bell: Arc<Notify>,
+    /// Whether somebody ended the plan.
+    stopped: watch::Receiver<bool>,
     /// By [`Prepared::link`].
     links: Vec<Option<Link>>,
     deadline: Deadline,
@@ -73,19 +75,28 @@ enum Link {
 }
 
 /// How one request went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Went {
     pub(super) answer: Answer,
     pub(super) told: Told,
     pub(super) opened: u32,
     pub(super) stale: u32,
+    /// What was wrong, if something was.
+    pub(super) words: Option<String>,
 }
 
 impl Worker {
-    pub(crate) fn new(number: usize, sending: Arc<Sending>, run: Shared, bell: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        sending: Arc<Sending>,
+        run: Shared,
+        bell: Arc<Notify>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         let links = (0..sending.links).map(|_| None).collect();
         let random = StdRng::seed_from_u64(sending.seed.wrapping_add(number as u64));
-        Self { number, sending, run, bell, links, deadline: Deadline::new(), random, room: Vec::new() }
+        let (deadline, room) = (Deadline::new(), Vec::new());
+        Self { number, sending, run, bell, stopped, links, deadline, random, room }
     }
 
     /// Until the run is over.
@@ -94,10 +105,6 @@ impl Worker {
             // When a request ended is when the next one begins, if that waits already.
             let (mut next, mut now) = (Some(first), None);
             while let Some(job) = next.take() {
-                if now.is_none_or(|now| job.due > now) && job.due > Instant::now() {
-                    sleep_until(job.due).await;
-                    now = None;
-                }
                 let ended = self.serve(job, now).await;
                 let (following, ring) = self.run.lock().next(self.number, ended);
                 (next, now) = (following, Some(ended));
@@ -112,17 +119,29 @@ impl Worker {
     async fn serve(&mut self, job: Job, now: Option<Instant>) -> Instant {
         let begun = now.unwrap_or_else(Instant::now);
         self.deadline.set(begun + self.sending.timeout);
-        let went = self.send(job, begun + self.sending.timeout).await;
-        let ended = Instant::now();
-        let Went { answer, told, opened, stale } = went;
-        self.run.lock().count(&Done { job, begun, ended, answer, told, opened, stale });
-        match self.sending.aims[job.aim].kind {
-            Kind::WebSocketHold(length) => {
-                self.hold(self.sending.aims[job.aim].link, length).await;
-                Instant::now()
+        let mut went = self.send(job, begun + self.sending.timeout).await;
+        let mut ended = Instant::now();
+        let mut free = ended;
+        if let Kind::WebSocketHold(length) = self.sending.aims[job.aim].kind {
+            let held = self.hold(self.sending.aims[job.aim].link, length).await;
+            free = Instant::now();
+            if !held {
+                (went.answer, ended) = (Answer::Failed(Failure::Closed), free);
             }
-            Kind::Http | Kind::WebSocketEcho | Kind::Grpc => ended,
         }
+        let Went { answer, told, opened, stale, words } = went;
+        self.run.lock().count(&Done {
+            worker: self.number,
+            job,
+            begun,
+            ended,
+            answer,
+            told,
+            opened,
+            stale,
+            words,
+        });
+        free
     }
 
     async fn send(&mut self, job: Job, deadline: Instant) -> Went {
@@ -161,7 +180,7 @@ impl Worker {
                 Some(kept) => kept,
                 None => match timeout_at(deadline, self.sending.dial.dial(&aim.target, false)).await {
                     Ok(Ok(stream)) => (Http1::new(stream), 0),
-                    Ok(Err(_)) => return went,
+                    Ok(Err(error)) => return went.because(error),
                     Err(_) => return Went { answer: Answer::Failed(Failure::Timeout), ..went },
                 },
             };
@@ -175,7 +194,9 @@ impl Worker {
                     return Went { answer, told, ..went };
                 }
                 Err(Broken { unseen: true, .. }) if reused && aim.repeatable => went.stale += 1,
-                Err(Broken { failure, .. }) => return Went { answer: Answer::Failed(failure), ..went },
+                Err(Broken { failure, why, .. }) => {
+                    return Went { answer: Answer::Failed(failure), ..went }.because(why);
+                }
             }
         }
     }
@@ -188,7 +209,9 @@ impl Worker {
                 opened = 1;
                 match websocket::open(aim, job.number, &mut self.random, &*self.sending.dial).await {
                     Ok(socket) => Box::new(socket),
-                    Err(answer) => return Went { answer, opened, ..Went::failed(Failure::Reset) },
+                    Err((answer, words)) => {
+                        return Went { answer, opened, ..Went::failed(Failure::Reset) }.because(words);
+                    }
                 }
             }
         };
@@ -198,16 +221,23 @@ impl Worker {
             }
             Kind::WebSocketHold(_) | Kind::Http | Kind::Grpc => Ok(websocket::OPENED),
         };
-        let answer = answer.unwrap_or_else(Answer::Failed);
-        if matches!(answer, Answer::Status { .. }) {
-            self.links[aim.link] = Some(Link::WebSocket(socket));
+        let went = Went { opened, ..Went::failed(Failure::Reset) };
+        match answer {
+            Ok(answer) => {
+                self.links[aim.link] = Some(Link::WebSocket(socket));
+                Went { answer, ..went }
+            }
+            Err(words) => went.because(words),
         }
-        Went { answer, opened, ..Went::failed(Failure::Reset) }
     }
 
-    async fn hold(&mut self, link: usize, length: Duration) {
-        if let Some(Link::WebSocket(socket)) = self.links[link].take() {
-            websocket::hold(*socket, length).await;
+    /// Tells whether the server let it live so long; what was never opened is not held.
+    async fn hold(&mut self, link: usize, length: Duration) -> bool {
+        match self.links[link].take() {
+            Some(Link::WebSocket(socket)) => {
+                websocket::hold(*socket, length, self.stopped.wait_for(|stopped| *stopped)).await
+            }
+            Some(Link::Http { .. }) | None => true,
         }
     }
 }
@@ -223,7 +253,13 @@ impl Reuse {
 }
 
 impl Went {
+    /// Says what was wrong.
+    pub(super) fn because(self, words: impl ToString) -> Self {
+        Self { words: Some(words.to_string()), ..self }
+    }
+
     pub(super) fn failed(failure: Failure) -> Self {
-        Self { answer: Answer::Failed(failure), told: Told::default(), opened: 0, stale: 0 }
+        let answer = Answer::Failed(failure);
+        Self { answer, told: Told::default(), opened: 0, stale: 0, words: None }
     }
 }

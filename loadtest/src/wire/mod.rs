@@ -6,7 +6,9 @@ mod body;
 pub(crate) mod head;
 
 use std::{
+    fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -56,6 +58,29 @@ pub(crate) struct Broken {
     pub(crate) failure: Failure,
     /// Nothing of an answer was seen: the server may have closed the connection before the request reached it.
     pub(crate) unseen: bool,
+    pub(crate) why: Why,
+}
+
+/// What was wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    Closed,
+    Broke(io::ErrorKind),
+    Malformed,
+    TooLong,
+    Late,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the server closed the connection before the answer's end"),
+            Self::Broke(kind) => write!(f, "the connection broke: {kind}"),
+            Self::Malformed => f.write_str("what came is not HTTP/1.1; does the server speak that here?"),
+            Self::TooLong => write!(f, "the answer's head is longer than {LONGEST_HEAD} bytes"),
+            Self::Late => f.write_str("no whole answer within the timeout"),
+        }
+    }
 }
 
 /// How far one exchange is.
@@ -82,9 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
         let mut state =
             Exchange { written: 0, head: None, body: Body::new(head::Framing::Length(1)), seen: false };
         poll_fn(|cx| match self.poll(&mut state, wanted, cx) {
-            Poll::Pending => {
-                deadline.poll(cx).map(|()| Err(Broken { failure: Failure::Timeout, unseen: false }))
-            }
+            Poll::Pending => deadline
+                .poll(cx)
+                .map(|()| Err(Broken { failure: Failure::Timeout, unseen: false, why: Why::Late })),
             ready => ready,
         })
         .await
@@ -111,15 +136,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
             state.written = wanted.bytes.len();
         }
         loop {
-            let broken = |state: &Exchange| Broken { failure: Failure::Reset, unseen: !state.seen };
+            let broken = |state: &Exchange, why| Broken { failure: Failure::Reset, unseen: !state.seen, why };
             let read = match ready!(self.read(cx)) {
                 Ok(read) => read,
-                Err(()) => return Poll::Ready(Err(broken(state))),
+                Err(why) => return Poll::Ready(Err(broken(state, why))),
             };
             if read == 0 {
                 return Poll::Ready(match state.head {
                     Some(head) if state.body.ends_with_connection() => Ok(received(head, &state.body, false)),
-                    Some(_) | None => Err(broken(state)),
+                    Some(_) | None => Err(broken(state, Why::Closed)),
                 });
             }
             state.seen = true;
@@ -131,7 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
                     return Poll::Ready(Ok(received(head, &state.body, keeps)));
                 }
                 Err(head::Malformed) => {
-                    return Poll::Ready(Err(Broken { failure: Failure::Reset, unseen: false }));
+                    return Poll::Ready(Err(Broken {
+                        failure: Failure::Reset,
+                        unseen: false,
+                        why: Why::Malformed,
+                    }));
                 }
             }
         }
@@ -152,10 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ()>> {
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Why>> {
         if self.filled == self.buffer.len() {
             if self.buffer.len() >= LONGEST_HEAD {
-                return Poll::Ready(Err(()));
+                return Poll::Ready(Err(Why::TooLong));
             }
             self.buffer.resize(self.buffer.len() * 4, 0);
         }
@@ -166,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
                 self.filled += read;
                 Poll::Ready(Ok(read))
             }
-            Err(_) => Poll::Ready(Err(())),
+            Err(error) => Poll::Ready(Err(Why::Broke(error.kind()))),
         }
     }
 
@@ -248,12 +277,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_that_are_none() {
-        let reset = |unseen| Broken { failure: Failure::Reset, unseen };
+        let reset = |unseen, why| Broken { failure: Failure::Reset, unseen, why };
         for (answer, expected) in [
-            ("", reset(true)),
-            ("HTTP/1.1 200 OK\r\ncontent-le", reset(false)),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", reset(false)),
-            ("hello\r\n\r\n", reset(false)),
+            ("", reset(true, Why::Closed)),
+            ("HTTP/1.1 200 OK\r\ncontent-le", reset(false, Why::Closed)),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", reset(false, Why::Closed)),
+            ("hello\r\n\r\n", reset(false, Why::Malformed)),
         ] {
             let (mut http, mut far, mut deadline) = pair();
             far.write_all(answer.as_bytes()).await.expect("room");

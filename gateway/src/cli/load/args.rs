@@ -81,7 +81,7 @@ struct When {
     /// 'ramp 0..200 1m | const 200 5m'; or 'users=20 think=exp(1s) 2m', who wait for answers
     #[arg(long, value_name = "TEXT", value_parser = plan::read::load, conflicts_with = "rate")]
     shape: Option<plan::language::Load>,
-    /// How requests are spread within the rate: uniform, poisson, gamma(CV) or burst(N) [default: uniform]
+    /// How requests are spread within the rate: uniform, poisson, gamma(CV), burst(N) or scatter [default: uniform]
     #[arg(long, value_name = "NAME", value_parser = Process::from_str)]
     process: Option<Process>,
     /// The same as --process poisson: random instants, as of many independent users
@@ -180,12 +180,13 @@ impl Load {
         let target = self.target.as_deref().unwrap_or_default();
         let path = Path::new(target);
         let mut asked = match scenario::read::form(path) {
-            Some(_) if !target.contains("://") => self.scenario(path)?,
-            Some(_) | None => self.command_line(target)?,
+            _ if target.contains("://") => self.command_line(target)?,
+            Some(_) => self.scenario(path)?,
+            None => return Err(neither(path).into()),
         };
         self.how.apply(&mut asked.options);
         asked.promises.extend(self.promises.iter().cloned());
-        asked.check_promises()?;
+        asked.check_promises(self.service.is_some())?;
         let promised = asked.promises.iter().find_map(Threshold::slo);
         asked.slo = self.slo.or(asked.slo).or(promised);
         Ok(asked)
@@ -214,8 +215,22 @@ impl Load {
 }
 
 impl Asked {
-    /// A promise about a target that is not there would be broken, after all that time.
-    fn check_promises(&self) -> Result<(), Misuse> {
+    /// A promise about what is not there would be broken, after all that time.
+    fn check_promises(&self, looked_at: bool) -> Result<(), Misuse> {
+        let phases = match &self.pattern {
+            Pattern::Open(plan) => plan.phases().len(),
+            Pattern::Closed(_) => 1,
+        };
+        for promise in &self.promises {
+            if let Some(phase) = promise.phase().filter(|phase| *phase > phases) {
+                return Err(Misuse(format!("{promise}: there is no phase {phase}; the plan has {phases}")));
+            }
+            if promise.is_about_replicas() && !looked_at {
+                let words =
+                    format!("{promise}: nobody would look at replicas; name the service with --service");
+                return Err(Misuse(words));
+            }
+        }
         let names = || self.options.aims.iter().map(|aim| aim.name.as_str());
         match self
             .promises
@@ -230,6 +245,18 @@ impl Asked {
             None => Ok(()),
         }
     }
+}
+
+/// What is neither a URL nor the name of a scenario.
+fn neither(path: &Path) -> Misuse {
+    let shown = path.display();
+    Misuse(if path.exists() {
+        format!("{shown} is no scenario by its name; expected one that ends in .toml, .yaml or .yml")
+    } else {
+        format!(
+            "there is no file {shown:?}; expected a URL, as in http://api.localhost:8080/, or a scenario's file"
+        )
+    })
 }
 
 impl When {
@@ -337,7 +364,8 @@ fn content(text: &str) -> anyhow::Result<Template> {
             Ok(Template::plain(bytes))
         }
         Some(file) => {
-            let bytes = std::fs::read(file).with_context(|| format!("cannot read the body from {file}"))?;
+            let read = std::fs::read(file).with_context(|| format!("cannot read the body from {file}"));
+            let bytes = read.map_err(super::misused)?;
             Ok(Template::plain(bytes))
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use clap::Args;
 use tidegate_loadtest::compare;
 
@@ -42,16 +43,17 @@ pub(super) fn merge(args: &Merge) -> anyhow::Result<ExitCode> {
     let mut reports = args.reports.iter().map(|file| files::read(file).map_err(misused));
     // At least two are required.
     let mut whole = reports.next().unwrap_or_else(|| anyhow::bail!("nothing to merge"))?;
-    for report in reports {
-        whole.merge(&report?);
+    for (file, report) in args.reports.iter().skip(1).zip(reports) {
+        let merged = whole.merge(&report?);
+        merged
+            .with_context(|| format!("{} does not belong to the others", file.display()))
+            .map_err(misused)?;
     }
-    for file in &args.out {
-        files::write(file, &whole, &[], None)?;
-    }
+    let written = files::write_all(&args.out, &whole, &[], None);
     if args.json {
         print_json(&whole.to_json(&[]))?
     } else {
         print(&whole.to_text(&[]))?
     }
-    Ok(ExitCode::from(whole.exit_code(&[])))
+    files::exit(written, whole.exit_code(&[]))
 }

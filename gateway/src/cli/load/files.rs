@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -32,13 +33,31 @@ pub(super) fn writable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a report. Response times up to `slo` are good, if that is given.
-pub(super) fn write(
-    path: &Path,
+/// Writes a report to each of the files that can be written.
+pub(super) fn write_all(
+    paths: &[PathBuf],
     report: &Report,
     outcomes: &[Outcome],
     slo: Option<Duration>,
 ) -> anyhow::Result<()> {
+    let failed = paths.iter().filter_map(|path| write(path, report, outcomes, slo).err());
+    let failed: Vec<String> = failed.map(|error| format!("{error:#}")).collect();
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
+}
+
+/// How the process ends: a file that could not be written is a failure, but figures that mean nothing are the worse news.
+#[expect(clippy::print_stderr, reason = "it is said, and is not what the process ends with")]
+pub(super) fn exit(written: anyhow::Result<()>, code: u8) -> anyhow::Result<ExitCode> {
+    match written {
+        Err(error) if code == 3 => eprintln!("tidegate: {error:#}"),
+        written => written?,
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Writes a report. Response times up to `slo` are good, if that is given.
+fn write(path: &Path, report: &Report, outcomes: &[Outcome], slo: Option<Duration>) -> anyhow::Result<()> {
     let text = match ending(path) {
         Some("csv") => csv(report),
         Some("hlog") => log(report),

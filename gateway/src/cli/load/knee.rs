@@ -105,12 +105,8 @@ async fn search(args: &FindKnee) -> anyhow::Result<ExitCode> {
     }
     let invalid = behind == TRIES;
     let knee = search.knee();
-    print(&words(args, &knee))?;
-    if invalid {
-        print(
-            "  INVALID: the generator could not keep up; give it a processor to itself, or begin --from a lower rate\n",
-        )?;
-    }
+    let level = format!("{} % within {}", args.share * 100.0, human(args.slo));
+    print(&words(&level, args.replicas, &knee, invalid))?;
     Ok(ExitCode::from(match (invalid, knee.good) {
         (true, _) => 3,
         (false, None) => 1,
@@ -129,13 +125,15 @@ async fn measure(args: &FindKnee, rate: f64) -> anyhow::Result<(Step, bool)> {
     let (report, replicas) = match &args.service {
         None => (sending.await?, None),
         Some(service) => {
-            let watch = Watch::open(&args.gateway, service).await?;
+            let watch = Watch::open(&args.gateway, service, &[]).await?;
             let seen = watch.seen();
             let report: Report = tokio::select! {
                 report = sending => report?,
                 () = watch.look(crate::clock::now()) => unreachable!("it looks for ever"),
             };
-            let replicas = ready(&seen.lock(), args.settle.as_secs_f64());
+            let mut seen = seen.lock().clone();
+            seen.end(report.elapsed.as_secs_f64());
+            let replicas = ready(&seen, args.settle.as_secs_f64()).filter(|_| !seen.is_partial());
             (report, Some(replicas.context("the gateway has told nothing about replicas")?))
         }
     };
@@ -163,19 +161,29 @@ fn line(step: &Step, kept_up: bool) -> String {
     format!("  {:>12.1} {:>9.2}% {p99:>10} {replicas:>10} {verdict:>9}\n", step.rate, step.within * 100.0)
 }
 
-fn words(args: &FindKnee, knee: &Knee) -> String {
-    let level = format!("{} % within {}", args.share * 100.0, human(args.slo));
-    let (Some(good), Some(capacity)) = (knee.good, knee.capacity(args.replicas)) else {
-        return format!("\n  no rate is borne with {level}\n");
+/// What was found. Where the level never broke, or nobody knows whether it would, there is no knee to take a concurrency from.
+fn words(level: &str, replicas: f64, knee: &Knee, invalid: bool) -> String {
+    let advice = "  INVALID: the generator could not keep up. Give it a processor to itself or another machine, or let \
+                  several look together; or begin --from a lower rate\n";
+    let advice = if invalid { advice } else { "" };
+    let (Some(good), Some(capacity)) = (knee.good, knee.capacity(replicas)) else {
+        let found = if invalid { "no rate could be measured" } else { "no rate is borne" };
+        return format!("\n  {found} with {level}\n{advice}");
     };
-    let beyond = match knee.bad {
-        Some(bad) => format!("{:.1}/s is too much", bad.rate),
-        None => "more was not tried".to_owned(),
-    };
-    format!(
-        "\n  {:.1}/s with {level}; {beyond}\n  a replica bears {:.1}/s, {} at once: concurrency = {}\n",
-        good.rate, capacity.rate, capacity.concurrency, capacity.concurrency
-    )
+    match knee.bad {
+        Some(bad) if !invalid => format!(
+            "\n  {:.1}/s with {level}; {:.1}/s is too much\n  a replica bears {:.1}/s, {} at once: concurrency = {}\n",
+            good.rate, bad.rate, capacity.rate, capacity.concurrency, capacity.concurrency
+        ),
+        Some(_) | None => {
+            let more = if invalid { "" } else { "  more was not tried: raise --most to find the knee\n" };
+            format!(
+                "\n  at least {:.1}/s with {level}\n  a replica bears at least {:.1}/s; no concurrency follows, for no \
+                 knee was found\n{more}{advice}",
+                good.rate, capacity.rate
+            )
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +191,31 @@ mod tests {
     use tidegate_loadtest::overlay::Look;
 
     use super::*;
+
+    #[test]
+    fn a_concurrency_follows_only_from_a_knee() {
+        let mean = Some(Duration::from_millis(20));
+        let step = |rate, good| Step { rate, within: 1.0, p99: mean, mean, replicas: None, good };
+        let said = |good: Option<f64>, bad: Option<f64>, invalid| {
+            let knee =
+                Knee { good: good.map(|rate| step(rate, true)), bad: bad.map(|rate| step(rate, false)) };
+            words("99 % within 200ms", 1.0, &knee, invalid)
+        };
+        assert!(said(Some(300.0), Some(310.0), false).contains("concurrency = 6"));
+        for (good, bad, invalid, parts) in [
+            (Some(300.0), None, false, ["at least 300.0/s", "raise --most"]),
+            (Some(300.0), None, true, ["at least 300.0/s", "INVALID"]),
+            (Some(300.0), Some(450.0), true, ["at least 300.0/s", "INVALID"]),
+            (None, Some(10.0), false, ["no rate is borne", "99 % within 200ms"]),
+            (None, None, true, ["no rate could be measured", "lower rate"]),
+        ] {
+            let text = said(good, bad, invalid);
+            assert!(
+                parts.iter().all(|part| text.contains(part)) && !text.contains("concurrency ="),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn replicas_are_those_of_the_measured_part() {

@@ -16,11 +16,10 @@ use std::{process::ExitCode, sync::Arc, time::SystemTime};
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use tidegate_loadtest::{Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
+use tidegate_loadtest::{
+    NoProcessor, Options, Outcome, Pattern, Report, aim, baseline, overlay::Overlay, target,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use self::args::Load;
 use self::{
@@ -42,6 +41,11 @@ pub(super) fn run(args: &Load) -> anyhow::Result<ExitCode> {
 fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let asked = args.asked()?;
     let before = args.baseline.as_deref().map(files::read).transpose().map_err(misused)?;
+    if let Some(before) = &before {
+        let names = asked.options.aims.iter().map(|aim| aim.name.as_str());
+        baseline::fits(before, &asked.pattern, names)
+            .map_err(|unfit| Misuse(format!("--baseline: {unfit}")))?;
+    }
     args.out.iter().try_for_each(|file| files::writable(file)).map_err(misused)?;
     let started = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let runtime =
@@ -51,27 +55,25 @@ fn send(args: &Load) -> anyhow::Result<ExitCode> {
     let mut outcomes: Vec<Outcome> = asked.promises.iter().map(|promise| promise.check(&report)).collect();
     outcomes.extend(before.iter().flat_map(|before| baseline::check(&report, before, args.tolerance)));
     // What was measured is shown, whatever becomes of the files.
-    let written = args.out.iter().try_for_each(|file| files::write(file, &report, &outcomes, asked.slo));
+    let written = files::write_all(&args.out, &report, &outcomes, asked.slo);
     if args.json {
         print_json(&report.to_json(&outcomes))?
     } else {
         print(&report.to_text(&outcomes))?
     }
-    written?;
-    Ok(ExitCode::from(report.exit_code(&outcomes)))
+    files::exit(written, report.exit_code(&outcomes))
 }
 
 /// Sends, shows how it goes, and looks at the service meanwhile if that is wanted.
 async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
     tidegate_loadtest::reach(&asked.options).await?;
     let watch = match &args.service {
-        Some(service) => Some(Watch::open(&args.gateway, service).await?),
+        Some(service) => Some(Watch::open(&args.gateway, service, &asked.options.aims).await?),
         None => None,
     };
     let seen = watch.as_ref().map(Watch::seen);
-    let abort = Arc::new(Notify::new());
     let (options, pattern) = (asked.options.clone(), asked.pattern.clone());
-    let mut show = Show::new(asked, args.plain, Arc::clone(&options.stop), Arc::clone(&abort));
+    let mut show = Show::new(asked, args.plain, Arc::clone(&options.stop), Arc::clone(&options.abort));
     let sending = sending(options, pattern, &mut show, seen.clone());
     let start = crate::clock::now();
     let looking = async {
@@ -83,12 +85,16 @@ async fn watched(args: &Load, asked: &Asked) -> anyhow::Result<Report> {
     let result = tokio::select! {
         report = sending => report,
         () = looking => unreachable!("it looks for ever"),
-        () = interrupted_twice(&asked.options.stop) => Err(anyhow::anyhow!("interrupted")),
-        () = abort.notified() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted(&asked.options) => Err(anyhow::anyhow!("interrupted")),
     };
     show.finish();
-    let overlay = seen.map(|seen| seen.lock().clone());
-    Ok(Report { overlay, ..result? })
+    let report = result?;
+    let overlay = seen.map(|seen| {
+        let mut seen = seen.lock().clone();
+        seen.end(report.elapsed.as_secs_f64());
+        seen
+    });
+    Ok(Report { overlay, ..report })
 }
 
 async fn sending(
@@ -103,18 +109,18 @@ async fn sending(
     Box::pin(sending).await
 }
 
-/// The first interruption (SIGINT, SIGTERM) ends the plan, and what was measured until then is reported; the second ends
-/// everything.
-async fn interrupted_twice(stop: &Notify) {
+/// The first interruption (SIGINT, SIGTERM) ends the plan, the second what is under way; what was measured until then is
+/// reported. The third ends everything.
+async fn interrupted(options: &Options) {
     let signals =
         signal(SignalKind::interrupt()).and_then(|first| Ok((first, signal(SignalKind::terminate())?)));
     let Ok((mut interrupt, mut terminate)) = signals else { return std::future::pending().await };
-    for _ in 0..2 {
+    for bell in [Some(&options.stop), Some(&options.abort), None] {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        stop.notify_one();
+        bell.into_iter().for_each(|bell| bell.notify_one());
     }
 }
 
@@ -131,7 +137,7 @@ fn blame(error: anyhow::Error) -> anyhow::Error {
             true
         }
         Some(target::Invalid::Resolve { .. } | target::Invalid::NoAddress(_)) => false,
-        None => error.is::<aim::Invalid>(),
+        None => error.is::<aim::Invalid>() || error.is::<NoProcessor>(),
     };
     if typed_wrong { misused(error) } else { error }
 }

@@ -65,7 +65,7 @@ impl Screen {
         let _ = self.terminal.draw(|frame| view.draw(frame, snapshot, seen, stopped));
     }
 
-    /// The first q or Ctrl-C ends the plan, the second everything.
+    /// The first q or Ctrl-C ends the plan, the second what is under way.
     fn listen(&mut self) {
         while let Ok(true) = event::poll(Duration::ZERO) {
             let Ok(Event::Key(KeyEvent { code, modifiers, .. })) = event::read() else { continue };

@@ -26,7 +26,7 @@ pub(super) enum Show {
 }
 
 impl Show {
-    /// `stop` is rung when somebody at the screen wants to end the plan, `abort` when they want to end everything.
+    /// `stop` is rung when somebody at the screen wants to end the plan, `abort` when they do not want to wait for what is under way either.
     pub(super) fn new(asked: &Asked, plain: bool, stop: Arc<Notify>, abort: Arc<Notify>) -> Self {
         let terminal = io::stderr().is_terminal() && io::stdin().is_terminal();
         if !terminal {

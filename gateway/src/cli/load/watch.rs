@@ -6,7 +6,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidegate_loadtest::overlay::{Decision, Look, Overlay};
+use tidegate_loadtest::{
+    Aim,
+    overlay::{Decision, Look, Overlay},
+};
 
 use crate::{
     cli::{Gateway, client::Client},
@@ -18,6 +21,8 @@ use crate::{
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
+/// While no replica is ready: when the first one is shall be known well.
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// Looks from time to time.
 pub(super) struct Watch {
@@ -29,12 +34,17 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins with a look, so that a service that nobody knows is said at once.
-    pub(super) async fn open(gateway: &Gateway, service: &str) -> anyhow::Result<Self> {
+    pub(super) async fn open(gateway: &Gateway, service: &str, aims: &[Aim]) -> anyhow::Result<Self> {
         let client = Client::new(gateway);
-        let explanation: Explanation = client.service(service).await?;
+        let explanation: Explanation = match client.service(service).await {
+            Ok(explanation) => explanation,
+            Err(error) => return Err(blame(&client, service, error).await),
+        };
         let last =
             decisions(&explanation.history).next_back().map(|(entry, ..)| (entry.at, entry.what.clone()));
-        Ok(Self { client, seen: Arc::new(Mutex::new(Overlay::new(service))), last })
+        let targets = leading(&explanation.status.routes, aims);
+        let seen = Overlay { targets, ..Overlay::new(service) };
+        Ok(Self { client, seen: Arc::new(Mutex::new(seen)), last })
     }
 
     /// What was seen so far.
@@ -44,11 +54,10 @@ impl Watch {
 
     /// Looks until it is dropped. A gateway that does not answer is looked at again.
     pub(super) async fn look(mut self, start: Instant) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let service = self.seen.lock().service.clone();
         loop {
-            ticks.tick().await;
+            let some = self.seen.lock().looks.last().is_some_and(|look| look.ready > 0);
+            tokio::time::sleep(if some { EVERY } else { OFTEN }).await;
             if let Ok(explanation) = self.client.service::<Explanation>(&service).await {
                 self.note(&explanation, crate::clock::now().saturating_duration_since(start).as_secs_f64());
             }
@@ -64,6 +73,32 @@ impl Watch {
             self.last = Some((entry.at, entry.what.clone()));
         }
     }
+}
+
+/// A name that the gateway does not know was typed wrong; a gateway that does not answer is a failure.
+async fn blame(client: &Client, service: &str, error: anyhow::Error) -> anyhow::Error {
+    match client.services::<Vec<ServiceStatus>>().await {
+        Ok(known) if known.iter().all(|status| status.service != service) => super::misused(error),
+        Ok(_) | Err(_) => error,
+    }
+}
+
+/// The targets whose host is one of a service's.
+fn leading(routes: &[String], aims: &[Aim]) -> Vec<String> {
+    let bare = |authority: &str| authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let host = |aim: &Aim| match &aim.host {
+        Some(host) => bare(host),
+        None => bare(
+            aim.url
+                .split("://")
+                .nth(1)
+                .and_then(|rest| rest.split(['/', '?', '#']).next())
+                .unwrap_or_default(),
+        ),
+    };
+    let hosts: Vec<String> =
+        routes.iter().map(|route| bare(route.split('/').next().unwrap_or_default())).collect();
+    aims.iter().filter(|aim| hosts.contains(&host(aim))).map(|aim| aim.name.clone()).collect()
 }
 
 fn look(status: &ServiceStatus, at: f64) -> Look {
@@ -104,6 +139,23 @@ mod tests {
     fn entry(at: u64, replicas: u32) -> Entry {
         let what = What::Want { replicas, because: "demand".into() };
         Entry { at, what, reason: format!("want {replicas}"), times: 1 }
+    }
+
+    #[test]
+    fn targets_lead_to_a_service_by_their_host() {
+        let aim = |name: &str, url: &str, host: Option<&str>| Aim {
+            name: name.into(),
+            host: host.map(Into::into),
+            ..Aim::new(url)
+        };
+        let aims = [
+            aim("path", "http://API.localhost:8080/a?b", None),
+            aim("other", "http://web.localhost:8080/", None),
+            aim("host", "http://127.0.0.1:8080", Some("api.localhost")),
+        ];
+        let routes = ["api.localhost/".to_owned(), "tcp://127.0.0.1:5432".to_owned()];
+        assert_eq!(leading(&routes, &aims), ["path", "host"]);
+        assert!(leading(&[], &aims).is_empty());
     }
 
     #[test]

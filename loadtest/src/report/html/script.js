@@ -4,7 +4,7 @@
   const W = 1120, LEFT = 54, RIGHT = 12, INNER = W - LEFT - RIGHT;
   const moments = data.moments, looks = data.overlay ? data.overlay.looks : [], decisions = data.overlay ? data.overlay.decisions : [];
   // Of a run that was ended early only what there was is drawn.
-  const early = data.elapsed < data.duration;
+  const early = data.early;
   const end = Math.max(data.elapsed, looks.length ? looks[looks.length - 1].at : 0) || 1;
   const x = (t) => LEFT + (t / end) * INNER;
   const phases = data.phases.filter((phase) => phase.begin < end);
@@ -50,6 +50,7 @@
     warn("The generator could not keep up.", `It sent ${count(data.pace.late)} of ${count(data.pace.sent)} requests late by its own fault, stood still for ${time(data.pace.stalled)} and had no rest for ${time(data.pace.saturated)}: the figures say little about the server.`);
   }
   if (early) warn("Ended early.", `The plan had ${time(data.duration)}.`);
+  if (data.overlay && data.overlay.unseen) warn("Not all was seen.", `The gateway did not answer for ${time(data.overlay.unseen)} of ${time(data.overlay.until)}: figures and charts of replicas leave that out.`);
   if (data.mode === "closed") warn("Closed loop.", "Who waits for an answer sends nothing: response times leave out what would have queued.");
 
   for (const [value, name, bad] of data.tiles) {
@@ -75,7 +76,9 @@
   }
   table("Targets", ["", "requests", "errors", "p50", "p99"], data.targets.map((t) => [t.name, count(t.requests), count(t.errors), time(t.p50), time(t.p99)]));
   table("Answers", ["", "requests"], data.answers.map(([name, n]) => [name, count(n)]));
-  table("Decisions", ["at", "wanted", "why"], decisions.map((d) => [clock(d.at), d.want, { words: d.reason }]));
+  table("Errors, one of each kind", ["", "what was wrong"], Object.entries(data.examples).map(([kind, words]) => [kind, { words }]));
+  const more = data.overlay ? [[data.overlay.repeated, "more said the same as the one before"], [data.overlay.left_out, "more came later and are not listed"]] : [];
+  table("Decisions", ["at", "wanted", "why"], [...decisions.map((d) => [clock(d.at), d.want, { words: d.reason }]), ...more.filter(([n]) => n).map(([n, words]) => ["", "", { words: `${count(n)} ${words}` }])]);
 
   // --- charts ---
 
@@ -124,7 +127,9 @@
   {
     const height = 250, values = seen.flatMap((m) => [m.p50, m.max]).filter((v) => v > 0);
     const low = 10 ** Math.floor(Math.log10(Math.min(...values, 0.1))), high = 10 ** Math.ceil(Math.log10(Math.max(...values, low * 9)));
-    const y = (v) => height - (Math.log10(Math.max(v, low) / low) / Math.log10(high / low)) * (height - 8);
+    // Errors have the foot of the chart to themselves.
+    const foot = seen.some((m) => m.errors) ? height - 36 : height;
+    const y = (v) => foot - (Math.log10(Math.max(v, low) / low) / Math.log10(high / low)) * (foot - 8);
     const marks = [];
     for (let mark = low; mark <= high * 1.001; mark *= 10) marks.push(mark);
     const root = panel("Response time", [["p50", "blue", true], ["p50 to p90", "band1"], ["p90 to p99", "band2"], ["max", "max", true], ["errors", "bad"], ...(data.slo ? [[`SLO ${time(data.slo)}`, "good", true]] : [])], height, marks, y, time, false);
