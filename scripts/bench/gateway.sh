@@ -19,7 +19,10 @@ prepare() {
 # start_gateway TEXT: runs it with this file, until the script ends.
 start_gateway() {
     printf '%s\n' "$1" >"$work/tidegate.toml"
-    as_root "$TIDEGATE" up -c "$work/tidegate.toml" --state "$work/state" >"$work/up.log" 2>&1 &
+    local command=("$TIDEGATE" up -c "$work/tidegate.toml" --state "$work/state")
+    # Not through as_root where that is not needed: a shell of its own would be ended instead of the gateway.
+    if [ "$(id -u)" != 0 ]; then command=(sudo -n -E env "PATH=$PATH:/usr/sbin:/sbin" "${command[@]}"); fi
+    "${command[@]}" >"$work/up.log" 2>&1 &
     gateway=$!
     local try
     for try in $(seq 300); do
