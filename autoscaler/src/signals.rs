@@ -19,6 +19,9 @@ use crate::{
 /// No change while use is so near to its target, as a share of it.
 const TOLERANCE: f64 = 0.1;
 
+/// Over this a surge of requests shows.
+const LATELY: Duration = Duration::from_secs(5);
+
 /// What is remembered of the signals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Signals {
@@ -51,7 +54,7 @@ impl Signals {
 
     fn rate(&self, scaling: &ScalingPolicy) -> Option<Signal> {
         let each = scaling.signals.rps?;
-        let lately = Duration::from_secs(5).min(scaling.stable_window);
+        let lately = LATELY.min(scaling.stable_window);
         let (stable, now) = (self.arrivals.average(scaling.stable_window), self.arrivals.average(lately));
         // As with demand: a surge counts at once, all else as it is on average.
         let used = if now >= stable * scaling.surge_threshold { now } else { stable };
@@ -73,15 +76,13 @@ fn memory(seen: &Snapshot) -> Option<Signal> {
 
 /// What all replicas use that have been measured, over what each is to use. Those that have not been count as the others on average.
 fn used(seen: &Snapshot, what: &'static str, each: f64, of: impl Fn(&Usage) -> f64) -> Option<Signal> {
-    let ready = seen.replicas.iter().filter(|replica| replica.phase == Phase::Ready);
-    let (ready, measured): (Vec<_>, Vec<_>) =
-        ready.map(|replica| (replica, replica.usage.as_ref().map(&of))).unzip();
-    let known: Vec<f64> = measured.into_iter().flatten().collect();
+    let ready = || seen.replicas.iter().filter(|replica| replica.phase == Phase::Ready);
+    let known: Vec<f64> = ready().filter_map(|replica| replica.usage.as_ref().map(&of)).collect();
     if known.is_empty() {
         return None;
     }
-    let (count, measured) = (number(ready.len()), number(known.len()));
-    let used = known.iter().sum::<f64>() / measured * count;
+    let count = number(ready().count());
+    let used = known.iter().sum::<f64>() / number(known.len()) * count;
     let over = used / (each * count);
     let needs = if (over - 1.0).abs() <= TOLERANCE { count } else { (used / each).ceil() };
     Some(Signal { what, used, each, needs: kpa::count(needs) })

@@ -61,17 +61,12 @@ impl Snapshot {
     /// The whole seconds since the last snapshot, of all gateways together; the latest are the same ones everywhere.
     #[must_use]
     pub fn flow(&self) -> Vec<Flow> {
-        let longest = self.demand.iter().map(|gateway| gateway.flow.len()).max().unwrap_or(0);
-        let mut sums = vec![Flow::default(); longest];
-        for gateway in &self.demand {
-            for (sum, second) in sums.iter_mut().rev().zip(gateway.flow.iter().rev()) {
-                sum.arrived += second.arrived;
-                sum.ended += second.ended;
-                sum.running += second.running;
-                sum.peak += second.peak;
-            }
-        }
-        sums
+        together(self.demand.iter().map(|gateway| &*gateway.flow), |sum, second| {
+            sum.arrived += second.arrived;
+            sum.ended += second.ended;
+            sum.running += second.running;
+            sum.peak += second.peak;
+        })
     }
 
     /// Since when nothing has been running or waiting anywhere; `None` while something is.
@@ -80,6 +75,21 @@ impl Snapshot {
         let times: Option<Vec<Instant>> = self.demand.iter().map(|d| d.idle_since).collect();
         times?.into_iter().max()
     }
+}
+
+/// Several gateways' seconds as one row, oldest first. The latest seconds are the same ones everywhere.
+pub(crate) fn together<'a, T: Clone + Default + 'a>(
+    rows: impl Iterator<Item = &'a [T]> + Clone,
+    add: impl Fn(&mut T, &T),
+) -> Vec<T> {
+    let longest = rows.clone().map(<[T]>::len).max().unwrap_or(0);
+    let mut sums = vec![T::default(); longest];
+    for row in rows {
+        for (sum, second) in sums.iter_mut().rev().zip(row.iter().rev()) {
+            add(sum, second);
+        }
+    }
+    sums
 }
 
 /// What replicas have answered since they were first heard of.

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::snapshot::Demand;
+use crate::snapshot::{Demand, together};
 
 /// The latest one-second samples, oldest first.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,14 +66,7 @@ impl Window {
 /// The samples of all gateways, second by second, oldest first. The latest seconds are the same ones everywhere.
 #[must_use]
 pub fn merge(demand: &[Demand]) -> Vec<f64> {
-    let longest = demand.iter().map(|d| d.samples.len()).max().unwrap_or(0);
-    let mut sums = vec![0.0; longest];
-    for gateway in demand {
-        for (sum, sample) in sums.iter_mut().rev().zip(gateway.samples.iter().rev()) {
-            *sum += sample;
-        }
-    }
-    sums
+    together(demand.iter().map(|gateway| &*gateway.samples), |sum, sample| *sum += sample)
 }
 
 /// Whole seconds, at least one.
