@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
+use smallvec::SmallVec;
 
 use super::{Bad, encode};
 
@@ -71,13 +72,19 @@ pub(crate) fn trailers(read: &mut BytesMut) -> Result<Option<HeaderMap>, Bad> {
     match httparse::parse_headers(&section, &mut found).map_err(Bad::Head)? {
         httparse::Status::Complete((length, found)) if length == section.len() => {
             let mut trailers = map(&section, found, |_| {})?;
-            let banned: Vec<_> = trailers.keys().filter(|name| !encode::may_trail(name)).cloned().collect();
-            for name in banned {
-                trailers.remove(name);
-            }
+            remove(&mut trailers, |name| !encode::may_trail(name));
             Ok(Some(trailers))
         }
         _ => Err(Bad::BareLineFeed),
+    }
+}
+
+/// Takes out the fields whose names are these.
+pub(crate) fn remove(headers: &mut HeaderMap, these: impl Fn(&HeaderName) -> bool) {
+    // Most heads have few of them; one look at what is there is cheaper than asking for each.
+    let names: SmallVec<[HeaderName; 2]> = headers.keys().filter(|name| these(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 

@@ -8,9 +8,8 @@ use http::{
     header::{CONNECTION, COOKIE, FORWARDED, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
-use crate::http1::encode;
+use crate::http1::{encode, fields};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -43,25 +42,23 @@ pub(crate) fn may_upgrade(to: &[u8]) -> bool {
 
 /// Takes out what concerns one connection only, and what `Connection` names as such.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most heads have few of these; one look at what is there is cheaper than asking for each.
-    let mut ending: SmallVec<[HeaderName; 2]> =
-        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    // Nearly always it says `keep-alive` or `close` and names nothing.
-    if headers.get_all(CONNECTION).iter().any(|said| !is_option(said.as_bytes())) {
-        let named = tokens(headers, CONNECTION).filter(|token| !is_option(token.as_bytes()));
-        ending.extend(named.filter_map(|token| token.parse().ok()).filter(|name| !is_end_to_end(name)));
-    }
-    for name in ending {
-        headers.remove(name);
-    }
+    strip(headers, is_hop_by_hop);
 }
 
 /// Makes a replica's head fit for a client: hop-by-hop fields out, and what only we say of a service.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    let ours = |name: &HeaderName| name.as_str().starts_with("x-tidegate-");
-    while let Some(name) = headers.keys().find(|name| ours(name)).cloned() {
-        headers.remove(name);
+    strip(headers, |name| is_hop_by_hop(name) || name.as_str().starts_with("x-tidegate-"));
+}
+
+/// Takes out these fields, `Connection` among them, and what that names.
+fn strip(headers: &mut HeaderMap, these: impl Fn(&HeaderName) -> bool) {
+    // Nearly always it says `keep-alive` or `close` and names nothing.
+    if headers.get_all(CONNECTION).iter().any(|said| !is_option(said.as_bytes())) {
+        let named = tokens(headers, CONNECTION).filter(|token| !is_option(token.as_bytes()));
+        let named: Vec<HeaderName> = named.filter_map(|token| token.parse().ok()).collect();
+        fields::remove(headers, |name| these(name) || (named.contains(name) && !is_end_to_end(name)));
+    } else {
+        fields::remove(headers, these);
     }
 }
 
@@ -99,11 +96,7 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from:
     let ends_here = |name: &HeaderName| ends_here(name) || (!trusted && is_a_proxys(name));
     if headers.keys().any(ends_here) {
         let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-        let ending: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
-        strip_hop_by_hop(headers);
-        for name in ending {
-            headers.remove(name);
-        }
+        strip(headers, ends_here);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -114,13 +107,9 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, host: &HeaderValue, from:
 /// Makes a client's trailers fit for a replica. Whatever a head says of who asks, of routing or of framing is not said again behind the
 /// body: there are servers that take what comes late for what came first.
 pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
-    let ending = |name: &HeaderName| {
+    fields::remove(trailers, |name| {
         ends_here(name) || is_a_proxys(name) || is_ours_to_say(name) || !encode::may_trail(name)
-    };
-    let names: SmallVec<[HeaderName; 2]> = trailers.keys().filter(|name| ending(name)).cloned().collect();
-    for name in names {
-        trailers.remove(name);
-    }
+    });
 }
 
 /// What names the request, to the service and to whoever looks for it afterwards.
