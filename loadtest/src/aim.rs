@@ -10,7 +10,10 @@ use http_body_util::Full;
 use rand::Rng;
 use std::time::Duration;
 
-use crate::{target::Target, template::Template};
+use crate::{
+    target::{self, Target},
+    template::Template,
+};
 
 /// One target of a load.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +81,14 @@ impl Aim {
             body: Template::default(),
             kind: Kind::Http,
         }
+    }
+
+    /// The name of the host that is asked for, in lower case; `None` where that cannot be read.
+    #[must_use]
+    pub fn host_name(&self) -> Option<String> {
+        let location = target::locate(&self.url).ok()?;
+        let authority = target::authority(&location, self.host.as_deref()).ok()?;
+        Some(authority.host().to_ascii_lowercase())
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::uri::Authority;
 use parking_lot::Mutex;
 use tidegate_loadtest::{
     Aim,
@@ -85,20 +86,13 @@ async fn blame(client: &Client, service: &str, error: anyhow::Error) -> anyhow::
 
 /// The targets whose host is one of a service's.
 fn leading(routes: &[String], aims: &[Aim]) -> Vec<String> {
-    let bare = |authority: &str| authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    let host = |aim: &Aim| match &aim.host {
-        Some(host) => bare(host),
-        None => bare(
-            aim.url
-                .split("://")
-                .nth(1)
-                .and_then(|rest| rest.split(['/', '?', '#']).next())
-                .unwrap_or_default(),
-        ),
+    let host = |route: &String| {
+        let authority: Authority = route.split('/').next()?.parse().ok()?;
+        Some(authority.host().to_ascii_lowercase())
     };
-    let hosts: Vec<String> =
-        routes.iter().map(|route| bare(route.split('/').next().unwrap_or_default())).collect();
-    aims.iter().filter(|aim| hosts.contains(&host(aim))).map(|aim| aim.name.clone()).collect()
+    let hosts: Vec<String> = routes.iter().filter_map(host).collect();
+    let leads = |aim: &&Aim| aim.host_name().is_some_and(|host| hosts.contains(&host));
+    aims.iter().filter(leads).map(|aim| aim.name.clone()).collect()
 }
 
 fn look(status: &ServiceStatus, at: f64) -> Look {

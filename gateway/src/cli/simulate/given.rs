@@ -106,8 +106,20 @@ pub(in crate::cli) fn recorded(file: &Path, service: Option<&str>) -> Result<Vec
     recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))
 }
 
-/// One case for each setting, seed and service. `sum`: which sum the outcome of a setting with a seed goes into.
-pub(in crate::cli) fn cases(
+/// Simulates each setting with so many seeds, and shows how far it is. `sum`: which of the sums that are returned, of so many, the
+/// outcome of a setting with a seed goes into.
+pub(in crate::cli) fn outcomes(
+    assumed: &Assumed,
+    traffic: &[Traffic],
+    settings: &[ScalingPolicy],
+    seeds: u32,
+    (sums, sum): (usize, impl Fn(usize, u32) -> usize),
+) -> Vec<Outcome> {
+    run(assumed, &cases(assumed, traffic, settings, seeds, sum), sums)
+}
+
+/// One case for each setting, seed and service.
+fn cases(
     assumed: &Assumed,
     traffic: &[Traffic],
     settings: &[ScalingPolicy],
@@ -138,8 +150,7 @@ pub(in crate::cli) fn cases(
     cases
 }
 
-/// Runs them all, and shows how far it is.
-pub(in crate::cli) fn simulate(assumed: &Assumed, cases: &[(usize, Case)], sums: usize) -> Vec<Outcome> {
+fn run(assumed: &Assumed, cases: &[(usize, Case)], sums: usize) -> Vec<Outcome> {
     let bar = ProgressBar::new(cases.len() as u64);
     let style = "{pos}/{len} runs [{bar:30}] {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));

@@ -103,6 +103,6 @@ fn settings(args: &Simulate) -> Result<Vec<Setting>, Misuse> {
 
 fn simulate(args: &Simulate, traffic: &[Traffic], settings: &[Setting]) -> Vec<Outcome> {
     let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
-    let cases = given::cases(&args.assumed, traffic, &policies, args.seeds.get(), |setting, _| setting);
-    given::simulate(&args.assumed, &cases, settings.len())
+    let sums = (policies.len(), |setting, _| setting);
+    given::outcomes(&args.assumed, traffic, &policies, args.seeds.get(), sums)
 }

@@ -180,8 +180,8 @@ impl Search<'_> {
 
     fn outcomes(&self, policies: &[ScalingPolicy]) -> Vec<Outcome> {
         let (args, traffic) = (self.args, std::slice::from_ref(self.fit));
-        let cases = given::cases(&args.assumed, traffic, policies, args.seeds.get(), |setting, _| setting);
-        given::simulate(&args.assumed, &cases, policies.len())
+        let sums = (policies.len(), |setting, _| setting);
+        given::outcomes(&args.assumed, traffic, policies, args.seeds.get(), sums)
     }
 }
 
@@ -202,7 +202,7 @@ fn around(name: &str) -> Vec<String> {
 fn judged(args: &Tune, judge: &Traffic, setting: Setting, fitted: Outcome) -> Judged {
     let (traffic, policies) = (std::slice::from_ref(judge), std::slice::from_ref(&setting.scaling));
     let seeds = args.seeds.get();
-    let cases = given::cases(&args.assumed, traffic, policies, seeds, |_, seed| seed as usize);
-    let runs = given::simulate(&args.assumed, &cases, seeds as usize);
+    let sums = (seeds as usize, |_, seed| seed as usize);
+    let runs = given::outcomes(&args.assumed, traffic, policies, seeds, sums);
     Judged { setting, fitted, runs }
 }
