@@ -140,8 +140,13 @@ impl Runner for Docker {
         }
         // Told below, so the engine's own word of it is not needed, whoever made the container.
         self.inner.made(&found.container);
-        let call = self.inner.api.start_container(&found.container, None::<StartContainerOptions>);
-        match self.inner.api.call("start", WRITE, call).await {
+        let mut started = self.again(&found.container).await;
+        // The engine learns late of what it did itself: right after a thaw, a freeze may not be seen above.
+        if started.as_ref().is_err_and(|failed| failed.words.contains("paused")) {
+            self.unpause(id, &found.container).await?;
+            started = self.again(&found.container).await;
+        }
+        match started {
             Err(failed) if start::network_gone(&failed) => {
                 // It can never start again.
                 self.inner.network.forget();
@@ -269,6 +274,11 @@ impl Docker {
             Err(failed) if !failed.words.contains("not paused") => Err(failed.during(format!("thaw {id}"))),
             _ => Ok(()),
         }
+    }
+
+    async fn again(&self, container: &str) -> std::result::Result<(), call::Failed> {
+        let call = self.inner.api.start_container(container, None::<StartContainerOptions>);
+        self.inner.api.call("start", WRITE, call).await
     }
 
     async fn run(&self, container: &str, command: &[String]) -> Result<Executed> {
