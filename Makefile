@@ -20,7 +20,7 @@ install: ## Build the release binary and put it into /usr/local/bin (DESTDIR and
 
 bench-wake: ## Measure a wake against a bare container start; ENGINE=embedded against Docker's, swarm or kubernetes on a cluster (root)
 	@scripts/setup build docker $(if $(filter swarm,$(ENGINE)),chaos) $(if $(filter kubernetes,$(ENGINE)),clusters)
-	@scripts/with-docker scripts/bench-wake
+	@scripts/awake scripts/with-docker scripts/bench-wake
 
 bench-density: ## Measure two hundred replicas at once on Tidegate's own engine (root)
 	@scripts/setup build
@@ -28,11 +28,11 @@ bench-density: ## Measure two hundred replicas at once on Tidegate's own engine 
 
 bench-stampede: ## Measure a thousand first requests at once
 	@scripts/setup build docker
-	@scripts/with-docker scripts/bench-stampede
+	@scripts/awake scripts/with-docker scripts/bench-stampede
 
 bench-control: ## Measure what ten thousand idle services cost, and how many replicas are started per second
 	@scripts/setup build
-	@scripts/bench-control
+	@scripts/awake scripts/bench-control
 
 bench-choice: ## Measure what admission and the choice of a replica cost, without sockets
 	@scripts/setup build
@@ -44,19 +44,19 @@ bench-scale: ## Compare the scaling laws on real and synthetic traffic; TRACES=D
 
 bench-steps: ## Measure a service of 100 ms from nothing to 3000 requests per second (root)
 	@scripts/setup build
-	@scripts/bench-steps
+	@scripts/awake scripts/bench-steps
 
 bench-live: ## Compare the simulation with what a real gateway does under the same traffic (root)
 	@scripts/setup build
-	@scripts/bench-live
+	@scripts/awake scripts/bench-live
 
 bench-proxy: ## Measure the cost of proxying against nginx, HAProxy and Caddy
 	@scripts/setup bench
-	@scripts/with-docker scripts/bench-proxy
+	@scripts/awake scripts/with-docker scripts/bench-proxy
 
 bench-load: ## Measure how much load one core sends, against oha, wrk and hey
 	@scripts/setup load
-	@scripts/bench-load
+	@scripts/awake scripts/bench-load
 
 bench-churn: ## Measure availability while replicas, engines and the gateway are killed at random (root)
 	@scripts/setup chaos
