@@ -1,17 +1,24 @@
-//! Which services are put to sleep because a host is short of memory: the idlest first, until the rest fits.
-//! Asked by the control loop now and then; [`decide`](crate::decide) then honours `Asked::squeeze`.
+//! Which services are put to sleep because a host is short of memory: those that are the least worth their memory, until the
+//! rest fits. Asked by the control loop now and then; [`decide`](crate::decide) then honours `Asked::squeeze`.
+//!
+//! What a service is worth follows Greedy-Dual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with
+//! Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998), as FaasCache (Fuerst and Sharma, ASPLOS 2021) uses it for functions:
+//! a clock that shows what was worth the least of all that went, plus calls times the cost of a cold start over memory.
 //! Holds: nobody is put to sleep who runs requests, has a minimum, or in vain for somebody who would not fit even then.
 //! Absent: what a host really uses; what is counted is what services reserve.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tidegate_config::{
     name::{HostName, ServiceName},
     units::{Bytes, Count},
 };
+
+/// Starts are compared in steps of so many seconds.
+const BLINK: f64 = 0.5;
 
 /// A host, as far as memory goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +38,10 @@ pub struct BudgetService {
     pub min: Count,
     /// Since when it is idle; `None`: it is not.
     pub idle_since: Option<Instant>,
+    /// How often it was called while it was warm: [`Warmth::calls`](crate::Warmth::calls).
+    pub calls: u32,
+    /// What a cold start takes.
+    pub cold_start: Duration,
     /// What its replicas that are neither stopped nor gone reserve, on each host.
     pub holds: BTreeMap<HostName, Bytes>,
     /// It was put to sleep already and what it holds is on its way out.
@@ -40,22 +51,69 @@ pub struct BudgetService {
     pub lacks: BTreeMap<HostName, Bytes>,
 }
 
-/// Who is put to sleep, besides those who are leaving already.
-#[must_use]
-pub fn squeeze(hosts: &[BudgetHost], services: &[BudgetService]) -> Vec<ServiceName> {
-    let mut squeeze = Squeeze { services, victims: BTreeSet::new() };
-    for host in hosts {
-        squeeze.keep_budget(host);
+/// What keeping each service warm has turned out to be worth.
+#[derive(Debug, Default)]
+pub struct Worths {
+    /// Grows to the worth of each one that goes, so that what nobody calls any more grows old.
+    clock: f64,
+    seen: BTreeMap<ServiceName, Seen>,
+}
+
+/// A service that has replicas.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    idle_since: Option<Instant>,
+    /// What the clock showed when it was last in use.
+    clock: f64,
+    worth: f64,
+}
+
+impl Worths {
+    /// Who is put to sleep, besides those who are leaving already; who is worth the least first.
+    pub fn squeeze(&mut self, hosts: &[BudgetHost], services: &[BudgetService]) -> Vec<ServiceName> {
+        self.look(services);
+        let mut ranked: Vec<_> = services.iter().filter(|service| service.idle_since.is_some()).collect();
+        ranked.sort_by(|a, b| self.worth(a).total_cmp(&self.worth(b)).then(a.idle_since.cmp(&b.idle_since)));
+        let mut squeeze = Squeeze { services, ranked, victims: BTreeSet::new() };
+        for host in hosts {
+            squeeze.keep_budget(host);
+        }
+        for service in services.iter().filter(|service| !service.lacks.is_empty()) {
+            squeeze.make_room(service);
+        }
+        let Squeeze { ranked, victims, .. } = squeeze;
+        let victims: Vec<_> = ranked.into_iter().filter(|service| victims.contains(&service.name)).collect();
+        self.clock = victims.iter().map(|victim| self.worth(victim)).fold(self.clock, f64::max);
+        victims.into_iter().map(|victim| victim.name.clone()).collect()
     }
-    for service in services.iter().filter(|service| !service.lacks.is_empty()) {
-        squeeze.make_room(service);
+
+    fn look(&mut self, services: &[BudgetService]) {
+        let before = std::mem::take(&mut self.seen);
+        for service in services {
+            let memory: u64 = service.holds.values().map(|held| held.0).sum();
+            if memory == 0 {
+                continue;
+            }
+            let unused = before
+                .get(&service.name)
+                .filter(|before| before.idle_since.is_some() && before.idle_since == service.idle_since);
+            let clock = unused.map_or(self.clock, |before| before.clock);
+            let uses = 1.0 + f64::from(service.calls);
+            let worth = clock + uses * alike(service.cold_start) / Bytes(memory).gib();
+            self.seen.insert(service.name.clone(), Seen { idle_since: service.idle_since, clock, worth });
+        }
     }
-    let idlest = by_idleness(services);
-    idlest.into_iter().map(|s| &s.name).filter(|name| squeeze.victims.contains(name)).cloned().collect()
+
+    /// Zero for who holds nothing.
+    fn worth(&self, service: &BudgetService) -> f64 {
+        self.seen.get(&service.name).map_or(0.0, |seen| seen.worth)
+    }
 }
 
 struct Squeeze<'a> {
     services: &'a [BudgetService],
+    /// Those that are idle, who is worth the least first.
+    ranked: Vec<&'a BudgetService>,
     victims: BTreeSet<&'a ServiceName>,
 }
 
@@ -65,14 +123,14 @@ impl<'a> Squeeze<'a> {
         let Some(budget) = host.budget else { return };
         let held: u64 = self.services.iter().map(|service| holds(service, &host.name)).sum();
         let over = held.saturating_sub(budget.0);
-        let (victims, _) = self.idlest_for(&host.name, None, over);
+        let (victims, _) = self.enough_for(&host.name, None, over);
         self.victims.extend(victims);
     }
 
     /// On the first host where that is possible; nobody goes where it is not.
     fn make_room(&mut self, asks: &'a BudgetService) {
         for (host, lack) in &asks.lacks {
-            let (victims, enough) = self.idlest_for(host, Some(&asks.name), lack.0);
+            let (victims, enough) = self.enough_for(host, Some(&asks.name), lack.0);
             if enough {
                 self.victims.extend(victims);
                 return;
@@ -80,8 +138,8 @@ impl<'a> Squeeze<'a> {
         }
     }
 
-    /// The idlest that free this much together with who leaves anyway, and whether they do.
-    fn idlest_for(
+    /// Who frees this much together with who leaves anyway, and whether they do.
+    fn enough_for(
         &self,
         host: &HostName,
         asks: Option<&ServiceName>,
@@ -90,7 +148,7 @@ impl<'a> Squeeze<'a> {
         let leaves = |s: &BudgetService| s.leaving || self.victims.contains(&s.name);
         let mut freed: u64 = self.services.iter().filter(|s| leaves(s)).map(|s| holds(s, host)).sum();
         let mut victims = Vec::new();
-        for service in by_idleness(self.services) {
+        for service in &self.ranked {
             if freed >= needed {
                 break;
             }
@@ -104,11 +162,9 @@ impl<'a> Squeeze<'a> {
     }
 }
 
-/// Idle services, the one that has been idle for longest first.
-fn by_idleness(services: &[BudgetService]) -> Vec<&BudgetService> {
-    let mut idle: Vec<_> = services.iter().filter(|service| service.idle_since.is_some()).collect();
-    idle.sort_by_key(|service| service.idle_since);
-    idle
+/// In seconds; starts that differ by a blink are alike, and the idlest goes first.
+fn alike(cold_start: Duration) -> f64 {
+    (cold_start.as_secs_f64() / BLINK).ceil().max(1.0) * BLINK
 }
 
 fn holds(service: &BudgetService, host: &HostName) -> u64 {
@@ -126,6 +182,8 @@ mod tests {
             name: name.parse().expect("a valid name"),
             min: 0,
             idle_since: idle.map(|idle| origin_once() - secs(idle)),
+            calls: 0,
+            cold_start: secs(1),
             holds: BTreeMap::from([(host_name("a"), Bytes::mib(holds))]),
             leaving: false,
             lacks: BTreeMap::new(),
@@ -146,13 +204,13 @@ mod tests {
     fn check(budget: Option<u64>, services: &[BudgetService], expected: &[&str]) {
         let host =
             |name, budget: Option<u64>| BudgetHost { name: host_name(name), budget: budget.map(Bytes::mib) };
-        let found = squeeze(&[host("a", budget), host("b", None)], services);
+        let found = Worths::default().squeeze(&[host("a", budget), host("b", None)], services);
         let found: Vec<_> = found.iter().map(ServiceName::as_str).collect();
         assert_eq!(found, expected, "budget {budget:?}, {services:?}");
     }
 
     #[test]
-    fn over_budget_the_idlest_go_until_the_rest_fits() {
+    fn over_budget_of_equals_the_idlest_go_until_the_rest_fits() {
         let all = || vec![service("x", Some(5), 64), service("y", Some(50), 64), service("z", None, 64)];
         check(None, &all(), &[]);
         check(Some(192), &all(), &[]);
@@ -188,5 +246,40 @@ mod tests {
         check(None, &[lacks(service("z", Some(99), 64), "a", 10)], &[]);
         // The budget has made room already.
         check(Some(64), &all(lacks(service("z", None, 0), "a", 10)), &["y"]);
+    }
+
+    #[test]
+    fn who_is_called_often_starts_slowly_or_is_small_stays_longer() {
+        let hosts = [BudgetHost { name: host_name("a"), budget: Some(Bytes::mib(150)) }];
+        let first = |change: fn(&mut BudgetService)| {
+            let mut services =
+                [service("x", Some(5), 64), service("y", Some(50), 64), service("z", None, 64)];
+            change(&mut services[1]);
+            Worths::default().squeeze(&hosts, &services)[0].to_string()
+        };
+        assert_eq!(first(|_| ()), "y");
+        assert_eq!(first(|y| y.calls = 1), "x");
+        assert_eq!(first(|y| y.cold_start = secs(2)), "x");
+        assert_eq!(first(|y| y.holds = BTreeMap::from([(host_name("a"), Bytes::mib(60))])), "x");
+    }
+
+    #[test]
+    fn what_nobody_calls_any_more_grows_old() {
+        let mut worths = Worths::default();
+        let budget = |mib| [BudgetHost { name: host_name("a"), budget: Some(Bytes::mib(mib)) }];
+        let mut old = service("old", Some(9), 64);
+        old.calls = 3;
+        assert_eq!(worths.squeeze(&budget(64), std::slice::from_ref(&old)), []);
+        // Each time another one comes and goes in its place, until it has seen enough of them.
+        let mut gone = 0;
+        loop {
+            let new = service(&format!("n{gone}"), Some(1), 64);
+            let victim = worths.squeeze(&budget(64), &[old.clone(), new]).remove(0);
+            if victim == old.name {
+                break;
+            }
+            gone += 1;
+        }
+        assert_eq!(gone, 3, "as many as it had been called times");
     }
 }

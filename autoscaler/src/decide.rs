@@ -253,6 +253,7 @@ fn measure(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
         }
     }
     memory.signals.look(seen);
+    memory.warmth.look(seen);
 }
 
 /// The policy's answer: a new one on its tick, on a wake and at the very first, else the last one.

@@ -24,6 +24,8 @@ mod signals;
 pub mod single;
 pub mod snapshot;
 pub mod staffing;
+mod starts;
+mod warmth;
 pub mod window;
 
 #[cfg(test)]
@@ -42,3 +44,4 @@ pub use release::Release;
 pub use replica::{Cause, Phase};
 pub use rollout::Moved;
 pub use snapshot::Snapshot;
+pub use warmth::Warmth;

@@ -11,6 +11,7 @@ use crate::{
     release::{NoEarlier, Rejected, Release},
     rollout::Trial,
     signals::Signals,
+    warmth::Warmth,
     window::Window,
 };
 
@@ -35,6 +36,7 @@ pub struct Memory {
     pub(crate) release: Release,
     /// The version that is being tried; begins again after a restart.
     pub(crate) trial: Option<Trial>,
+    pub(crate) warmth: Warmth,
 }
 
 impl Memory {
@@ -52,6 +54,12 @@ impl Memory {
             Some(Policy::Kpa(_) | Policy::Hpa(_)) => None,
             None => self.habits.clone(),
         }
+    }
+
+    /// What being warm has been good for.
+    #[must_use]
+    pub fn warmth(&self) -> &Warmth {
+        &self.warmth
     }
 
     /// Which versions the service has had, to be kept for the next start of the gateway.

@@ -52,6 +52,13 @@ impl Bytes {
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
+
+    /// In gibibytes.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "to a few digits")]
+    pub const fn gib(self) -> f64 {
+        self.0 as f64 / (1_u64 << 30) as f64
+    }
 }
 
 /// The text is not a size.

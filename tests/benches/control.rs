@@ -60,7 +60,8 @@ async fn main() -> anyhow::Result<()> {
 fn config() -> String {
     let service =
         |number| format!("[services.s{number}]\nimage = \"echo:1\"\nscaling = {{ concurrency = 10 }}\n");
-    (0..SERVICES).map(service).collect()
+    let host = "hosts = [{ name = 'local', capacity = { cpu = 4096, memory = '4096GiB' } }]\n".to_owned();
+    std::iter::once(host).chain((0..SERVICES).map(service)).collect()
 }
 
 /// Bytes of this process that are in memory.

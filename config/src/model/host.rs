@@ -30,7 +30,7 @@ pub struct Host {
     pub capacity: Capacity,
     /// Starts under way at once.
     pub parallel_starts: u32,
-    /// What may be reserved by replicas that are not asleep before the idlest service is put to sleep.
+    /// What may be reserved by replicas that are not asleep before services are put to sleep.
     pub memory_budget: Option<Bytes>,
     /// How long the host may be silent before it counts as lost.
     pub lost_after: Duration,

@@ -39,7 +39,7 @@ section! {
         capacity: Capacity,
         /// Starts that may be under way at once.
         parallel_starts: u32 = d.parallel_starts,
-        /// What replicas that are awake may reserve together before the idlest service is put to sleep. Default: no budget.
+        /// What replicas that are awake may reserve together before services are put to sleep. Default: no budget.
         memory_budget: Size,
         /// How long the host may be silent before its replicas are started elsewhere.
         lost_after: Span = duration(d.lost_after),

@@ -52,7 +52,8 @@ impl Control {
         tracing::info!(replica = %spec.id, %host, revision = %spec.revision, reason = %state.reason, "starting");
         let settings = state.fleet.settings();
         if state.pinned.is_none() && spec.launch.has_own_data() {
-            (state.pinned, self.unsaved) = (Some(host.clone()), true);
+            state.pinned = Some(host.clone());
+            self.unsaved.note(spec.id.service());
         }
         state
             .members
@@ -192,7 +193,7 @@ impl Control {
     fn was_kept(&mut self, id: &ReplicaId) -> bool {
         let Some(member) = self.member(id).filter(|member| member.kept) else { return false };
         (member.kept, member.ending, member.address) = (false, false, None);
-        self.unsaved = true;
+        self.unsaved.note(id.service());
         self.advance(id, replica::Event::Stopped)
     }
 

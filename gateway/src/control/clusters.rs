@@ -40,9 +40,9 @@ impl Control {
 
     fn may_go_elsewhere(&self, id: &ReplicaId) -> bool {
         let Some(state) = self.states.get(id.service()) else { return false };
-        let (reserved, now) = (observe::reserved(&self.states), clock::now());
+        let (reserved, now) = (self.reserved.rooms(), clock::now());
         let hosts: Vec<_> =
-            self.engines.iter().map(|engine| observe::host(engine, state, &reserved, now)).collect();
+            self.engines.iter().map(|engine| observe::host(engine, state, reserved, now)).collect();
         may_go_elsewhere(&state.fleet.settings(), state.pinned.as_ref(), &hosts)
     }
 

@@ -106,7 +106,7 @@ impl Control {
             && state.members.values().all(|member| member.phase.is_asleep());
         state.waiters.push(Waiter { goal: if nothing_to_do { Goal::Cold } else { goal }, reply });
         if matches!(goal, Goal::RestartedSince(_)) {
-            self.unsaved = true;
+            self.unsaved.note(name);
             self.look_again(name, Purpose::Restart);
         }
         self.evaluate(name, false);
@@ -155,7 +155,7 @@ impl Control {
         match state.memory.roll_back(to) {
             Ok(revision) => {
                 tracing::info!(service = %name, %revision, "rolled back by hand");
-                self.unsaved = true;
+                self.unsaved.note(name);
                 self.ask(name, Goal::Runs, reply);
             }
             Err(error) => drop(reply.send(Err(error.to_string()))),

@@ -11,9 +11,7 @@ use tidegate_autoscaler::{
 use tidegate_config::name::{HostName, ReplicaId};
 use tokio::sync::oneshot;
 
-use super::{
-    Control, apply::send, engine::Handle, event::Event, member::Member, observe, status::HostStatus,
-};
+use super::{Control, apply::send, engine::Handle, event::Event, member::Member, status::HostStatus};
 use crate::clock;
 
 /// Between two questions to an engine that answers.
@@ -143,7 +141,7 @@ impl Control {
         if engine.order != order {
             engine.order = order;
             tracing::info!(%host, order = word(order), "host");
-            self.unsaved = true;
+            self.unsaved.note_all();
         }
         match order {
             HostOrder::Draining => self.drainers.push(Drainer { host, reply }),
@@ -169,7 +167,7 @@ impl Control {
     }
 
     pub(super) fn host_status(&self) -> Vec<HostStatus> {
-        let reserved = observe::reserved(&self.states);
+        let reserved = self.reserved.rooms();
         let status = |engine: &super::Engine| {
             let (has, taken) = (engine.capacity(), reserved.get(engine.name()).copied().unwrap_or_default());
             let mut replicas = std::collections::BTreeMap::new();

@@ -4,6 +4,7 @@
 //! pure functions), execute ([`apply`]) and tell the data plane ([`publish`]). Nothing here waits for an engine: calls
 //! run as tasks and come back as events, and the next look plans again.
 
+mod alarms;
 mod apply;
 mod clusters;
 mod commands;
@@ -23,10 +24,12 @@ mod prober;
 mod publish;
 mod reconcile;
 mod reload;
+mod rooms;
 mod sleep;
 mod squeeze;
 mod state;
 pub mod status;
+mod tick;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +40,7 @@ use std::{
 use jiff::Timestamp;
 use tidegate_autoscaler::{
     Decision, Plan, Snapshot, Step,
+    budget::Worths,
     decide::decide,
     placement::{NoFit, permitted},
     plan::plan,
@@ -56,12 +60,14 @@ use tokio_util::sync::CancellationToken;
 pub use commands::Ended;
 
 use self::{
+    alarms::Alarms,
     engine::Engine,
     event::Event,
-    keep::{Keeper, Kept},
-    observe::{Around, Rooms, observe},
+    keep::{Keeper, Kept, Unsaved},
+    observe::{Around, observe},
     outside::Outside,
     peers::Peers,
+    rooms::Reserved,
     state::State,
 };
 use crate::{
@@ -134,7 +140,7 @@ pub(crate) struct Control {
     unlisted: BTreeSet<HostName>,
     drainers: Vec<hosts::Drainer>,
     /// Something that is to outlive the gateway has changed.
-    unsaved: bool,
+    unsaved: Unsaved,
     /// When what laws have learned was last written.
     learned_at: Instant,
     /// Where it is put for its writer.
@@ -143,6 +149,11 @@ pub(crate) struct Control {
     kept: Kept,
     peers: Peers,
     names: Names,
+    worths: Worths,
+    alarms: Alarms,
+    reserved: Reserved,
+    /// Whose turn it is of those that sleep.
+    turn: usize,
 }
 
 /// How others reach the loop.
@@ -189,12 +200,16 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         stopping: false,
         stopped: None,
         drainers: Vec::new(),
-        unsaved: false,
+        unsaved: Unsaved::default(),
         learned_at: now,
         keep,
         kept: keeper.kept,
         peers: Peers::default(),
         names,
+        worths: Worths::default(),
+        alarms: Alarms::default(),
+        reserved: Reserved::default(),
+        turn: 0,
         model: Arc::clone(&model),
     };
     control.restore_orders();
@@ -227,7 +242,7 @@ impl Loop {
             self.control.save();
             self.control.tell_peers();
         }
-        self.control.unsaved = true;
+        self.control.unsaved.note_all();
         self.control.save();
         // The writer ends with the sender, after the last value.
         let (keep, values) = watch::channel(self.control.keep.borrow().clone());
@@ -247,38 +262,17 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 impl Control {
-    fn next_wake(&self) -> Instant {
-        self.states.values().filter_map(|state| state.again_at).fold(self.next_tick, Instant::min)
-    }
-
-    /// The tick, or a moment that a decision asked for.
-    fn wake_up(&mut self) {
-        let now = clock::now();
-        let tick = now >= self.next_tick;
-        if tick {
-            self.next_tick = now + TICK;
-            self.list_stale_engines(now);
-            self.give_up_late(now);
-            self.squeeze();
-            self.reap_connections(now);
-            self.keep_learned(now);
-            self.measure(now);
-        }
-        let due = |state: &State| tick || state.again_at.is_some_and(|at| at <= now);
-        let names: Vec<_> =
-            self.states.iter().filter(|(_, state)| due(state)).map(|(name, _)| name.clone()).collect();
-        self.evaluate_each(names, tick);
-    }
-
     fn answer(&mut self, rung: Rung) {
         for id in rung.suspects {
             self.probe_suspect(&id);
         }
         let now = clock::now();
-        let mut puts_off =
-            |name: &ServiceName| self.states.get_mut(name).is_some_and(|state| state.puts_off(now));
-        let names: Vec<_> = rung.services.into_iter().filter(|name| !puts_off(name)).collect();
-        self.evaluate_each(names, false);
+        for name in rung.services {
+            match self.states.get(&name).and_then(|state| state.puts_off(now)) {
+                Some(soon) => self.alarms.by(&name, soon),
+                None => self.evaluate(&name, false),
+            }
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -311,23 +305,15 @@ impl Control {
 
     /// Looks at several services, one after the other.
     fn evaluate_each(&mut self, names: Vec<ServiceName>, tick: bool) {
-        let mut reserved = None;
         for name in names {
-            self.evaluate_knowing(&name, tick, &mut reserved);
+            self.evaluate(&name, tick);
         }
     }
 
-    /// Looks at a service.
-    fn evaluate(&mut self, name: &ServiceName, tick: bool) {
-        self.evaluate_knowing(name, tick, &mut None);
-    }
-
-    /// Looks at a service, decides, plans and executes, until nothing follows any more. What is reserved on all hosts is known
-    /// or found out, and forgotten once something is done.
-    fn evaluate_knowing(&mut self, name: &ServiceName, mut tick: bool, reserved: &mut Option<Rooms>) {
+    /// Looks at a service, decides, plans and executes, until nothing follows any more.
+    fn evaluate(&mut self, name: &ServiceName, mut tick: bool) {
         for _ in 0..ROUNDS {
-            let rooms = reserved.get_or_insert_with(|| observe::reserved(&self.states));
-            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick), rooms) else {
+            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick)) else {
                 return;
             };
             if self.makes_room(name) {
@@ -338,9 +324,6 @@ impl Control {
             state.elsewhere.note(&decision);
             let again = plan.steps.iter().any(|step| matches!(step, Step::Drain(_)));
             let calm = self.looks_around(&seen);
-            if !plan.steps.is_empty() {
-                *reserved = None;
-            }
             for step in plan.steps {
                 let held = match &step {
                     Step::Start(_) => calm || self.stopping,
@@ -359,13 +342,9 @@ impl Control {
     }
 
     /// Looks, decides and plans; notes why.
-    fn think(
-        &mut self,
-        name: &ServiceName,
-        tick: bool,
-        reserved: &Rooms,
-    ) -> Option<(Snapshot, Decision, Plan)> {
+    fn think(&mut self, name: &ServiceName, tick: bool) -> Option<(Snapshot, Decision, Plan)> {
         let state = self.states.get_mut(name)?;
+        self.reserved.count(state);
         let around = Around {
             now: clock::now(),
             wall: clock::wall().try_into().unwrap_or(Timestamp::UNIX_EPOCH),
@@ -374,13 +353,16 @@ impl Control {
             generation: self.generation,
             next_number: self.next_number,
             engines: &self.engines,
-            reserved,
+            reserved: self.reserved.rooms(),
         };
         let seen = observe(state, &around);
         state.looked_at = Some(seen.now);
         let before = state.memory.release().clone();
         let (decision, memory) = decide(std::mem::take(&mut state.memory), &seen);
-        self.unsaved |= before != *memory.release();
+        if before != *memory.release() {
+            self.unsaved.note(name);
+        }
+        self.alarms.set(name, decision.again_at);
         state.memory = memory;
         let plan = plan(&decision, &seen);
         state.forget_versions(&decision.mix);
@@ -433,13 +415,15 @@ impl Control {
     /// Answers those whose wish has come true, and lets a service go that has left the file.
     fn settle(&mut self, name: &ServiceName) {
         let Some(state) = self.states.get_mut(name) else { return };
+        self.reserved.count(state);
         state.answer_waiters();
         if state.leaving && state.members.is_empty() {
             publish::farewell(state);
             // Should it come back, its data is where it was.
             self.kept.services.insert(name.clone(), state.kept());
             self.states.remove(name);
-            self.unsaved = true;
+            self.alarms.set(name, None);
+            self.unsaved.note(name);
         }
         if self.stopped.is_some()
             && self.states.values().all(|state| state.members.is_empty())
@@ -457,16 +441,6 @@ impl Control {
         let names: Vec<_> =
             self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
         self.evaluate_each(names, false);
-    }
-
-    fn reap_connections(&self, now: Instant) {
-        for state in self.states.values() {
-            let idle = state.fleet.settings().upstream.idle_connection;
-            for replica in state.members.values().filter_map(|member| member.replica.as_ref()) {
-                replica.pool.reap(now, idle);
-            }
-        }
-        self.outside.values().for_each(|outside| outside.reap(now));
     }
 }
 

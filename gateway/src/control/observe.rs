@@ -1,18 +1,11 @@
 //! Builds the one value that a decision about a service may see. Looks once; nothing is asked again afterwards.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use tidegate_autoscaler::{
-    Phase, Snapshot,
-    snapshot::{Host, Room},
-};
-use tidegate_config::name::{HostName, ServiceName};
+use tidegate_autoscaler::{Phase, Snapshot, snapshot::Host};
 
-use super::{engine::Engine, state::State};
-
-/// What is reserved on each host.
-pub(crate) type Rooms = BTreeMap<HostName, Room>;
+use super::{engine::Engine, rooms::Rooms, state::State};
 
 /// What all services share.
 pub(crate) struct Around<'a> {
@@ -69,19 +62,4 @@ pub(super) fn host(engine: &Engine, state: &State, reserved: &Rooms, now: Instan
         image: state.image(name),
         has: state.has(name),
     }
-}
-
-/// What all replicas of all services reserve on each host.
-pub(crate) fn reserved(states: &BTreeMap<ServiceName, State>) -> Rooms {
-    let mut rooms = Rooms::new();
-    for state in states.values() {
-        let reserve = state.fleet.settings().launch.resources.reserve;
-        for member in state.members.values().filter(|member| member.phase.holds_room()) {
-            let room = rooms.entry(member.host.clone()).or_default();
-            room.cpu += reserve.cpu;
-            room.memory.0 += reserve.memory.0;
-            room.replicas += 1;
-        }
-    }
-    rooms
 }

@@ -218,7 +218,6 @@ impl State {
     pub(super) fn note(&mut self, decision: &decide::Decision) {
         self.reason = decision.reason.to_string();
         self.refused = decision.refuse.as_ref().map(|refuse| refuse.cause.clone());
-        self.again_at = decision.again_at;
         self.mix = decision.mix.clone();
         self.rollout.clone_from(&decision.note);
         if let Some(moved) = &decision.moved {

@@ -112,7 +112,8 @@ impl Control {
         };
         // Whoever asks for other hosts than the one with the data has moved it.
         if state.pinned.as_ref().is_some_and(|host| !service.launch.has_own_data() || elsewhere(host)) {
-            (state.pinned, self.unsaved) = (None, true);
+            state.pinned = None;
+            self.unsaved.note(&service.name);
         }
         // Replicas of an earlier revision are probed as they were started: a new probe may ask what only new ones have.
         let current = state.members.values_mut().filter(|member| member.settings.launch == service.launch);

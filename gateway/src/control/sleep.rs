@@ -90,7 +90,7 @@ impl Control {
             return;
         }
         self.next_slot += 1;
-        self.unsaved = true;
+        self.unsaved.note(id.service());
         let Some(member) = self.member(id) else { return };
         member.begin_again(slot, clock::now());
         let cancelled = member.cancel.clone();

@@ -1,9 +1,9 @@
-//! Hosts that are short of memory: the idlest services there are put to sleep. Looked at once per tick; who goes is
-//! decided by [`budget`](tidegate_autoscaler::budget).
+//! Hosts that are short of memory: the services that are the least worth their memory are put to sleep. Looked at once per
+//! tick; who goes is decided by [`budget`](tidegate_autoscaler::budget).
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tidegate_autoscaler::budget::{self, BudgetHost, BudgetService};
+use tidegate_autoscaler::budget::{BudgetHost, BudgetService};
 use tidegate_config::{
     name::{HostName, ServiceName},
     units::Bytes,
@@ -16,25 +16,29 @@ use crate::clock;
 const AGAIN: Duration = Duration::from_secs(15);
 
 impl Control {
-    /// Puts the idlest to sleep where memory is short.
-    pub(super) fn squeeze(&mut self) {
+    /// Puts some to sleep where memory is short; true if some go.
+    pub(super) fn squeeze(&mut self) -> bool {
         let asks = self.states.values().any(|state| !state.lacks_memory.is_empty());
         if !asks && self.engines.iter().all(|engine| engine.settings.memory_budget.is_none()) {
-            return;
+            return false;
         }
         let host = |engine: &super::Engine| BudgetHost {
             name: engine.name().clone(),
             budget: engine.settings.memory_budget,
         };
         let hosts: Vec<_> = self.engines.iter().map(host).collect();
-        let services: Vec<_> = self.states.values().map(State::budget).collect();
-        for name in budget::squeeze(&hosts, &services) {
+        let concerned = |state: &&State| !state.members.is_empty() || !state.lacks_memory.is_empty();
+        let services: Vec<_> = self.states.values().filter(concerned).map(State::budget).collect();
+        let victims = self.worths.squeeze(&hosts, &services);
+        let some_go = !victims.is_empty();
+        for name in victims {
             let Some(state) = self.states.get_mut(&name) else { continue };
             tracing::info!(service = %name, "put to sleep: a host is short of memory");
             state.asked.squeeze = Some(clock::now());
             state.history.note(What::Asked, "put to sleep: a host is short of memory".into());
             self.bell.ring(&name);
         }
+        some_go
     }
 
     /// A service that has just been found not to fit may fit once others have gone to sleep for it: what waits for it is then
@@ -46,18 +50,11 @@ impl Control {
         if state.lacks_memory.is_empty() || hoping {
             return false;
         }
-        let before = self.squeezed();
-        self.squeeze();
-        let some_go = self.squeezed() > before;
+        let some_go = self.squeeze();
         if let Some(state) = self.states.get_mut(name).filter(|_| some_go) {
             state.asked.relief = Some(now);
         }
         some_go
-    }
-
-    /// How many services are on their way out for want of memory.
-    fn squeezed(&self) -> usize {
-        self.states.values().filter(|state| state.budget().leaving).count()
     }
 }
 
@@ -74,6 +71,8 @@ impl State {
             name: self.fleet.name.clone(),
             min: settings.scaling.min,
             idle_since: self.fleet.idle_since(),
+            calls: self.memory.warmth().calls(),
+            cold_start: self.memory.warmth().cold_start(),
             leaving: (asked && !gone) || self.leaving,
             holds,
             lacks: self.lacks_memory.clone(),

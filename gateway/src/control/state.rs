@@ -61,8 +61,6 @@ pub(crate) struct State {
     pub(crate) reason: String,
     /// Why requests are refused, if they are.
     pub(crate) refused: Option<String>,
-    /// When to look again although nothing happens.
-    pub(crate) again_at: Option<Instant>,
     /// The last look.
     pub(crate) looked_at: Option<Instant>,
     /// Why it fits on no host, if it does not.
@@ -103,7 +101,6 @@ impl State {
             want: 0,
             reason: String::new(),
             refused: None,
-            again_at: None,
             looked_at: None,
             no_fit: None,
             image_on_its_way: false,
@@ -116,13 +113,19 @@ impl State {
         }
     }
 
-    /// Whether the bell has been rung soon after the last look: it is then looked at a little later.
-    pub(super) fn puts_off(&mut self, now: Instant) -> bool {
-        let soon = self.looked_at.map(|at| at + BREATH).filter(|soon| *soon > now);
-        if let Some(soon) = soon {
-            self.again_at = Some(self.again_at.map_or(soon, |at| at.min(soon)));
-        }
-        soon.is_some()
+    /// Whether it has no replica, is to have none, and nobody wants anything of it.
+    pub(super) fn sleeps(&self) -> bool {
+        self.want == 0
+            && self.looked_at.is_some()
+            && self.members.is_empty()
+            && self.waiters.is_empty()
+            && !self.leaving
+            && self.fleet.idle_since().is_some()
+    }
+
+    /// When it is to be looked at if the bell has been rung now; `None`: at once.
+    pub(super) fn puts_off(&self, now: Instant) -> Option<Instant> {
+        self.looked_at.map(|at| at + BREATH).filter(|soon| *soon > now)
     }
 
     /// Forgets what is known of versions that nobody will ask about again.

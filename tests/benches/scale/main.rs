@@ -3,6 +3,7 @@
 //! that Knative's law has at its defaults. TRACES=DIR names the traces, FULL=1 replays all of them with ten seeds, ONLY=T2 replays
 //! those whose names begin so, POINTS=1 prints what each setting came to, SEEDS=1 is quicker.
 
+mod capped;
 mod experiments;
 mod settings;
 mod slices;
@@ -29,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         if let Some(folder) = traces() {
             let rare = slices::azure(&folder, false)?.swap_remove(0);
             experiments::keep_alive(&rare);
+            capped::print(&rare);
             experiments::silence(&slices::silence(&folder)?);
         }
         println!();

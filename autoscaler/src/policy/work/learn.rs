@@ -10,16 +10,13 @@ use crate::{
     keepalive::Gaps,
     replica::Phase,
     snapshot::{Flow, Snapshot},
+    starts::Starts,
 };
 
-/// Where nothing has been started yet: what a start is taken to take.
-const START: f64 = 1.0;
 /// Where no request has ended yet: what one is taken to take.
 const SERVICE: f64 = 1.0;
 /// From so many requests on it is known how long one takes.
 const KNOWN: f64 = 10.0;
-/// Weight of the newest start.
-const NEWEST: f64 = 0.2;
 /// Older requests fade once so many are counted.
 const REQUESTS: f64 = 5000.0;
 /// Weight of the newest second in what is learned of fluctuation.
@@ -39,7 +36,7 @@ pub(super) struct Learned {
     pub(super) rates: Rates,
     pub(super) gaps: Gaps,
     service: Service,
-    start: Start,
+    start: Starts,
     crowd: Crowd,
     /// Requests in a second after one with some, on average.
     follow: f64,
@@ -77,19 +74,11 @@ struct Crowd {
     excess: f64,
 }
 
-/// How long starts take: mean and mean deviation, as TCP learns its timeouts (Jacobson 1988).
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Start {
-    known: Option<(f64, f64)>,
-    /// Replicas that were starting at the last look.
-    starting: Vec<(u64, u64)>,
-}
-
 impl Learned {
     /// As it was when these were kept.
     pub(super) fn restored(habits: Habits) -> Self {
         let Habits { gaps, service, start, crowd, follow } = habits;
-        let start = Start { known: start, starting: Vec::new() };
+        let start = Starts::known(start);
         Self { gaps, service, start, crowd, follow, ..Self::default() }
     }
 
@@ -98,7 +87,7 @@ impl Learned {
         Habits {
             gaps: self.gaps.clone(),
             service: self.service,
-            start: self.start.known,
+            start: self.start.learned(),
             crowd: self.crowd,
             follow: self.follow,
         }
@@ -147,7 +136,7 @@ impl Learned {
     #[cfg(test)]
     pub(super) fn know(&mut self, service: f64, start: f64) {
         self.service = Service { seconds: service * KNOWN, ended: KNOWN };
-        self.start.known = Some((start, 0.0));
+        self.start = Starts::known(Some((start, 0.0)));
     }
 
     /// How long a request takes, in seconds.
@@ -167,12 +156,12 @@ impl Learned {
 
     /// How long a start takes, in seconds: only one in ten takes longer.
     pub(super) fn start(&self) -> f64 {
-        self.start.known.map_or(START, |(mean, deviation)| mean + 1.5 * deviation)
+        self.start.mostly()
     }
 
     /// How long a start takes on average.
     pub(super) fn mean_start(&self) -> f64 {
-        self.start.known.map_or(START, |(mean, _)| mean)
+        self.start.mean()
     }
 
     fn look_at_gap(&mut self, seen: &Snapshot) {
@@ -226,28 +215,5 @@ impl Service {
     fn time(&self) -> f64 {
         // Before the first one has ended, what runs so far is the least that it takes.
         if self.ended == 0.0 { SERVICE.max(self.seconds) } else { self.seconds / self.ended }
-    }
-}
-
-impl Start {
-    fn look(&mut self, seen: &Snapshot) {
-        for replica in &seen.replicas {
-            if replica.phase == Phase::Ready && self.starting.contains(&replica.id.order()) {
-                self.took(replica.since.saturating_duration_since(replica.started));
-            }
-        }
-        let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
-        self.starting.clear();
-        self.starting.extend(starting.map(|replica| replica.id.order()));
-    }
-
-    fn took(&mut self, time: Duration) {
-        let time = time.as_secs_f64();
-        self.known = Some(match self.known {
-            None => (time, time / 2.0),
-            Some((mean, deviation)) => {
-                (mean + NEWEST * (time - mean), deviation + NEWEST * ((time - mean).abs() - deviation))
-            }
-        });
     }
 }
