@@ -1,8 +1,10 @@
 //! When the last replica of a service may go, and when one should be ready again: learned from the gaps between the end
 //! of activity and the next request. Used by the law [`work`](crate::policy::work).
 //!
-//! Gaps are counted in bins of equal ratio. For each bin a warm replica costs the seconds that it idles, and saves what a
-//! late request is worth if the next one comes in it; the best way through all bins is found backwards.
+//! Time is cut into bins of equal ratio, and for each it is counted how many gaps lasted until it, and how many of these ended in
+//! it. A warm replica costs the seconds that it idles, and saves what a late request is worth if the next one comes in the bin; the
+//! best way through all bins is found backwards. Each bin forgets by itself, as gaps come to it: thousands of short gaps by day
+//! leave what is known of the long ones of the night.
 //! Compare the hybrid histogram of Shahrad et al., "Serverless in the Wild" (USENIX ATC 2020), which keeps a fixed share of gaps
 //! warm: here the share follows from what it costs.
 
@@ -16,18 +18,23 @@ const RATIO: f64 = 1.189_207_115_002_721;
 const FIRST: f64 = 1.0;
 /// Bins: up to four hours.
 const BINS: usize = 57;
-/// What is taken for granted before anything is known: as many gaps, spread evenly over the bins.
+/// What is taken for granted before anything is known: of so many gaps that come as far as a bin,
 const PRIOR: f64 = 2.0;
-/// Each new gap lets the older ones count so much less: habits change.
+/// this share ends in it. The same for all bins: how long a gap lasts still, compared with how long it has lasted, says nothing about
+/// how long that is (Pareto, with an exponent of one half).
+const ENDS: f64 = 0.083;
+/// Each new gap lets the older ones that came as far count so much less: habits change.
 const FADE: f64 = 0.999;
 
-/// The gaps of one service.
+/// The gaps of one service: for each bin those that lasted until it began, and those that ended in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
-pub struct Gaps {
-    counts: Vec<f64>,
-    /// Longer ones than the last bin.
-    longer: f64,
+#[serde(try_from = "Vec<(f64, f64)>", into = "Vec<(f64, f64)>")]
+pub struct Gaps(Vec<Bin>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Bin {
+    reached: f64,
+    ended: f64,
 }
 
 /// When a replica is kept or made ready, from the beginning of a gap on. Holds: bounds are of a clock's precision, so that who
@@ -37,71 +44,71 @@ pub struct Schedule(Vec<(Duration, Duration)>);
 
 impl Default for Gaps {
     fn default() -> Self {
-        Self { counts: vec![0.0; BINS], longer: 0.0 }
+        Self(vec![Bin::default(); BINS])
     }
 }
 
-/// The counts of all bins and, behind them, that of longer ones; those at the end of which there are none are left out.
-impl From<Gaps> for Vec<f64> {
+/// Those at the end that no gap has reached are left out.
+impl From<Gaps> for Vec<(f64, f64)> {
     fn from(gaps: Gaps) -> Self {
-        let mut counts = gaps.counts;
-        counts.push(gaps.longer);
-        let counts = counts.into_iter().map(|count| (count * 1e3).round() / 1e3);
-        let mut counts: Self = counts.collect();
-        counts.truncate(counts.iter().rposition(|count| *count > 0.0).map_or(0, |last| last + 1));
-        counts
+        let round = |count: f64| (count * 1e3).round() / 1e3;
+        let reached = gaps.0.into_iter().take_while(|bin| bin.reached > 0.0);
+        reached.map(|bin| (round(bin.reached), round(bin.ended))).collect()
     }
 }
 
-impl TryFrom<Vec<f64>> for Gaps {
+impl TryFrom<Vec<(f64, f64)>> for Gaps {
     type Error = NoGaps;
 
-    fn try_from(mut counts: Vec<f64>) -> Result<Self, NoGaps> {
-        if counts.len() > BINS + 1 || !counts.iter().all(|count| count.is_finite() && *count >= 0.0) {
+    fn try_from(counts: Vec<(f64, f64)>) -> Result<Self, NoGaps> {
+        let sound = |(reached, ended): &(f64, f64)| reached.is_finite() && *ended >= 0.0 && ended <= reached;
+        if counts.len() > BINS || !counts.iter().all(sound) {
             return Err(NoGaps);
         }
-        counts.resize(BINS + 1, 0.0);
-        let longer = counts.pop().unwrap_or_default();
-        Ok(Self { counts, longer })
+        let mut bins: Vec<_> = counts.into_iter().map(|(reached, ended)| Bin { reached, ended }).collect();
+        bins.resize(BINS, Bin::default());
+        Ok(Self(bins))
     }
 }
 
 /// What was kept are no counts of gaps.
 #[derive(Debug, thiserror::Error)]
-#[error("expected at most {} counts", BINS + 1)]
+#[error("expected at most {BINS} pairs of counts")]
 pub struct NoGaps;
 
 impl Gaps {
     /// A gap has ended after so many seconds.
     pub fn record(&mut self, seconds: f64) {
-        self.counts.iter_mut().for_each(|count| *count *= FADE);
-        self.longer *= FADE;
-        match self.counts.get_mut(bin(seconds)) {
-            Some(count) => *count += 1.0,
-            None => self.longer += 1.0,
+        let last = bin(seconds);
+        for (at, bin) in self.0.iter_mut().enumerate().take(last + 1) {
+            bin.reached = bin.reached * FADE + 1.0;
+            bin.ended = bin.ended * FADE + if at == last { 1.0 } else { 0.0 };
         }
     }
 
     /// When to be warm where a late request is worth `worth` seconds of a replica and a start takes `start`.
     #[must_use]
     pub fn schedule(&self, worth: f64, start: f64) -> Schedule {
-        let prior = PRIOR / float(BINS + 1);
-        let mut left = self.longer + prior;
-        // What is still to be had from here on, being warm and being cold, for all gaps that last so long.
-        let (mut warm, mut cold) = (-start * left, -start * left);
+        // What is still to be had from here on, being warm and being cold, for a gap that lasts so long.
+        let (mut warm, mut cold) = (-start, -start);
         let mut choices = [(false, false); BINS];
         for at in (0..BINS).rev() {
-            let ends = self.counts[at] + prior;
+            let ends = self.0[at].ends();
             let length = upper(at) - lower(at);
-            let idle = worth * ends - length * (left + ends / 2.0) + warm;
-            let gone = cold - start * ends;
-            let all = left + ends;
-            choices[at] = (idle >= gone, idle - start * all > gone);
+            let idle = worth * ends - length * (1.0 - ends / 2.0) + (1.0 - ends) * warm;
+            let gone = (1.0 - ends) * cold - start * ends;
+            choices[at] = (idle >= gone, idle - start > gone);
             warm = idle.max(gone);
-            cold = gone.max(idle - start * all);
-            left = all;
+            cold = gone.max(idle - start);
         }
         follow(&choices, start)
+    }
+}
+
+impl Bin {
+    /// The probability that a gap that has come as far as this bin ends in it.
+    fn ends(self) -> f64 {
+        (self.ended + PRIOR * ENDS) / (self.reached + PRIOR)
     }
 }
 
