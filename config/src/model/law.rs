@@ -75,6 +75,8 @@ pub struct Parts {
     pub forecast: bool,
     /// Room by what waiting costs (Erlang C); off: the fixed `target`.
     pub staffing: bool,
+    /// Starts only what is worth its start; off: what is worth more than it costs by the second.
+    pub invest: bool,
     /// Starts for those who wait only where that helps; off: one for each.
     pub backlog: bool,
     /// Acts on events; off: every two seconds.
@@ -102,6 +104,7 @@ impl Default for Parts {
             work: true,
             forecast: true,
             staffing: true,
+            invest: true,
             backlog: true,
             events: true,
             calm: true,

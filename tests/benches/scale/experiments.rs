@@ -105,11 +105,12 @@ fn row(name: &str, label: &str, got: &Outcome) {
 /// What each part is good for: the law without it.
 fn without(words: &str) {
     type Switch = fn(&mut tidegate_config::model::Parts);
-    let parts: [(&str, Switch); 8] = [
+    let parts: [(&str, Switch); 9] = [
         ("nothing", |_| ()),
         ("work", |parts| parts.work = false),
         ("forecast", |parts| parts.forecast = false),
         ("staffing", |parts| parts.staffing = false),
+        ("invest", |parts| parts.invest = false),
         ("backlog", |parts| parts.backlog = false),
         ("events", |parts| parts.events = false),
         ("calm", |parts| parts.calm = false),

@@ -70,11 +70,11 @@ fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     })
 }
 
-/// One knob: what a late request is worth, from a second of a replica to some hours.
+/// One knob: what a late request is worth, from a tenth of a second of a replica to some hours.
 fn ours(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     (0..27).map(|step| {
         let mut scaling = ScalingPolicy { law: Law::Work, ..base.clone() };
-        scaling.work.aim = Aim::Worth(Duration::from_secs_f64(1.45_f64.powi(step)));
+        scaling.work.aim = Aim::Worth(Duration::from_secs_f64(0.1 * 1.6_f64.powi(step)));
         scaling
     })
 }

@@ -4,6 +4,7 @@
 //! Holds: what is learned is values only, so that it can be kept. Absent: bounds, which replicas.
 
 mod calm;
+mod invest;
 mod learn;
 mod room;
 
@@ -12,7 +13,11 @@ use std::time::{Duration, Instant};
 use tidegate_config::{model::Aim, units::Count};
 
 pub use self::learn::Habits;
-use self::{calm::Calm, learn::Learned};
+use self::{
+    calm::Calm,
+    invest::{Price, Purse},
+    learn::Learned,
+};
 use super::{Answer, Question, grace, kpa};
 use crate::{
     keepalive::Schedule,
@@ -29,6 +34,7 @@ const STARTS: f64 = 3.0;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Work {
     learned: Learned,
+    purse: Purse,
     calm: Calm,
     schedule: Schedule,
 }
@@ -51,8 +57,9 @@ impl Work {
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
         self.learn(&question);
         let load = self.load(&question);
-        let needs = room::for_load(&question, load).max(room::for_backlog(&question, &self.learned, load));
-        let held = self.hold(&question, needs);
+        let worth = self.invest(&question, load, room::for_load(&question, load));
+        let needs = worth.max(room::for_backlog(&question, &self.learned, load));
+        let held = self.hold(&question, load, needs);
         let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
         let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
         let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
@@ -90,14 +97,42 @@ impl Work {
         Load::after(ahead, present, peakedness, rate, service)
     }
 
-    /// Up at once, down slowly.
-    fn hold(&mut self, question: &Question<'_>, needs: Count) -> Count {
+    /// Of what is worth it, what is also worth its start.
+    fn invest(&mut self, question: &Question<'_>, load: Load, wanted: Count) -> Count {
         let work = &question.settings.work;
-        if !work.parts.calm {
+        let Aim::Worth(worth) = work.aim else { return wanted };
+        if !work.parts.invest || !work.parts.staffing || !self.learned.knows_service() {
+            return wanted;
+        }
+        let start = self.learned.mean_start();
+        let price = Price { each: start + self.calm_for(question, load).as_secs_f64(), ahead: start + 1.0 };
+        let cost = |replicas| room::cost(question, load, worth, replicas);
+        self.purse.buy(question.now, self.calm.held(), wanted, price, cost)
+    }
+
+    /// For so long less must do before any goes.
+    fn calm_for(&self, question: &Question<'_>, load: Load) -> Duration {
+        let starts = Duration::from_secs_f64(STARTS * self.learned.start());
+        question.settings.work.calm.max(starts).min(self.restart(question, load))
+    }
+
+    /// What it costs to start a replica again that was let go too early, in seconds of a replica: the start, and those who come
+    /// meanwhile and would not be late if it were there. To hold it for longer than that would cost more.
+    fn restart(&self, question: &Question<'_>, load: Load) -> Duration {
+        let Aim::Worth(worth) = question.settings.work.aim else { return Duration::MAX };
+        let start = self.learned.mean_start();
+        let late = load.rate.min(slots(question) / load.service.max(1e-3)) * start;
+        Duration::try_from_secs_f64(start + late * worth.as_secs_f64()).unwrap_or(Duration::MAX)
+    }
+
+    /// Up at once, down slowly.
+    fn hold(&mut self, question: &Question<'_>, load: Load, needs: Count) -> Count {
+        if !question.settings.work.parts.calm {
             return needs;
         }
-        let starts = Duration::from_secs_f64(STARTS * self.learned.start());
-        self.calm.hold(question.now, needs, work.calm.max(starts))
+        let length = self.calm_for(question, load);
+        let share = calm::STEP.div_duration_f64(self.restart(question, load));
+        self.calm.hold(question.now, needs, length, share)
     }
 
     /// Nothing runs or waits: whether one replica stays, or is to be there again.

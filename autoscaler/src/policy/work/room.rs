@@ -1,6 +1,8 @@
 //! How many replicas a load is worth: for what is to be expected, and for those who wait already. Asked by the law
 //! [`work`](super).
 
+use std::time::Duration;
+
 use tidegate_config::{model::Aim, units::Count};
 
 use super::{learn::Learned, slots};
@@ -21,8 +23,7 @@ pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
     if load.mean <= 0.0 {
         return 0;
     }
-    let bound = work.late_after.as_secs_f64();
-    let late = |replicas: Count| load.late(f64::from(replicas) * slots, bound);
+    let late = |replicas: Count| late(question, load, replicas);
     let least = kpa::count((load.mean / slots).floor());
     match work.aim {
         Aim::Share(share) => {
@@ -31,6 +32,15 @@ pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
         }
         Aim::Worth(worth) => cheapest(least, load.rate * worth.as_secs_f64(), late),
     }
+}
+
+/// What so many replicas cost per second, and those who are late with them.
+pub(super) fn cost(question: &Question<'_>, load: Load, worth: Duration, replicas: Count) -> f64 {
+    f64::from(replicas) + load.rate * worth.as_secs_f64() * late(question, load, replicas)
+}
+
+fn late(question: &Question<'_>, load: Load, replicas: Count) -> f64 {
+    load.late(f64::from(replicas) * slots(question), question.settings.work.late_after.as_secs_f64())
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would

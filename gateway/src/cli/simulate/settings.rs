@@ -37,13 +37,14 @@ pub(in crate::cli) fn read(base: &[(String, String)], text: &str) -> Result<Sett
     Ok(Setting { name: text.to_owned(), scaling })
 }
 
-const PARTS: [&str; 7] = ["work", "forecast", "staffing", "backlog", "events", "calm", "keep"];
+const PARTS: [&str; 8] = ["work", "forecast", "staffing", "invest", "backlog", "events", "calm", "keep"];
 
 fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
     Some(match part {
         "work" => &mut parts.work,
         "forecast" => &mut parts.forecast,
         "staffing" => &mut parts.staffing,
+        "invest" => &mut parts.invest,
         "backlog" => &mut parts.backlog,
         "events" => &mut parts.events,
         "calm" => &mut parts.calm,
