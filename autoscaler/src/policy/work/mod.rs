@@ -27,6 +27,8 @@ use crate::{
 
 /// How often it looks while something happens.
 const EVERY: Duration = Duration::from_secs(1);
+/// Nobody has waited for so long: what was started for them may go.
+const WORKED_OFF: Duration = Duration::from_secs(2);
 /// A lower want is held back for so many start-up times at the least.
 const STARTS: f64 = 3.0;
 
@@ -36,6 +38,9 @@ pub struct Work {
     learned: Learned,
     purse: Purse,
     calm: Calm,
+    /// For those who wait, and since when somebody does.
+    waiting: Calm,
+    queued_since: Option<Instant>,
     schedule: Schedule,
 }
 
@@ -57,9 +62,10 @@ impl Work {
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
         self.learn(&question);
         let load = self.load(&question);
-        let worth = self.invest(&question, load, room::for_load(&question, load));
-        let needs = worth.max(room::for_backlog(&question, &self.learned, load));
-        let held = self.hold(&question, load, needs);
+        let steady = self.invest(&question, load, room::for_load(&question, load));
+        let waiting = self.work_off(&question, load);
+        let needs = steady.max(waiting);
+        let held = self.hold(&question, load, steady).max(waiting);
         let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
         let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
         let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
@@ -95,6 +101,18 @@ impl Work {
         let (rate, peakedness) = learned.rate(question.seen, parts.forecast.then_some(ahead));
         let present = f64::from(question.seen.in_flight() + question.seen.queued());
         Load::after(ahead, present, peakedness, rate, service)
+    }
+
+    /// Those who wait keep what they were given until they are gone.
+    fn work_off(&mut self, question: &Question<'_>, load: Load) -> Count {
+        let now = question.now;
+        if question.seen.queued() == 0 {
+            self.queued_since = None;
+            return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
+        }
+        let since = now.saturating_duration_since(*self.queued_since.get_or_insert(now));
+        let wanted = room::for_backlog(question, &self.learned, load, since.as_secs_f64());
+        self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
 
     /// Of what is worth it, what is also worth its start.

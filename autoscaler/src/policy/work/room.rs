@@ -13,6 +13,9 @@ use crate::{
     staffing::Load,
 };
 
+/// Replicas for those who wait are there for so many seconds after their start.
+const CLEARED: f64 = 3.0;
+
 /// Replicas for what is to be expected.
 pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
     let work = &question.settings.work;
@@ -44,26 +47,38 @@ fn late(question: &Question<'_>, load: Load, replicas: Count) -> f64 {
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
-/// be ready, and never more than there are requests for.
-pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load) -> Count {
-    let seen = question.seen;
+/// be ready, and never more than there are requests for. They are worked off within a start, or sooner: who comes meanwhile is late
+/// as well, and as many replicas are worth it as cost no more than they spare of that. `since`: how long somebody has been waiting,
+/// in seconds; a surge is taken to go on for as long again (Lindy's law), and so to last through a start with the probability
+/// since / (since + start).
+pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load, since: f64) -> Count {
+    let (seen, work) = (question.seen, &question.settings.work);
     let (queued, slots) = (f64::from(seen.queued()), slots(question));
     if queued == 0.0 {
         return 0;
     }
-    let needed = ((f64::from(seen.in_flight()) + queued) / slots).ceil();
-    if !question.settings.work.parts.backlog {
-        return kpa::count(needed);
+    if !work.parts.backlog {
+        return kpa::count(((f64::from(seen.in_flight()) + queued) / slots).ceil());
     }
-    let steady = load.rate * load.service;
-    let start = learned.mean_start();
-    let work = queued * load.service;
-    let spare = slots * live(seen) - steady;
-    if spare > 0.0 && work / spare <= remaining(seen, start).max(start) {
+    let (steady, start) = (load.rate * load.service, learned.mean_start());
+    let (ready, live) =
+        (slots * count(seen, |phase| *phase == Phase::Ready), slots * count(seen, Phase::is_live));
+    let first = if live > ready { remaining(seen, start) } else { start };
+    // Seconds of work that wait when more replicas are there, and then what is left of them when a new one would be ready.
+    let lasts = since / (since + first);
+    let grows = (steady - ready) * first;
+    let waiting = queued * load.service + if grows > 0.0 { grows * lasts } else { grows };
+    let left = waiting - (live - steady) * (start - first);
+    if left <= 0.0 {
         return 0;
     }
-    let bound = question.settings.work.late_after.as_secs_f64();
-    kpa::count(((steady + work / bound.max(start)) / slots).ceil().min(needed)).max(1)
+    let worth = match work.aim {
+        Aim::Worth(worth) => worth.as_secs_f64() * load.rate * lasts * left * slots / (start + CLEARED),
+        Aim::Share(_) => 0.0,
+    };
+    let room = worth.sqrt().max(left / work.late_after.as_secs_f64().max(start));
+    let most = ready + left / load.service.max(1e-6);
+    kpa::count(((steady + room).min(most) / slots).ceil()).max(1)
 }
 
 /// The number of replicas at which they and the late requests together cost the least; `value`: what it would cost per
@@ -84,9 +99,9 @@ fn cheapest(least: Count, value: f64, late: impl Fn(Count) -> f64) -> Count {
     best.0
 }
 
-fn live(seen: &Snapshot) -> f64 {
-    let live = seen.replicas.iter().filter(|replica| replica.phase.is_live()).count();
-    f64::from(Count::try_from(live).unwrap_or(Count::MAX))
+fn count(seen: &Snapshot, is: impl Fn(&Phase) -> bool) -> f64 {
+    let count = seen.replicas.iter().filter(|replica| is(&replica.phase)).count();
+    f64::from(Count::try_from(count).unwrap_or(Count::MAX))
 }
 
 /// Seconds until the oldest of those that start is ready, as far as one knows.
