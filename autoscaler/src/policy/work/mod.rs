@@ -62,10 +62,12 @@ impl Work {
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
         self.learn(&question);
         let load = self.load(&question);
-        let steady = self.invest(&question, load, room::for_load(&question, load));
+        let restart = self.restart(&question, load);
+        let calm = self.calm_for(&question, restart);
+        let steady = self.invest(&question, load, calm, room::for_load(&question, load));
         let waiting = self.work_off(&question, load);
         let needs = steady.max(waiting);
-        let held = self.hold(&question, load, steady).max(waiting);
+        let held = self.hold(&question, calm, restart, steady).max(waiting);
         let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
         let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
         let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
@@ -116,22 +118,22 @@ impl Work {
     }
 
     /// Of what is worth it, what is also worth its start.
-    fn invest(&mut self, question: &Question<'_>, load: Load, wanted: Count) -> Count {
+    fn invest(&mut self, question: &Question<'_>, load: Load, calm: Duration, wanted: Count) -> Count {
         let work = &question.settings.work;
         let Aim::Worth(worth) = work.aim else { return wanted };
         if !work.parts.invest || !work.parts.staffing || !self.learned.knows_service() {
             return wanted;
         }
         let start = self.learned.mean_start();
-        let price = Price { each: start + self.calm_for(question, load).as_secs_f64(), ahead: start + 1.0 };
+        let price = Price { each: start + calm.as_secs_f64(), ahead: start + 1.0 };
         let cost = |replicas| room::cost(question, load, worth, replicas);
         self.purse.buy(question.now, self.calm.held(), wanted, price, cost)
     }
 
     /// For so long less must do before any goes.
-    fn calm_for(&self, question: &Question<'_>, load: Load) -> Duration {
+    fn calm_for(&self, question: &Question<'_>, restart: Duration) -> Duration {
         let starts = Duration::from_secs_f64(STARTS * self.learned.start());
-        question.settings.work.calm.max(starts).min(self.restart(question, load))
+        question.settings.work.calm.max(starts).min(restart)
     }
 
     /// What it costs to start a replica again that was let go too early, in seconds of a replica: the start, and those who come
@@ -144,13 +146,11 @@ impl Work {
     }
 
     /// Up at once, down slowly.
-    fn hold(&mut self, question: &Question<'_>, load: Load, needs: Count) -> Count {
+    fn hold(&mut self, question: &Question<'_>, calm: Duration, restart: Duration, needs: Count) -> Count {
         if !question.settings.work.parts.calm {
             return needs;
         }
-        let length = self.calm_for(question, load);
-        let share = calm::STEP.div_duration_f64(self.restart(question, load));
-        self.calm.hold(question.now, needs, length, share)
+        self.calm.hold(question.now, needs, calm, calm::STEP.div_duration_f64(restart))
     }
 
     /// Nothing runs or waits: whether one replica stays, or is to be there again.

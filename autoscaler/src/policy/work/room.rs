@@ -26,14 +26,13 @@ pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
     if load.mean <= 0.0 {
         return 0;
     }
-    let late = |replicas: Count| late(question, load, replicas);
     let least = kpa::count((load.mean / slots).floor());
     match work.aim {
         Aim::Share(share) => {
             let most = least.saturating_mul(4).saturating_add(100);
-            (least..most).find(|replicas| late(*replicas) <= share).unwrap_or(most)
+            (least..most).find(|replicas| late(question, load, *replicas) <= share).unwrap_or(most)
         }
-        Aim::Worth(worth) => cheapest(least, load.rate * worth.as_secs_f64(), late),
+        Aim::Worth(worth) => cheapest(least, |replicas| cost(question, load, worth, replicas)),
     }
 }
 
@@ -65,7 +64,7 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
         (slots * count(seen, |phase| *phase == Phase::Ready), slots * count(seen, Phase::is_live));
     let first = if live > ready { remaining(seen, start) } else { start };
     // Seconds of work that wait when more replicas are there, and then what is left of them when a new one would be ready.
-    let lasts = since / (since + first);
+    let lasts = if since > 0.0 { since / (since + first) } else { 0.0 };
     let grows = (steady - ready) * first;
     let waiting = queued * load.service + if grows > 0.0 { grows * lasts } else { grows };
     let left = waiting - (live - steady) * (start - first);
@@ -81,10 +80,8 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
     kpa::count(((steady + room).min(most) / slots).ceil()).max(1)
 }
 
-/// The number of replicas at which they and the late requests together cost the least; `value`: what it would cost per
-/// second if all were late.
-fn cheapest(least: Count, value: f64, late: impl Fn(Count) -> f64) -> Count {
-    let cost = |replicas: Count| f64::from(replicas) + value * late(replicas);
+/// The number of replicas at which they and the late requests together cost the least; `cost`: of so many, per second.
+fn cheapest(least: Count, cost: impl Fn(Count) -> f64) -> Count {
     let mut best = (0, cost(0));
     for replicas in least.. {
         let cost = cost(replicas);
@@ -92,7 +89,7 @@ fn cheapest(least: Count, value: f64, late: impl Fn(Count) -> f64) -> Count {
             best = (replicas, cost);
         }
         // Each one costs 1 for certain: beyond all that could be saved there is nothing to look for.
-        if f64::from(replicas) > best.1 || value * late(replicas) < 1.0 {
+        if f64::from(replicas) > best.1 || cost - f64::from(replicas) < 1.0 {
             break;
         }
     }
@@ -124,7 +121,8 @@ mod tests {
     fn more_is_bought_as_long_as_it_saves_more_than_it_costs() {
         let buys = |mean: f64, worth: f64| {
             let load = load(mean);
-            cheapest(kpa::count(mean.floor()), mean * worth, |n| load.late(f64::from(n), 0.5))
+            let cost = |n: Count| f64::from(n) + mean * worth * load.late(f64::from(n), 0.5);
+            cheapest(kpa::count(mean.floor()), cost)
         };
         assert_eq!(buys(0.01, 10.0), 0, "a tenth of a second is saved per second");
         assert_eq!(buys(0.01, 1000.0), 1);
