@@ -1,6 +1,7 @@
 //! What must outlive the gateway besides the containers themselves: which versions services have had, where data binds
 //! them, which replicas sleep stopped, what hosts were told. One JSON value, written whole when it has changed, by a
-//! task that the loop never waits for and that works a tenth of the time at most. A write that fails is loud, and is tried again; the gateway serves on.
+//! task that the loop never waits for and that works a tenth of the time at most. A write that fails is loud, and is tried
+//! again; the gateway serves on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

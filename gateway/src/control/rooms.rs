@@ -22,10 +22,12 @@ pub(super) struct Reserved {
     of: BTreeMap<ServiceName, BTreeMap<HostName, Amount>>,
 }
 
+/// What is reserved by some replicas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Amount {
+pub(super) struct Amount {
     micro_cpu: u64,
-    memory: u64,
+    /// Bytes.
+    pub(super) memory: u64,
     replicas: u32,
 }
 
@@ -71,7 +73,8 @@ impl From<Amount> for Room {
     }
 }
 
-fn holds(state: &State) -> BTreeMap<HostName, Amount> {
+/// What a service reserves, on each host where it reserves anything.
+pub(super) fn holds(state: &State) -> BTreeMap<HostName, Amount> {
     let reserve = state.fleet.settings().launch.resources.reserve;
     let mut holds: BTreeMap<HostName, Amount> = BTreeMap::new();
     for member in state.members.values().filter(|member| member.phase.holds_room()) {

@@ -1,15 +1,12 @@
 //! Hosts that are short of memory: the services that are the least worth their memory are put to sleep. Looked at once per
 //! tick; who goes is decided by [`budget`](tidegate_autoscaler::budget).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use tidegate_autoscaler::budget::{BudgetHost, BudgetService};
-use tidegate_config::{
-    name::{HostName, ServiceName},
-    units::Bytes,
-};
+use tidegate_config::{name::ServiceName, units::Bytes};
 
-use super::{Control, history::What, state::State};
+use super::{Control, history::What, rooms, state::State};
 use crate::clock;
 
 /// Whoever was put to sleep and is still there after this did not go.
@@ -61,11 +58,7 @@ impl Control {
 impl State {
     fn budget(&self) -> BudgetService {
         let settings = self.fleet.settings();
-        let mut holds: BTreeMap<HostName, Bytes> = BTreeMap::new();
-        for member in self.members.values().filter(|member| member.phase.holds_room()) {
-            holds.entry(member.host.clone()).or_default().0 += settings.launch.resources.reserve.memory.0;
-        }
-        let gone = self.members.values().all(|member| !member.phase.holds_room());
+        let holds = rooms::holds(self);
         let asked = self.asked.squeeze.is_some_and(|at| clock::now().saturating_duration_since(at) < AGAIN);
         BudgetService {
             name: self.fleet.name.clone(),
@@ -73,8 +66,8 @@ impl State {
             idle_since: self.fleet.idle_since(),
             calls: self.memory.warmth().calls(),
             cold_start: self.memory.warmth().cold_start(),
-            leaving: (asked && !gone) || self.leaving,
-            holds,
+            leaving: (asked && !holds.is_empty()) || self.leaving,
+            holds: holds.into_iter().map(|(host, amount)| (host, Bytes(amount.memory))).collect(),
             lacks: self.lacks_memory.clone(),
         }
     }
