@@ -20,6 +20,8 @@ pub struct Recording {
     pub took: Arc<[Option<Duration>]>,
     /// How long they took in the mean, where it says so.
     pub mean: Option<Duration>,
+    /// When it begins, since 1970, where it says so.
+    pub begins: Option<Duration>,
 }
 
 impl Recording {
@@ -31,7 +33,8 @@ impl Recording {
         let of = |from, length| {
             let range = self.profile.range(from, length);
             let took = self.took.get(range).unwrap_or_default().into();
-            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean })
+            let begins = self.begins.map(|begins| begins + from);
+            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean, begins })
         };
         Ok((of(Duration::ZERO, Some(at))?, of(at, None)?))
     }
@@ -132,7 +135,7 @@ pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
     table.rows(text, options.row, |counts, mean| {
         let whole = Profile::counts(counts.into(), options.bin.unwrap_or(MINUTE));
         if let Ok(profile) = whole.and_then(|whole| whole.part(options.from, options.length)) {
-            all.push(Recording { profile, took: Arc::default(), mean });
+            all.push(Recording { profile, took: Arc::default(), mean, begins: None });
         }
     })?;
     if all.is_empty() { Err(Invalid::Empty) } else { Ok(all) }
@@ -263,7 +266,9 @@ fn requests(
     let profile = whole.part(options.from, options.length)?;
     let known: Vec<Duration> = took.iter().copied().flatten().collect();
     let mean = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX));
-    Ok(Recording { profile, took: if known.is_empty() { Arc::default() } else { took.into() }, mean })
+    let took = if known.is_empty() { Arc::default() } else { took.into() };
+    let begins = (begin > EPOCH).then(|| Duration::from_secs_f64(begin) + options.from);
+    Ok(Recording { profile, took, mean, begins })
 }
 
 fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
@@ -274,7 +279,7 @@ fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
 fn counted(counts: Vec<f32>, options: &Options, bin: Duration) -> Result<Recording, Invalid> {
     let whole = Profile::counts(counts.into(), options.bin.unwrap_or(bin))?;
     let profile = whole.part(options.from, options.length)?;
-    Ok(Recording { profile, took: Arc::default(), mean: None })
+    Ok(Recording { profile, took: Arc::default(), mean: None, begins: None })
 }
 
 fn parse_numbers(text: &str, options: &Options) -> Result<Recording, Invalid> {
@@ -416,7 +421,7 @@ mod tests {
         let (a, b) = (counts(&[1.0, 0.0, 2.0], 60), counts(&[4.0, 0.0, 0.0], 60));
         assert_eq!(found, [(a, Some(ms(50))), (b, Some(ms(9)))], "c sent nothing");
         let late = each(Options { from: s(60), ..Options::default() });
-        assert_eq!(late.len(), 1, "b had nothing then");
+        assert_eq!((late.len(), late[0].begins), (1, None), "b had nothing then; nobody says when");
     }
 
     #[test]
@@ -446,6 +451,8 @@ mod tests {
         assert_eq!(one(of(None, 0)).took.len(), 3);
         let later = one(of(Some("api"), 1));
         assert_eq!((&*later.took, later.profile), (&[Some(ms(750))][..], times(&[0.5])));
+        let begins = Duration::from_millis(1_795_646_401_500);
+        assert_eq!((api.begins, later.begins), (Some(begins), Some(begins + s(1))));
         assert_eq!(each(&log, &of(Some("none"), 0)), Err(Invalid::Empty));
     }
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tidegate::simulate::replay::{Case, Outcome, Takes, run};
 use tidegate_config::{
     model::{Aim, Idle, Law, ScalingPolicy, Service},
@@ -30,6 +31,7 @@ fn outcome(
     run(&Case {
         service: Arc::new(of),
         plan: Plan::new(shape, Process::Scatter, 0).expect("a plan"),
+        begins: Timestamp::UNIX_EPOCH,
         took: Arc::default(),
         service_time: Takes::with_mean(service, 1.0),
         start_time: Takes::with_median(start, 0.5),

@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
 use tidegate_config::model::{ScalingPolicy, Service};
 use tidegate_loadtest::plan::{
     Plan, Process, Shape,
@@ -21,7 +22,10 @@ use crate::{
     simulate::replay::{Case, Outcome, Takes, run_all},
 };
 
-/// How long things take, and what counts as late.
+/// The first moment of a Monday: 2024-01-01, in UTC.
+const MONDAY: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
+/// How long things take, what the clock shows, and what counts as late.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Assumed {
     /// How long a replica works on a request, on average [default: as the trace says, else 200ms]
@@ -36,6 +40,9 @@ pub(in crate::cli) struct Assumed {
     /// How much that varies: deviation of its logarithm (lognormal); 0 for not at all
     #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread)]
     start_spread: f64,
+    /// When the traffic begins, for `keep_warm` [default: as the trace says, else a Monday at midnight, UTC]
+    #[arg(long, value_name = "TIME")]
+    begins: Option<Timestamp>,
     /// A request that waits longer is late
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(in crate::cli) late_after: Duration,
@@ -81,18 +88,21 @@ pub(in crate::cli) struct Traffic {
     pub(in crate::cli) plan: Plan,
     took: Arc<[Option<Duration>]>,
     mean: Option<Duration>,
+    begins: Option<Timestamp>,
 }
 
 impl Traffic {
     /// What a shape says.
     pub(in crate::cli) fn shaped(shape: Shape, process: Process) -> Result<Self, Misuse> {
-        Ok(Self { plan: plan(shape, process)?, took: Arc::default(), mean: None })
+        Ok(Self { plan: plan(shape, process)?, took: Arc::default(), mean: None, begins: None })
     }
 
     /// What was recorded.
     pub(in crate::cli) fn recorded(recording: Recording, process: Process) -> Result<Self, Misuse> {
-        let Recording { profile, took, mean } = recording;
-        Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean })
+        let Recording { profile, took, mean, begins } = recording;
+        let since_1970 = begins.and_then(|begins| SignedDuration::try_from(begins).ok());
+        let begins = since_1970.and_then(|since| Timestamp::from_duration(since).ok());
+        Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean, begins })
     }
 }
 
@@ -137,6 +147,7 @@ fn cases(
                 let case = Case {
                     service: Arc::clone(&service),
                     plan: one.plan.clone(),
+                    begins: assumed.begins.or(one.begins).unwrap_or(MONDAY),
                     took: Arc::clone(&one.took),
                     service_time: Takes::with_mean(mean, assumed.service_spread),
                     start_time: Takes::with_median(assumed.start_time, assumed.start_spread),

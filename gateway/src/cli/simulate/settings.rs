@@ -19,7 +19,7 @@ pub(in crate::cli) struct Setting {
 pub(in crate::cli) fn read(base: &[(String, String)], text: &str) -> Result<Setting, Misuse> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut without = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or(("policy", part));
         match key.trim() {
             "without" => without.extend(value.split('+').map(str::trim)),
@@ -56,7 +56,7 @@ fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
 fn check<'p>(text: &str, pairs: impl Iterator<Item = &'p (String, String)>) -> Result<ScalingPolicy, Misuse> {
     let mut file = String::from("[services.tried]\nimage = \"tried\"\n[services.tried.scaling]\n");
     for (key, value) in pairs {
-        let bare = value.parse::<f64>().is_ok();
+        let bare = value.parse::<f64>().is_ok() || value.starts_with('[');
         let value = if bare { value.clone() } else { format!("{value:?}") };
         file += &format!("{key} = {value}\n");
     }
@@ -64,6 +64,22 @@ fn check<'p>(text: &str, pairs: impl Iterator<Item = &'p (String, String)>) -> R
         .map_err(|problems| Misuse(format!("the settings {text:?} cannot be used:\n{problems}")))?;
     let service = model.services.into_values().next().expect("one service is in the file");
     Ok(service.scaling.clone())
+}
+
+/// Cut at the commas that are in no list, table or string.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut quote) = (0_u32, None);
+    text.split(move |c| {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') => return depth == 0,
+            _ => {}
+        }
+        false
+    })
 }
 
 /// Knative's law over the settings that are usually turned, and ours over what a late request is worth.
@@ -102,6 +118,14 @@ mod tests {
         let parts = tried.scaling.work.parts;
         assert!(!parts.forecast && !parts.keep && parts.calm);
         assert_eq!(read(&[], "hpa").expect("good").scaling.law, Law::Hpa, "a word alone is a policy");
+    }
+
+    #[test]
+    fn lists_are_as_in_the_file() {
+        let warm = r#"policy=work,keep_warm=[{ cron = "0 8,12 * * mon-fri", lasts = "1h" }, { cron = "0 22 * * *" }],max=9"#;
+        let scaling = read(&[], warm).expect("good").scaling;
+        assert_eq!((scaling.keep_warm.len(), scaling.max), (2, 9));
+        assert_eq!(scaling.keep_warm[0].lasts, Duration::from_secs(3600));
     }
 
     #[test]

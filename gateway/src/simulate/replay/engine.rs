@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tidegate_autoscaler::{
     Memory, Phase, Snapshot, Step,
     decide::decide,
@@ -284,6 +283,7 @@ impl<'c> Run<'c> {
         self.replicas.note_running();
         let seen = &mut self.seen;
         (seen.now, seen.tick) = (self.now, tick);
+        seen.wall = self.case.begins + (self.now - self.origin);
         seen.demand[0] = sample.demand;
         std::mem::swap(&mut seen.replicas, &mut self.replicas.seen);
         let (decision, memory) = decide(std::mem::take(&mut self.memory), seen);
@@ -358,7 +358,7 @@ impl<'c> Run<'c> {
 fn snapshot(case: &Case, started: Instant, now: Instant) -> Snapshot {
     Snapshot {
         now,
-        wall: Timestamp::UNIX_EPOCH,
+        wall: case.begins,
         tick: false,
         gateway_started: started,
         service: Arc::clone(&case.service),
@@ -404,9 +404,10 @@ fn host() -> Host {
 
 #[cfg(test)]
 mod tests {
+    use jiff::{Timestamp, tz::TimeZone};
     use tidegate_autoscaler::staffing;
     use tidegate_config::{
-        model::{Idle, Law, ScalingPolicy, Service},
+        model::{Idle, KeepWarm, Law, ScalingPolicy, Service},
         units::Concurrency,
     };
 
@@ -426,6 +427,7 @@ mod tests {
         Case {
             service: Arc::new(of),
             plan,
+            begins: Timestamp::UNIX_EPOCH,
             took: Arc::default(),
             service_time: service,
             start_time: Takes::Always(SECOND * 2),
@@ -467,6 +469,23 @@ mod tests {
         let took = [Some(SECOND * 7), None].into();
         let case = Case { took, ..case(at(&[1, 20, 40], 60), Takes::Always(SECOND), |_| ()) };
         assert!((run(&case).least_seconds - 9.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_the_clock_asks_for_is_there_when_the_request_comes() {
+        let noon = KeepWarm {
+            cron: "0 12 * * *".parse().expect("a cron expression"),
+            zone: TimeZone::UTC,
+            lasts: SECOND * 300,
+            replicas: 2,
+        };
+        let warm = |scaling: &mut ScalingPolicy| scaling.keep_warm = vec![noon];
+        let begins: Timestamp = "2026-03-01T11:50:00Z".parse().expect("a time");
+        let case = Case { begins, ..case(at(&[660], 1500), Takes::Always(SECOND), warm) };
+        let outcome = run(&case);
+        assert_eq!((outcome.late, outcome.cold, outcome.starts), (0, 0, 2));
+        // From noon on, until five minutes later and then as long as an idle one is kept.
+        assert!((600.0..800.0).contains(&outcome.replica_seconds), "{}", outcome.replica_seconds);
     }
 
     #[test]

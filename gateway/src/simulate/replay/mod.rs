@@ -15,6 +15,7 @@ pub mod takes;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tidegate_config::model::Service;
 use tidegate_loadtest::plan::Plan;
 
@@ -31,6 +32,8 @@ pub struct Case {
     pub service: Arc<Service>,
     /// When requests come; its seed counts for nothing.
     pub plan: Plan,
+    /// What people's clocks show at its begin; `keep_warm` looks at them.
+    pub begins: Timestamp,
     /// How long a replica works on the first requests of the plan, where that is known.
     pub took: Arc<[Option<Duration>]>,
     /// How long it works on all others.
