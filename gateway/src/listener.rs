@@ -3,6 +3,7 @@
 //! Started and stopped by [`app`](crate::app). Absent: routing, and anything about services.
 
 mod connection;
+mod crowd;
 mod hello;
 mod idle;
 mod inside;
@@ -46,6 +47,7 @@ use tokio_util::task::TaskTracker;
 pub use self::inside::Inside;
 pub(crate) use self::streams::Streams;
 use self::{
+    crowd::Crowd,
     inside::{Claim, SideDoor},
     seats::Seats,
     streams::StreamDoor,
@@ -110,6 +112,7 @@ impl Front {
             limits,
             seats: limits.connections_per_address.map(|each| Arc::new(Seats::new(each.get()))),
             handshakes: Arc::new(Semaphore::new(limits.handshakes as usize)),
+            crowd: Crowd::of(limits.h2_streams_total),
             shakers: Arc::new(Seats::new((limits.handshakes / SHAKERS).max(1))),
             open: metrics::gauge!(telemetry::CONNECTIONS),
             tasks: TaskTracker::new(),
@@ -151,6 +154,7 @@ impl Front {
             // A bridge's containers are neighbours, and each has an address of its own.
             seats: None,
             handshakes: Arc::clone(&self.app.handshakes),
+            crowd: Crowd::of(self.app.limits.h2_streams_total),
             shakers: Arc::clone(&self.app.shakers),
             open: self.app.open.clone(),
             tasks: TaskTracker::new(),
@@ -326,6 +330,8 @@ struct App {
     handshakes: Arc<Semaphore>,
     /// The same by client address.
     shakers: Arc<Seats>,
+    /// Requests over HTTP/2.
+    crowd: Arc<Crowd>,
     /// How many connections there are.
     open: metrics::Gauge,
     /// Owns the connections' tasks; they end with their connections, or with the server.

@@ -81,6 +81,10 @@ pub const TCP_CONNECTIONS: &str = "tidegate_tcp_connections_total";
 pub const TCP_BYTES: &str = "tidegate_tcp_bytes_total";
 /// From the acceptance of a connection to its end, by `service`.
 pub const TCP_SECONDS: &str = "tidegate_tcp_connection_seconds";
+/// Requests over HTTP/2 that are under way.
+pub const STREAMS: &str = "tidegate_http2_streams";
+/// Those that were refused because there are too many, by `why`.
+pub const STREAMS_REFUSED: &str = "tidegate_http2_streams_refused_total";
 /// Connections that were closed unserved, by `why`.
 pub const TURNED_AWAY: &str = "tidegate_connections_turned_away_total";
 /// Reloads of the file, by `outcome`.
@@ -183,6 +187,13 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Connections that were closed unserved, by why: total, address, proxy_untrusted, proxy_late, proxy_malformed, proxy_closed",
+    ),
+    (STREAMS, Kind::Gauge, Unit::Count, "Requests and tunnels over HTTP/2 that are under way"),
+    (
+        STREAMS_REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests over HTTP/2 that were refused because there are as many as there may be, by why: total, address",
     ),
     (
         HANDSHAKES,
@@ -364,6 +375,11 @@ impl std::fmt::Debug for ServiceMetrics {
 /// A connection was closed unserved.
 pub fn turned_away(why: &'static str) {
     counter!(TURNED_AWAY, "why" => why).increment(1);
+}
+
+/// A request over HTTP/2 was refused.
+pub fn stream_refused(why: &'static str) {
+    counter!(STREAMS_REFUSED, "why" => why).increment(1);
 }
 
 /// A handshake ended.

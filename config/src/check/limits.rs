@@ -21,6 +21,7 @@ pub(super) fn check(raw: raw::Limits, problems: &mut Vec<Draft>) -> Limits {
         keep_alive_requests: value::some(raw.keep_alive_requests, default.keep_alive_requests),
         send_timeout: value::lasting(raw.send_timeout, default.send_timeout, problems),
         h2_streams: value::positive(raw.h2_streams, default.h2_streams, problems),
+        h2_streams_total: value::positive(raw.h2_streams_total, default.h2_streams_total, problems),
         h2_resets: value::positive(raw.h2_resets, default.h2_resets, problems),
         h2_ping: value::lasting(raw.h2_ping, default.h2_ping, problems),
         requests: RequestLimits {

@@ -92,6 +92,7 @@ fn describe_limits(limits: &Limits) -> (Settings, Settings) {
         keep_alive_requests,
         send_timeout,
         h2_streams,
+        h2_streams_total,
         h2_resets,
         h2_ping,
         requests: RequestLimits { uri_bytes, body_bytes, body_rate, body_grace, timeout },
@@ -114,6 +115,7 @@ fn describe_limits(limits: &Limits) -> (Settings, Settings) {
         ("keep_alive_requests", or_none(*keep_alive_requests)),
         ("send_timeout", time(*send_timeout)),
         ("h2_streams", h2_streams.to_string()),
+        ("h2_streams_total", h2_streams_total.to_string()),
         ("h2_resets", h2_resets.to_string()),
         ("h2_ping", time(*h2_ping)),
     ]);

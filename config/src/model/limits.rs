@@ -27,6 +27,8 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
+    /// Of all of them.
+    pub h2_streams_total: u32,
     /// Streams of one HTTP/2 connection that were reset and are still known.
     pub h2_resets: u32,
     /// How often a silent HTTP/2 connection is asked whether it is still there.
@@ -63,6 +65,7 @@ impl Default for Limits {
             keep_alive_requests: None,
             send_timeout: Duration::from_secs(60),
             h2_streams: 200,
+            h2_streams_total: 10_000,
             h2_resets: 20,
             h2_ping: Duration::from_secs(30),
             requests: RequestLimits {

@@ -43,6 +43,9 @@ section! {
         send_timeout: Span = duration(d.send_timeout),
         /// Requests at once on one HTTP/2 connection.
         h2_streams: u32 = d.h2_streams,
+        /// The same on all HTTP/2 connections together, a fifth of them from one client address; trusted proxies may have any
+        /// number of these. Further ones are refused (`REFUSED_STREAM`): clients know that they can send them again.
+        h2_streams_total: u32 = d.h2_streams_total,
         /// Requests that a client has taken back on one HTTP/2 connection and that are not yet cleared away.
         h2_resets: u32 = d.h2_resets,
         /// How often a silent HTTP/2 connection is asked whether it is still there.

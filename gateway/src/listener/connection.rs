@@ -40,7 +40,7 @@ use crate::{
         rewound::Rewound,
         server::{self, Line, Terms},
     },
-    request::Peer,
+    request::{Entrance, Peer},
     tcp::{self, Accepted},
     telemetry,
     tls::{Secured, Tls},
@@ -267,7 +267,10 @@ impl App {
         stages: watch::Receiver<Stage>,
     ) -> hyper::Result<()> {
         let (caller, answers) = (Arc::clone(layers.caller()), Arc::new(Answers::default()));
-        let activity = Arc::new(Activity::none(clock::now()));
+        // As with seats: where a bridge's containers come in, each has an address of its own.
+        let from = caller.peer.address().ip();
+        let bounded = matches!(self.entrance, Entrance::Routes) && !self.trusts(from);
+        let activity = Arc::new(Activity::none(clock::now(), self.crowd.corner(bounded.then_some(from))));
         let streams = Streams { layers, answers: Arc::clone(&answers), activity: Arc::clone(&activity) };
         let connection = self.http2.serve_connection(TokioIo::new(stream), streams);
         let served = async {

@@ -25,7 +25,8 @@ use super::{
 use crate::{
     http1::server::{self, Switch, Unheard},
     panics::{self, CatchPanic},
-    request::{self, Door, Incoming, Peer, body::Body},
+    request::{self, Door, Incoming, Peer, body::Body, upgrade},
+    telemetry,
 };
 
 /// The layers as the two servers call them. Every one of them is ready at any time, so none is asked before a call.
@@ -53,30 +54,49 @@ pub(super) struct Streams {
 
 impl hyper::service::Service<Request<hyper::body::Incoming>> for Streams {
     type Response = Response<Watched>;
-    type Error = Infallible;
+    type Error = h2::Error;
     type Future = Watching;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Watching {
-        let answer = tower::Service::call(&mut self.layers.0.clone(), request.map(Incoming::Http2));
-        Watching { answer, answers: Arc::clone(&self.answers), active: Some(self.activity.begin()) }
+        let active = match self.activity.begin() {
+            Ok(active) => active,
+            Err(whose) => {
+                telemetry::stream_refused(whose);
+                return Watching::Refused;
+            }
+        };
+        let mut request = request.map(Incoming::Http2);
+        upgrade::Held::by(&mut request, || Arc::new(active.again()));
+        let answer = tower::Service::call(&mut self.layers.0.clone(), request);
+        Watching::Answer { answer, answers: Arc::clone(&self.answers), active: Some(active) }
     }
 }
 
 /// An answer on its way, which is watched from its head on.
-pub(super) struct Watching {
-    answer: panics::Answer<Answer>,
-    answers: Arc<Answers>,
-    /// Until the answer begins, which has it from then on.
-    active: Option<Active>,
+pub(super) enum Watching {
+    /// It comes for sure.
+    Answer {
+        answer: panics::Answer<Answer>,
+        answers: Arc<Answers>,
+        /// Until the answer begins, which has it from then on.
+        active: Option<Active>,
+    },
+    /// There are too many: nothing was done, and the client knows that it can ask again (RFC 9113, 8.7).
+    Refused,
 }
 
 impl Future for Watching {
-    type Output = Result<Response<Watched>, Infallible>;
+    type Output = Result<Response<Watched>, h2::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ok(response) = ready!(Pin::new(&mut self.answer).poll(cx));
-        let active = self.active.take();
-        Poll::Ready(Ok(response.map(|body| self.answers.watch(body, active))))
+        match &mut *self {
+            Self::Answer { answer, answers, active } => {
+                let Ok(response) = ready!(Pin::new(answer).poll(cx));
+                let active = active.take();
+                Poll::Ready(Ok(response.map(|body| answers.watch(body, active))))
+            }
+            Self::Refused => Poll::Ready(Err(h2::Reason::REFUSED_STREAM.into())),
+        }
     }
 }
 

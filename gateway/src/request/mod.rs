@@ -29,7 +29,7 @@ pub(crate) mod retry;
 mod routing;
 mod shadow;
 mod switch;
-mod upgrade;
+pub(crate) mod upgrade;
 pub(crate) mod upstream;
 mod waiting;
 mod wire;

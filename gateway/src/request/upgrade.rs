@@ -2,7 +2,7 @@
 //! closed, and so is the connection's place among the others. When the gateway or the replica goes, a WebSocket is told so
 //! with a close frame (1001) in either direction, between two frames.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{any::Any, io, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request};
 use hyper::upgrade::OnUpgrade;
@@ -38,7 +38,7 @@ pub(crate) async fn tunnel(
             Some(client) => joined(client, replica, is_websocket, &end).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         },
-        Client::Http2(stream) => match stream.await {
+        Client::Http2(stream, _) => match stream.await {
             Ok(client) => joined(TokioIo::new(client), replica, is_websocket, &end).await,
             Err(error) => Err(io::Error::other(error)),
         },
@@ -54,8 +54,21 @@ pub(crate) async fn tunnel(
 pub(crate) enum Client {
     /// A connection of its own.
     Http1(Switch),
-    /// A stream.
-    Http2(OnUpgrade),
+    /// A stream, and what its connection has given it.
+    Http2(OnUpgrade, #[expect(dead_code, reason = "held, and dropped")] Option<Held>),
+}
+
+/// What a request that may become a tunnel holds of its connection over HTTP/2, for as long as the tunnel is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Held(#[expect(dead_code, reason = "held, and dropped")] Arc<dyn Any + Send + Sync>);
+
+impl Held {
+    /// This is held by a request which may become a tunnel.
+    pub(crate) fn by<B>(request: &mut Request<B>, what: impl FnOnce() -> Arc<dyn Any + Send + Sync>) {
+        if request.method() == Method::CONNECT {
+            request.extensions_mut().insert(Self(what()));
+        }
+    }
 }
 
 impl Client {
@@ -66,7 +79,8 @@ impl Client {
 
     /// The client's end, of one who wishes for another protocol.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
-        Switch::of(request).map_or_else(|| Self::Http2(hyper::upgrade::on(request)), Self::Http1)
+        let held = request.extensions_mut().remove();
+        Switch::of(request).map_or_else(|| Self::Http2(hyper::upgrade::on(request), held), Self::Http1)
     }
 }
 

@@ -1,13 +1,22 @@
 //! HTTP/2 in clear text, on either side.
 
+use bytes::Bytes;
 use e2e::{
     client::{empty, full, streamed},
+    eventually::{found, soon},
+    h2c,
     world::{World, get, request},
 };
 use futures_util::future::join_all;
-use http::HeaderMap;
+use h2::{Reason, RecvStream, client::SendRequest};
+use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use hyper::body::Frame;
+use hyper::{body::Frame, ext::Protocol};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
 
 const BOTH: &str = r#"
     [services.one]
@@ -87,4 +96,74 @@ async fn trailers_pass_both_ways() {
             assert_eq!(body.to_bytes(), "data");
         }
     }
+}
+
+/// A client with streams of its own making, from an address of this machine.
+async fn client(world: &World, address: [u8; 4]) -> SendRequest<Bytes> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((address, 0).into()).expect("an address of this machine");
+    let stream = socket.connect(world.address).await.expect("a connection");
+    let (send, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    tokio::spawn(async { drop(connection.await) });
+    send.ready().await.expect("room")
+}
+
+/// Asks for what has no end yet. The answer's body, or why there is none.
+async fn begin(client: &mut SendRequest<Bytes>) -> Result<RecvStream, Option<Reason>> {
+    let request = get("one", "/endless").map(drop);
+    let (answer, _) = client.send_request(request, true).map_err(|error| error.reason())?;
+    let answer = soon("an answer", answer).await.map_err(|error| error.reason())?;
+    assert_eq!(answer.status(), 200);
+    Ok(answer.into_body())
+}
+
+#[tokio::test]
+async fn streams_of_all_connections_together_are_bounded() {
+    let world = World::new(&format!("[gateway.limits]\nh2_streams_total = 10\n{BOTH}")).await;
+    let refused = |why| world.metric("tidegate_http2_streams_refused_total", &[why]);
+    let before = (refused("address"), refused("total"));
+    world.wake("one").await;
+    let mut open = Vec::new();
+    for last in 1..=5 {
+        // Two connections, so that it is not the connection that counts.
+        let (mut first, mut second) =
+            (client(&world, [127, 0, 1, last]).await, client(&world, [127, 0, 1, last]).await);
+        open.push((
+            begin(&mut first).await.expect("an answer"),
+            begin(&mut second).await.expect("an answer"),
+        ));
+        assert_eq!(begin(&mut second).await.err(), Some(Some(Reason::REFUSED_STREAM)), "{last}");
+    }
+    assert!(world.metric("tidegate_http2_streams", &[]) >= 10.0);
+    let mut other = client(&world, [127, 0, 1, 6]).await;
+    assert_eq!(begin(&mut other).await.err(), Some(Some(Reason::REFUSED_STREAM)));
+    assert!(refused("address") >= before.0 + 5.0 && refused("total") >= before.1 + 1.0);
+    // Who speaks HTTP/1.1 is served all the same, and what was refused can be asked again.
+    assert_eq!(world.get("one", "/").await.status, 200);
+    drop(open.pop());
+    let _begun = found("room", async || begin(&mut other).await.map_err(|why| format!("{why:?}"))).await;
+    world.targets.release();
+}
+
+#[tokio::test]
+async fn a_tunnel_is_a_stream_for_as_long_as_it_lasts() {
+    let world =
+        World::new(&format!("[gateway.limits]\nh2_streams_total = 5\nidle_timeout = \"500ms\"\n{BOTH}"))
+            .await;
+    let mut session = world.http2().await;
+    let connect =
+        Request::connect("http://one.localhost/upgrade").extension(Protocol::from_static("websocket"));
+    let response = session.send(connect.body(empty()).expect("a request")).await.expect("an answer");
+    let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.expect("a tunnel"));
+    // Another one idles meanwhile for longer than it may, and for the time in which it is to confirm its end.
+    let mut idle = world.wire().await;
+    idle.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    h2c::Frame::new(h2c::SETTINGS, 0, Vec::new()).send(&mut idle).await;
+    while soon("a frame, or the end", h2c::Frame::read(&mut idle)).await.is_some() {}
+    let mut back = [0; 2];
+    tunnel.write_all(b"hi").await.expect("a tunnel that lives");
+    soon("an echo", tunnel.read_exact(&mut back)).await.expect("an echo");
+    session.ask(get("one", "/")).await.expect_err("an address has a fifth of all");
+    drop(tunnel);
+    found("room", async || session.ask(get("one", "/")).await.map_err(|why| why.to_string())).await;
 }
