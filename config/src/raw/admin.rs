@@ -9,7 +9,7 @@ section! {
         listen: Text,
         /// A PEM file: the certificate, and those that lead to its root.
         cert: Text,
-        /// A PEM file: the key of `cert`.
+        /// A PEM file: the key of `cert`; only its owner and group may be able to read it.
         key: Text,
         /// Names by which it is called, besides addresses and `localhost`. Others are refused, so that no page in a
         /// browser reaches it by a name of its own.

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::{schedule::Tries, store::Store};
 use crate::{
     clock, telemetry,
-    tls::{Certificate, Tls, Unprovable, Wanted, Why},
+    tls::{Certificate, Flaw, Tls, Unprovable, Wanted},
 };
 
 /// The longest sleep: the clock on the wall may jump meanwhile.
@@ -48,7 +48,7 @@ pub(crate) enum Error {
     Proof(#[from] Unprovable),
     /// What it issued is of no use.
     #[error("what was issued {0}")]
-    Useless(#[from] Why),
+    Useless(#[from] Flaw),
     /// It cannot be kept.
     #[error("cannot keep it in the state directory: {0}")]
     Kept(#[from] io::Error),

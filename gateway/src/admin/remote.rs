@@ -19,10 +19,7 @@ use http::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rustls::{ServerConfig, sign::SingleCertAndKey};
 use serde_json::json;
 use tidegate_config::model::{self, Role, Secret};
 use tokio::{
@@ -39,7 +36,7 @@ use super::{
     Admin, audit, endpoints,
     guard::{self, Denial, Failures},
 };
-use crate::clock;
+use crate::{clock, tls};
 
 /// Connections at once; people and scripts need few.
 const CONNECTIONS: usize = 64;
@@ -109,16 +106,12 @@ impl Remote {
 }
 
 fn acceptor(cert: &Path, key: &Path) -> io::Result<TlsAcceptor> {
-    let about =
-        |path: &Path, error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| about(cert, &error))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| about(key, &error))?;
+    let about = |error: &dyn std::fmt::Display| io::Error::other(format!("gateway.admin: {error}"));
+    let pair = tls::read_pair(cert, key).map_err(|trouble| about(&trouble))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| about(cert, &error))?;
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| about(&error))?.with_no_client_auth();
+    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

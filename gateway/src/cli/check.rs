@@ -34,7 +34,7 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             if !troubles.is_empty() {
                 return bad(args, &name, &troubles);
             }
-            let notes = [tidegate_config::notes(&model), tls::notes(&model)].concat();
+            let notes = [tidegate_config::notes(&model), tls::stale(&model), tls::notes(&model)].concat();
             if args.json {
                 print_json(&json!({ "file": name, "ok": true, "services": services, "notes": notes }))?;
             } else {

@@ -12,7 +12,7 @@ use std::{
 use rustls::{
     InconsistentKeys,
     crypto::ring::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer},
     sign::CertifiedKey,
 };
 use tidegate_config::model;
@@ -20,6 +20,8 @@ use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
 };
+
+use super::pem::{self, At, Bad};
 
 /// The bits of a file's mode by which everybody may read it.
 const READ_BY_ALL: u32 = 0o004;
@@ -45,8 +47,20 @@ pub struct Trouble {
     pub setting: Option<String>,
     /// Which.
     pub file: PathBuf,
+    /// On which line, where it is on one.
+    pub line: Option<usize>,
     /// What.
     pub why: Why,
+}
+
+/// What is wrong with a certificate or its key, wherever they are from.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Flaw {
+    /// Whether it is the key.
+    of_key: bool,
+    line: Option<usize>,
+    why: Why,
 }
 
 /// What can be wrong with a certificate, a key or a list of authorities.
@@ -63,32 +77,41 @@ pub enum Why {
         /// The file's mode.
         mode: u32,
     },
-    /// There is no certificate in it.
-    #[error("holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")]
-    NoCertificate,
-    /// There is no key in it.
-    #[error("holds no private key in PEM (-----BEGIN PRIVATE KEY-----)")]
-    NoKey,
+    /// It is not PEM, or broken as such.
+    #[error(transparent)]
+    Pem(Bad),
+    /// There is something else in it.
+    #[error("holds {found} and no {wanted} (-----BEGIN {label}-----)", label = .wanted.to_uppercase())]
+    WrongKind {
+        /// What is in the first block.
+        found: String,
+        /// What there should be.
+        wanted: &'static str,
+    },
     /// There is a certificate where the key should be.
     #[error("holds a certificate and no private key; are `cert` and `key` swapped?")]
     Swapped,
     /// The certificate makes no sense.
-    #[error("holds a certificate that cannot be read: {0}")]
+    #[error("the certificate that begins here cannot be read: {0}")]
     Malformed(String),
     /// The key makes no sense.
-    #[error("holds a key that cannot be used: {0}")]
-    BadKey(rustls::Error),
+    #[error("the key that begins here cannot be used: {0}")]
+    BadKey(String),
     /// They are not a pair.
-    #[error("is not the key of the certificate in {cert}", cert = .cert.display())]
+    #[error("is not the key of the first certificate in {cert}{}", instead(*.later), cert = .cert.display())]
     Mismatch {
         /// The certificate's file.
         cert: PathBuf,
+        /// The line of its own one, if that comes later.
+        later: Option<usize>,
     },
     /// Nobody can ask for it.
-    #[error("names no host (no subjectAltName), so no client would accept it")]
+    #[error(
+        "the certificate that begins here names no host (no subjectAltName), so no client would accept it"
+    )]
     NoName,
     /// The authorities cannot be used.
-    #[error("holds no authority that clients' certificates could be from: {0}")]
+    #[error("holds no authority that others could be known by: {0}")]
     NoAuthority(String),
 }
 
@@ -97,14 +120,22 @@ impl fmt::Display for Trouble {
         if let Some(setting) = &self.setting {
             write!(f, "{setting}: ")?;
         }
-        write!(f, "{}: {}", self.file.display(), self.why)
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.why),
+            None => write!(f, "{}: {}", self.file.display(), self.why),
+        }
     }
 }
 
 impl Trouble {
     /// What is wrong with a file that nobody is known to have named.
     pub(super) fn with(file: impl Into<PathBuf>, why: Why) -> Self {
-        Self { setting: None, file: file.into(), why }
+        Self { setting: None, file: file.into(), line: None, why }
+    }
+
+    /// The same, on this line.
+    pub(super) fn at(self, line: usize) -> Self {
+        Self { line: Some(line), ..self }
     }
 
     /// The same, named by this setting.
@@ -120,36 +151,23 @@ impl Certificate {
     /// The file that is wrong, and how.
     pub fn read(files: &model::Certificate) -> Result<Self, Trouble> {
         let (chain, key) = (read(&files.cert)?, read_key(&files.key)?);
-        Self::of(&chain, &key, files.cert.display().to_string()).map_err(|why| {
-            let of_key = matches!(why, Why::NoKey | Why::BadKey(_) | Why::Mismatch { .. });
-            let file = if of_key { &files.key } else { &files.cert }.clone();
-            let why = match why {
-                Why::Mismatch { .. } => Why::Mismatch { cert: files.cert.clone() },
-                why => why,
-            };
-            Trouble::with(file, why)
-        })
+        Self::of(&chain, &key, files.cert.display().to_string())
+            .map_err(|flaw| flaw.within(&files.cert, &files.key))
     }
 
     /// A certificate with those that lead to its authority, and its key, both in PEM.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn of(chain: &[u8], key: &[u8], label: String) -> Result<Self, Why> {
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(malformed)?;
-        let (names, not_before, not_after) = look(chain.first().ok_or(Why::NoCertificate)?)?;
+    pub fn of(chain: &[u8], key: &[u8], label: String) -> Result<Self, Flaw> {
+        let certificates = certificates(chain)?;
+        let (line, first) = &certificates[0];
+        let (names, not_before, not_after) = look(first).map_err(|why| Flaw::in_chain(*line, why))?;
         if names.is_empty() {
-            return Err(Why::NoName);
+            return Err(Flaw::in_chain(*line, Why::NoName));
         }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Why::NoKey)?;
-        let key = any_supported_type(&key).map_err(Why::BadKey)?;
-        let key = CertifiedKey::new(chain, key);
-        match key.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-            Err(_) => return Err(Why::Mismatch { cert: PathBuf::new() }),
-        }
-        Ok(Self { label, names, not_before, not_after, key: Arc::new(key) })
+        let key = Arc::new(pair(certificates, key)?);
+        Ok(Self { label, names, not_before, not_after, key })
     }
 
     /// In words, if clients would not accept it at `now`.
@@ -179,15 +197,100 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
 
 fn read_key(file: &Path) -> Result<Vec<u8>, Trouble> {
     let key = read(file)?;
-    let holds = |label: &[u8]| memchr::memmem::find(&key, label).is_some();
-    if holds(b"-----BEGIN CERTIFICATE-----") && !holds(b"PRIVATE KEY-----") {
-        return Err(Trouble::with(file, Why::Swapped));
-    }
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.mode()) & 0o777;
-    if mode & READ_BY_ALL != 0 {
+    if mode & READ_BY_ALL != 0 && memchr::memmem::find(&key, b"PRIVATE KEY-----").is_some() {
         return Err(Trouble::with(file, Why::Exposed { mode }));
     }
     Ok(key)
+}
+
+/// Reads a certificate and its key, whatever names are in it.
+///
+/// # Errors
+/// The file that is wrong, and how.
+pub fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, Trouble> {
+    let (chain, secret) = (read(cert)?, read_key(key)?);
+    certificates(&chain).and_then(|chain| pair(chain, &secret)).map_err(|flaw| flaw.within(cert, key))
+}
+
+impl Flaw {
+    fn in_chain(line: usize, why: Why) -> Self {
+        Self { of_key: false, line: Some(line), why }
+    }
+
+    fn in_key(line: usize, why: Why) -> Self {
+        Self { of_key: true, line: Some(line), why }
+    }
+
+    /// The same, of what was read from these files.
+    pub(super) fn within(self, cert: &Path, key: &Path) -> Trouble {
+        let why = match self.why {
+            Why::Mismatch { later, .. } => Why::Mismatch { cert: cert.to_owned(), later },
+            why => why,
+        };
+        Trouble { setting: None, file: if self.of_key { key } else { cert }.to_owned(), line: self.line, why }
+    }
+}
+
+/// The certificates of a file, one at least, with the lines on which they begin. Each can be read.
+pub(super) fn certificates(text: &[u8]) -> Result<Vec<At<CertificateDer<'static>>>, Flaw> {
+    let bad = |(line, bad)| Flaw::in_chain(line, Why::Pem(bad));
+    let blocks = pem::blocks(text).map_err(bad)?;
+    let mut found = Vec::new();
+    for block in blocks.iter().filter(|block| block.label == "CERTIFICATE") {
+        let der = CertificateDer::from(block.der().map_err(bad)?);
+        X509Certificate::from_der(&der).map_err(|error| Flaw::in_chain(block.line, malformed(error)))?;
+        found.push((block.line, der));
+    }
+    if found.is_empty() {
+        return Err(Flaw::in_chain(blocks[0].line, wrong(blocks[0].label, "certificate")));
+    }
+    Ok(found)
+}
+
+/// The key of a certificate, with it.
+fn pair(certificates: Vec<At<CertificateDer<'static>>>, key: &[u8]) -> Result<CertifiedKey, Flaw> {
+    let (line, key) = secret(key)?;
+    let key = any_supported_type(&key).map_err(|error| Flaw::in_key(line, Why::BadKey(error.to_string())))?;
+    let fits = |chain| {
+        let pair = CertifiedKey::new(chain, Arc::clone(&key));
+        match pair.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Some(pair),
+            Err(_) => None,
+        }
+    };
+    let chain = certificates.iter().map(|(_, certificate)| certificate.clone()).collect();
+    fits(chain).ok_or_else(|| {
+        let later = certificates.into_iter().skip(1).find(|(_, other)| fits(vec![other.clone()]).is_some());
+        Flaw::in_key(line, Why::Mismatch { cert: PathBuf::new(), later: later.map(|(line, _)| line) })
+    })
+}
+
+/// The private key in a file, and the line on which it begins.
+fn secret(text: &[u8]) -> Result<At<PrivateKeyDer<'static>>, Flaw> {
+    let bad = |(line, bad)| Flaw::in_key(line, Why::Pem(bad));
+    let blocks = pem::blocks(text).map_err(bad)?;
+    let Some(block) = blocks.iter().find(|block| block.is_key()) else {
+        let swapped = blocks.iter().any(|block| block.label == "CERTIFICATE");
+        let why = if swapped { Why::Swapped } else { wrong(blocks[0].label, "private key") };
+        return Err(Flaw::in_key(blocks[0].line, why));
+    };
+    let der = block.der().map_err(bad)?;
+    let key = match block.label {
+        "PRIVATE KEY" => PrivateKeyDer::Pkcs8(der.into()),
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(der.into()),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(der.into()),
+        other => return Err(Flaw::in_key(block.line, wrong(other, "private key"))),
+    };
+    Ok((block.line, key))
+}
+
+fn instead(later: Option<usize>) -> String {
+    later.map_or_else(String::new, |line| format!(", but of the one on line {line}, which must be the first"))
+}
+
+fn wrong(found: &str, wanted: &'static str) -> Why {
+    Why::WrongKind { found: format!("-----BEGIN {found}-----"), wanted }
 }
 
 fn malformed(error: impl fmt::Display) -> Why {

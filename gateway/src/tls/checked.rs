@@ -5,19 +5,40 @@ use std::collections::BTreeSet;
 
 use tidegate_config::{model::Model, name::Authority};
 
-use super::{Certificate, Tls};
+use super::{Certificate, Tls, Trouble, Why, authorities, read_pair};
 use crate::clock;
 
-/// Everything that is wrong with the certificates of a file, in lines.
+/// Everything that is wrong with the certificates, keys and authorities that a file names, in lines.
 #[must_use]
 pub fn trouble(model: &Model) -> Vec<String> {
-    match Tls::load(model) {
-        Err(troubles) => troubles.0.iter().map(ToString::to_string).collect(),
-        Ok(tls) => {
-            let now = clock::wall();
-            tls.active().certificates().iter().filter_map(|certificate| certificate.stale(now)).collect()
-        }
+    let mut troubles = Tls::load(model).err().map_or_else(Vec::new, |troubles| troubles.0);
+    let mut look = |found: Result<(), Trouble>, setting: &str| {
+        troubles.extend(found.err().map(|trouble| trouble.named_by(setting.to_owned())));
+    };
+    if let Some((cert, key)) = model.gateway.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
+        look(read_pair(cert, key).map(drop), "gateway.admin");
     }
+    if let Some(ca) = model.gateway.tls.acme.as_ref().and_then(|acme| acme.ca.as_ref()) {
+        look(authorities(ca).map(drop), "gateway.tls.acme.ca");
+    }
+    for host in &model.hosts {
+        let Some(tls) = &host.tls else { continue };
+        look(authorities(&tls.ca).map(drop), &format!("hosts.{}.tls.ca", host.name));
+        // That others can read it is the host's owner's choice.
+        let pair = read_pair(&tls.cert, &tls.key).map(drop);
+        let pair = pair.or_else(|bad| if matches!(bad.why, Why::Exposed { .. }) { Ok(()) } else { Err(bad) });
+        look(pair, &format!("hosts.{}.tls", host.name));
+    }
+    troubles.iter().map(ToString::to_string).collect()
+}
+
+/// Certificates that clients would refuse.
+#[must_use]
+pub fn stale(model: &Model) -> Vec<String> {
+    let Ok(tls) = Tls::load(model) else { return Vec::new() };
+    let now = clock::wall();
+    let active = tls.active();
+    active.certificates().iter().filter_map(|certificate| certificate.stale(now)).collect()
 }
 
 /// Hosts of routes that clients cannot call over TLS.

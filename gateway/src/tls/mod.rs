@@ -7,6 +7,7 @@ mod challenges;
 mod checked;
 mod expiry;
 mod names;
+mod pem;
 mod terms;
 
 use std::{
@@ -29,10 +30,12 @@ use tokio::sync::watch;
 
 pub(crate) use self::challenges::PROTOCOL as CHALLENGE;
 pub use self::{
-    certificate::{Certificate, Trouble, Why},
+    certificate::{Certificate, Flaw, Trouble, Why, read_pair},
     challenges::{Challenges, Unprovable},
-    checked::{name, notes, trouble, uncovered},
+    checked::{name, notes, stale, trouble, uncovered},
     expiry::tell,
+    pem::Bad,
+    terms::authorities,
 };
 use self::{
     names::Table,

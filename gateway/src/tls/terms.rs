@@ -5,9 +5,9 @@ use std::{fmt, path::Path, sync::Arc};
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
     server::{
-        ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
+        ClientHello, ProducesTickets, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
     version,
@@ -81,15 +81,25 @@ impl Terms {
 
 /// Reads who vouches for clients.
 pub(super) fn vouching(file: &Path) -> Result<Vouching, Trouble> {
-    let trouble = |why: String| Trouble::with(file, Why::NoAuthority(why));
+    let roots = Arc::new(authorities(file)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(ring::default_provider()));
+    let unusable = |error: VerifierBuilderError| Trouble::with(file, Why::NoAuthority(error.to_string()));
+    builder.build().map(|who| who as Vouching).map_err(unusable)
+}
+
+/// Reads the authorities in a file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn authorities(file: &Path) -> Result<RootCertStore, Trouble> {
     let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(&certificate::read(file)?) {
-        let authority = authority.map_err(|error| trouble(error.to_string()))?;
-        roots.add(authority).map_err(|error| trouble(error.to_string()))?;
+    let read = certificate::read(file)?;
+    for (line, authority) in certificate::certificates(&read).map_err(|flaw| flaw.within(file, file))? {
+        roots
+            .add(authority)
+            .map_err(|error| Trouble::with(file, Why::NoAuthority(error.to_string())).at(line))?;
     }
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
-    builder.build().map(|who| who as Vouching).map_err(|error| trouble(error.to_string()))
+    Ok(roots)
 }
 
 /// Gives each client the certificate that it calls for.

@@ -81,6 +81,7 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/simulate/replay/outcome.rs",
     "gateway/src/spans/context.rs",
     "gateway/src/spans/span.rs",
+    "gateway/src/tls/pem.rs",
     "gateway/src/tls/names.rs",
     "loadtest/src/aim.rs",
     "loadtest/src/baseline.rs",
