@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
+    task::JoinSet,
 };
 
 const BOTH: &str = r#"
@@ -99,12 +100,12 @@ async fn trailers_pass_both_ways() {
 }
 
 /// A client with streams of its own making, from an address of this machine.
-async fn client(world: &World, address: [u8; 4]) -> SendRequest<Bytes> {
+async fn client(tasks: &mut JoinSet<()>, world: &World, address: [u8; 4]) -> SendRequest<Bytes> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind((address, 0).into()).expect("an address of this machine");
     let stream = socket.connect(world.address).await.expect("a connection");
     let (send, connection) = h2::client::handshake(stream).await.expect("a handshake");
-    tokio::spawn(async { drop(connection.await) });
+    tasks.spawn(async { drop(connection.await) });
     send.ready().await.expect("room")
 }
 
@@ -123,11 +124,13 @@ async fn streams_of_all_connections_together_are_bounded() {
     let refused = |why| world.metric("tidegate_http2_streams_refused_total", &[why]);
     let before = (refused("address"), refused("total"));
     world.wake("one").await;
-    let mut open = Vec::new();
+    let (mut tasks, mut open) = (JoinSet::new(), Vec::new());
     for last in 1..=5 {
         // Two connections, so that it is not the connection that counts.
-        let (mut first, mut second) =
-            (client(&world, [127, 0, 1, last]).await, client(&world, [127, 0, 1, last]).await);
+        let (mut first, mut second) = (
+            client(&mut tasks, &world, [127, 0, 1, last]).await,
+            client(&mut tasks, &world, [127, 0, 1, last]).await,
+        );
         open.push((
             begin(&mut first).await.expect("an answer"),
             begin(&mut second).await.expect("an answer"),
@@ -135,7 +138,7 @@ async fn streams_of_all_connections_together_are_bounded() {
         assert_eq!(begin(&mut second).await.err(), Some(Some(Reason::REFUSED_STREAM)), "{last}");
     }
     assert!(world.metric("tidegate_http2_streams", &[]) >= 10.0);
-    let mut other = client(&world, [127, 0, 1, 6]).await;
+    let mut other = client(&mut tasks, &world, [127, 0, 1, 6]).await;
     assert_eq!(begin(&mut other).await.err(), Some(Some(Reason::REFUSED_STREAM)));
     assert!(refused("address") >= before.0 + 5.0 && refused("total") >= before.1 + 1.0);
     // Who speaks HTTP/1.1 is served all the same, and what was refused can be asked again.
