@@ -37,6 +37,8 @@ pub const HEDGES_WON: &str = "tidegate_hedges_won_total";
 pub const CIRCUIT_OPENED: &str = "tidegate_circuit_opened_total";
 /// Responses that broke off in their body, by `service`.
 pub const BROKEN: &str = "tidegate_responses_broken_total";
+/// Responses whose clients left before their end, by `service`.
+pub const LEFT: &str = "tidegate_responses_left_total";
 /// Calls of gRPC that ended, by `service` and `status`.
 pub const CALLS: &str = "tidegate_grpc_calls_total";
 /// Wakes that requests caused, by `service` and `cause`.
@@ -136,7 +138,13 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "How often a service's circuit opened because too many of its requests failed, by service",
     ),
-    (BROKEN, Kind::Counter, Unit::Count, "Responses that broke off in their body, by service"),
+    (
+        BROKEN,
+        Kind::Counter,
+        Unit::Count,
+        "Responses that broke off in their body, because of the replica or of the request's deadline, by service",
+    ),
+    (LEFT, Kind::Counter, Unit::Count, "Responses whose clients left before their end, by service"),
     (
         CALLS,
         Kind::Counter,
@@ -292,6 +300,8 @@ pub struct ServiceMetrics {
     pub circuit_opened: Counter,
     /// Responses that broke off.
     pub broken: Counter,
+    /// Responses whose clients left before their end.
+    pub left: Counter,
     /// Answers to those who do not wake it.
     pub asleep_answers: Counter,
     /// Waiting pages that were shown.
@@ -323,6 +333,7 @@ impl ServiceMetrics {
             hedges_won: counter!(HEDGES_WON, "service" => label.clone()),
             circuit_opened: counter!(CIRCUIT_OPENED, "service" => label.clone()),
             broken: counter!(BROKEN, "service" => label.clone()),
+            left: counter!(LEFT, "service" => label.clone()),
             asleep_answers: counter!(ASLEEP, "service" => label.clone()),
             waiting_pages: counter!(WAITING_PAGES, "service" => label.clone()),
             in_flight: gauge!(IN_FLIGHT, "service" => label.clone()),

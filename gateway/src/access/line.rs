@@ -40,6 +40,8 @@ pub struct Entry<'e> {
     pub reason: Option<&'static str>,
     /// Whether the response broke off.
     pub broken: bool,
+    /// Who ended the response before its end: `replica`, `client` or `deadline`.
+    pub ended_by: Option<&'static str>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the response's body.
@@ -94,6 +96,8 @@ struct Json<'e> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     broken: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by: Option<&'static str>,
     bytes_in: u64,
     bytes_out: u64,
     total_ms: f64,
@@ -132,6 +136,7 @@ fn json(entry: &Entry<'_>, text: &mut Vec<u8>) {
         status: entry.status,
         reason: entry.reason,
         broken: entry.broken,
+        ended_by: entry.ended_by,
         bytes_in: entry.bytes_in,
         bytes_out: entry.bytes_out,
         total_ms: ms(entry.total),
@@ -246,6 +251,7 @@ mod tests {
             status: 200,
             reason: None,
             broken: false,
+            ended_by: None,
             bytes_in: 0,
             bytes_out: 5,
             total: Duration::from_micros(1500),

@@ -26,6 +26,28 @@ const NO_CALL: u8 = u8::MAX;
 /// In place of a gRPC status: the call's has not come.
 const NOT_SAID: u8 = u8::MAX - 1;
 
+/// Who ended an answer before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ender {
+    /// The replica, or the connection to it.
+    Replica,
+    /// The client, or the connection to it.
+    Client,
+    /// We, when the request's time was up.
+    Deadline,
+}
+
+impl Ender {
+    /// As the access log has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Replica => "replica",
+            Self::Client => "client",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
 /// One request's account.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -116,11 +138,19 @@ impl Account {
         self.closed = Some(now);
     }
 
-    /// The response broke off in its body.
-    pub(crate) fn broke_off(&self) {
+    /// The client left before the answer's end.
+    pub(crate) fn left(&self) {
+        self.service.metrics.left.increment(1);
+        if let Some(record) = &self.record {
+            record.broke_off(Ender::Client);
+        }
+    }
+
+    /// The response broke off in its body, which the replica or we did.
+    pub(crate) fn broke_off(&self, by: Ender) {
         self.service.metrics.broken.increment(1);
         if let Some(record) = &self.record {
-            record.broke_off();
+            record.broke_off(by);
         }
         if self.call.load(Ordering::Relaxed) == NOT_SAID {
             self.call.store(grpc::Status::UNAVAILABLE.number(), Ordering::Relaxed);

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use super::{
-    accounting::Account,
+    accounting::{Account, Ender},
     h2c,
     intake::{self, Limit},
     received::Received,
@@ -141,9 +141,21 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Full(Option<Bytes>),
-    Upstream { inner: Inbound, hold: Option<Arc<Hold>>, deadline: Option<Pin<Box<Sleep>>> },
+    Upstream { inner: Inbound, hold: Until, deadline: Option<Pin<Box<Sleep>>> },
     Changed { body: UnsyncBoxBody<Bytes, Broken>, deadline: Option<Pin<Box<Sleep>>> },
     Live(Live),
+}
+
+/// An exchange that is held until the response's end. Who drops it before that is the client's connection.
+#[derive(Debug)]
+struct Until(Option<Arc<Hold>>);
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        if let Some(hold) = &self.0 {
+            hold.account.left();
+        }
+    }
 }
 
 /// A body of ours that comes bit by bit.
@@ -188,7 +200,7 @@ impl Body {
     /// A replica's body. The exchange is held until it has ended.
     pub(crate) fn upstream(mut inner: Inbound, hold: Arc<Hold>) -> Self {
         let hold = (!inner.has_ended()).then_some(hold);
-        Self(Kind::Upstream { inner, hold, deadline: None })
+        Self(Kind::Upstream { inner, hold: Until(hold), deadline: None })
     }
 
     /// The same, cut off at this instant.
@@ -225,12 +237,12 @@ impl http_body::Body for Body {
             }
             Kind::Upstream { inner, hold, deadline } => {
                 if is_late(deadline, cx)
-                    && let Some(hold) = hold.take()
+                    && let Some(hold) = hold.0.take()
                 {
-                    hold.account.broke_off();
+                    hold.account.broke_off(Ender::Deadline);
                     return Poll::Ready(Some(Err(Late.into())));
                 }
-                (inner, hold)
+                (inner, &mut hold.0)
             }
         };
         let frame = match inner {
@@ -250,7 +262,7 @@ impl http_body::Body for Body {
             Some(Ok(_)) | None => *hold = None,
             Some(Err(_)) => {
                 if let Some(hold) = hold.take() {
-                    hold.account.broke_off();
+                    hold.account.broke_off(Ender::Replica);
                 }
             }
         }

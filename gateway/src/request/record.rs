@@ -19,7 +19,10 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_config::model::AccessLog;
 
-use super::{accounting::LEFT, refusal::Refusal};
+use super::{
+    accounting::{Ender, LEFT},
+    refusal::Refusal,
+};
 use crate::{
     access::{Entry, Log},
     clock,
@@ -66,11 +69,18 @@ struct Course {
     service: Option<Arc<Service>>,
     status: u16,
     reason: Option<&'static str>,
-    broken: bool,
+    ended_by: Option<Ender>,
     granted: Option<Instant>,
     /// Mostly one, which needs no memory of its own.
     attempts: SmallVec<[Attempt; 1]>,
     ended: Option<Instant>,
+}
+
+impl Course {
+    /// Whether its answer broke off, and not because the client left.
+    fn is_broken(&self) -> bool {
+        matches!(self.ended_by, Some(Ender::Replica | Ender::Deadline))
+    }
 }
 
 /// One attempt that has got its response's head, or has failed.
@@ -113,7 +123,7 @@ impl Record {
                 service: None,
                 status: LEFT,
                 reason: None,
-                broken: false,
+                ended_by: None,
                 granted: None,
                 attempts: SmallVec::new(),
                 ended: None,
@@ -155,8 +165,8 @@ impl Record {
     }
 
     /// The response broke off in its body.
-    pub(crate) fn broke_off(&self) {
-        self.course.lock().broken = true;
+    pub(crate) fn broke_off(&self, by: Ender) {
+        self.course.lock().ended_by = Some(by);
     }
 
     /// Some of the request's body has come.
@@ -198,7 +208,8 @@ impl Record {
             scheme: if self.to.secure { "https" } else { "http" },
             status: course.status,
             reason: course.reason,
-            broken: course.broken,
+            broken: course.is_broken(),
+            ended_by: course.ended_by.map(Ender::word),
             bytes_in: self.received.load(Ordering::Relaxed),
             bytes_out: self.sent.load(Ordering::Relaxed),
             total,
@@ -260,7 +271,8 @@ impl Record {
 
 /// Whether the log is to have it: what failed, was refused or was slow, and a share of the rest.
 fn is_told(settings: &AccessLog, course: &Course, total: Duration) -> bool {
-    let notable = course.status >= 500 || course.reason.is_some() || course.broken || total >= settings.slow;
+    let notable =
+        course.status >= 500 || course.reason.is_some() || course.is_broken() || total >= settings.slow;
     // No chance is needed where all are told, or none.
     notable || settings.sample >= 1.0 || (settings.sample > 0.0 && rand::random::<f64>() < settings.sample)
 }

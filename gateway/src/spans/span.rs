@@ -191,6 +191,7 @@ mod tests {
             status: 200,
             reason: None,
             broken: false,
+            ended_by: None,
             bytes_in: 0,
             bytes_out: 5,
             total: 50 * MS,

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as clients speak it.
 
 use e2e::{
-    client::{content_length, full, status},
+    client::{Wire, content_length, full, status},
     origin::Echo,
     world::{World, request},
 };
@@ -120,5 +120,55 @@ async fn bodies_arrive_whole() {
                 world.ask(request(method, "api", "/", full(body.clone()))).await.expect("an answer").echo();
             assert!(echo.body == body, "{method} {size}: {} arrived", echo.body.len());
         }
+    }
+}
+
+/// The next answer's head; interim ones are passed over.
+async fn answered(wire: &mut Wire) -> String {
+    loop {
+        let head = wire.head().await.expect("an answer");
+        if status(&head) != 100 {
+            return head;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_only_sends_nothing_more_is_answered() {
+    let world = World::new(API).await;
+    // The first one waits for a start.
+    for paths in [&["/"][..], &["/large"], &["/", "/status/404"], &["/hold"], &["/endless"]] {
+        let mut wire = world.wire().await;
+        wire.send(paths.iter().map(|path| head("GET", path, "")).collect::<String>()).await;
+        wire.finish().await;
+        if paths[0] == "/hold" {
+            assert_eq!(status(&wire.head().await.expect("a knock")), 100);
+            world.targets.release();
+        }
+        for path in paths {
+            let head = answered(&mut wire).await;
+            assert_eq!(status(&head), if path.contains("404") { 404 } else { 200 }, "{path}");
+            if head.to_lowercase().contains("content-length") {
+                assert_eq!(wire.exactly(content_length(&head)).await.len(), content_length(&head), "{path}");
+            } else {
+                assert!(wire.rest().await.ends_with(b"0\r\n\r\n"), "{path}: its end");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_is_not_taken_for_one() {
+    let world = World::new(API).await;
+    world.wake("api").await;
+    for (version, path) in [("1.1", "/hold"), ("1.0", "/hold"), ("1.1", "/endless")] {
+        let mut wire = world.wire().await;
+        wire.send(format!("GET {path} HTTP/{version}\r\nhost: api.localhost\r\n\r\n")).await;
+        if path == "/endless" {
+            wire.head().await.expect("an answer");
+        }
+        world.until_counts("api", 0, 1).await;
+        drop(wire);
+        world.until_counts("api", 0, 0).await;
     }
 }

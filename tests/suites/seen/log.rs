@@ -146,6 +146,44 @@ async fn bodies_that_break_off_and_clients_that_leave_are_told() {
 }
 
 #[tokio::test]
+async fn who_ended_an_answer_is_told() {
+    let limits = "[gateway.limits]\nrequest_timeout = \"3s\"\n";
+    let world = World::new(&format!("{limits}{LOGGED}")).await;
+    world.wake("api").await;
+    let left = || world.metric("tidegate_responses_left_total", &["api"]);
+    let (before, whole) = (left(), request("GET", "api", "/?whole=", empty()));
+    world.ask(whole).await.expect("a whole answer");
+    let ask = async |path: &str| {
+        let mut wire = world.wire().await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: api.localhost\r\n\r\n")).await;
+        wire
+    };
+    ask("/break?replica=").await.rest().await;
+    ask("/endless?late=").await.rest().await;
+    let mut leaver = ask("/endless?leaver=").await;
+    leaver.head().await.expect("an answer");
+    drop(leaver);
+    let unheard = ask("/hold?unheard=").await;
+    world.until_counts("api", 0, 1).await;
+    drop(unheard);
+    let mut http2 = world.http2().await;
+    drop(http2.send(get("api", "/endless?http2=")).await.expect("an answer"));
+    let lines = lines(&world, 6).await;
+    let told = |path: &str| {
+        let line =
+            lines.iter().find(|line| line["path"] == path).unwrap_or_else(|| panic!("{path}: {lines:?}"));
+        (line["status"].as_u64(), line["ended_by"].as_str(), line["broken"].as_bool())
+    };
+    assert_eq!(told("/?whole=*"), (Some(200), None, None));
+    assert_eq!(told("/break?replica=*"), (Some(200), Some("replica"), Some(true)));
+    assert_eq!(told("/endless?late=*"), (Some(200), Some("deadline"), Some(true)));
+    assert_eq!(told("/endless?leaver=*"), (Some(200), Some("client"), None));
+    assert_eq!(told("/endless?http2=*"), (Some(200), Some("client"), None));
+    assert_eq!(told("/hold?unheard=*"), (Some(499), None, None));
+    assert!(left() >= before + 2.0);
+}
+
+#[tokio::test]
 async fn secrets_of_clients_are_in_no_line() {
     let world = World::new(LOGGED).await;
     let mut request = get("api", "/?password=canary-1&canary-2");

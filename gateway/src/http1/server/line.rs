@@ -24,6 +24,16 @@ pub(crate) enum Line {
 }
 
 impl Line {
+    /// Whether the other end has broken it off.
+    pub(super) fn is_broken(&self) -> bool {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Away => return true,
+        };
+        !matches!(stream.take_error(), Ok(None))
+    }
+
     /// When it is dropped, the client shall not take that for an end in order. Over TLS it does not: that says goodbye.
     pub(super) fn reset(&self) {
         if let Self::Plain(stream) = self {

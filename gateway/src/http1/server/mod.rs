@@ -49,6 +49,12 @@ use crate::{clock, request::body::Body as Answer, timer::Timer};
 /// closed before that is reset.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether a client that sends nothing more is there to be answered.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// For so long one that sends nothing more while it is being answered may be there, although nothing proves it.
+const DOUBT: Duration = Duration::from_secs(1);
+
 /// What a connection may do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
@@ -222,7 +228,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
     async fn exchange(&mut self, head: Head) -> io::Result<Then> {
         let asked = Asked::of(&head);
         let (request, switch) = self.request(head);
-        let Some(response) = self.answered(request).await else { return Ok(Then::Close) };
+        let Some(response) = self.answered(request, asked.version).await else { return Ok(Then::Close) };
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let kept = self.write(response, asked).await?;
         let body = self.body_ended().await;
@@ -292,12 +298,29 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         (request, switch)
     }
 
-    /// The answer, unless the client goes before it has begun.
-    async fn answered(&self, request: Request<Incoming>) -> Option<Response<Answer>> {
+    /// The answer, unless the client goes before it has begun. One that only sends nothing more is answered: whether it is
+    /// there is found out by an interim answer, which HTTP/1.0 does not know.
+    async fn answered(&mut self, request: Request<Incoming>, version: Version) -> Option<Response<Answer>> {
         let mut answer = self.service.answer(request);
-        poll_fn(|cx| match answer.poll_unpin(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.shared.lock().poll_gone(cx).map(|()| None),
+        let Self { shared, timer, .. } = self;
+        let mut look = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = answer.poll_unpin(cx) {
+                return Poll::Ready(Some(response));
+            }
+            let mut shared = shared.lock();
+            if look.is_none() {
+                ready!(shared.poll_gone(cx));
+                if !shared.has_finished() || version == Version::HTTP_10 {
+                    return Poll::Ready(None);
+                }
+                shared.knock();
+            }
+            while !shared.is_away(cx) {
+                ready!(timer.poll_passed(cx, *look.get_or_insert_with(|| clock::now() + LOOK)));
+                look = Some(clock::now() + LOOK);
+            }
+            Poll::Ready(None)
         })
         .await
     }
@@ -329,11 +352,15 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
             ended: form.framing == Framing::None || body.is_end_stream(),
         };
         drop(head);
-        let mut paused = false;
+        let (mut paused, mut doubt) = (false, None);
         poll_fn(|cx| {
             loop {
                 let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
                 let mut shared = self.shared.lock();
+                if !self.output.is_empty() {
+                    // What is written finds out who has gone.
+                    doubt = None;
+                }
                 if shared.poll_flush(cx, &mut self.output)?.is_ready() {
                     match more {
                         Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
@@ -349,7 +376,16 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
                     }
                 }
                 paused = true;
-                return shared.poll_gone(cx).map(|()| Err(io::ErrorKind::BrokenPipe.into()));
+                if !shared.has_finished() {
+                    ready!(shared.poll_gone(cx));
+                    doubt = Some(clock::now() + DOUBT);
+                }
+                if let (true, Some(until)) = (shared.has_finished(), doubt) {
+                    ready!(self.timer.poll_passed(cx, until));
+                } else if shared.has_finished() {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
         })
         .await?;

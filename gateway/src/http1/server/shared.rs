@@ -46,6 +46,8 @@ pub(super) struct Shared {
     held: bool,
     /// Nobody knows where the next request would begin.
     broken: bool,
+    /// The client sends nothing more: it has gone, or waits for its answer all the same.
+    finished: bool,
     /// Parts of the body that have come.
     parts: u64,
     /// The connection's task, while somebody has the body.
@@ -89,6 +91,7 @@ impl Shared {
             interim: Output::default(),
             held: false,
             broken: false,
+            finished: false,
             parts: 0,
             waits: None,
             reads: None,
@@ -161,7 +164,7 @@ impl Shared {
     }
 
     /// What the connection's task does while it waits: writes interim answers, and reads what comes and nobody takes, so that a
-    /// client that goes is noticed behind what it has sent. Ready once it has gone.
+    /// client that goes is noticed behind what it has sent. Ready once it has gone, or [has finished](Self::has_finished).
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body == State::Read {
             self.waits = Some(cx.waker().clone());
@@ -176,9 +179,25 @@ impl Shared {
             let read = ready!(self.poll_fill(cx));
             wake(&mut self.reads);
             if let Ok(0) | Err(_) = read {
+                self.finished = read.is_ok();
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// Whether the client has closed its side behind a whole request: it may have gone, and it may read still.
+    pub(super) fn has_finished(&self) -> bool {
+        self.finished && self.body == State::Whole
+    }
+
+    /// Says something that means nothing (RFC 9110, 15.2): from a client that has gone, an error comes back.
+    pub(super) fn knock(&mut self) {
+        self.interim.text().extend_from_slice(CONTINUE);
+    }
+
+    /// Whether one whom we have [knocked](Self::knock) at is known to have gone.
+    pub(super) fn is_away(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(self.poll_interim(cx), Poll::Ready(Err(_))) || self.line.is_broken()
     }
 
     /// Drops what has come of a body that nobody wants. Whether there is such a body.
