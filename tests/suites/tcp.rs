@@ -100,6 +100,31 @@ async fn a_connection_wakes_its_service_and_is_carried_both_ways() {
 }
 
 #[tokio::test]
+async fn the_access_log_has_a_line_for_each_connection() {
+    let world = world(&format!("[gateway.access_log]\nto = \"access.log\"\n{DB}")).await;
+    let mut wire = connect(&world, "db").await;
+    says(&mut wire, "hello").await;
+    drop(wire);
+    let line = found("a line", async || {
+        let text = std::fs::read_to_string(world.folder().join("access.log")).unwrap_or_default();
+        serde_json::from_str::<serde_json::Value>(&text).map_err(|_| text)
+    })
+    .await;
+    let replica = world.until_ready("db", 1).await.first().map(ToString::to_string);
+    for (field, want) in [
+        ("protocol", "tcp".into()),
+        ("service", "db".into()),
+        ("client", "127.0.0.1".into()),
+        ("outcome", "closed".into()),
+        ("bytes_in", 5.into()),
+        ("bytes_out", 5.into()),
+        ("replica", serde_json::Value::from(replica)),
+    ] {
+        assert_eq!(line[field], want, "{field}: {line}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_may_speak_first() {
     let world = setup(DB, greeter()).start().await;
     let mut wire = connect(&world, "db").await;

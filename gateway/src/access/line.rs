@@ -156,7 +156,7 @@ fn json(entry: &Entry<'_>, text: &mut Vec<u8>) {
 }
 
 /// Milliseconds to the microsecond.
-fn ms(duration: Duration) -> f64 {
+pub(super) fn ms(duration: Duration) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact for three centuries of microseconds")]
     let micros = duration.as_micros() as f64;
     micros / 1e3

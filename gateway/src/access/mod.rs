@@ -1,7 +1,9 @@
-//! The access log: one line for each request, written by a thread of its own, so that neither a slow nor a full disk ever
-//! keeps a request waiting. [`record`](crate::request) hands in entries; [`line`](mod@line) makes them text, [`file`](mod@file) puts it away.
+//! The access log: one line for each request, and for each connection of a TCP service, written by a thread of its own, so that neither
+//! a slow nor a full disk ever keeps anybody waiting. [`record`](crate::request) and [`account`](crate::tcp) hand in what has ended;
+//! [`line`](mod@line) and [`connection`] make it text, [`file`](mod@file) puts it away.
 //! Holds: what waits to be written is bounded; what does not fit is dropped and counted.
 
+mod connection;
 mod file;
 pub mod line;
 
@@ -9,8 +11,9 @@ use std::{cell::RefCell, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use metrics::{Counter, counter};
 use parking_lot::{Condvar, Mutex};
-use tidegate_config::model::{AccessLog, LogTo};
+use tidegate_config::model::{AccessLog, LogFormat, LogTo};
 
+pub use connection::Connection;
 pub use line::Entry;
 
 use self::file::Output;
@@ -77,9 +80,20 @@ impl Log {
 
     /// Notes a request. Never waits.
     pub fn note(&self, entry: &Entry<'_>) {
+        self.put(|text| line::write(self.settings.format, entry, text));
+    }
+
+    /// Notes a connection of a TCP service, where the format has lines for these. Never waits.
+    pub fn note_connection(&self, connection: &Connection<'_>) {
+        if self.settings.format == LogFormat::Json {
+            self.put(|text| connection::write(connection, text));
+        }
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Vec<u8>)) {
         LINE.with_borrow_mut(|text| {
             text.clear();
-            line::write(self.settings.format, entry, text);
+            write(text);
             let mut state = self.shared.state.lock();
             if state.waiting.len() + text.len() > WAITING {
                 return self.dropped.increment(1);

@@ -179,7 +179,7 @@ impl App {
             }
             Ok(Met::Other(service, client, first)) => {
                 let accepted = Accepted { client, peer: peer.address(), first };
-                let served = tcp::serve(accepted, service, self.door.cut.clone());
+                let served = tcp::serve(accepted, service, &self.door);
                 self.door.tasks.track_future(served).await;
             }
             Ok(Met::Authority) => {

@@ -92,10 +92,10 @@ impl App {
         if let Err(error) = self.fit(&client) {
             return tracing::debug!(%peer, %error, "gone before it was served");
         }
-        let cut = self.door.cut.clone();
+        let door = Arc::clone(&self.door);
         let accepted = Accepted { client, peer, first: Bytes::new() };
         self.door.tasks.spawn(async move {
-            tcp::serve(accepted, service, cut).await;
+            tcp::serve(accepted, service, &door).await;
             drop(permit);
         });
     }

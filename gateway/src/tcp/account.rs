@@ -1,7 +1,8 @@
-//! One account per connection: how it ended, how long it took and what flowed, written when it is dropped, so exactly once
-//! whatever becomes of the task. Bytes are counted as they flow: a connection may live for days.
+//! One account per connection: how it ended, how long it took and what flowed, told to metrics and the access log when it is
+//! dropped, so exactly once whatever becomes of the task. Bytes are counted as they flow: a connection may live for days.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,17 +11,28 @@ use std::{
 };
 
 use metrics::{Counter, counter, histogram};
+use tidegate_config::name::ReplicaId;
 
 use super::carry::End;
-use crate::{clock, fleet::Service, request::Refusal, telemetry};
+use crate::{
+    access::{Connection, Log},
+    clock,
+    fleet::Service,
+    request::Refusal,
+    telemetry,
+};
 
 /// One connection's account.
 #[derive(Debug)]
 pub(super) struct Account {
     service: String,
+    client: IpAddr,
     arrived: Instant,
+    replica: Option<String>,
     outcome: &'static str,
+    reason: Option<&'static str>,
     flow: Flow,
+    log: Option<Arc<Log>>,
 }
 
 /// What flowed so far.
@@ -32,12 +44,22 @@ pub(super) struct Flow {
 }
 
 impl Account {
-    /// Opens the account of a connection that was accepted at `arrived`.
-    pub(super) fn open(service: &Arc<Service>, arrived: Instant) -> Self {
+    /// Opens the account of a connection that was accepted at `arrived`. `log`: where its line goes, if there is one.
+    pub(super) fn open(
+        service: &Arc<Service>,
+        client: IpAddr,
+        arrived: Instant,
+        log: Option<Arc<Log>>,
+    ) -> Self {
         let service = service.name.to_string();
         let flow = Flow::new(&service);
         // What its task was dropped with stands.
-        Self { service, arrived, outcome: "cut", flow }
+        Self { service, client, arrived, replica: None, outcome: "cut", reason: None, flow, log }
+    }
+
+    /// It has been connected to a replica.
+    pub(super) fn reached(&mut self, replica: &ReplicaId) {
+        self.replica = self.log.as_ref().map(|_| replica.to_string());
     }
 
     pub(super) fn flow(&self) -> &Flow {
@@ -57,7 +79,7 @@ impl Account {
             "refused"
         );
         telemetry::refused(refusal.reason());
-        self.outcome = "refused";
+        (self.outcome, self.reason) = ("refused", Some(refusal.reason()));
     }
 
     /// The client left while it waited.
@@ -74,6 +96,26 @@ impl Drop for Account {
         histogram!(telemetry::TCP_SECONDS, "service" => self.service.clone()).record(took);
         let (up, down) = self.flow.sums();
         tracing::debug!(service = self.service, outcome = self.outcome, up, down, ?took, "connection ended");
+        if let Some(log) = self.log.as_ref().filter(|log| self.is_told(log.settings().sample)) {
+            log.note_connection(&Connection {
+                arrived: clock::wall().checked_sub(took).unwrap_or_else(clock::wall),
+                client: self.client,
+                service: &self.service,
+                replica: self.replica.as_deref(),
+                outcome: self.outcome,
+                reason: self.reason,
+                bytes_in: up,
+                bytes_out: down,
+                total: took,
+            });
+        }
+    }
+}
+
+impl Account {
+    /// Whether the log is to have it: what was refused or broke, and a share of the rest. How long one lasted says nothing.
+    fn is_told(&self, sample: f64) -> bool {
+        matches!(self.outcome, "refused" | "broke") || sample >= 1.0 || rand::random::<f64>() < sample
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     clock,
     fleet::{Lease, Service, Standing, service::hold_deadline, tap::Heard},
     request::{
-        Refusal, dial,
+        Door, Refusal, dial,
         retry::{self, Verdict},
     },
 };
@@ -36,22 +36,24 @@ pub(crate) struct Accepted {
     pub(crate) first: Bytes,
 }
 
-/// Serves a connection to its end, or to that of the gateway (`cut`).
-pub(crate) async fn serve(accepted: Accepted, service: Arc<Service>, cut: CancellationToken) {
+/// Serves a connection to its end, or to that of the gateway (`door.cut`).
+pub(crate) async fn serve(accepted: Accepted, service: Arc<Service>, door: &Door) {
     let arrived = clock::now();
     let settings = service.settings();
-    let mut account = Account::open(&service, arrived);
+    let mut account =
+        Account::open(&service, accepted.peer.ip().to_canonical(), arrived, door.log.load_full());
     let (lease, mut replica) = match attempts(&accepted, &service, &settings, arrived).await {
         Ok(connected) => connected,
         Err(Some(refusal)) => return account.refused(&refusal),
         Err(None) => return account.left(),
     };
     let leased = clock::now();
+    account.reached(&lease.replica.id);
     let Accepted { mut client, peer, first } = accepted;
     let end = match begin(&mut replica, &client, peer, &first, settings.upstream.proxy_protocol).await {
         Ok(()) => {
             account.flow().up(first.len());
-            let told = told(&cut, &lease.replica.cut);
+            let told = told(&door.cut, &lease.replica.cut);
             carry::carry(&mut client, &mut replica, account.flow(), settings.upstream.idle_timeout, told)
                 .await
         }
