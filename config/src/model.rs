@@ -212,6 +212,7 @@ impl Launch {
             secret_files: BTreeMap::new(),
             volumes: Vec::new(),
             tmpfs: Vec::new(),
+            disks: Vec::new(),
             resources: Resources::default(),
             profile: crate::spec::Profile::Default,
         }

@@ -133,6 +133,9 @@ pub struct Launch {
     /// Empty file systems in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tmpfs: Vec<Tmpfs>,
+    /// Empty folders on the engine's disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<Disk>,
     /// What a replica may use.
     pub resources: Resources,
     /// How far the replica is locked in.
@@ -173,7 +176,7 @@ pub enum Protocol {
 /// A mount: a named volume of the engine's, or a path of the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// A volume's name, or an absolute path.
+    /// A volume's name, an absolute path, or what a Kubernetes has: `configmap/NAME` or `secret/NAME`.
     pub source: String,
     /// An absolute path in the container.
     pub target: String,
@@ -182,6 +185,44 @@ pub struct Volume {
     /// Whether several replicas may write to it at once; says nothing about how it is mounted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+}
+
+/// What a volume's source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'v> {
+    /// A folder of the machine.
+    Folder(&'v str),
+    /// A volume of the engine's own; in a Kubernetes a PersistentVolumeClaim.
+    Named(&'v str),
+    /// A ConfigMap of a Kubernetes.
+    ConfigMap(&'v str),
+    /// A Secret of a Kubernetes.
+    Secret(&'v str),
+}
+
+impl Volume {
+    /// What its source is, by how it is spelled: `/srv`, `data`, `configmap/settings` or `secret/tls`.
+    #[must_use]
+    pub fn source(&self) -> Source<'_> {
+        if let Some(name) = self.source.strip_prefix("configmap/") {
+            Source::ConfigMap(name)
+        } else if let Some(name) = self.source.strip_prefix("secret/") {
+            Source::Secret(name)
+        } else if self.source.starts_with('/') {
+            Source::Folder(&self.source)
+        } else {
+            Source::Named(&self.source)
+        }
+    }
+}
+
+/// An empty folder on the engine's disk, which goes with its replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// An absolute path in the container.
+    pub target: String,
+    /// How much it may hold.
+    pub size: Bytes,
 }
 
 /// An empty file system in memory.

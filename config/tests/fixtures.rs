@@ -12,7 +12,7 @@ use tidegate_config::{
     model::{Engine, Idle, Kubernetes, Listener, Reach, Update},
     name::Authority,
     parse,
-    spec::{Scratch, Tmpfs},
+    spec::{Disk, Scratch, Source, Tmpfs, Volume},
     units::Bytes,
 };
 
@@ -309,6 +309,11 @@ fn what_a_kubernetes_is_told_arrives() {
     };
     assert_eq!(cluster.kubernetes, expected);
     assert_eq!(local.kubernetes, Kubernetes::default());
+    let launch = &model.services[&"named".parse().expect("a name")].launch;
+    let sources: Vec<_> = launch.volumes.iter().map(Volume::source).collect();
+    assert_eq!(sources, [Source::ConfigMap("settings"), Source::Secret("tls")]);
+    assert_eq!(launch.disks, [Disk { target: "/work".into(), size: Bytes::mib(1024) }]);
+    assert!(!launch.has_own_data(), "nobody writes what is the cluster's, and what goes is nobody's data");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod estate;
 mod inside;
+mod mounts;
 mod node;
 mod registry;
 pub(crate) mod wake;
@@ -56,6 +57,7 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K15", "secrets, a command as a probe, logs", |estate| Box::pin(has_secrets(estate))),
     ("K16", "the owner goes, and takes all pods along", |estate| Box::pin(is_uninstalled(estate))),
     ("K17", "the gateway itself in a pod", |estate| Box::pin(inside::runs(estate))),
+    ("K18", "a ConfigMap, a Secret and an empty folder", |estate| Box::pin(mounts::arrive(estate))),
 ];
 
 /// How long the API server hangs.

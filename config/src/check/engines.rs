@@ -5,7 +5,7 @@ use super::{At, image};
 use crate::{
     model::{Engine, Host, Probe, Service},
     problem::Draft,
-    spec::{Pull, Resources, Scratch},
+    spec::{Pull, Resources, Scratch, Source},
 };
 
 pub(super) fn check(name: &At<String>, service: &Service, hosts: &[Host], problems: &mut Vec<Draft>) {
@@ -45,7 +45,7 @@ fn may_run(service: &Service, host: &Host) -> bool {
 /// What an engine cannot do for a service, in words.
 fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
     match engine {
-        Engine::Auto | Engine::Docker | Engine::Embedded => Vec::new(),
+        Engine::Auto | Engine::Docker | Engine::Embedded => true_of(&[by_name(service), on_disk(service)]),
         Engine::Swarm => true_of(&[
             (
                 matches!(service.health.probe, Some(Probe::Exec { .. })),
@@ -57,14 +57,16 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
             ),
             in_memory(service),
             unmeasured(service),
+            by_name(service),
+            on_disk(service),
         ]),
         Engine::Kubernetes => true_of(&[
             in_memory(service),
             unmeasured(service),
             (
-                service.launch.volumes.iter().any(|volume| volume.source.starts_with('/')),
+                mounts(service, |source| matches!(source, Source::Folder(_))),
                 "no folder of a machine is mounted by engine = \"kubernetes\": a volume there is the name of a \
-                 PersistentVolumeClaim",
+                 PersistentVolumeClaim, configmap/NAME or secret/NAME",
             ),
             (
                 !service.launch.user.as_deref().is_none_or(is_numeric),
@@ -90,6 +92,20 @@ fn in_memory(service: &Service) -> (bool, &'static str) {
 fn unmeasured(service: &Service) -> (bool, &'static str) {
     let wanted = service.scaling.signals.measure();
     (wanted, "scaling.target_cpu and target_memory are not known: no cluster's engine measures replicas")
+}
+
+fn by_name(service: &Service) -> (bool, &'static str) {
+    let wanted = mounts(service, |source| matches!(source, Source::ConfigMap(_) | Source::Secret(_)));
+    (wanted, "volumes cannot name a ConfigMap or a Secret: only engine = \"kubernetes\" has them")
+}
+
+fn on_disk(service: &Service) -> (bool, &'static str) {
+    let wanted = !service.launch.disks.is_empty();
+    (wanted, "volumes as { target = ..., disk = ... } are not there: only engine = \"kubernetes\" has them")
+}
+
+fn mounts(service: &Service, is: fn(Source<'_>) -> bool) -> bool {
+    service.launch.volumes.iter().any(|volume| is(volume.source()))
 }
 
 fn true_of(rows: &[(bool, &'static str)]) -> Vec<&'static str> {

@@ -12,7 +12,7 @@ use crate::{
 /// The longest name of a namespace.
 const LABEL: usize = 63;
 /// The longest name of other objects.
-const SUBDOMAIN: usize = 253;
+pub(super) const SUBDOMAIN: usize = 253;
 
 /// A Kubernetes is named by its own table; what other hosts are told has no meaning here.
 pub(super) fn alone(raw: raw::Host, problems: &mut Vec<Draft>) -> raw::Host {
@@ -87,18 +87,26 @@ pub(super) fn twice(hosts: &[At<raw::Host>], problems: &mut Vec<Draft>) {
 }
 
 fn name(text: &At<Text>, longest: usize, problems: &mut Vec<Draft>) -> String {
+    if !is_name(&text.value, longest) {
+        problems.push(text.problem("not a name in Kubernetes").allowed(names(longest)));
+    }
+    text.value.clone()
+}
+
+/// Whether an object could be called this.
+pub(super) fn is_name(name: &str, longest: usize) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let part = |part: &str| {
         let bytes = part.as_bytes();
         let ends = bytes.first().is_some_and(|b| plain(*b)) && bytes.last().is_some_and(|b| plain(*b));
         ends && bytes.iter().all(|b| plain(*b) || *b == b'-')
     };
-    let name = &*text.value;
     let whole = if longest == LABEL { part(name) } else { name.split('.').all(part) };
-    if !whole || name.len() > longest {
-        let dots = if longest == LABEL { "" } else { " and '.'" };
-        let allowed = format!("1 to {longest} of a-z, 0-9, '-'{dots}, as names in Kubernetes are");
-        problems.push(text.problem("not a name in Kubernetes").allowed(allowed));
-    }
-    name.to_owned()
+    whole && name.len() <= longest
+}
+
+/// What objects may be called, in words.
+pub(super) fn names(longest: usize) -> String {
+    let dots = if longest == LABEL { "" } else { " and '.'" };
+    format!("1 to {longest} of a-z, 0-9, '-'{dots}, as names in Kubernetes are")
 }

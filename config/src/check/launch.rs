@@ -29,7 +29,8 @@ pub(super) fn check(
     let image = raw.image.as_ref().map(|image| image::check(image, world, problems));
     let default = Launch::of(image.unwrap_or_default());
     let (env, secrets) = environment::check(raw, world, problems);
-    let (volumes, tmpfs) = volumes::check(raw.volumes.as_ref(), world, allowed, problems);
+    let volumes::Mounts { volumes, tmpfs, disks } =
+        volumes::check(raw.volumes.as_ref(), world, allowed, problems);
     let profile = value::of(raw.profile.clone(), default.profile);
     check_user(name, raw, profile, problems);
     if let Some(folder) = raw.working_dir.as_ref().filter(|folder| !folder.value.starts_with('/')) {
@@ -48,6 +49,7 @@ pub(super) fn check(
         protocol: value::of(raw.protocol.clone(), default.protocol),
         volumes,
         tmpfs,
+        disks,
         resources: resources(value::of(raw.resources.clone(), raw::Resources::default()), problems),
         profile,
         image: default.image,

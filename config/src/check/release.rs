@@ -34,7 +34,9 @@ pub(super) fn writer(volumes: Option<&At<Vec<At<Mount>>>>) -> Option<&At<Mount>>
         Mount::Text(text) => text.contains(':') && !text.ends_with(":ro"),
         Mount::Table(table) => {
             let rules = [&table.read_only, &table.shared];
-            table.tmpfs.is_none() && rules.into_iter().all(|rule| !value::of(rule.clone(), false))
+            table.tmpfs.is_none()
+                && table.disk.is_none()
+                && rules.into_iter().all(|rule| !value::of(rule.clone(), false))
         }
     };
     volumes.into_iter().flat_map(|volumes| &volumes.value).find(written)

@@ -1,14 +1,18 @@
 //! Mounts. Named volumes are the engine's own and fine; folders of the host must be below one that the operator allowed,
-//! and some are refused whatever is allowed, because they hand over the machine.
+//! and some are refused whatever is allowed, because they hand over the machine. What a Kubernetes mounts by name is
+//! checked as far as spelling goes.
 
 use std::path::{Path, PathBuf};
 
-use super::{World, value};
+use super::{World, kubernetes, value};
 use crate::{
-    decode::{At, leaf::Text},
+    decode::{
+        At,
+        leaf::{Size, Text},
+    },
     problem::Draft,
     raw::{Mount, MountTable},
-    spec::{Tmpfs, Volume},
+    spec::{Disk, Source, Tmpfs, Volume},
     units::Bytes,
 };
 
@@ -18,6 +22,8 @@ const NEVER: &[&str] =
 
 /// A page: below it nothing fits.
 const LEAST_TMPFS: Bytes = Bytes(4096);
+/// The same on a disk.
+const LEAST_DISK: Bytes = Bytes::mib(1);
 
 /// The folders that may be mounted.
 pub(super) struct Allowed(Vec<PathBuf>);
@@ -65,26 +71,39 @@ fn not_those() -> String {
     format!("folders outside of {}, and no engine's socket", NEVER.join(", "))
 }
 
+/// What is mounted, each of its kind.
+#[derive(Default)]
+pub(super) struct Mounts {
+    pub(super) volumes: Vec<Volume>,
+    pub(super) tmpfs: Vec<Tmpfs>,
+    pub(super) disks: Vec<Disk>,
+}
+
 pub(super) fn check(
     raw: Option<&At<Vec<At<Mount>>>>,
     world: &World<'_>,
     allowed: &Allowed,
     problems: &mut Vec<Draft>,
-) -> (Vec<Volume>, Vec<Tmpfs>) {
-    let (mut volumes, mut memory): (Vec<Volume>, Vec<Tmpfs>) = (Vec::new(), Vec::new());
+) -> Mounts {
+    let mut mounts = Mounts::default();
     let mut targets: Vec<String> = Vec::new();
     for mount in raw.iter().flat_map(|mounts| &mounts.value) {
         let target = match &mount.value {
-            Mount::Table(table) if table.tmpfs.is_some() || table.refused.contains(&"tmpfs") => {
-                let Some(tmpfs) = in_memory(table, mount, problems) else { continue };
-                memory.push(tmpfs.clone());
-                tmpfs.target
+            Mount::Table(table) if is_given(&table.tmpfs, "tmpfs", table) => {
+                let Some((target, size)) = empty(table, mount, &IN_MEMORY, problems) else { continue };
+                mounts.tmpfs.push(Tmpfs { target: target.clone(), size });
+                target
+            }
+            Mount::Table(table) if is_given(&table.disk, "disk", table) => {
+                let Some((target, size)) = empty(table, mount, &ON_DISK, problems) else { continue };
+                mounts.disks.push(Disk { target: target.clone(), size });
+                target
             }
             Mount::Table(_) | Mount::Text(_) => {
                 let Some(mut volume) = parts(mount, problems) else { continue };
                 volume.target = check_target(&volume.target, mount, problems);
                 let target = volume.target.clone();
-                volumes.extend(check_source(volume, mount, world, allowed, problems));
+                mounts.volumes.extend(check_source(volume, mount, world, allowed, problems));
                 target
             }
         };
@@ -93,23 +112,54 @@ pub(super) fn check(
         }
         targets.push(target);
     }
-    (volumes, memory)
+    mounts
 }
 
-/// An empty file system in memory: a target and a size, nothing else.
-fn in_memory(table: &MountTable, mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Tmpfs> {
-    const ALLOWED: &str = "{ target = \"/cache\", tmpfs = \"64MiB\" }";
-    if table.source.is_some() || table.read_only.is_some() || table.shared.is_some() {
-        let draft = mount.problem("what is in memory is empty at first and one replica's alone");
-        problems.push(draft.allowed(ALLOWED));
+/// Whether a key is there, be it with a value that was refused.
+fn is_given<T>(value: &Option<T>, key: &str, table: &MountTable) -> bool {
+    value.is_some() || table.refused.contains(&key)
+}
+
+/// What is empty at first and goes with its replica.
+struct Empty {
+    words: &'static str,
+    allowed: &'static str,
+    /// How large it is, and what it is not.
+    size: fn(&MountTable) -> [&Option<At<Size>>; 2],
+    least: Bytes,
+}
+
+const IN_MEMORY: Empty = Empty {
+    words: "what is in memory is empty at first and one replica's alone",
+    allowed: "{ target = \"/cache\", tmpfs = \"64MiB\" }",
+    size: |table| [&table.tmpfs, &table.disk],
+    least: LEAST_TMPFS,
+};
+
+const ON_DISK: Empty = Empty {
+    words: "what has a disk is empty at first and one replica's alone",
+    allowed: "{ target = \"/work\", disk = \"1GiB\" }",
+    size: |table| [&table.disk, &table.tmpfs],
+    least: LEAST_DISK,
+};
+
+/// A target and a size, nothing else.
+fn empty(
+    table: &MountTable,
+    mount: &At<Mount>,
+    kind: &Empty,
+    problems: &mut Vec<Draft>,
+) -> Option<(String, Bytes)> {
+    let [size, other] = (kind.size)(table);
+    if table.source.is_some() || table.read_only.is_some() || table.shared.is_some() || other.is_some() {
+        problems.push(mount.problem(kind.words).allowed(kind.allowed));
     }
     let Some(target) = &table.target else {
-        problems.push(mount.problem("needs a target").allowed(ALLOWED));
+        problems.push(mount.problem("needs a target").allowed(kind.allowed));
         return None;
     };
     let target = check_target(&target.value, mount, problems);
-    let size = value::size(table.tmpfs.clone(), LEAST_TMPFS, LEAST_TMPFS, problems);
-    Some(Tmpfs { target, size })
+    Some((target, value::size(size.clone(), kind.least, kind.least, problems)))
 }
 
 fn parts(mount: &At<Mount>, problems: &mut Vec<Draft>) -> Option<Volume> {
@@ -165,14 +215,10 @@ fn check_source(
     problems: &mut Vec<Draft>,
 ) -> Option<Volume> {
     if !volume.source.starts_with(['/', '.']) {
-        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if volume.source.is_empty() || !volume.source.chars().all(inner) {
-            let draft = mount.problem(format!("{:?} is neither a volume's name nor a path", volume.source));
-            problems.push(
-                draft.allowed(
-                    "a name of letters, digits, '_', '.' and '-', or a path that starts with / or ./",
-                ),
-            );
+        match volume.source() {
+            Source::ConfigMap(name) => of_kubernetes("configmap", name, &volume, mount, problems),
+            Source::Secret(name) => of_kubernetes("secret", name, &volume, mount, problems),
+            Source::Folder(_) | Source::Named(_) => check_name(&volume.source, mount, problems),
         }
         return Some(volume);
     }
@@ -192,4 +238,26 @@ fn check_source(
         );
     }
     Some(Volume { source: path.display().to_string(), ..volume })
+}
+
+fn check_name(name: &str, mount: &At<Mount>, problems: &mut Vec<Draft>) {
+    const ALLOWED: &str = "a name of letters, digits, '_', '.' and '-', a path that starts with / or ./, or in a Kubernetes \
+        configmap/NAME or secret/NAME";
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if name.is_empty() || !name.chars().all(inner) {
+        let draft = mount.problem(format!("{name:?} is neither a volume's name nor a path"));
+        problems.push(draft.allowed(ALLOWED));
+    }
+}
+
+/// A ConfigMap or a Secret by its name: nobody writes into one.
+fn of_kubernetes(kind: &str, name: &str, volume: &Volume, mount: &At<Mount>, problems: &mut Vec<Draft>) {
+    if !kubernetes::is_name(name, kubernetes::SUBDOMAIN) {
+        let draft = mount.problem(format!("{name:?} is not a name in Kubernetes"));
+        problems.push(draft.allowed(kubernetes::names(kubernetes::SUBDOMAIN)));
+    }
+    if !volume.read_only {
+        let draft = mount.problem(format!("{kind}/{name} is read-only: nobody writes into one"));
+        problems.push(draft.allowed(format!("\"{kind}/{name}:{}:ro\"", volume.target)));
+    }
 }

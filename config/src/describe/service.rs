@@ -246,7 +246,7 @@ fn describe_launch(launch: &Launch) -> (Settings, Settings) {
     }
     let is_size = |key: &str| {
         matches!(key, "resources.memory" | "resources.disk" | "resources.reserve.memory")
-            || (key.starts_with("tmpfs[") && key.ends_with(".size"))
+            || ((key.starts_with("tmpfs[") || key.starts_with("disks[")) && key.ends_with(".size"))
     };
     for (_, value) in launch.iter_mut().filter(|(key, _)| is_size(key)) {
         *value = value.parse().map_or_else(|_| value.clone(), |bytes| Bytes(bytes).to_string());

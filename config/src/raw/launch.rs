@@ -12,7 +12,8 @@ use crate::{
 section! {
     /// A volume or folder as a table.
     MountTable => {
-        /// A named volume, or a path of the host. A path that starts with `./` starts at this file's folder.
+        /// A named volume, or a path of the host. A path that starts with `./` starts at this file's folder. On a Kubernetes
+        /// the name of a PersistentVolumeClaim, `configmap/NAME` or `secret/NAME`; the last two are read-only.
         source: Text,
         /// An absolute path in the container.
         target: Text,
@@ -22,6 +23,8 @@ section! {
         shared: bool = false,
         /// Instead of a source: how much fits into an empty file system in memory, which counts as the replica's memory.
         tmpfs: Size,
+        /// Instead of a source: how much fits into an empty folder on the disk, which goes with the replica (Kubernetes only).
+        disk: Size,
     }
 }
 

@@ -57,6 +57,7 @@ section! {
         protocol: Protocol = d.protocol,
         /// Named volumes and folders of the host, as `"SOURCE:TARGET"` or `"SOURCE:TARGET:ro"`, or as tables. Folders
         /// must be below one of `gateway.allow_mounts`. `{ target = "/cache", tmpfs = "64MiB" }` is an empty one in memory.
+        /// A Kubernetes also mounts what it has: `"configmap/settings:/etc/app:ro"`, `"secret/tls:/tls:ro"`.
         volumes: Vec<At<Mount>> = d.volumes,
         /// How far a replica is locked in. `strict`: no capabilities, a read-only root, a user that is not root.
         profile: Profile = d.profile,

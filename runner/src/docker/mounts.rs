@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{Mount, MountType};
-use tidegate_config::spec::{Launch, Profile, Scratch, Tmpfs, Volume};
+use tidegate_config::spec::{Launch, Profile, Scratch, Source, Tmpfs, Volume};
 
 use crate::{Error, Kind, Result};
 
@@ -17,6 +17,7 @@ const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
 
 /// Refuses what this engine has not, or cannot have where it is.
 pub(super) fn check(launch: &Launch, local: bool) -> Result<()> {
+    check_sources(launch)?;
     let refuse = |words: &str| Err(Error::new(Kind::Permanent, words));
     match (launch.resources.scratch, launch.secret_files.keys().next()) {
         (Scratch::Memory, _) => refuse(
@@ -29,6 +30,19 @@ pub(super) fn check(launch: &Launch, local: bool) -> Result<()> {
         )),
         (Scratch::Disk, _) => Ok(()),
     }
+}
+
+/// Refuses what only a Kubernetes mounts.
+pub(crate) fn check_sources(launch: &Launch) -> Result<()> {
+    let of_cluster = |volume: &Volume| matches!(volume.source(), Source::ConfigMap(_) | Source::Secret(_));
+    let named = launch.volumes.iter().find(|volume| of_cluster(volume)).map(|volume| volume.source.as_str());
+    let Some(what) = named.or_else(|| launch.disks.first().map(|disk| disk.target.as_str())) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        Kind::Permanent,
+        format!("the volume {what}: only engine = \"kubernetes\" mounts such a one"),
+    ))
 }
 
 /// Refuses a secret file that cannot be mounted: the engine would say less, or make a folder of that name.
@@ -85,7 +99,10 @@ pub(crate) fn volume(volume: &Volume) -> Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::{spec::Secret, units::Bytes};
+    use tidegate_config::{
+        spec::{Disk, Secret},
+        units::Bytes,
+    };
 
     fn launch() -> Launch {
         let secret = Secret { file: "/srv/db.txt".into() };
@@ -114,6 +131,29 @@ mod tests {
                 want(MountType::BIND, true, "/srv/db.txt", "/run/secrets/db-password"),
             ]
         );
+    }
+
+    #[test]
+    fn what_only_a_kubernetes_mounts_is_refused() {
+        let volume = |source: &str| Volume {
+            source: source.into(),
+            target: "/a".into(),
+            read_only: true,
+            shared: false,
+        };
+        let disk = Disk { target: "/work".into(), size: Bytes::mib(1) };
+        for (volumes, disks, expected) in [
+            (vec![volume("configmap/settings")], vec![], Some("configmap/settings")),
+            (vec![volume("data"), volume("secret/tls")], vec![], Some("secret/tls")),
+            (vec![], vec![disk], Some("/work")),
+            (vec![volume("data"), volume("/srv")], vec![], None),
+        ] {
+            let error = check(&Launch { volumes, disks, ..Launch::of("api:1") }, true).err();
+            assert_eq!(error.is_some(), expected.is_some(), "{expected:?}");
+            if let Some((error, words)) = error.zip(expected) {
+                assert!(error.kind == Kind::Permanent && error.message.contains(words), "{error}");
+            }
+        }
     }
 
     #[test]

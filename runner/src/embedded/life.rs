@@ -20,7 +20,7 @@ use super::{
     task::{self, Folder, Task},
     volumes,
 };
-use crate::{Error, Event, Kind, Result};
+use crate::{Error, Event, Kind, Result, docker::mounts::check_sources};
 
 /// How long the kernel may take to end what was killed.
 const KILL_WITHIN: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {
         let words = format!("no such image: {} ({})", spec.launch.image, spec.digest.short());
         Error::new(Kind::NoImage, words)
     })?;
+    check_sources(&spec.launch)?;
     let mounts = volumes::mounts(&inner.options.folder, &spec.launch.volumes)?;
     let record = Record::new(spec, &image.config, SystemTime::now());
     let folder = inner.folders.make(&record).map_err(|error| unmakeable(&spec.id, error))?;

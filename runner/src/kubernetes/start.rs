@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use tidegate_config::spec::{Exit, StartSpec};
 
-use super::{body, call::is_over_quota, images::Known, inner::Inner, labels, owner, secrets};
+use super::{body, call::is_over_quota, images::Known, inner::Inner, labels, owner, secrets, volumes};
 use crate::{
     Error, Event, Kind, Result,
     docker::{
         body::refuse_root,
-        call::{Failed, WRITE},
+        call::{Failed, READ, WRITE},
     },
 };
 
@@ -27,6 +27,7 @@ pub(super) async fn start(inner: &Inner, spec: &StartSpec) -> Result<()> {
     if let Some(user) = &image.user {
         refuse_root(&spec.launch, user)?;
     }
+    look_for_maps(inner, spec).await?;
     let owner = owner::reference(inner).await?;
     let pod = body(inner, spec, &image, &owner)?;
     let has_secrets = match secrets::make(inner, spec, &owner).await {
@@ -49,6 +50,19 @@ pub(super) async fn retry(inner: &Inner) {
             inner.events.tell(Event::Exited { id: spec.id, exit });
         }
     }
+}
+
+/// Refuses a ConfigMap that is not there: its pod would wait for it and say nothing. Secrets are nothing that we may read.
+async fn look_for_maps(inner: &Inner, spec: &StartSpec) -> Result<()> {
+    for name in volumes::config_maps(&spec.launch) {
+        let found = inner.call("map get", READ, inner.maps.get_opt(name)).await;
+        if found.map_err(|f| f.during(format!("look for the ConfigMap {name}")))?.is_none() {
+            let words =
+                format!("there is no ConfigMap {name} in {}, which is to be mounted", inner.namespace);
+            return Err(Error::new(Kind::Retryable, words));
+        }
+    }
+    Ok(())
 }
 
 fn body(

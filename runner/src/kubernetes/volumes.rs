@@ -1,12 +1,12 @@
-//! What a pod mounts: claims by their names, file systems in memory, and its secret files.
+//! What a pod mounts: claims, ConfigMaps and Secrets by their names, what is empty and goes with it, and its secret files.
 //! Absent: folders of nodes, which would hand over the node.
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
-    VolumeMount,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource,
+    SecretVolumeSource, Volume, VolumeMount,
 };
 use tidegate_config::{
-    spec::{self, Launch, Profile, Tmpfs},
+    spec::{self, Launch, Profile, Source, Tmpfs},
     units::Bytes,
 };
 
@@ -32,13 +32,16 @@ pub(super) fn file_key(name: &str) -> String {
 pub(super) fn of(launch: &Launch, secret: &str) -> Result<(Vec<Volume>, Vec<VolumeMount>)> {
     let mut all: Vec<(Volume, VolumeMount)> = Vec::new();
     for volume in &launch.volumes {
-        all.push(claim(all.len(), volume)?);
+        all.push(named(all.len(), volume)?);
     }
     let taken = launch.tmpfs.iter().any(|own| own.target == "/tmp");
     let tmp = (launch.profile == Profile::Strict && !taken)
         .then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
     for tmpfs in tmp.iter().chain(&launch.tmpfs) {
-        all.push(in_memory(all.len(), tmpfs));
+        all.push(empty(all.len(), &tmpfs.target, tmpfs.size, Some("Memory")));
+    }
+    for disk in &launch.disks {
+        all.push(empty(all.len(), &disk.target, disk.size, None));
     }
     if !launch.secret_files.is_empty() {
         all.push(files(launch, secret));
@@ -46,26 +49,48 @@ pub(super) fn of(launch: &Launch, secret: &str) -> Result<(Vec<Volume>, Vec<Volu
     Ok(all.into_iter().unzip())
 }
 
-fn claim(number: usize, volume: &spec::Volume) -> Result<(Volume, VolumeMount)> {
-    if volume.source.starts_with('/') {
-        let words = format!(
-            "the volume {} is a folder, and nodes of a Kubernetes mount none; name a PersistentVolumeClaim",
-            volume.source
-        );
-        return Err(Error::new(Kind::Permanent, words));
-    }
-    let source = PersistentVolumeClaimVolumeSource {
-        claim_name: volume.source.clone(),
-        read_only: volume.read_only.then_some(true),
+fn named(number: usize, volume: &spec::Volume) -> Result<(Volume, VolumeMount)> {
+    let called = called(number);
+    let made = match volume.source() {
+        Source::Folder(folder) => return Err(no_folder(folder)),
+        Source::Named(claim) => {
+            let (claim_name, read_only) = (claim.to_owned(), volume.read_only.then_some(true));
+            let source = PersistentVolumeClaimVolumeSource { claim_name, read_only };
+            Volume { persistent_volume_claim: Some(source), ..called }
+        }
+        Source::ConfigMap(name) => {
+            let source = ConfigMapVolumeSource { name: name.to_owned(), ..ConfigMapVolumeSource::default() };
+            Volume { config_map: Some(source), ..called }
+        }
+        Source::Secret(name) => {
+            let source =
+                SecretVolumeSource { secret_name: Some(name.to_owned()), ..SecretVolumeSource::default() };
+            Volume { secret: Some(source), ..called }
+        }
     };
-    let made = Volume { persistent_volume_claim: Some(source), ..called(number) };
     Ok((made, mounted(number, &volume.target, volume.read_only)))
 }
 
-fn in_memory(number: usize, tmpfs: &Tmpfs) -> (Volume, VolumeMount) {
-    let source =
-        EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(size(tmpfs.size)) };
-    (Volume { empty_dir: Some(source), ..called(number) }, mounted(number, &tmpfs.target, false))
+fn no_folder(folder: &str) -> Error {
+    let words = format!(
+        "the volume {folder} is a folder, and nodes of a Kubernetes mount none; name a PersistentVolumeClaim, \
+         configmap/NAME or secret/NAME"
+    );
+    Error::new(Kind::Permanent, words)
+}
+
+/// The ConfigMaps that a replica mounts.
+pub(super) fn config_maps(launch: &Launch) -> impl Iterator<Item = &str> {
+    launch.volumes.iter().filter_map(|volume| match volume.source() {
+        Source::ConfigMap(name) => Some(name),
+        Source::Folder(_) | Source::Named(_) | Source::Secret(_) => None,
+    })
+}
+
+/// Empty at first, and gone with its pod; `medium`: in memory, or on the node's disk.
+fn empty(number: usize, target: &str, most: Bytes, medium: Option<&str>) -> (Volume, VolumeMount) {
+    let source = EmptyDirVolumeSource { medium: medium.map(str::to_owned), size_limit: Some(size(most)) };
+    (Volume { empty_dir: Some(source), ..called(number) }, mounted(number, target, false))
 }
 
 fn files(launch: &Launch, secret: &str) -> (Volume, VolumeMount) {
@@ -97,7 +122,7 @@ fn mounted(number: usize, target: &str, read_only: bool) -> VolumeMount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::Secret;
+    use tidegate_config::spec::{Disk, Secret};
 
     fn volume(source: &str) -> spec::Volume {
         spec::Volume { source: source.into(), target: "/data".into(), read_only: true, shared: false }
@@ -109,12 +134,15 @@ mod tests {
         let kind = |volume: &Volume| {
             let claim =
                 volume.persistent_volume_claim.as_ref().map(|claim| format!("claim {}", claim.claim_name));
-            let memory = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.clone()).map(|s| s.0);
-            let secret = volume.secret.as_ref().and_then(|secret| {
-                let items = secret.items.as_ref()?;
-                Some(format!("{}/{}->{}", secret.secret_name.as_ref()?, items[0].key, items[0].path))
+            let empty = volume.empty_dir.as_ref().and_then(|dir| {
+                Some(format!("{} {}", dir.medium.as_deref().unwrap_or("disk"), dir.size_limit.as_ref()?.0))
             });
-            claim.or(memory).or(secret).expect("one of them")
+            let secret = volume.secret.as_ref().and_then(|secret| {
+                let items = secret.items.iter().flatten().map(|item| format!("/{}->{}", item.key, item.path));
+                Some(format!("secret {}{}", secret.secret_name.as_ref()?, items.collect::<String>()))
+            });
+            let map = volume.config_map.as_ref().map(|map| format!("map {}", map.name));
+            claim.or(empty).or(secret).or(map).expect("one of them")
         };
         let row = |(volume, mount): (&Volume, &VolumeMount)| {
             assert_eq!(volume.name, mount.name);
@@ -126,11 +154,19 @@ mod tests {
 
     #[test]
     fn mounts_are_of_their_kind() {
-        let mut launch = Launch { volumes: vec![volume("cache")], ..Launch::of("api:1") };
+        let volumes = ["cache", "configmap/settings", "secret/tls"].map(volume).to_vec();
+        let mut launch = Launch { volumes, ..Launch::of("api:1") };
+        launch.disks = vec![Disk { target: "/work".into(), size: Bytes::mib(2) }];
         launch.tmpfs = vec![Tmpfs { target: "/c".into(), size: Bytes::mib(1) }];
         launch.secret_files = [("key.pem".to_owned(), Secret { file: "/x".into() })].into();
-        let expected =
-            ["claim cache at /data ro", "1048576 at /c", "tg-x/file.key.pem->key.pem at /run/secrets ro"];
+        let expected = [
+            "claim cache at /data ro",
+            "map settings at /data ro",
+            "secret tls at /data ro",
+            "Memory 1048576 at /c",
+            "disk 2097152 at /work",
+            "secret tg-x/file.key.pem->key.pem at /run/secrets ro",
+        ];
         assert_eq!(words(&launch), expected);
         assert_eq!(words(&Launch::of("api:1")), [""; 0]);
     }
@@ -138,9 +174,9 @@ mod tests {
     #[test]
     fn the_strict_profile_has_a_tmp() {
         let mut strict = Launch { profile: Profile::Strict, ..Launch::of("api:1") };
-        assert_eq!(words(&strict), ["67108864 at /tmp"]);
+        assert_eq!(words(&strict), ["Memory 67108864 at /tmp"]);
         strict.tmpfs = vec![Tmpfs { target: "/tmp".into(), size: Bytes::mib(1) }];
-        assert_eq!(words(&strict), ["1048576 at /tmp"]);
+        assert_eq!(words(&strict), ["Memory 1048576 at /tmp"]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) struct SwarmSecret {
 
 /// Refuses what Swarm has not.
 pub(super) fn check(launch: &Launch) -> Result<()> {
+    mounts::check_sources(launch)?;
     let refuse = |words: &str| Err(Error::new(Kind::Permanent, words));
     match (launch.resources.disk, launch.resources.scratch) {
         (Some(_), _) => refuse("resources.disk: Swarm does not limit what a container writes"),
