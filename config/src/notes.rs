@@ -1,6 +1,6 @@
 //! What is valid, but may not be what was meant: said by `tidegate check` next to its ok. A pure look at a checked model.
 
-use crate::model::{Host, Model, Service, Sleep};
+use crate::model::{Engine, Host, Model, Service, Sleep};
 
 /// Everything worth a second look, in whole sentences.
 #[must_use]
@@ -11,6 +11,7 @@ pub fn notes(model: &Model) -> Vec<String> {
     for service in model.services.values() {
         notes.extend(folders(service, &remote));
         notes.extend(sleep(service, &model.hosts));
+        notes.extend(measured(service, &model.hosts));
     }
     notes
 }
@@ -53,6 +54,21 @@ fn sleep(service: &Service, hosts: &[Host]) -> Option<String> {
     }
     Some(format!(
         "services.{} has `sleep`, which clusters have not: replicas on {} that are not needed are removed",
+        service.name,
+        list(&there)
+    ))
+}
+
+/// Not every Kubernetes measures.
+fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
+    let there: Vec<&Host> =
+        hosts.iter().filter(|host| host.engine == Engine::Kubernetes && may_run(service, host)).collect();
+    if !service.scaling.signals.measure() || there.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "services.{} has `scaling.target_cpu` or `target_memory`, which {} knows only with a metrics API (metrics-server, \
+         say); without one they have no effect there",
         service.name,
         list(&there)
     ))

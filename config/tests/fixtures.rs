@@ -313,6 +313,8 @@ fn what_a_kubernetes_is_told_arrives() {
     let sources: Vec<_> = launch.volumes.iter().map(Volume::source).collect();
     assert_eq!(sources, [Source::ConfigMap("settings"), Source::Secret("tls")]);
     assert_eq!(launch.disks, [Disk { target: "/work".into(), size: Bytes::mib(1024) }]);
+    let notes = tidegate_config::notes(&model);
+    assert!(notes.iter().any(|note| note.contains("services.named has `scaling.target_cpu`")), "{notes:?}");
     assert!(!launch.has_own_data(), "nobody writes what is the cluster's, and what goes is nobody's data");
 }
 

@@ -196,8 +196,8 @@ pub struct Executed {
 /// What a replica uses now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// CPU time since its start.
-    pub cpu: Duration,
+    /// How much it computes.
+    pub cpu: Cpu,
     /// Memory without page cache that can be dropped.
     pub memory: Bytes,
 }
@@ -209,6 +209,15 @@ pub struct Inventory {
     pub engine: String,
     /// Cores.
     pub cpu: f64,
+/// How much a replica computes, as its engine counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Cpu {
+    /// CPU time since its start.
+    Time(Duration),
+    /// Cores that it used of late.
+    Cores(f64),
+}
+
     /// Bytes of memory.
     pub memory: Bytes,
     /// Labels that the engine has for the host.

@@ -29,8 +29,8 @@ use tokio::{
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::{
-    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, PullProgress, Reached,
-    Result, Runner, Stats, events::Events,
+    Cpu, Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, PullProgress,
+    Reached, Result, Runner, Stats, events::Events,
 };
 use mood::Mood;
 
@@ -445,7 +445,8 @@ impl Runner for Scripted {
         let state = self.shared.state.lock();
         let replica = state.replicas.get(id).ok_or_else(|| gone(id))?;
         let age = SystemTime::now().duration_since(replica.observed.created).unwrap_or_default();
-        Ok(Stats { cpu: Duration::from_millis(1) + age.mul_f64(state.cores), memory: Bytes::mib(1) })
+        let cpu = Cpu::Time(Duration::from_millis(1) + age.mul_f64(state.cores));
+        Ok(Stats { cpu, memory: Bytes::mib(1) })
     }
 
     async fn ping(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod estate;
 mod inside;
+mod measured;
 mod mounts;
 mod node;
 mod registry;
@@ -58,6 +59,7 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K16", "the owner goes, and takes all pods along", |estate| Box::pin(is_uninstalled(estate))),
     ("K17", "the gateway itself in a pod", |estate| Box::pin(inside::runs(estate))),
     ("K18", "a ConfigMap, a Secret and an empty folder", |estate| Box::pin(mounts::arrive(estate))),
+    ("K19", "replicas are measured, where there is an API", |estate| Box::pin(measured::counts(estate))),
 ];
 
 /// How long the API server hangs.

@@ -62,7 +62,6 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
         ]),
         Engine::Kubernetes => true_of(&[
             in_memory(service),
-            unmeasured(service),
             (
                 mounts(service, |source| matches!(source, Source::Folder(_))),
                 "no folder of a machine is mounted by engine = \"kubernetes\": a volume there is the name of a \
@@ -91,7 +90,10 @@ fn in_memory(service: &Service) -> (bool, &'static str) {
 
 fn unmeasured(service: &Service) -> (bool, &'static str) {
     let wanted = service.scaling.signals.measure();
-    (wanted, "scaling.target_cpu and target_memory are not known: no cluster's engine measures replicas")
+    (
+        wanted,
+        "scaling.target_cpu and target_memory are not known: engine = \"swarm\" does not measure replicas",
+    )
 }
 
 fn by_name(service: &Service) -> (bool, &'static str) {

@@ -25,7 +25,8 @@ section! {
         /// Requests per second that a replica is good for. With any policy there are at least as many replicas as that takes.
         target_rps: f64,
         /// The share of `resources.cpu` (of one core without that) that replicas are to use. With any policy there are at least as
-        /// many as that takes, while the service is awake. For engines that measure: Docker's and our own.
+        /// many as that takes, while the service is awake. For engines that measure: Docker's, our own, and a Kubernetes that
+        /// has a metrics API.
         target_cpu: Percent,
         /// The same for `resources.memory`.
         target_memory: Percent,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_autoscaler::{Phase, snapshot::Usage};
 use tidegate_config::name::ReplicaId;
-use tidegate_runner::{self as runner, Stats};
+use tidegate_runner::{self as runner, Cpu, Stats};
 
 use super::{Control, apply::send, event::Event};
 use crate::clock;
@@ -26,12 +26,17 @@ pub(crate) struct Measured {
 impl Measured {
     /// Takes an answer in. CPU time becomes cores with the second one, and begins anew where it has become less.
     fn take(&mut self, at: Instant, stats: Stats) {
-        let before = self.last.replace((at, stats.cpu));
-        let cores = before.and_then(|(then, cpu)| {
-            let (time, used) = (at.saturating_duration_since(then), stats.cpu.checked_sub(cpu)?);
-            (!time.is_zero()).then(|| used.as_secs_f64() / time.as_secs_f64())
-        });
+        let cores = match stats.cpu {
+            Cpu::Cores(cores) => Some(cores),
+            Cpu::Time(used) => self.cores(at, used),
+        };
         self.usage = cores.map(|cores| Usage { cores, memory: stats.memory });
+    }
+
+    fn cores(&mut self, at: Instant, used: Duration) -> Option<f64> {
+        let (then, before) = self.last.replace((at, used))?;
+        let (time, used) = (at.saturating_duration_since(then), used.checked_sub(before)?);
+        (!time.is_zero()).then(|| used.as_secs_f64() / time.as_secs_f64())
     }
 }
 
@@ -48,6 +53,8 @@ impl Control {
                     continue;
                 };
                 if !handle.runner.capabilities().stats {
+                    // It may have measured until now.
+                    member.load.usage = None;
                     continue;
                 }
                 member.load.asked = Some(now);
@@ -83,7 +90,7 @@ mod tests {
     fn cores_are_cpu_time_over_time() {
         let (mut known, start) = (Measured::default(), clock::now());
         let mut take = |seconds, cpu_ms| {
-            let stats = Stats { cpu: Duration::from_millis(cpu_ms), memory: Bytes::mib(7) };
+            let stats = Stats { cpu: Cpu::Time(Duration::from_millis(cpu_ms)), memory: Bytes::mib(7) };
             known.take(start + Duration::from_secs(seconds), stats);
             known.usage
         };
@@ -91,5 +98,12 @@ mod tests {
         assert_eq!(take(5, 2600), Some(Usage { cores: 0.5, memory: Bytes::mib(7) }));
         assert_eq!(take(10, 0), None, "it was started anew");
         assert_eq!(take(12, 3000).map(|usage| usage.cores), Some(1.5));
+    }
+
+    #[test]
+    fn cores_that_an_engine_counts_are_taken_as_they_are() {
+        let mut known = Measured::default();
+        known.take(clock::now(), Stats { cpu: Cpu::Cores(0.25), memory: Bytes::mib(7) });
+        assert_eq!(known.usage, Some(Usage { cores: 0.25, memory: Bytes::mib(7) }));
     }
 }

@@ -42,7 +42,7 @@ use tokio::{task::JoinSet, time::timeout};
 pub use options::Options;
 
 use crate::{
-    Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Reached, Result,
+    Cpu, Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Reached, Result,
     Runner, Stats,
 };
 use call::{READ, WRITE};
@@ -220,7 +220,7 @@ impl Runner for Docker {
             let cache = stats.get("total_inactive_file").or_else(|| stats.get("inactive_file"));
             m.usage.unwrap_or(0).saturating_sub(cache.copied().unwrap_or(0))
         });
-        Ok(Stats { cpu: Duration::from_nanos(cpu), memory: Bytes(memory) })
+        Ok(Stats { cpu: Cpu::Time(Duration::from_nanos(cpu)), memory: Bytes(memory) })
     }
 
     async fn ping(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
 
 use tidegate_config::units::Bytes;
 
-use crate::Stats;
+use crate::{Cpu, Stats};
 
 mod limits;
 
@@ -252,7 +252,7 @@ impl Cgroup {
             let memory = number(read("memory", "memory.usage_in_bytes")?)?;
             (Duration::from_nanos(cpu), memory, value(&read("memory", "memory.stat")?, "total_inactive_file"))
         };
-        Ok(Stats { cpu, memory: Bytes(used.saturating_sub(droppable.unwrap_or(0))) })
+        Ok(Stats { cpu: Cpu::Time(cpu), memory: Bytes(used.saturating_sub(droppable.unwrap_or(0))) })
     }
 
     /// How many processes the kernel has killed in it for want of memory.

@@ -19,7 +19,7 @@ use tidegate_config::{
 };
 use tokio::sync::Notify;
 
-use super::{Options, call::call, images::Images, judge, labels};
+use super::{Options, call::call, images::Images, judge, labels, metrics::Metrics};
 use crate::{
     Error, Kind, Result,
     cluster::{Seen, Standing},
@@ -52,6 +52,7 @@ pub(super) struct Inner {
     ending: Mutex<BTreeSet<ReplicaId>>,
     /// Whom new pods ask for names.
     pub resolvers: Resolvers,
+    pub metrics: Metrics,
 }
 
 /// A replica that could not be made yet, and why.
@@ -85,6 +86,7 @@ impl Inner {
             waiting: Mutex::default(),
             ending: Mutex::default(),
             resolvers: Resolvers::default(),
+            metrics: Metrics::default(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! [`Runner`] on a Kubernetes, which places by itself: one replica is one pod of ours, which the kubelet never restarts. It
 //! is reached at the pod's own address.
 //! Holds: only what carries the instance's label and name is seen or touched; every call has a deadline. Absent: freezing
-//! and keeping, which Kubernetes has not; measuring, for which it has no sums; restarts, which are the gateway's.
+//! and keeping, which Kubernetes has not; restarts, which are the gateway's.
 
 mod body;
 mod call;
@@ -13,8 +13,10 @@ mod inner;
 mod judge;
 mod labels;
 mod logs;
+mod metrics;
 mod options;
 mod owner;
+mod quantity;
 mod secrets;
 mod start;
 mod volumes;
@@ -42,6 +44,7 @@ use crate::{
     docker::call::{READ, WRITE},
 };
 use inner::{Found, Inner, absent};
+use quantity::amount;
 
 /// How long a node may take to say how a replica ended: a kubelet gives what ignores SIGTERM two seconds at least.
 const HEARD: Duration = Duration::from_secs(4);
@@ -49,7 +52,7 @@ const HEARD: Duration = Duration::from_secs(4);
 /// A Kubernetes.
 pub struct Kubernetes {
     inner: Arc<Inner>,
-    /// The task that follows the cluster; ends with this value.
+    /// The tasks that follow the cluster; end with this value.
     _follower: JoinSet<()>,
 }
 
@@ -63,6 +66,7 @@ impl Kubernetes {
         let inner = Inner::new(client, namespace, options);
         let mut follower = JoinSet::new();
         follower.spawn(follow::follow(Arc::clone(&inner)));
+        follower.spawn(metrics::look_out(Arc::clone(&inner)));
         Ok(Self { inner, _follower: follower })
     }
 
@@ -222,7 +226,8 @@ impl Runner for Kubernetes {
     }
 
     async fn stats(&self, id: &ReplicaId) -> Result<Stats> {
-        self.cannot(id, "measure").await
+        self.ours(id).await?;
+        metrics::of(&self.inner, id).await
     }
 
     async fn ping(&self) -> Result<()> {
@@ -264,7 +269,7 @@ impl Runner for Kubernetes {
             keep_stopped: false,
             exec: true,
             logs: true,
-            stats: false,
+            stats: self.inner.metrics.are_there(),
             places: true,
         }
     }
@@ -278,40 +283,4 @@ fn counted(nodes: usize) -> String {
 fn offered(nodes: &[Node], what: &str) -> f64 {
     let each = nodes.iter().filter_map(|node| node.status.as_ref()?.allocatable.as_ref()?.get(what));
     each.filter_map(|quantity| amount(&quantity.0)).fold(0.0, |sum, each| sum + each)
-}
-
-/// A quantity as a number, as in `3920m`, `2` or `16Gi`.
-fn amount(text: &str) -> Option<f64> {
-    const UNITS: [(&str, f64); 10] = [
-        ("m", 0.001),
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("", 1.0),
-    ];
-    UNITS.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::amount;
-
-    #[test]
-    fn quantities_are_numbers() {
-        for (text, expected) in [
-            ("2", Some(2.0)),
-            ("3920m", Some(3.92)),
-            ("16Ki", Some(16384.0)),
-            ("1.5Gi", Some(1_610_612_736.0)),
-            ("5G", Some(5e9)),
-            ("x", None),
-        ] {
-            assert_eq!(amount(text), expected, "{text}");
-        }
-    }
 }
