@@ -354,6 +354,8 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { out_of_memory: true, code, .. } => write!(f, "out of memory (exit code {code})"),
+            // Nobody knows a code.
+            Self { message: Some(message), code: ..0, .. } => f.write_str(message),
             Self { message: Some(message), code, .. } => write!(f, "exit code {code}: {message}"),
             Self { code, .. } => write!(f, "exit code {code}"),
         }

@@ -14,7 +14,7 @@ use tidegate_config::{
 
 use crate::Event;
 
-/// That no node takes a replica is said again after this, as long as it lasts.
+/// That no node takes a replica, or that its node is not well, is said again after this, as long as it lasts.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a replica stands.
@@ -59,24 +59,47 @@ impl Standing {
 pub(crate) struct Seen {
     pub observed: Observed,
     pub standing: Standing,
+    /// What is wrong with its node, while it runs there.
+    pub trouble: Option<String>,
 }
 
 /// What was told of each replica, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<ReplicaId, (Standing, Instant)>);
+pub(crate) struct Told {
+    standing: BTreeMap<ReplicaId, (Standing, Instant)>,
+    trouble: BTreeMap<ReplicaId, (String, Instant)>,
+}
 
 impl Told {
     /// What is new in everything that there is now, or is to be said again.
     pub(crate) fn news(&mut self, seen: &[Seen], now: Instant) -> Vec<Event> {
         let is_there = |id: &ReplicaId| seen.iter().any(|seen| seen.observed.id == *id);
-        let gone: Vec<_> = self.0.keys().filter(|id| !is_there(id)).cloned().collect();
+        let gone: Vec<_> = self.standing.keys().filter(|id| !is_there(id)).cloned().collect();
         let mut news = Vec::new();
         for id in gone {
-            self.0.remove(&id);
+            self.standing.remove(&id);
+            self.trouble.remove(&id);
             news.push(Event::Gone(id));
         }
-        news.extend(seen.iter().filter_map(|seen| self.of_one(seen, now)));
+        for seen in seen {
+            news.extend(self.of_one(seen, now));
+            news.extend(self.trouble_of(seen, now));
+        }
         news
+    }
+
+    fn trouble_of(&mut self, seen: &Seen, now: Instant) -> Option<Event> {
+        let id = &seen.observed.id;
+        let Some(why) = seen.trouble.clone() else {
+            self.trouble.remove(id);
+            return None;
+        };
+        let known = |(said, at): &(String, Instant)| *said == why && now.duration_since(*at) < AGAIN;
+        if self.trouble.get(id).is_some_and(known) {
+            return None;
+        }
+        self.trouble.insert(id.clone(), (why.clone(), now));
+        Some(Event::Trouble { id: id.clone(), why })
     }
 
     fn of_one(&mut self, seen: &Seen, now: Instant) -> Option<Event> {
@@ -85,10 +108,10 @@ impl Told {
             let due = matches!(standing, Standing::Stuck(_)) && now.duration_since(*at) >= AGAIN;
             *standing == seen.standing && !due
         };
-        if self.0.get(id).is_some_and(known) {
+        if self.standing.get(id).is_some_and(known) {
             return None;
         }
-        self.0.insert(id.clone(), (seen.standing.clone(), now));
+        self.standing.insert(id.clone(), (seen.standing.clone(), now));
         event(seen)
     }
 }
@@ -120,7 +143,7 @@ mod tests {
             created: SystemTime::UNIX_EPOCH,
             healthcheck: None,
         };
-        Seen { observed, standing }
+        Seen { observed, standing, trouble: None }
     }
 
     #[tokio::test(start_paused = true)]
@@ -143,6 +166,26 @@ mod tests {
             let now: Vec<_> = standing.into_iter().map(seen).collect();
             let news = told.news(&now, begun + Duration::from_millis(millis));
             assert_eq!(news, Vec::from_iter(expected), "after {millis} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_told_as_long_as_it_lasts() {
+        let (begun, mut told) = (tokio::time::Instant::now().into_std(), Told::default());
+        let id = seen(Standing::Coming).observed.id;
+        let trouble = Event::Trouble { id: id.clone(), why: "down".into() };
+        for (millis, why, expected) in [
+            (0, None, false),
+            (1, Some("down"), true),
+            (900, Some("down"), false),
+            (1001, Some("down"), true),
+            (1500, None, false),
+            (1600, Some("down"), true),
+        ] {
+            let running = seen(Standing::Running("10.0.0.2:80".parse().ok()));
+            let now = Seen { trouble: why.map(str::to_owned), ..running };
+            let news = told.news(&[now], begun + Duration::from_millis(millis));
+            assert_eq!(news.contains(&trouble), expected, "after {millis} ms: {news:?}");
         }
     }
 }

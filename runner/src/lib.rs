@@ -158,6 +158,13 @@ pub enum Event {
         /// Why, in the engine's words.
         why: String,
     },
+    /// It runs, and its engine doubts for how long: its node is not well. Told again as long as it lasts.
+    Trouble {
+        /// Which replica.
+        id: ReplicaId,
+        /// What is wrong.
+        why: String,
+    },
     /// It does not exist any more.
     Gone(ReplicaId),
     /// Something may have been missed: list again.
@@ -202,13 +209,6 @@ pub struct Stats {
     pub memory: Bytes,
 }
 
-/// What a host offers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Inventory {
-    /// The engine and its version, for people.
-    pub engine: String,
-    /// Cores.
-    pub cpu: f64,
 /// How much a replica computes, as its engine counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Cpu {
@@ -218,6 +218,13 @@ pub enum Cpu {
     Cores(f64),
 }
 
+/// What a host offers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The engine and its version, for people.
+    pub engine: String,
+    /// Cores.
+    pub cpu: f64,
     /// Bytes of memory.
     pub memory: Bytes,
     /// Labels that the engine has for the host.

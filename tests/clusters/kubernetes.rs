@@ -5,6 +5,7 @@ mod inside;
 mod measured;
 mod mounts;
 mod node;
+mod nodes;
 mod registry;
 pub(crate) mod wake;
 
@@ -60,6 +61,10 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K17", "the gateway itself in a pod", |estate| Box::pin(inside::runs(estate))),
     ("K18", "a ConfigMap, a Secret and an empty folder", |estate| Box::pin(mounts::arrive(estate))),
     ("K19", "replicas are measured, where there is an API", |estate| Box::pin(measured::counts(estate))),
+    ("K20", "a pod of higher priority takes the place", |estate| Box::pin(nodes::preempts(estate))),
+    ("K21", "a node is tainted, and untainted", |estate| Box::pin(nodes::is_tainted(estate))),
+    ("K22", "a node is drained, and let go", |estate| Box::pin(nodes::is_drained(estate))),
+    ("K23", "a node that is not ready, and back", |estate| Box::pin(nodes::is_not_ready(estate))),
 ];
 
 /// How long the API server hangs.

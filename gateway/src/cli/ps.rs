@@ -188,6 +188,7 @@ mod tests {
             balance: BalanceStatus::default(),
             age: 95,
             waits_for: None,
+            trouble: None,
         }
     }
 
@@ -222,6 +223,14 @@ api          ready       1/2          7      0  shop/api:1.2  0123456789ab  14 r
             text.ends_with("1 min  no place: no suitable node (insufficient resources on 3 nodes)\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn trouble_of_a_node_is_said() {
+        let trouble = Some("its node is not ready".to_owned());
+        let troubled = ReplicaStatus { trouble, ..replica("api-1-1", "ready") };
+        let text = text(&[service("api", vec![troubled])], None);
+        assert!(text.ends_with("7 in flight  1 min  its node is not ready\n"), "{text}");
     }
 
     #[test]

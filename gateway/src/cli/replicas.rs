@@ -37,10 +37,12 @@ pub(super) fn lines<'r>(replicas: impl IntoIterator<Item = &'r ReplicaStatus>) -
     lines.into_iter().map(|line| format!("  {line}")).collect()
 }
 
-/// Why it gets no requests, where that is nothing usual.
+/// Why it gets no requests, or may soon get none, where that is nothing usual.
 fn trouble(replica: &ReplicaStatus) -> Option<String> {
     let place = replica.waits_for.as_ref().map(|why| format!("no place: {why}"));
-    place.or_else(|| replica.balance.ejected.map(|seconds| format!("ejected for {seconds} s")))
+    place
+        .or_else(|| replica.trouble.clone())
+        .or_else(|| replica.balance.ejected.map(|seconds| format!("ejected for {seconds} s")))
 }
 
 /// A number of seconds for people, in at most two units.

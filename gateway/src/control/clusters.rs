@@ -38,6 +38,22 @@ impl Control {
         }
     }
 
+    /// A cluster doubts a replica that runs. Whether it serves is for probes and requests to find out: that its node is not
+    /// heard by the cluster does not mean that nobody reaches it.
+    pub(super) fn in_trouble(&mut self, id: &ReplicaId, why: String) {
+        let Some(member) = self.member(id).filter(|member| !member.ending) else { return };
+        let now = clock::now();
+        let news = member.trouble(now).as_ref() != Some(&why);
+        let (host, to) = (member.host.clone(), member.phase.label().to_owned());
+        member.trouble = Some((why.clone(), now));
+        if news {
+            tracing::warn!(replica = %id, %host, why, "a replica is in trouble");
+            if let Some(state) = self.states.get_mut(id.service()) {
+                state.history.note(What::Phase { replica: id.to_string(), to }, why);
+            }
+        }
+    }
+
     fn may_go_elsewhere(&self, id: &ReplicaId) -> bool {
         let Some(state) = self.states.get(id.service()) else { return false };
         let (reserved, now) = (self.reserved.rooms(), clock::now());

@@ -282,6 +282,7 @@ impl State {
             balance: BalanceStatus::of(&forms, member.slot, now),
             age: unix_now().saturating_sub(unix(member.created)),
             waits_for: member.waits_for.clone().filter(|_| member.phase == Phase::Starting),
+            trouble: member.trouble(now),
         };
         self.members.values().map(status).collect()
     }

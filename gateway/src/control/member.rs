@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tidegate_autoscaler::{
@@ -59,6 +59,8 @@ pub(crate) struct Member {
     pub(crate) kept: bool,
     /// Why its cluster has no place for it, as long as it has none.
     pub(crate) waits_for: Option<String>,
+    /// What is wrong with its node, and when its cluster said so last.
+    pub(crate) trouble: Option<(String, Instant)>,
     /// It did not take a connection and is being probed: no requests meanwhile.
     pub(crate) suspected: bool,
     /// It had been stopped and kept before this start.
@@ -71,7 +73,16 @@ pub(crate) struct Member {
     counted: Tally,
 }
 
+/// For so long a cluster's word on a replica's trouble holds: it says so again every second.
+const TROUBLED: Duration = Duration::from_secs(5);
+
 impl Member {
+    /// What is wrong with its node now, if anything.
+    pub(crate) fn trouble(&self, now: Instant) -> Option<String> {
+        let (why, at) = self.trouble.as_ref()?;
+        (now.saturating_duration_since(*at) < TROUBLED).then(|| why.clone())
+    }
+
     /// A replica that is about to be started.
     pub(crate) fn starting(
         spec: &StartSpec,
@@ -134,6 +145,7 @@ impl Member {
             ending: false,
             kept: false,
             waits_for: None,
+            trouble: None,
             suspected: false,
             again: false,
             lent: 0,

@@ -90,6 +90,7 @@ impl Control {
                 }
             }
             runner::Event::NoPlace { id, why } => self.no_place(&id, why),
+            runner::Event::Trouble { id, why } => self.in_trouble(&id, why),
             runner::Event::Resync => self.list(host),
         }
     }

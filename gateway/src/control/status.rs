@@ -77,6 +77,9 @@ pub struct ReplicaStatus {
     /// Why its cluster has no place for it, while it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// What is wrong with its node, while it runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// How a replica stands with the balancer.

@@ -259,7 +259,7 @@ impl Control {
                 }
             }
             // No engine of the simulation places by itself.
-            runner::Event::NoPlace { .. } => {}
+            runner::Event::NoPlace { .. } | runner::Event::Trouble { .. } => {}
             runner::Event::Resync => self.list(host, now),
         }
     }

@@ -380,6 +380,7 @@ fn status() -> ServiceStatus {
             in_flight: 2,
             age: 3660,
             waits_for: None,
+            trouble: None,
         }],
     }
 }

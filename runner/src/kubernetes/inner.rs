@@ -141,7 +141,8 @@ impl Inner {
             revision: stamp.revision,
             digest: stamp.digest,
         };
-        Some(Seen { observed, standing })
+        let trouble = judge::trouble(pod);
+        Some(Seen { observed, standing, trouble })
     }
 
     /// The pod of a replica, if there is one and it is ours.
@@ -194,7 +195,7 @@ impl Inner {
                 created: waiting.since,
                 healthcheck: None,
             };
-            Seen { observed, standing }
+            Seen { observed, standing, trouble: None }
         };
         self.waiting.lock().values().map(seen).collect()
     }

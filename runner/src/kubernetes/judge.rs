@@ -47,6 +47,17 @@ pub(super) fn standing(pod: &Pod, port: u16) -> Standing {
     unschedulable(status).map_or(Standing::Coming, Standing::Stuck)
 }
 
+/// What is wrong with a pod's node, while the pod runs there: Kubernetes says then that the pod is not ready, and its kubelet,
+/// which is not heard any more, had said that its containers are.
+pub(super) fn trouble(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let is = |kind: &str, status: &str| {
+        conditions.iter().any(|condition| condition.type_ == kind && condition.status == status)
+    };
+    let unheard = is("ContainersReady", "True") && is("Ready", "False") || is("Ready", "Unknown");
+    (unheard && pod.metadata.deletion_timestamp.is_none()).then(|| "its node is not ready".to_owned())
+}
+
 fn exit(ended: &ContainerStateTerminated, disturbed: Option<String>) -> Exit {
     let reason = ended.reason.as_deref().filter(|reason| !PLAIN.contains(reason));
     let own = reason.map(|reason| said(reason, ended.message.as_deref()));
@@ -93,8 +104,12 @@ fn said(reason: &str, message: Option<&str>) -> String {
         "EvictionByEvictionAPI" => "evicted, as when a node is drained",
         "DeletionByTaintManager" => "evicted from a node that is not ready or is tainted",
         "DeletionByPodGC" => "its node is gone",
+        // The node's own word, in the pod's status, says why.
         "TerminationByKubelet" | "Evicted" => "evicted by its node",
         "NodeLost" => "its node is lost",
+        "Terminated" | "NodeShutdown" | "Shutdown" => "its node shuts down",
+        "Preempting" => "preempted by a pod that its node cannot do without",
+        "NodeAffinity" => "its node does not have the labels any more",
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => "its node cannot fetch the image",
         "ErrImageNeverPull" => "its node does not have the image and may not fetch it",
         other => other,
@@ -158,6 +173,54 @@ mod tests {
         let running = Standing::Running("10.0.0.2:80".parse().ok());
         for state in [json!({ "waiting": { "reason": "ContainerCreating" } }), json!({ "running": {} })] {
             assert_eq!(judged(container(&state), false), running, "{state}");
+        }
+    }
+
+    #[test]
+    fn disturbances_are_told_in_words() {
+        let by = |reason: &str| json!({ "podIP": "10.0.0.2", "conditions": condition("DisruptionTarget", "True", reason, "why") });
+        let of = |reason: &str| json!({ "phase": "Failed", "reason": reason, "message": "why" });
+        for (status, words) in [
+            (by("PreemptionByScheduler"), "preempted by a pod of higher priority"),
+            (by("EvictionByEvictionAPI"), "evicted, as when a node is drained"),
+            (by("DeletionByTaintManager"), "evicted from a node that is not ready or is tainted"),
+            (by("DeletionByPodGC"), "its node is gone"),
+            (by("TerminationByKubelet"), "evicted by its node"),
+            (by("SomethingNew"), "SomethingNew"),
+            (of("NodeLost"), "its node is lost"),
+            (of("Terminated"), "its node shuts down"),
+            (of("NodeShutdown"), "its node shuts down"),
+            (of("Preempting"), "preempted by a pod that its node cannot do without"),
+            (of("NodeAffinity"), "its node does not have the labels any more"),
+        ] {
+            let expected = format!("{words}: why");
+            assert_eq!(judged(status.clone(), true), ended(-1, false, Some(&expected)), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_heard_is_trouble_and_no_end() {
+        for (containers, pod, deleted, expected) in [
+            ("True", "True", false, false),
+            ("True", "False", false, true),
+            ("True", "Unknown", false, true),
+            // Its own doing, or on its way out: nothing to do with the node.
+            ("False", "False", false, false),
+            ("True", "False", true, false),
+        ] {
+            let conditions =
+                [condition("ContainersReady", containers, "", ""), condition("Ready", pod, "", "")];
+            let conditions: Vec<_> =
+                conditions.iter().flat_map(|one| one.as_array().cloned()).flatten().collect();
+            let mut status = container(&json!({ "running": {} }));
+            status["conditions"] = json!(conditions);
+            let mut told = json!({ "metadata": {}, "status": status });
+            if deleted {
+                told["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            let told: Pod = serde_json::from_value(told).expect("a pod");
+            assert_eq!(trouble(&told).is_some(), expected, "{containers} {pod} {deleted}");
+            assert_eq!(matches!(standing(&told, 80), Standing::Running(_)), !deleted, "{containers} {pod}");
         }
     }
 

@@ -109,7 +109,7 @@ impl Inner {
             revision: stamp.revision,
             digest: stamp.digest,
         };
-        Ok(Some(Seen { observed, standing }))
+        Ok(Some(Seen { observed, standing, trouble: None }))
     }
 
     /// Whether a killed task's container was killed for want of memory: Swarm does not say, only the engine that has the

@@ -142,7 +142,8 @@ impl Estate {
             NAMESPACE,
             &format!(
                 "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {FOREIGN}, labels: {{ app: theirs }} }}\nspec:\n  \
-                 terminationGracePeriodSeconds: 1\n  containers: [{{ name: theirs, image: \"{IMAGE}\", imagePullPolicy: Never }}]\n"
+                 terminationGracePeriodSeconds: 1\n  \
+                 tolerations: [{{ operator: Exists }}]\n  containers: [{{ name: theirs, image: \"{IMAGE}\", imagePullPolicy: Never }}]\n"
             ),
         )?;
         eventually("the foreign pod runs", async || self.foreign_runs().await.map(|uid| uid.is_some()))

@@ -123,6 +123,7 @@ impl Outside {
             balance: BalanceStatus::of(&forms, known.slot, now),
             age: now.saturating_duration_since(known.since).as_secs(),
             waits_for: None,
+            trouble: None,
         };
         self.known.values().map(status).collect()
     }
