@@ -6,6 +6,7 @@
 use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use tidegate_config::{
+    constraint::Constraint,
     model::{Placement, Service},
     name::HostName,
     spec::{Reserve, Version},
@@ -46,7 +47,7 @@ pub enum Misfit {
         /// The label.
         key: String,
         /// What it must be.
-        wanted: String,
+        wanted: Constraint,
         /// What it is.
         found: Option<String>,
     },
@@ -135,8 +136,8 @@ pub fn may_go_elsewhere(service: &Service, pinned: Option<&HostName>, hosts: &[H
 
 /// The labels that a cluster's nodes have to have: those that the host does not have itself.
 #[must_use]
-pub fn left_to_engine(service: &Service, host: &Host) -> BTreeMap<String, String> {
-    let open = |(key, _): &(&String, &String)| !host.labels.contains_key(*key);
+pub fn left_to_engine(service: &Service, host: &Host) -> BTreeMap<String, Constraint> {
+    let open = |(key, _): &(&String, &Constraint)| !host.labels.contains_key(*key);
     service.constraints.iter().filter(open).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -200,9 +201,9 @@ pub(crate) fn state_misfit(host: &Host) -> Option<Misfit> {
 
 fn label_misfit(service: &Service, host: &Host) -> Option<Misfit> {
     // A cluster looks for the label on its nodes, unless the host itself has another.
-    let fits = |key: &String, wanted: &String| match host.labels.get(key) {
-        Some(found) => found == wanted,
-        None => host.can.places,
+    let fits = |key: &String, wanted: &Constraint| {
+        let found = host.labels.get(key).map(String::as_str);
+        wanted.allows(found) || found.is_none() && host.can.places
     };
     let (key, wanted) = service.constraints.iter().find(|(key, wanted)| !fits(key, wanted))?;
     Some(Misfit::Label { key: key.clone(), wanted: wanted.clone(), found: host.labels.get(key).cloned() })
@@ -447,7 +448,13 @@ mod tests {
         check(&service, &[], &one(&|_| ()), Err("local: label disk is missing, ssd needed"));
         let hdd = one(&|h| drop(h.labels.insert("disk".into(), "hdd".into())));
         check(&service, &[], &hdd, Err("local: label disk is hdd, ssd needed"));
-        check(&service, &[], &one(&|h| drop(h.labels.insert("disk".into(), "ssd".into()))), Ok("local"));
+        let ssd = one(&|h| drop(h.labels.insert("disk".into(), "ssd".into())));
+        check(&service, &[], &ssd, Ok("local"));
+        let not = |values: &[&str]| Constraint::NoneOf(values.iter().map(|v| (*v).to_owned()).collect());
+        service.constraints.insert("disk".into(), not(&["hdd", "tape"]));
+        check(&service, &[], &one(&|_| ()), Ok("local"));
+        check(&service, &[], &hdd, Err("local: label disk is hdd, not hdd or tape needed"));
+        check(&service, &[], &ssd, Ok("local"));
     }
 
     #[test]
@@ -485,7 +492,7 @@ mod tests {
     fn clusters_look_for_labels_on_their_nodes() {
         let mut service = service();
         service.constraints =
-            [("disk", "ssd"), ("zone", "a")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            [("disk", "ssd"), ("zone", "a")].map(|(key, value)| (key.to_owned(), value.into())).into();
         let cluster = |zone: Option<&str>| {
             let mut host = host("swarm", 0, 0);
             host.can.places = true;
@@ -496,7 +503,7 @@ mod tests {
         check(&service, &[], &[cluster(Some("a"))], Ok("swarm"));
         check(&service, &[], &[cluster(Some("b"))], Err("swarm: label zone is b, a needed"));
         assert_eq!(left_to_engine(&service, &cluster(None)), service.constraints);
-        let rest = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
+        let rest = BTreeMap::from([("disk".to_owned(), "ssd".into())]);
         assert_eq!(left_to_engine(&service, &cluster(Some("a"))), rest);
     }
 

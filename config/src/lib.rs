@@ -7,6 +7,7 @@
 pub mod address;
 mod advice;
 mod check;
+pub mod constraint;
 mod decode;
 mod describe;
 mod diff;

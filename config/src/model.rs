@@ -41,6 +41,7 @@ pub use wake::{Ignore, WaitingPage, Wake};
 
 use crate::{
     address::Address,
+    constraint::Constraint,
     name::{Authority, HostName, PathPrefix, ServiceName},
     spec::{Launch, Protocol, Pull, Reserve, Resources, Scratch},
     units::{Bytes, Percent},
@@ -82,8 +83,8 @@ pub struct Service {
     pub upstream: Upstream,
     /// Which replica gets a request; a change restarts nothing.
     pub balance: Balance,
-    /// Labels that its hosts must have.
-    pub constraints: BTreeMap<String, String>,
+    /// What its hosts' labels must be.
+    pub constraints: BTreeMap<String, Constraint>,
     /// The hosts that it may run on: the next one when one is full or lost. Empty: all, as `placement` says.
     pub run_on: Vec<HostName>,
     /// How replicas are laid over hosts.
@@ -239,6 +240,15 @@ impl Service {
     #[must_use]
     pub fn runs_on(&self, host: &HostName) -> bool {
         self.run_on.is_empty() || self.run_on.contains(host)
+    }
+
+    /// Whether neither names nor labels of the file rule a host out; the engine's own labels are not known here.
+    #[must_use]
+    pub fn may_run_on(&self, host: &Host) -> bool {
+        let contradicts = |(key, wanted): (&String, &Constraint)| {
+            host.labels.get(key).is_some_and(|label| !wanted.allows(Some(label)))
+        };
+        self.runs_on(&host.name) && !self.constraints.iter().any(contradicts)
     }
 
     /// Whether it has addresses of its own, and nothing is started for it.

@@ -29,7 +29,7 @@ fn names(model: &Model, remote: &[&Host]) -> Option<String> {
 
 fn folders(service: &Service, remote: &[&Host]) -> Option<String> {
     let folder = service.launch.volumes.iter().find(|volume| volume.source.starts_with('/'))?;
-    let there: Vec<&Host> = remote.iter().copied().filter(|host| may_run(service, host)).collect();
+    let there: Vec<&Host> = remote.iter().copied().filter(|host| service.may_run_on(host)).collect();
     if there.is_empty() {
         return None;
     }
@@ -48,7 +48,7 @@ fn sleep(service: &Service, hosts: &[Host]) -> Option<String> {
         return None;
     }
     let there: Vec<&Host> =
-        hosts.iter().filter(|host| host.engine.places() && may_run(service, host)).collect();
+        hosts.iter().filter(|host| host.engine.places() && service.may_run_on(host)).collect();
     if there.is_empty() {
         return None;
     }
@@ -62,7 +62,7 @@ fn sleep(service: &Service, hosts: &[Host]) -> Option<String> {
 /// Not every Kubernetes measures.
 fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
     let there: Vec<&Host> =
-        hosts.iter().filter(|host| host.engine == Engine::Kubernetes && may_run(service, host)).collect();
+        hosts.iter().filter(|host| host.engine == Engine::Kubernetes && service.may_run_on(host)).collect();
     if !service.scaling.signals.measure() || there.is_empty() {
         return None;
     }
@@ -72,16 +72,6 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
         service.name,
         list(&there)
     ))
-}
-
-/// Whether no label of the file rules the host out; the engine's own labels are not known here.
-fn may_run(service: &Service, host: &Host) -> bool {
-    if !service.runs_on(&host.name) {
-        return false;
-    }
-    let contradicts =
-        |(key, value): (&String, &String)| host.labels.get(key).is_some_and(|label| label != value);
-    !service.constraints.iter().any(contradicts)
 }
 
 fn list(hosts: &[&Host]) -> String {

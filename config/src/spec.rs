@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Syst
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    constraint::Constraint,
     name::{HostName, ReplicaId},
     units::Bytes,
 };
@@ -50,8 +51,8 @@ pub enum Target {
     EngineChooses {
         /// What the file calls the cluster.
         host: HostName,
-        /// Labels that the node must have.
-        constraints: BTreeMap<String, String>,
+        /// What the node's labels must be.
+        constraints: BTreeMap<String, Constraint>,
     },
 }
 

@@ -309,7 +309,10 @@ fn what_a_kubernetes_is_told_arrives() {
     };
     assert_eq!(cluster.kubernetes, expected);
     assert_eq!(local.kubernetes, Kubernetes::default());
-    let launch = &model.services[&"named".parse().expect("a name")].launch;
+    let service = &model.services[&"named".parse().expect("a name")];
+    let words: Vec<_> = service.constraints.iter().map(|(key, wanted)| format!("{key} {wanted}")).collect();
+    assert_eq!(words, ["cores 8", "disk not hdd", "zone a or b"]);
+    let launch = &service.launch;
     let sources: Vec<_> = launch.volumes.iter().map(Volume::source).collect();
     assert_eq!(sources, [Source::ConfigMap("settings"), Source::Secret("tls")]);
     assert_eq!(launch.disks, [Disk { target: "/work".into(), size: Bytes::mib(1024) }]);

@@ -218,7 +218,7 @@ async fn what_no_node_takes_is_told_with_the_reason() {
     huge.launch.resources.reserve.memory = Bytes::mib(1 << 30);
     huge.launch.resources.memory = Bytes::mib(1 << 30);
     let mut nowhere = world.spec(2, shell("exec /bin/busybox sleep 3600")).await;
-    let constraints = [("disk".to_owned(), "ssd".to_owned())].into();
+    let constraints = [("disk".to_owned(), "ssd".into())].into();
     nowhere.target = Target::EngineChooses { host: "swarm".parse().expect("valid"), constraints };
     for (spec, words) in [(&huge, "insufficient resources"), (&nowhere, "constraints not satisfied")] {
         world.runner.start(spec).await.expect("it is accepted");

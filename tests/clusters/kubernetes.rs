@@ -315,13 +315,14 @@ async fn spills_over(estate: &mut Estate) -> Result<Verdict> {
 }
 
 async fn has_no_place(estate: &mut Estate) -> Result<Verdict> {
-    let config = estate.config() + &local("web", RACK, "hold = \"60s\"\nmax = 1");
+    let keys = "constraints = { rack = [\"a\", \"b\"], disk = \"!hdd\" }";
+    let config = estate.config() + &local("web", keys, "hold = \"60s\"\nmax = 1");
     let gateway = estate.gateway(config).await?;
     let aim = Aim::at(gateway.address(), "web");
     let waiting = burst(&aim, 1);
     let helped = async {
         waits_for(&gateway, "didn't match Pod's node affinity/selector").await?;
-        ctl("label node node1 rack=a")
+        ctl("label node node1 rack=b")
     };
     let (tally, helped) = tokio::join!(waiting, helped);
     helped?;

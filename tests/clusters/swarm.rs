@@ -142,7 +142,7 @@ async fn lacks_the_image(estate: &mut Estate) -> Result<Verdict> {
         })
         .await?;
     }
-    let keys = "constraints = { \"node.role\" = \"worker\" }";
+    let keys = "constraints = { \"node.role\" = \"worker\", disk = [\"!hdd\", \"!tape\"] }";
     let config = estate.config() + &service("web", keys, "hold = \"20s\"");
     let gateway = estate.gateway(config).await?;
     let refused = burst(&Aim::at(gateway.address(), "web"), 1).await;

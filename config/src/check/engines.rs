@@ -3,6 +3,7 @@
 
 use super::{At, image};
 use crate::{
+    constraint::Constraint,
     model::{Engine, Host, Probe, Service},
     problem::Draft,
     spec::{Pull, Resources, Scratch, Source},
@@ -12,8 +13,8 @@ pub(super) fn check(name: &At<String>, service: &Service, hosts: &[Host], proble
     if service.is_outside() {
         return;
     }
-    for host in hosts.iter().filter(|host| may_run(service, host)) {
-        for lack in lacks(service, host.engine) {
+    for host in hosts.iter().filter(|host| service.may_run_on(host)) {
+        for lack in lacks(service, host) {
             let draft = Draft::new(&name.key, &name.at, format!("may run on {}, where {lack}", host.name));
             problems.push(draft.allowed("run_on = [...] with hosts whose engines have it"));
         }
@@ -26,7 +27,7 @@ pub(super) fn check(name: &At<String>, service: &Service, hosts: &[Host], proble
 fn same_image(name: &At<String>, service: &Service, hosts: &[Host], problems: &mut Vec<Draft>) {
     let by_name = |host: &&Host| host.engine == Engine::Kubernetes;
     let (named, known): (Vec<&Host>, Vec<&Host>) =
-        hosts.iter().filter(|host| may_run(service, host)).partition(by_name);
+        hosts.iter().filter(|host| service.may_run_on(host)).partition(by_name);
     if service.launch.pull != Pull::Never || named.is_empty() || known.is_empty() {
         return;
     }
@@ -35,16 +36,9 @@ fn same_image(name: &At<String>, service: &Service, hosts: &[Host], problems: &m
     problems.push(Draft::new(&name.key, &name.at, words).allowed(allowed));
 }
 
-/// Whether neither names nor labels of the file rule the host out; the engine's own labels are not known here.
-fn may_run(service: &Service, host: &Host) -> bool {
-    let contradicts =
-        |(key, value): (&String, &String)| host.labels.get(key).is_some_and(|label| label != value);
-    service.runs_on(&host.name) && !service.constraints.iter().any(contradicts)
-}
-
 /// What an engine cannot do for a service, in words.
-fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
-    match engine {
+fn lacks(service: &Service, host: &Host) -> Vec<&'static str> {
+    match host.engine {
         Engine::Auto | Engine::Docker | Engine::Embedded => true_of(&[by_name(service), on_disk(service)]),
         Engine::Swarm => true_of(&[
             (
@@ -59,6 +53,10 @@ fn lacks(service: &Service, engine: Engine) -> Vec<&'static str> {
             unmeasured(service),
             by_name(service),
             on_disk(service),
+            (
+                asks_for_one_of(service, host),
+                "constraints cannot ask for one of several values: engine = \"swarm\" knows one value, or any but some",
+            ),
         ]),
         Engine::Kubernetes => true_of(&[
             in_memory(service),
@@ -94,6 +92,12 @@ fn unmeasured(service: &Service) -> (bool, &'static str) {
         wanted,
         "scaling.target_cpu and target_memory are not known: engine = \"swarm\" does not measure replicas",
     )
+}
+
+/// Of nodes, that is: the host's own labels are compared here.
+fn asks_for_one_of(service: &Service, host: &Host) -> bool {
+    let of_nodes = service.constraints.iter().filter(|(key, _)| !host.labels.contains_key(*key));
+    of_nodes.into_iter().any(|(_, wanted)| matches!(wanted, Constraint::AnyOf(several) if several.len() > 1))
 }
 
 fn by_name(service: &Service) -> (bool, &'static str) {

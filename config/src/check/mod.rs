@@ -24,6 +24,7 @@ mod acme;
 mod address;
 mod admin;
 mod balance;
+mod constraints;
 mod edge;
 mod engines;
 mod environment;
@@ -127,7 +128,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             health: health::check(health, problems),
             upstream: health::upstream(upstream, problems),
             balance: balance::check(raw_balance, limited.as_ref(), problems),
-            constraints: labels(constraints),
+            constraints: self::constraints::check(constraints, problems),
             run_on: hosts::run_on(run_on, &hosts, problems),
             placement: value::of(placement, crate::model::Placement::default()),
             update,

@@ -73,6 +73,29 @@ impl Decode for Loose {
     }
 }
 
+/// A value, or several of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted(pub(crate) Vec<String>);
+schema!(Wanted, "Wanted", { "title": "text or a list", "anyOf": [
+    { "type": ["string", "integer", "boolean"] },
+    { "type": "array", "items": { "type": ["string", "integer", "boolean"] } },
+] });
+
+impl Decode for Wanted {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        let is_list = match (&node.kind, &node.at) {
+            (Kind::Text(text), Origin::Variable(_)) => text.starts_with('['),
+            (kind, _) => matches!(kind, Kind::List(_)),
+        };
+        let values = if is_list {
+            Vec::<Loose>::decode(node, key, problems)?
+        } else {
+            vec![Loose::decode(node, key, problems)?]
+        };
+        Some(Self(values.into_iter().map(|value| value.0).collect()))
+    }
+}
+
 impl Decode for bool {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
         match (&node.kind, &node.at) {

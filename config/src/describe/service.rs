@@ -66,7 +66,8 @@ pub fn describe_service(service: &Service) -> Described {
         live.insert("run_on".to_owned(), list(run_on));
     }
     live.extend(layers);
-    live.extend(below("constraints", constraints.clone()));
+    let labels = constraints.iter().map(|(key, wanted)| (key.clone(), wanted.to_string()));
+    live.extend(below("constraints", labels.collect()));
     live.extend(below("scaling", describe_scaling(scaling)));
     live.extend(below("health", describe_health(health)));
     live.extend(below("upstream", describe_upstream(upstream)));

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     decode::{
         At, Named,
-        leaf::{Loose, OneOrMany, Port, Span, Text},
+        leaf::{Loose, OneOrMany, Port, Span, Text, Wanted},
         section,
     },
     model::{self, Placement, Update},
@@ -61,8 +61,9 @@ section! {
         volumes: Vec<At<Mount>> = d.volumes,
         /// How far a replica is locked in. `strict`: no capabilities, a read-only root, a user that is not root.
         profile: Profile = d.profile,
-        /// Labels that a host must have.
-        constraints: Named<Loose> = serde_json::Map::new(),
+        /// What labels of a host must be, as in `{ disk = "ssd", zone = ["a", "b"], rack = "!9" }`: a value, one of several, or
+        /// anything but one (or several) that begin with `!`.
+        constraints: Named<At<Wanted>> = serde_json::Map::new(),
         /// The hosts that it may run on, in the order in which they are filled, as in `["local", "swarm"]`: the next one
         /// takes over when one is full or lost. Default: all, as `placement` says.
         run_on: Vec<At<Text>> = Vec::<String>::new(),

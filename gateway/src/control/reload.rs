@@ -108,7 +108,9 @@ impl Control {
         }
         let elsewhere = |host: &HostName| {
             let labels = self.engines.iter().find(|engine| engine.name() == host).map(super::Engine::labels);
-            labels.is_some_and(|labels| !service.constraints.iter().all(|(k, v)| labels.get(k) == Some(v)))
+            labels.is_some_and(|labels| {
+                !service.constraints.iter().all(|(k, v)| v.allows(labels.get(k).map(String::as_str)))
+            })
         };
         // Whoever asks for other hosts than the one with the data has moved it.
         if state.pinned.as_ref().is_some_and(|host| !service.launch.has_own_data() || elsewhere(host)) {

@@ -1,7 +1,7 @@
 //! A [`StartSpec`] as a pod: one container, never restarted by the kubelet, locked in as its profile says.
 //! Holds: what Kubernetes cannot do is refused in words, before it is asked. Absent: secret values, the cluster.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use k8s_openapi::{
     api::core::v1::{
@@ -15,11 +15,11 @@ use k8s_openapi::{
     },
 };
 use tidegate_config::{
-    spec::{Profile, Resources, Scratch, StartSpec, Target},
+    spec::{Profile, Resources, Scratch, StartSpec},
     units::Bytes,
 };
 
-use super::{labels, volumes};
+use super::{labels, nodes, volumes};
 use crate::{
     Error, InstanceId, Kind, Result,
     docker::{body::given, labels::INSTANCE},
@@ -84,7 +84,8 @@ pub(super) fn pod(instance: &InstanceId, spec: &StartSpec, from: &Given<'_>) -> 
         termination_grace_period_seconds: Some(GRACE),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        node_selector: node_labels(&spec.target),
+        node_selector: nodes::selector(&spec.target),
+        affinity: nodes::affinity(&spec.target),
         topology_spread_constraints: Some(spread(instance, spec)),
         security_context: Some(run_as(user, launch.profile)),
         image_pull_secrets: pull_secrets(from.pull_secrets),
@@ -218,14 +219,6 @@ fn locked_in(profile: Profile) -> SecurityContext {
     }
 }
 
-/// A label is a node's, spelled as Kubernetes spells it.
-fn node_labels(target: &Target) -> Option<BTreeMap<String, String>> {
-    match target {
-        Target::Host(_) => None,
-        Target::EngineChooses { constraints, .. } => (!constraints.is_empty()).then(|| constraints.clone()),
-    }
-}
-
 /// Replicas of a service go to different nodes, as far as there is room.
 fn spread(instance: &InstanceId, spec: &StartSpec) -> Vec<TopologySpreadConstraint> {
     let alike = [(INSTANCE, instance.to_string()), (labels::SERVICE, spec.id.service().to_string())];
@@ -259,8 +252,8 @@ fn names(from: &Given<'_>) -> PodDNSConfig {
 /// The parts of a pod that hold what is the replica's own, for tests of this folder.
 #[cfg(test)]
 pub(super) fn parts(launch: tidegate_config::spec::Launch, from: &Given<'_>) -> Result<(PodSpec, Container)> {
-    use tidegate_config::spec::{Digest, Revision};
-    let constraints = [("disk".to_owned(), "ssd".to_owned())].into();
+    use tidegate_config::spec::{Digest, Revision, Target};
+    let constraints = [("disk".to_owned(), "ssd".into())].into();
     let spec = StartSpec {
         id: "api-3-17".parse().expect("valid"),
         revision: Revision("r1".into()),
@@ -277,6 +270,8 @@ pub(super) fn parts(launch: tidegate_config::spec::Launch, from: &Given<'_>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use tidegate_config::spec::{Launch, Reserve, Secret};
 
@@ -296,6 +291,7 @@ mod tests {
         assert_eq!(container.image_pull_policy.as_deref(), Some("IfNotPresent"));
         assert_eq!(container.ports.map(|ports| ports[0].container_port), Some(9000));
         assert_eq!(pod.node_selector, Some([("disk".to_owned(), "ssd".to_owned())].into()));
+        assert_eq!(pod.affinity, None);
         let spread = &pod.topology_spread_constraints.expect("one")[0];
         assert_eq!(spread.when_unsatisfiable, "ScheduleAnyway");
         assert_eq!((pod.dns_policy, pod.image_pull_secrets, pod.priority_class_name), (None, None, None));

@@ -14,6 +14,7 @@ mod judge;
 mod labels;
 mod logs;
 mod metrics;
+mod nodes;
 mod options;
 mod owner;
 mod quantity;

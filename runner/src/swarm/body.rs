@@ -12,6 +12,7 @@ use bollard::models::{
     TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
 };
 use tidegate_config::{
+    constraint::Constraint,
     spec::{Launch, Profile, Reserve, Scratch, StartSpec, Target, Tmpfs},
     units::Bytes,
 };
@@ -54,9 +55,14 @@ pub(super) struct SwarmSecret {
 }
 
 /// Refuses what Swarm has not.
-pub(super) fn check(launch: &Launch) -> Result<()> {
+pub(super) fn check(spec: &StartSpec) -> Result<()> {
+    let StartSpec { launch, target, .. } = spec;
     mounts::check_sources(launch)?;
     let refuse = |words: &str| Err(Error::new(Kind::Permanent, words));
+    if asked(target).values().any(|wanted| matches!(wanted, Constraint::AnyOf(several) if several.len() > 1))
+    {
+        return refuse("constraints: Swarm cannot look for one of several values of a label");
+    }
     match (launch.resources.disk, launch.resources.scratch) {
         (Some(_), _) => refuse("resources.disk: Swarm does not limit what a container writes"),
         (None, Scratch::Memory) => refuse(
@@ -165,15 +171,26 @@ fn port(target: u16) -> EndpointPortConfig {
     }
 }
 
-/// A label means a node's, unless it says that it is another thing.
+/// A label means a node's, unless it says that it is another thing. All of them hold: one of several cannot be asked for.
 fn constraints(target: &Target) -> Vec<String> {
-    let asked = match target {
-        Target::Host(_) => &BTreeMap::new(),
-        Target::EngineChooses { constraints, .. } => constraints,
-    };
     let spelled = |key: &str| key.starts_with("node.") || key.starts_with("engine.");
     let whole = |key: &str| if spelled(key) { key.to_owned() } else { format!("node.labels.{key}") };
-    asked.iter().map(|(key, value)| format!("{}=={value}", whole(key))).collect()
+    let each = |(key, wanted): (&String, &Constraint)| {
+        let (operator, values) = match wanted {
+            Constraint::AnyOf(values) => ("==", values),
+            Constraint::NoneOf(values) => ("!=", values),
+        };
+        values.iter().map(|value| format!("{}{operator}{value}", whole(key))).collect::<Vec<_>>()
+    };
+    asked(target).iter().flat_map(each).collect()
+}
+
+fn asked(target: &Target) -> &BTreeMap<String, Constraint> {
+    static NOTHING: BTreeMap<String, Constraint> = BTreeMap::new();
+    match target {
+        Target::Host(_) => &NOTHING,
+        Target::EngineChooses { constraints, .. } => constraints,
+    }
 }
 
 /// Volumes, folders, and file systems in memory; what the service asks for wins over the profile's own.
@@ -210,10 +227,14 @@ fn file((name, secret): &(String, SwarmSecret)) -> TaskSpecContainerSpecSecrets 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Digest, Revision, Volume};
+    use tidegate_config::spec::{Digest, Disk, Revision, Volume};
+
+    fn of(value: &str) -> Constraint {
+        Constraint::of(value.split(',').map(str::to_owned).collect()).expect("not mixed")
+    }
 
     fn spec(launch: Launch, constraints: &[(&str, &str)]) -> StartSpec {
-        let constraints = constraints.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let constraints = constraints.iter().map(|(k, v)| ((*k).to_owned(), of(v))).collect();
         StartSpec {
             id: "api-3-17".parse().expect("valid"),
             revision: Revision("r1".into()),
@@ -267,9 +288,16 @@ mod tests {
 
     #[test]
     fn constraints_are_of_nodes() {
-        let asked = [("disk", "ssd"), ("engine.labels.zone", "a"), ("node.role", "worker")];
+        let asked =
+            [("disk", "ssd"), ("engine.labels.zone", "a"), ("node.role", "worker"), ("rack", "!8,!9")];
         let (_, task, _) = made(&spec(Launch::of("api:1"), &asked), &Given::default());
-        let expected = ["node.labels.disk==ssd", "engine.labels.zone==a", "node.role==worker"];
+        let expected = [
+            "node.labels.disk==ssd",
+            "engine.labels.zone==a",
+            "node.role==worker",
+            "node.labels.rack!=8",
+            "node.labels.rack!=9",
+        ];
         assert_eq!(task.placement.and_then(|p| p.constraints), Some(expected.map(String::from).to_vec()));
     }
 
@@ -311,16 +339,28 @@ mod tests {
 
     #[test]
     fn what_swarm_has_not_is_refused() {
-        type Spoil = fn(&mut Launch);
-        let rows: [(Spoil, Option<&str>); 3] = [
+        type Spoil = fn(&mut StartSpec);
+        let rows: [(Spoil, Option<&str>); 5] = [
             (|_| (), None),
-            (|launch| launch.resources.disk = Some(Bytes::mib(1)), Some("resources.disk")),
-            (|launch| launch.resources.scratch = Scratch::Memory, Some("resources.scratch")),
+            (|spec| spec.launch.resources.disk = Some(Bytes::mib(1)), Some("resources.disk")),
+            (|spec| spec.launch.resources.scratch = Scratch::Memory, Some("resources.scratch")),
+            (
+                |spec| spec.launch.disks = vec![Disk { target: "/work".into(), size: Bytes::mib(1) }],
+                Some("/work"),
+            ),
+            (
+                |spec| {
+                    let host = "swarm".parse().expect("valid");
+                    let constraints = [("zone".to_owned(), of("a,b"))].into();
+                    spec.target = Target::EngineChooses { host, constraints };
+                },
+                Some("constraints"),
+            ),
         ];
         for (spoil, words) in rows {
-            let mut launch = Launch::of("api:1");
-            spoil(&mut launch);
-            let outcome = check(&launch).map_err(|error| (error.kind, error.message));
+            let mut spec = spec(Launch::of("api:1"), &[("disk", "!hdd")]);
+            spoil(&mut spec);
+            let outcome = check(&spec).map_err(|error| (error.kind, error.message));
             assert_eq!(outcome.is_ok(), words.is_none());
             if let (Err((kind, message)), Some(words)) = (outcome, words) {
                 assert!(kind == Kind::Permanent && message.contains(words), "{message}");

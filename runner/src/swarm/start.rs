@@ -26,7 +26,7 @@ pub(super) async fn start(inner: &Inner, spec: &StartSpec) -> Result<()> {
         let words = format!("{} is to run on {host}, and this swarm is {}", spec.id, inner.options.host);
         return Err(Error::new(Kind::Permanent, words));
     }
-    body::check(&spec.launch)?;
+    body::check(spec)?;
     if spec.launch.profile == Profile::Strict && !inner.forbids_new_privileges().await? {
         let words = "the strict profile needs engines that can forbid new privileges to services: version 27 or newer";
         return Err(Error::new(Kind::Permanent, words));

@@ -6,6 +6,7 @@ pub(crate) const PURE: &[&str] = &[
     "config/src/address.rs",
     "config/src/advice.rs",
     "config/src/check",
+    "config/src/constraint.rs",
     "config/src/decode.rs",
     "config/src/describe.rs",
     "config/src/describe",
