@@ -8,6 +8,7 @@
 //! - **adoptable**: `list` after a restart tells everything that `start` was told;
 //! - **bounded**: every call ends within a deadline of its own.
 
+mod call;
 mod cluster;
 mod credentials;
 pub mod docker;

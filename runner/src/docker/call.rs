@@ -6,27 +6,18 @@
 use std::{future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::{Instant, timeout},
-};
+use tokio::sync::{Notify, Semaphore};
 
 use super::line::Line;
-use crate::{Error, Kind, error::chain};
+use crate::{
+    call::{Failed, within},
+    error::chain,
+};
 
 /// For the question whether the engine is there.
 const PING: Duration = Duration::from_secs(1);
 /// The same over ssh, where making a connection alone takes about as long.
 const SLOW_PING: Duration = Duration::from_secs(3);
-/// The same for one who is in no hurry.
-pub(crate) const PATIENT: Duration = Duration::from_secs(5);
-/// For calls that only read.
-pub(crate) const READ: Duration = Duration::from_secs(10);
-/// For calls that make, start or remove something.
-pub(crate) const WRITE: Duration = Duration::from_secs(30);
-
-/// For tidying up after a call that failed.
-pub(crate) const UNDO: Duration = Duration::from_secs(5);
 /// Calls of one engine under way at once.
 const CALLS: usize = 64;
 /// Stops of one engine under way at once; each takes as long as its process does.
@@ -78,7 +69,7 @@ impl Api {
 
     /// The same, within a limit of the caller's.
     pub(crate) async fn ask(&self, limit: Duration) -> Result<(), Failed> {
-        self.judged(within("ping", limit, self.docker.ping().boxed()).await).map(drop)
+        self.judged(within("ping", limit, self.docker.ping().boxed(), failed).await).map(drop)
     }
 
     /// Ends when a call from now on is not answered.
@@ -98,7 +89,7 @@ impl Api {
             let _turn = queue.acquire().await;
             call.await
         };
-        self.judged(within(name, limit, turn).await)
+        self.judged(within(name, limit, turn, failed).await)
     }
 
     fn judged<T>(&self, outcome: Result<T, Failed>) -> Result<T, Failed> {
@@ -118,71 +109,6 @@ impl Deref for Api {
     }
 }
 
-/// A call that the engine refused, or did not answer.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    /// The HTTP status, if the engine answered at all.
-    pub status: Option<u16>,
-    /// The engine's words, or ours for what kept it from answering.
-    pub words: String,
-}
-
-impl Failed {
-    /// Whether the engine answered with this status.
-    pub(crate) fn is(&self, status: u16) -> bool {
-        self.status == Some(status)
-    }
-
-    /// The error for a caller that was doing `what`.
-    pub(crate) fn during(self, what: impl std::fmt::Display) -> Error {
-        Error::new(self.kind(), format!("{what}: {}", self.words))
-    }
-
-    /// The same, but never worth another try.
-    pub(crate) fn permanent(self, what: impl std::fmt::Display) -> Error {
-        Error::new(Kind::Permanent, format!("{what}: {}", self.words))
-    }
-
-    fn kind(&self) -> Kind {
-        match self.status {
-            Some(404) => Kind::Gone,
-            Some(400 | 401 | 403) => Kind::Permanent,
-            Some(_) => Kind::Retryable,
-            None => Kind::Silent,
-        }
-    }
-}
-
-/// Runs one call, at most for `limit`.
-async fn within<T>(
-    name: &'static str,
-    limit: Duration,
-    call: impl Future<Output = Answer<T>>,
-) -> Result<T, Failed> {
-    let started = Instant::now();
-    let outcome = timeout(limit, call).await;
-    let elapsed = started.elapsed();
-    let failed = match outcome {
-        Ok(Ok(value)) => {
-            tracing::debug!(call = name, ?elapsed, "engine answered");
-            return Ok(value);
-        }
-        Ok(Err(error)) => failed(error),
-        Err(_) => Failed {
-            status: None,
-            words: format!("the engine did not finish `{name}` within {} s", limit.as_secs()),
-        },
-    };
-    tracing::debug!(
-        call = name,
-        ?elapsed,
-        status = failed.status,
-        error = failed.words,
-        "engine call failed"
-    );
-    Err(failed)
-}
-
 /// What a bollard error says, without its wrapping.
 pub(crate) fn failed(error: bollard::errors::Error) -> Failed {
     use bollard::errors::Error as E;
@@ -197,32 +123,5 @@ pub(crate) fn failed(error: bollard::errors::Error) -> Failed {
         }
         E::DockerStreamError { error } => Failed { status: None, words: error },
         error => Failed { status: None, words: chain(&error) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses_say_what_the_caller_can_do() {
-        for (status, kind) in [
-            (Some(404), Kind::Gone),
-            (Some(400), Kind::Permanent),
-            (Some(409), Kind::Retryable),
-            (Some(500), Kind::Retryable),
-            (None, Kind::Silent),
-        ] {
-            let error = Failed { status, words: "x".into() }.during("start api-1-1");
-            assert_eq!((error.kind, error.message.as_str()), (kind, "start api-1-1: x"), "{status:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_hangs_ends_in_words() {
-        let hangs = std::future::pending::<Result<(), bollard::errors::Error>>();
-        let failed = within("inspect", READ, hangs).await.expect_err("it hangs");
-        assert_eq!(failed.words, "the engine did not finish `inspect` within 10 s");
-        assert_eq!(failed.during("list").kind, Kind::Silent);
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Docker, Options,
-    call::{Api, PATIENT, failed},
+    call::{Api, failed},
     endpoint::Endpoint,
     events,
     inner::Inner,
@@ -18,7 +18,7 @@ use super::{
     network::Network,
     reach::Reaching,
 };
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, call::PATIENT};
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
 /// bollard's own timeout ends with the headers of an answer; ours (in `call`) come first, except for streams.

@@ -13,12 +13,8 @@ use bollard::{models::EventMessage, models::EventMessageTypeEnum, query_paramete
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    Inner,
-    call::{PATIENT, failed},
-    labels,
-};
-use crate::Event;
+use super::{Inner, call::failed, labels};
+use crate::{Event, call::PATIENT};
 use tidegate_config::{name::ReplicaId, spec::Exit};
 
 /// A stream without a word for this long is opened anew, also if the engine answers beside it.

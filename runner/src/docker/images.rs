@@ -17,9 +17,11 @@ use tidegate_config::{
 };
 use tokio::time::timeout;
 
-use super::call::{Api, Failed, READ, failed};
+use super::call::{Api, failed};
 use crate::{
-    Error, Kind, Prepared, Progress, PullProgress, Result, credentials,
+    Error, Kind, Prepared, Progress, PullProgress, Result,
+    call::{Failed, READ},
+    credentials,
     image::{argv, exposed},
 };
 

@@ -20,14 +20,19 @@ use tokio::time::Instant;
 
 use super::{
     body::Place,
-    call::{Api, Failed, READ, WRITE},
+    call::Api,
     images::Images,
     labels::{self, Labels},
     network::Network,
     reach::{self, Reaching},
     removal,
 };
-use crate::{Event, InstanceId, Result, events::Events, resolver::Resolvers};
+use crate::{
+    Event, InstanceId, Result,
+    call::{Failed, READ, WRITE},
+    events::Events,
+    resolver::Resolvers,
+};
 
 /// How long after a freeze or thaw of ours the engine's word of it may come.
 const ECHO: Duration = Duration::from_secs(10);

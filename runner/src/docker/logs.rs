@@ -7,8 +7,8 @@ use bollard::{container::LogOutput, query_parameters::LogsOptions};
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::time::timeout;
 
-use super::call::{READ, failed};
-use crate::{Error, Kind, LogLine, LogOptions, Result};
+use super::call::failed;
+use crate::{Error, Kind, LogLine, LogOptions, Result, call::READ};
 
 /// What the engine is asked for.
 pub(crate) fn options(wanted: LogOptions) -> LogsOptions {

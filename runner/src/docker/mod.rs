@@ -44,8 +44,8 @@ pub use options::Options;
 use crate::{
     Cpu, Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Reached, Result,
     Runner, Stats,
+    call::{Failed, READ, WRITE},
 };
-use call::{READ, WRITE};
 use endpoint::Endpoint;
 use inner::Inner;
 
@@ -276,7 +276,7 @@ impl Docker {
         }
     }
 
-    async fn again(&self, container: &str) -> std::result::Result<(), call::Failed> {
+    async fn again(&self, container: &str) -> std::result::Result<(), Failed> {
         let call = self.inner.api.start_container(container, None::<StartContainerOptions>);
         self.inner.api.call("start", WRITE, call).await
     }

@@ -14,12 +14,12 @@ use bollard::{
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 
-use super::{
-    call::{Api, READ, WRITE},
-    labels,
-    reach::Bridge,
+use super::{call::Api, labels, reach::Bridge};
+use crate::{
+    Error, InstanceId, Kind, Result,
+    call::{READ, WRITE},
+    subnet,
 };
-use crate::{Error, InstanceId, Kind, Result, subnet};
 
 /// The network of one instance on one engine.
 pub(super) struct Network {

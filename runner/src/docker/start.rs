@@ -11,13 +11,11 @@ use tidegate_config::{
 };
 use tokio::time::timeout;
 
-use super::{
-    body,
+use super::{body, inner::Inner, labels, mounts, network, removal, secrets};
+use crate::{
+    Error, Event, Kind, Result,
     call::{Failed, UNDO, WRITE},
-    inner::Inner,
-    labels, mounts, network, removal, secrets,
 };
-use crate::{Error, Event, Kind, Result};
 
 /// Makes and starts a replica, and tells where it is reached.
 pub(super) async fn start(inner: &Arc<Inner>, spec: &StartSpec) -> Result<()> {

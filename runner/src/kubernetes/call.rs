@@ -1,37 +1,11 @@
-//! One call of the API: its deadline, its debug line and what its failure means.
+//! What errors of the API's client mean.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
-
-use crate::{docker::call::Failed, error::chain};
+use crate::{call::Failed, error::chain};
 
 /// For the question whether the API answers.
 pub(super) const PING: Duration = Duration::from_secs(1);
-
-/// Runs one call, at most for `limit`.
-pub(super) async fn call<T>(
-    name: &'static str,
-    limit: Duration,
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Failed> {
-    let started = Instant::now();
-    let outcome = timeout(limit, Box::pin(call)).await;
-    let elapsed = started.elapsed();
-    let failed = match outcome {
-        Ok(Ok(value)) => {
-            tracing::debug!(call = name, ?elapsed, "the API answered");
-            return Ok(value);
-        }
-        Ok(Err(error)) => failed(error),
-        Err(_) => Failed {
-            status: None,
-            words: format!("the API did not answer `{name}` within {} s", limit.as_secs()),
-        },
-    };
-    tracing::debug!(call = name, ?elapsed, status = failed.status, error = failed.words, "call failed");
-    Err(failed)
-}
 
 /// What an error of the client says, without its wrapping.
 pub(super) fn failed(error: kube::Error) -> Failed {
@@ -51,15 +25,6 @@ pub(super) fn is_over_quota(failed: &Failed) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_hangs_ends_in_words() {
-        let hangs = std::future::pending::<kube::Result<()>>();
-        let failed = call("pod list", PING, hangs).await.expect_err("it hangs");
-        assert_eq!(failed.words, "the API did not answer `pod list` within 1 s");
-        assert_eq!(failed.during("list").kind, Kind::Silent);
-    }
 
     #[test]
     fn quotas_are_told_apart_from_rights() {

@@ -15,8 +15,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use super::{call::failed, inner::Inner, owner, start};
 use crate::{
     Error, Event, Result,
+    call::{Failed, READ},
     cluster::{Seen, Standing, Told},
-    docker::call::{Failed, READ},
 };
 
 /// After this the API ends a watch by itself, in seconds; it is resumed then.

@@ -19,14 +19,12 @@ use tidegate_config::{
 };
 use tokio::sync::Notify;
 
-use super::{Options, call::call, images::Images, judge, labels, metrics::Metrics};
+use super::{Options, call::failed, images::Images, judge, labels, metrics::Metrics};
 use crate::{
     Error, Kind, Result,
+    call::{Failed, READ, within},
     cluster::{Seen, Standing},
-    docker::{
-        call::{Failed, READ},
-        labels::Stamp,
-    },
+    docker::labels::Stamp,
     events::Events,
     resolver::Resolvers,
 };
@@ -97,7 +95,8 @@ impl Inner {
         limit: std::time::Duration,
         asked: impl Future<Output = kube::Result<T>>,
     ) -> std::result::Result<T, Failed> {
-        let outcome = call(name, limit, asked).await;
+        // Boxed, because the client's futures are big and each caller would hold them several times over.
+        let outcome = within(name, limit, Box::pin(asked), failed).await;
         if outcome.as_ref().is_err_and(|failed| failed.status.is_none()) {
             self.unheard.notify_one();
         }

@@ -11,7 +11,7 @@ use kube::api::LogParams;
 use tokio::time::timeout;
 
 use super::body::CONTAINER;
-use crate::{Error, Kind, LogLine, LogOptions, Result, docker::call::READ};
+use crate::{Error, Kind, LogLine, LogOptions, Result, call::READ};
 
 /// What the API is asked for.
 pub(super) fn options(wanted: LogOptions) -> LogParams {

@@ -10,7 +10,7 @@ use tidegate_config::{name::ReplicaId, units::Bytes};
 use tokio::time::{Instant, sleep};
 
 use super::{body::CONTAINER, inner::Inner, labels, quantity::amount};
-use crate::{Cpu, Error, Kind, Result, Stats, docker::call::READ};
+use crate::{Cpu, Error, Kind, Result, Stats, call::READ};
 
 /// For so long an answer is as good as a new one: the cluster itself looks every 15 s or so.
 const FRESH: Duration = Duration::from_secs(4);

@@ -41,8 +41,8 @@ pub use options::Options;
 
 use crate::{
     Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Result, Runner, Stats,
+    call::{READ, WRITE},
     cluster::Standing,
-    docker::call::{READ, WRITE},
 };
 use inner::{Found, Inner, absent};
 use quantity::amount;

@@ -7,10 +7,8 @@ use kube::api::{ObjectMeta, PostParams};
 use super::{inner::Inner, labels};
 use crate::{
     Error, Kind, Result,
-    docker::{
-        call::{READ, WRITE},
-        labels::INSTANCE,
-    },
+    call::{Failed, READ, WRITE},
+    docker::labels::INSTANCE,
 };
 
 /// The reference with which our objects name their owner.
@@ -30,7 +28,7 @@ pub(super) async fn doubt(inner: &Inner) {
 
 async fn ensure(inner: &Inner) -> Result<OwnerReference> {
     let name = labels::owner(&inner.options.instance);
-    let failed = |f: crate::docker::call::Failed| f.during(format!("make the ConfigMap {name}"));
+    let failed = |f: Failed| f.during(format!("make the ConfigMap {name}"));
     if let Some(found) = inner.call("owner get", READ, inner.maps.get_opt(&name)).await.map_err(failed)? {
         return of(inner, &found);
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use tidegate_config::{name::ReplicaId, spec::StartSpec};
 
 use super::{body::variable_key, inner::Inner, labels, volumes::file_key};
-use crate::{Error, Kind, Result, docker, docker::call::WRITE};
+use crate::{Error, Kind, Result, call::WRITE, docker};
 
 /// What Kubernetes takes, all secrets of a replica together.
 const LARGEST: usize = 1024 * 1024;

@@ -10,10 +10,8 @@ use tidegate_config::spec::{Exit, StartSpec};
 use super::{body, call::is_over_quota, images::Known, inner::Inner, labels, owner, secrets, volumes};
 use crate::{
     Error, Event, Kind, Result,
-    docker::{
-        body::refuse_root,
-        call::{Failed, READ, WRITE},
-    },
+    call::{Failed, READ, WRITE},
+    docker::body::refuse_root,
 };
 
 /// Makes a replica's pod. Where it runs is told by the watch.

@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     Error, Kind, Result,
+    call::{Failed, READ},
     cluster::{Seen, Standing},
     docker::{
-        call::{Api, Failed, READ},
+        call::Api,
         endpoint::Endpoint,
         images::Images,
         labels::{self, Labels, Stamp},

@@ -27,10 +27,8 @@ pub use options::Options;
 use crate::{
     Error, Event, Executed, Inventory, Kind, LogLine, LogOptions, Prepared, Progress, Reached, Result,
     Runner, Stats,
-    docker::{
-        call::{READ, WRITE},
-        connect, logs,
-    },
+    call::{READ, WRITE},
+    docker::{connect, logs},
 };
 use inner::{Found, Inner};
 

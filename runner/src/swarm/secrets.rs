@@ -11,10 +11,8 @@ use tidegate_config::{name::ReplicaId, spec::Secret};
 use super::{body::SwarmSecret, inner::Inner};
 use crate::{
     Error, Kind, Result,
-    docker::{
-        call::{READ, WRITE},
-        labels,
-    },
+    call::{READ, WRITE},
+    docker::labels,
 };
 
 /// What Swarm takes.

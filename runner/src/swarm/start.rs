@@ -10,10 +10,11 @@ use super::{
     secrets as files,
 };
 use crate::{
-    Error, Kind, Result, credentials,
+    Error, Kind, Result,
+    call::{Failed, WRITE},
+    credentials,
     docker::{
         body::refuse_root,
-        call::{Failed, WRITE},
         images::{Facts, for_engine},
         labels, secrets,
     },
