@@ -58,9 +58,9 @@ def messages(host, port, seconds, connections):
             if not read:
                 sys.exit("a tunnel was closed")
             key.data.extend(read)
-            # The sample service echoes frames as they came, still masked: as long as they were sent.
-            while len(key.data) >= len(message):
-                del key.data[: len(message)]
+            # What comes back is not masked (RFC 6455, 5.1): the payload behind two bytes.
+            while len(key.data) >= 2 + PAYLOAD:
+                del key.data[: 2 + PAYLOAD]
                 echoed += 1
                 key.fileobj.sendall(message)
     print(echoed)
