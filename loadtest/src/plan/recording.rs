@@ -267,7 +267,9 @@ fn requests(
     let known: Vec<Duration> = took.iter().copied().flatten().collect();
     let mean = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX));
     let took = if known.is_empty() { Arc::default() } else { took.into() };
-    let begins = (begin > EPOCH).then(|| Duration::from_secs_f64(begin) + options.from);
+    let since_1970 = Some(begin).filter(|begin| *begin > EPOCH);
+    let begins =
+        since_1970.and_then(|begin| Duration::try_from_secs_f64(begin).ok()?.checked_add(options.from));
     Ok(Recording { profile, took, mean, begins })
 }
 
@@ -458,6 +460,8 @@ mod tests {
 
     #[test]
     fn times_may_say_how_long_requests_took() {
+        let far = each("time\n1e30\n1e30\n", &Options::default()).expect("some").remove(0);
+        assert_eq!((far.profile, far.begins), (times(&[0.0, 0.0]), None), "no clock shows that");
         for text in ["time,took\n100.5,0.25\n100,\n", "1795646400.5,0.25\n1795646400\n"] {
             let one = each(text, &Options::default()).expect("some").remove(0);
             assert_eq!((&*one.took, one.mean), (&[None, Some(ms(250))][..], Some(ms(250))), "{text}");

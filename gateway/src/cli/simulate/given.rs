@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tidegate_config::model::{ScalingPolicy, Service};
 use tidegate_loadtest::plan::{
     Plan, Process, Shape,
@@ -100,8 +100,7 @@ impl Traffic {
     /// What was recorded.
     pub(in crate::cli) fn recorded(recording: Recording, process: Process) -> Result<Self, Misuse> {
         let Recording { profile, took, mean, begins } = recording;
-        let since_1970 = begins.and_then(|begins| SignedDuration::try_from(begins).ok());
-        let begins = since_1970.and_then(|since| Timestamp::from_duration(since).ok());
+        let begins = begins.and_then(|since| Timestamp::from_duration(since.try_into().ok()?).ok());
         Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean, begins })
     }
 }
