@@ -35,6 +35,12 @@ impl Constraint {
         }
     }
 
+    /// Whether it asks for one of several, which is more than one comparison.
+    #[must_use]
+    pub fn has_choice(&self) -> bool {
+        matches!(self, Self::AnyOf(values) if values.len() > 1)
+    }
+
     /// Whether a label may be this; `None`: it is not there.
     #[must_use]
     pub fn allows(&self, found: Option<&str>) -> bool {

@@ -174,6 +174,17 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Target {
+    /// What the labels of the engine's nodes must be.
+    pub fn constraints(&self) -> impl Iterator<Item = (&String, &Constraint)> {
+        let asked = match self {
+            Self::Host(_) => None,
+            Self::EngineChooses { constraints, .. } => Some(constraints),
+        };
+        asked.into_iter().flatten()
+    }
+}
+
 /// A mount: a named volume of the engine's, or a path of the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

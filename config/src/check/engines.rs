@@ -3,7 +3,6 @@
 
 use super::{At, image};
 use crate::{
-    constraint::Constraint,
     model::{Engine, Host, Probe, Service},
     problem::Draft,
     spec::{Pull, Resources, Scratch, Source},
@@ -96,8 +95,7 @@ fn unmeasured(service: &Service) -> (bool, &'static str) {
 
 /// Of nodes, that is: the host's own labels are compared here.
 fn asks_for_one_of(service: &Service, host: &Host) -> bool {
-    let of_nodes = service.constraints.iter().filter(|(key, _)| !host.labels.contains_key(*key));
-    of_nodes.into_iter().any(|(_, wanted)| matches!(wanted, Constraint::AnyOf(several) if several.len() > 1))
+    service.constraints.iter().any(|(key, wanted)| !host.labels.contains_key(key) && wanted.has_choice())
 }
 
 fn by_name(service: &Service) -> (bool, &'static str) {

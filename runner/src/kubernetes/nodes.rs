@@ -16,7 +16,7 @@ pub(super) fn selector(target: &Target) -> Option<BTreeMap<String, String>> {
         },
         Constraint::NoneOf(_) => None,
     };
-    let labels: BTreeMap<_, _> = constraints(target).filter_map(one).collect();
+    let labels: BTreeMap<_, _> = target.constraints().filter_map(one).collect();
     (!labels.is_empty()).then_some(labels)
 }
 
@@ -31,7 +31,7 @@ pub(super) fn affinity(target: &Target) -> Option<Affinity> {
         let (operator, values) = (operator.to_owned(), Some(values.clone()));
         Some(NodeSelectorRequirement { key: key.clone(), operator, values })
     };
-    let asked: Vec<_> = constraints(target).filter_map(other).collect();
+    let asked: Vec<_> = target.constraints().filter_map(other).collect();
     let term = |asked| NodeSelectorTerm { match_expressions: Some(asked), match_fields: None };
     let needed = |asked| NodeSelector { node_selector_terms: vec![term(asked)] };
     (!asked.is_empty()).then(|| Affinity {
@@ -41,15 +41,6 @@ pub(super) fn affinity(target: &Target) -> Option<Affinity> {
         }),
         ..Affinity::default()
     })
-}
-
-fn constraints(target: &Target) -> impl Iterator<Item = (&String, &Constraint)> {
-    match target {
-        Target::Host(_) => None,
-        Target::EngineChooses { constraints, .. } => Some(constraints.iter()),
-    }
-    .into_iter()
-    .flatten()
 }
 
 #[cfg(test)]

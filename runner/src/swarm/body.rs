@@ -1,7 +1,7 @@
 //! A [`StartSpec`] as a service of Swarm's: one task, never restarted by Swarm, its port published on its node.
 //! Holds: what Swarm cannot do is refused in words, before it is asked. Absent: secret values, images, the swarm.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum, EndpointSpec,
@@ -59,8 +59,7 @@ pub(super) fn check(spec: &StartSpec) -> Result<()> {
     let StartSpec { launch, target, .. } = spec;
     mounts::check_sources(launch)?;
     let refuse = |words: &str| Err(Error::new(Kind::Permanent, words));
-    if asked(target).values().any(|wanted| matches!(wanted, Constraint::AnyOf(several) if several.len() > 1))
-    {
+    if target.constraints().any(|(_, wanted)| wanted.has_choice()) {
         return refuse("constraints: Swarm cannot look for one of several values of a label");
     }
     match (launch.resources.disk, launch.resources.scratch) {
@@ -182,15 +181,7 @@ fn constraints(target: &Target) -> Vec<String> {
         };
         values.iter().map(|value| format!("{}{operator}{value}", whole(key))).collect::<Vec<_>>()
     };
-    asked(target).iter().flat_map(each).collect()
-}
-
-fn asked(target: &Target) -> &BTreeMap<String, Constraint> {
-    static NOTHING: BTreeMap<String, Constraint> = BTreeMap::new();
-    match target {
-        Target::Host(_) => &NOTHING,
-        Target::EngineChooses { constraints, .. } => constraints,
-    }
+    target.constraints().flat_map(each).collect()
 }
 
 /// Volumes, folders, and file systems in memory; what the service asks for wins over the profile's own.

@@ -49,15 +49,10 @@ async fn is_preempted(estate: &mut Estate) -> Result<Verdict> {
             e2e::chaos::IMAGE
         ),
     )?;
-    let mut verdict = Verdict::default();
     explained(&gateway, "preempted by a pod of higher priority").await?;
     waits_for(&gateway, "Insufficient cpu").await?;
     ctl(&format!("delete --namespace {NAMESPACE} --grace-period 1 pod urgent"))?;
-    let freed = Instant::now();
-    ready(&gateway, "web", 1).await?;
-    verdict.millis("back_ms", freed.elapsed());
-    end(gateway).await?;
-    Ok(verdict)
+    comes_back(gateway).await
 }
 
 /// Whoever may not stay goes, is said to wait, and comes back.
@@ -71,12 +66,7 @@ pub(super) async fn is_tainted(estate: &mut Estate) -> Result<Verdict> {
     .await;
     ctl("taint node node1 maintenance-")?;
     tried?;
-    let freed = Instant::now();
-    ready(&gateway, "web", 1).await?;
-    let mut verdict = Verdict::default();
-    verdict.millis("back_ms", freed.elapsed());
-    end(gateway).await?;
-    Ok(verdict)
+    comes_back(gateway).await
 }
 
 /// As whoever looks after the node does it: no new pods, and those of services go by the eviction API.
@@ -91,12 +81,7 @@ pub(super) async fn is_drained(estate: &mut Estate) -> Result<Verdict> {
     .await;
     ctl("uncordon node1")?;
     tried?;
-    let freed = Instant::now();
-    ready(&gateway, "web", 1).await?;
-    let mut verdict = Verdict::default();
-    verdict.millis("back_ms", freed.elapsed());
-    end(gateway).await?;
-    Ok(verdict)
+    comes_back(gateway).await
 }
 
 /// The kubelet hangs: what runs there serves on, `ps` says that its node is not ready, and nothing is replaced.
@@ -135,6 +120,16 @@ async fn one(estate: &mut Estate, keys: &str) -> Result<Gateway> {
     let gateway = estate.gateway(config).await?;
     ready(&gateway, "web", 1).await?;
     Ok(gateway)
+}
+
+/// There is room for it again.
+async fn comes_back(gateway: Gateway) -> Result<Verdict> {
+    let freed = Instant::now();
+    ready(&gateway, "web", 1).await?;
+    let mut verdict = Verdict::default();
+    verdict.millis("back_ms", freed.elapsed());
+    end(gateway).await?;
+    Ok(verdict)
 }
 
 async fn explained(gateway: &Gateway, words: &str) -> Result<()> {
