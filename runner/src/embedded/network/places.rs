@@ -9,7 +9,6 @@ use std::{
     io::{self, ErrorKind, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -32,6 +31,8 @@ pub(super) struct Places {
     root: PathBuf,
     ready: &'static str,
     other: &'static str,
+    /// Tells the names that this gives apart from those of others: process ids are not unique across containers.
+    token: u64,
     counter: AtomicU64,
 }
 
@@ -67,7 +68,7 @@ impl Places {
             fs::create_dir_all(root.join(folder))?;
         }
         let (ready, other) = if allow_metadata { ("open", "free") } else { ("free", "open") };
-        Ok(Self { root, ready, other, counter: AtomicU64::new(0) })
+        Ok(Self { root, ready, other, token: rand::random(), counter: AtomicU64::new(0) })
     }
 
     fn path(&self, folder: &str, name: impl ToString) -> PathBuf {
@@ -128,7 +129,7 @@ impl Places {
     /// A name that nobody else gives: a replica may give back two places, one after the other.
     fn fresh(&self, what: impl ToString) -> String {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        format!("{}.{}.{number}", what.to_string(), process::id())
+        format!("{}.{:x}.{number}", what.to_string(), self.token)
     }
 
     /// The same for a place that is used but broken, so that nobody knows by whom.
@@ -306,5 +307,20 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<String>> {
         Ok(entries) => entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two gateways in two containers may have one process id.
+    #[test]
+    fn two_gateways_give_different_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Places::open(folder.path().to_owned(), false).expect("places");
+        let (one, other) = (open(), open());
+        assert_ne!(one.fresh(7), other.fresh(7));
+        assert_ne!(one.fresh(7), one.fresh(7));
     }
 }

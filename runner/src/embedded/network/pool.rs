@@ -200,15 +200,15 @@ impl Pool {
         Ok(Some(if ready * 2 >= self.size { PACE } else { Duration::ZERO }))
     }
 
-    /// Removes what is released, many at a time, until it is stopped.
+    /// Removes what is released, many at a time, until it is stopped; at first what others were busy with.
     pub(super) async fn keep_clean(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
                 // Cancel-safe: what is not removed yet stays written down.
                 () = async {
-                    self.released.notified().await;
                     self.settled().await;
+                    self.released.notified().await;
                 } => {}
             }
         }

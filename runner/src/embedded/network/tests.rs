@@ -373,6 +373,8 @@ async fn killed_gateways_leave_nothing_half_made() {
         child.wait().expect("its end");
 
         let network = world.open(0).await;
+        // Another test's fork has a copy of each lock until it becomes another program.
+        network.settled().await;
         let (wiring, places) = network.pool.parts();
         let mut whole = places.ready().expect("places");
         whole.extend(places.used().expect("places"));
@@ -389,6 +391,22 @@ async fn killed_gateways_leave_nothing_half_made() {
         assert_eq!(there, cards, "round {round}");
         network.close().await;
     }
+}
+
+/// A lock outlives whoever held it for as long as a fork of theirs has a copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_at_the_start_is_removed_later() {
+    let world = World::new();
+    world.open(0).await.close().await;
+    let claim = world.folder().join("places/claims/700");
+    fs::write(&claim, "700").expect("a claim");
+    fs::hard_link(&claim, world.folder().join("places/gone/700.x.0")).expect("to release");
+    let busy = File::open(&claim).expect("the claim");
+    busy.lock().expect("to lock");
+    let _network = world.open(0).await;
+    assert!(claim.exists());
+    drop(busy);
+    until(|| !claim.exists()).await;
 }
 
 /// A repair that found a place unfinished may come to it when another gateway has given it to a replica.
