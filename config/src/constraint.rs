@@ -35,6 +35,14 @@ impl Constraint {
         }
     }
 
+    /// What it compares with.
+    #[must_use]
+    pub fn values(&self) -> &[String] {
+        match self {
+            Self::AnyOf(values) | Self::NoneOf(values) => values,
+        }
+    }
+
     /// Whether it asks for one of several, which is more than one comparison.
     #[must_use]
     pub fn has_choice(&self) -> bool {

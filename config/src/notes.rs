@@ -1,6 +1,10 @@
 //! What is valid, but may not be what was meant: said by `tidegate check` next to its ok. A pure look at a checked model.
 
-use crate::model::{Engine, Host, Model, Service, Sleep};
+use crate::{
+    constraint::Constraint,
+    model::{Engine, Host, Model, Service, Sleep},
+    spec::Source,
+};
 
 /// Everything worth a second look, in whole sentences.
 #[must_use]
@@ -10,6 +14,8 @@ pub fn notes(model: &Model) -> Vec<String> {
     notes.extend(names(model, &remote));
     for service in model.services.values() {
         notes.extend(folders(service, &remote));
+        notes.extend(scattered(service, &model.hosts));
+        notes.extend(unlabelled(service, &model.hosts));
         notes.extend(sleep(service, &model.hosts));
         notes.extend(measured(service, &model.hosts));
     }
@@ -38,6 +44,44 @@ fn folders(service: &Service, remote: &[&Host]) -> Option<String> {
          `constraints` keep the service to hosts that have it",
         service.name,
         folder.source,
+        list(&there)
+    ))
+}
+
+/// A volume of a swarm is one per node, each with other contents.
+fn scattered(service: &Service, hosts: &[Host]) -> Option<String> {
+    let named = service.launch.volumes.iter().find(|volume| matches!(volume.source(), Source::Named(_)))?;
+    let unbound = |host: &&Host| service.constraints.keys().all(|key| host.labels.contains_key(key));
+    let swarms = hosts.iter().filter(|host| host.engine == Engine::Swarm && service.may_run_on(host));
+    let there: Vec<&Host> = swarms.filter(unbound).collect();
+    if there.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "services.{} mounts the volume {}, of which each node of {} has one of its own: a replica on another node finds \
+         another one; `constraints = {{ \"node.hostname\" = \"...\" }}` keep it to one node",
+        service.name,
+        named.source,
+        list(&there)
+    ))
+}
+
+/// An engine may have labels that the file does not say; no cluster is meant, whose nodes have them.
+fn unlabelled(service: &Service, hosts: &[Host]) -> Option<String> {
+    let lacks = |host: &&Host| {
+        let unmet = |(key, wanted): (&String, &Constraint)| {
+            !host.engine.places() && !host.labels.contains_key(key) && !wanted.allows(None)
+        };
+        service.constraints.iter().any(unmet)
+    };
+    let there: Vec<&Host> = hosts.iter().filter(|host| service.may_run_on(host)).collect();
+    if service.is_outside() || there.is_empty() || !there.iter().all(lacks) {
+        return None;
+    }
+    Some(format!(
+        "services.{} has `constraints` that labels in this file do not meet: it starts only if engines of {} have such labels \
+         themselves",
+        service.name,
         list(&there)
     ))
 }

@@ -174,6 +174,23 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Launch {
+    /// Whether a replica gets a `/tmp` of its profile's: the strict one lets it write nowhere else. What the service itself
+    /// mounts there wins.
+    #[must_use]
+    pub fn has_profiles_tmp(&self) -> bool {
+        self.profile == Profile::Strict && !self.targets().any(|target| target == "/tmp")
+    }
+
+    /// The places in a replica at which something is mounted for its service.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.volumes.iter().map(|volume| &volume.target);
+        let empty =
+            self.tmpfs.iter().map(|tmpfs| &tmpfs.target).chain(self.disks.iter().map(|disk| &disk.target));
+        volumes.chain(empty).map(String::as_str)
+    }
+}
+
 impl Target {
     /// What the labels of the engine's nodes must be.
     pub fn constraints(&self) -> impl Iterator<Item = (&String, &Constraint)> {

@@ -200,6 +200,8 @@ fn what_is_valid_may_still_be_worth_a_note() {
         address = '10.0.0.2'\nlabels = { disk = 'ssd' }\n";
     const FOLDER: &str =
         "gateway.allow_mounts = ['/srv']\nservices.a.image = 'a'\nservices.a.volumes = ['/srv/a:/a:ro']\n";
+    const VOLUME: &str = "services.a.image = 'a'\nservices.a.volumes = ['data:/data']\n";
+    const SWARM: &str = "[[hosts]]\nname = 'swarm'\nengine = 'swarm'\n";
     let rows: &[(&str, &[&str])] = &[
         ("", &[]),
         (FOLDER, &[]),
@@ -212,7 +214,22 @@ fn what_is_valid_may_still_be_worth_a_note() {
         ),
         (&format!("{FOLDER}{REMOTE}"), &["gateway.internal_address", "/srv/a"]),
         (&format!("{FOLDER}services.a.constraints.disk = 'ssd'\n{REMOTE}"), &["internal_address", "/srv/a"]),
-        (&format!("{FOLDER}services.a.constraints.disk = 'hdd'\n{REMOTE}"), &["internal_address"]),
+        (
+            &format!("{FOLDER}services.a.constraints.disk = 'hdd'\n{REMOTE}"),
+            &["internal_address", "labels in this file do not meet: it starts only if engines of here have"],
+        ),
+        (&format!("{FOLDER}services.a.constraints.disk = '!ssd'\n{REMOTE}"), &["internal_address"]),
+        (
+            &format!("{VOLUME}{SWARM}"),
+            &["internal_address", "the volume data, of which each node of swarm has one of its own"],
+        ),
+        (&format!("{VOLUME}services.a.constraints.'node.hostname' = 'n1'\n{SWARM}"), &["internal_address"]),
+        (
+            &format!(
+                "services.a = {{ image = 'a', volumes = [{{ target = '/x', tmpfs = '1MiB' }}] }}\n{SWARM}"
+            ),
+            &["internal_address"],
+        ),
     ];
     for (text, parts) in rows {
         let notes = tidegate_config::notes(&parse(text, Format::Toml).expect("a good text"));

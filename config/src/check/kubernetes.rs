@@ -105,6 +105,26 @@ pub(super) fn is_name(name: &str, longest: usize) -> bool {
     whole && name.len() <= longest
 }
 
+/// What labels are, in words.
+pub(super) const LABELS: &str = "labels in Kubernetes have up to 63 of a-z, A-Z, 0-9, '-', '_' and '.', letters or digits at \
+     both ends; a key may begin with a domain and '/'";
+
+/// Whether something could have a label with this key: a name, with a domain before it or without.
+pub(super) fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, name)) => is_name(domain, SUBDOMAIN) && !name.is_empty() && is_label_value(name),
+        None => !key.is_empty() && is_label_value(key),
+    }
+}
+
+/// Whether a label could be this.
+pub(super) fn is_label_value(value: &str) -> bool {
+    let plain = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = value.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    bytes.len() <= LABEL && plain(bytes.first()) && plain(bytes.last()) && bytes.iter().all(inner)
+}
+
 /// What objects may be called, in words.
 pub(super) fn names(longest: usize) -> String {
     let dots = if longest == LABEL { "" } else { " and '.'" };

@@ -30,7 +30,7 @@ pub(super) fn check(
     let default = Launch::of(image.unwrap_or_default());
     let (env, secrets) = environment::check(raw, world, problems);
     let volumes::Mounts { volumes, tmpfs, disks } =
-        volumes::check(raw.volumes.as_ref(), world, allowed, problems);
+        volumes::check(raw.volumes.as_ref(), raw.secret_files.as_ref(), world, allowed, problems);
     let profile = value::of(raw.profile.clone(), default.profile);
     check_user(name, raw, profile, problems);
     if let Some(folder) = raw.working_dir.as_ref().filter(|folder| !folder.value.starts_with('/')) {

@@ -95,6 +95,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         let upstreams = upstreams::check(&name, &service.value, &gateway, problems);
         let (listen, sni) = streams.check(&name, &service.value, problems);
         let launch = launch::check(&name, &service.value, world, &allowed, problems);
+        let written = engines::Written::of(&service.value);
         let writer = release::writer(service.value.volumes.as_ref());
         let update = release::update(service.value.update.as_ref(), writer, problems);
         let limited = service.value.scaling.as_ref().and_then(|scaling| scaling.value.concurrency.clone());
@@ -137,7 +138,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
             launch,
             wake: wake::check(wake, world, problems),
         };
-        engines::check(&name, &service, &hosts, problems);
+        engines::check(&name, &written, &service, &hosts, problems);
         services.insert(checked, Arc::new(service));
     }
     Model { gateway, hosts, images, services }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::{World, kubernetes, value};
 use crate::{
     decode::{
-        At,
+        At, Named,
         leaf::{Size, Text},
     },
     problem::Draft,
-    raw::{Mount, MountTable},
+    raw::{Mount, MountTable, SecretFile},
     spec::{Disk, Source, Tmpfs, Volume},
     units::Bytes,
 };
@@ -19,6 +19,9 @@ use crate::{
 /// Refused with everything below them; so is everything that contains one of them.
 const NEVER: &[&str] =
     &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker", "/var/lib/tidegate"];
+
+/// Where secret files are in a replica: engines mount the folder as a whole.
+const SECRETS: &str = "/run/secrets";
 
 /// A page: below it nothing fits.
 const LEAST_TMPFS: Bytes = Bytes(4096);
@@ -81,6 +84,7 @@ pub(super) struct Mounts {
 
 pub(super) fn check(
     raw: Option<&At<Vec<At<Mount>>>>,
+    secrets: Option<&At<Named<At<SecretFile>>>>,
     world: &World<'_>,
     allowed: &Allowed,
     problems: &mut Vec<Draft>,
@@ -109,6 +113,10 @@ pub(super) fn check(
         };
         if targets.contains(&target) {
             problems.push(mount.problem(format!("{target} is mounted twice")).allowed("each target once"));
+        }
+        if let Some(secrets) = secrets.filter(|_| Path::new(&target).starts_with(SECRETS)) {
+            let draft = mount.problem(format!("{SECRETS} is where the secret files are"));
+            problems.push(draft.allowed("another target").also(&secrets.at, "secret_files"));
         }
         targets.push(target);
     }

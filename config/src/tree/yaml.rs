@@ -84,6 +84,9 @@ impl<'t> Reader<'t> {
             return Err(error(at, "nested too deeply"));
         }
         self.count(1, &at)?;
+        if let Some(tag) = event.tag().filter(|tag| !means_something(tag)) {
+            return Err(self.local_tag(at.start, tag));
+        }
         let (kind, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => (scalar(&text, style, tag.as_deref()), anchor),
             Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
@@ -160,6 +163,16 @@ impl<'t> Reader<'t> {
         range.start.min(whole)..range.end.min(whole)
     }
 
+    /// What begins with `!` is a tag where it has no quotes, and the value is what follows: nothing, most often.
+    fn local_tag(&self, before: usize, tag: &Tag) -> Syntax {
+        let written = format!("{}{}", tag.original_handle(), tag.suffix());
+        let words = format!(
+            "{written} is a tag in YAML, which means nothing here; as a value it needs quotes: \"{written}\""
+        );
+        let found = self.text.get(..before).and_then(|text| text.rfind(&written));
+        error(found.map_or(before..before, |start| start..start + written.len()), &words)
+    }
+
     fn scan_error(&self, error: &ScanError) -> Syntax {
         let at = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
         Syntax { at: at..at + 1, message: error.info(), also: None }
@@ -168,6 +181,11 @@ impl<'t> Reader<'t> {
 
 fn error(at: Range<usize>, message: &str) -> Syntax {
     Syntax { at, message: message.to_owned(), also: None }
+}
+
+/// Whether a tag is one of YAML's own, or the lone `!` that makes text of what follows.
+fn means_something(tag: &Tag) -> bool {
+    tag.is_yaml_core_schema() || tag.suffix() == "!"
 }
 
 /// What `<<` brings in: a table, or a list of tables of which earlier ones win.

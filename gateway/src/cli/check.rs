@@ -3,9 +3,13 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
+use tidegate_config::model::Model;
+use tidegate_runner::kubernetes::Kubernetes;
 
 use super::{
+    client::wait_for,
     config_file, environment,
     output::{print, print_json},
 };
@@ -30,8 +34,8 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
     match tidegate_config::load(&file, environment()) {
         Ok(model) => {
             let services: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
-            let troubles = tls::trouble(&model);
-            if !troubles.is_empty() {
+            let troubles = Troubles { certificates: tls::trouble(&model), clusters: clusters(&model)? };
+            if troubles != Troubles::default() {
                 return bad(args, &name, &troubles);
             }
             let notes = [tidegate_config::notes(&model), tls::stale(&model), tls::notes(&model)].concat();
@@ -56,12 +60,37 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What is wrong with files that the file names.
+#[derive(Default, PartialEq, Serialize)]
+struct Troubles {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clusters: Vec<String>,
+}
+
+/// Kubeconfigs that keep the gateway from starting. One that the file does not name may be another machine's affair.
+fn clusters(model: &Model) -> anyhow::Result<Vec<String>> {
+    let named = model.hosts.iter().filter(|host| host.kubernetes.kubeconfig.is_some());
+    let mut troubles = Vec::new();
+    for host in named {
+        if let Err(error) = wait_for(Kubernetes::check(&host.kubernetes))? {
+            troubles.push(format!("hosts.{}.kubernetes: {error}", host.name));
+        }
+    }
+    Ok(troubles)
+}
+
 /// The file is fine, but not what it names.
-fn bad(args: &Check, name: &str, troubles: &[String]) -> anyhow::Result<ExitCode> {
+fn bad(args: &Check, name: &str, troubles: &Troubles) -> anyhow::Result<ExitCode> {
     if args.json {
-        print_json(&json!({ "file": name, "ok": false, "certificates": troubles }))?;
+        let mut said = json!(troubles);
+        said["file"] = json!(name);
+        said["ok"] = json!(false);
+        print_json(&said)?;
     } else {
-        drop(writeln!(std::io::stderr(), "{}", troubles.join("\n")));
+        let lines = [&troubles.certificates[..], &troubles.clusters].concat();
+        drop(writeln!(std::io::stderr(), "{}", lines.join("\n")));
     }
     Ok(ExitCode::from(2))
 }

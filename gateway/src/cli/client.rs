@@ -32,8 +32,13 @@ const PROMPT: Duration = Duration::from_secs(15);
 
 /// Runs a client command on a small runtime of its own.
 pub(super) fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    wait_for(command)?
+}
+
+/// Waits for something where nothing else goes on.
+pub(super) fn wait_for<T>(what: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot make a runtime")?.block_on(command)
+    Ok(runtime.context("cannot make a runtime")?.block_on(what))
 }
 
 /// A gateway that can be asked.

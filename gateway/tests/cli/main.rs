@@ -42,6 +42,33 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_kubeconfig_that_is_named_and_not_there_is_told() {
+    let folder = folder();
+    let file = |kubernetes: &str| {
+        format!(
+            "[[hosts]]\nname = \"k\"\nengine = \"kubernetes\"\n{kubernetes}\n[services.api]\nimage = \"api:1\"\n"
+        )
+    };
+    let write = |kubernetes: &str| {
+        std::fs::write(folder.path().join("tidegate.toml"), file(kubernetes)).expect("written")
+    };
+    write("kubernetes = { kubeconfig = \"absent.conf\" }");
+    let check = tidegate(folder.path(), "check");
+    assert_eq!((check.code, &*check.out), (2, ""));
+    assert!(
+        check.err.starts_with("hosts.k.kubernetes: ") && check.err.contains("absent.conf"),
+        "{}",
+        check.err
+    );
+    let said: serde_json::Value =
+        serde_json::from_str(&tidegate(folder.path(), "check --json").out).expect("JSON");
+    assert_eq!((&said["ok"], said["clusters"].as_array().map(Vec::len)), (&false.into(), Some(1)), "{said}");
+    // Where it comes from by itself, it may be there where the gateway will run.
+    write("");
+    assert_eq!(tidegate(folder.path(), "check").code, 0);
+}
+
+#[test]
 fn a_first_file_is_written_and_lacks_only_its_image() {
     let folder = folder();
     let first = tidegate(folder.path(), "init");
