@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{Mount, MountType};
-use tidegate_config::spec::{Launch, Profile, Scratch, Source, Tmpfs, Volume};
+use tidegate_config::spec::{Launch, Scratch, Source, Tmpfs, Volume};
 
 use crate::{Error, Kind, Result};
 
@@ -77,8 +77,7 @@ pub(super) fn of(launch: &Launch) -> Vec<Mount> {
 
 /// File systems in memory, by target; `None`: there are none. What the service asks for wins over the profile's own.
 pub(super) fn in_memory(launch: &Launch) -> Option<HashMap<String, String>> {
-    let strict = launch.profile == Profile::Strict;
-    let tmp = strict.then(|| ("/tmp".to_owned(), STRICT_TMP.to_owned()));
+    let tmp = launch.has_profiles_tmp().then(|| ("/tmp".to_owned(), STRICT_TMP.to_owned()));
     let own = |Tmpfs { target, size }: &Tmpfs| (target.clone(), format!("{OWN},size={}", size.0));
     let all: HashMap<_, _> = tmp.into_iter().chain(launch.tmpfs.iter().map(own)).collect();
     (!all.is_empty()).then_some(all)
@@ -100,7 +99,7 @@ pub(crate) fn volume(volume: &Volume) -> Mount {
 mod tests {
     use super::*;
     use tidegate_config::{
-        spec::{Disk, Secret},
+        spec::{Disk, Profile, Secret},
         units::Bytes,
     };
 

@@ -15,11 +15,11 @@ use k8s_openapi::{
     },
 };
 use tidegate_config::{
-    spec::{Profile, Resources, Scratch, StartSpec},
+    spec::{Launch, Profile, Resources, Scratch, Source, StartSpec, Volume},
     units::Bytes,
 };
 
-use super::{labels, nodes, volumes};
+use super::{labels, nodes, secrets, volumes};
 use crate::{
     Error, InstanceId, Kind, Result,
     docker::{body::given, labels::INSTANCE},
@@ -29,6 +29,8 @@ use crate::{
 pub(super) const CONTAINER: &str = "replica";
 /// From SIGTERM to SIGKILL, in seconds, where somebody else deletes the pod: Kubernetes' own default.
 const GRACE: i64 = 30;
+/// Lets an autoscaler of nodes empty one: it leaves alone pods without a controller that do not say this.
+const EVICTABLE: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// As many as a pod may have.
 const NAMESERVERS: usize = 3;
 
@@ -39,6 +41,8 @@ pub(super) struct Given<'g> {
     pub image: &'g str,
     /// Whether nodes may fetch it.
     pub may_fetch: bool,
+    /// Who runs it unless the file says so; `None`: nobody knows.
+    pub user: Option<&'g str>,
     /// Who owns it.
     pub owner: OwnerReference,
     /// Names of Secrets with which nodes fetch images.
@@ -87,14 +91,16 @@ pub(super) fn pod(instance: &InstanceId, spec: &StartSpec, from: &Given<'_>) -> 
         node_selector: nodes::selector(&spec.target),
         affinity: nodes::affinity(&spec.target),
         topology_spread_constraints: Some(spread(instance, spec)),
-        security_context: Some(run_as(user, launch.profile)),
+        scheduling_gates: secrets::gates(launch),
+        security_context: Some(run_as(user, from.user, launch)),
         image_pull_secrets: pull_secrets(from.pull_secrets),
         priority_class_name: from.priority_class.map(str::to_owned),
         dns_policy: (!from.resolvers.is_empty()).then(|| "None".to_owned()),
         dns_config: (!from.resolvers.is_empty()).then(|| names(from)),
         ..PodSpec::default()
     };
-    let metadata = labels::metadata(instance, spec, &from.owner);
+    let mut metadata = labels::metadata(instance, spec, &from.owner);
+    metadata.annotations.get_or_insert_default().insert(EVICTABLE.to_owned(), "true".to_owned());
     Ok(Pod { metadata, spec: Some(pod), status: None })
 }
 
@@ -116,12 +122,22 @@ fn container(spec: &StartSpec, from: &Given<'_>, secret: &str, mounts: Vec<Volum
     }
 }
 
-fn run_as(user: User, profile: Profile) -> PodSecurityContext {
+fn run_as(user: User, of_image: Option<&str>, launch: &Launch) -> PodSecurityContext {
+    // A claim belongs to root, unless its pod says who else may write to it.
+    let writes = |volume: &Volume| matches!(volume.source(), Source::Named(_)) && !volume.read_only;
+    let writer = if user.uid.is_some() {
+        user
+    } else {
+        of_image.and_then(|user| self::user(user).ok()).unwrap_or_default()
+    };
+    let group = writer.gid.or(writer.uid).filter(|_| launch.volumes.iter().any(writes));
     let seccomp = SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() };
     PodSecurityContext {
         run_as_user: user.uid,
         run_as_group: user.gid,
-        run_as_non_root: (profile == Profile::Strict).then_some(true),
+        fs_group: group,
+        fs_group_change_policy: group.map(|_| "OnRootMismatch".to_owned()),
+        run_as_non_root: (launch.profile == Profile::Strict).then_some(true),
         seccomp_profile: Some(seccomp),
         ..PodSecurityContext::default()
     }
@@ -314,6 +330,26 @@ mod tests {
             let pod = pod.security_context.expect("always there");
             assert_eq!(pod.run_as_non_root, no_root);
             assert_eq!(pod.seccomp_profile.map(|seccomp| seccomp.type_).as_deref(), Some("RuntimeDefault"));
+        }
+    }
+
+    #[test]
+    fn whoever_runs_may_write_into_claims() {
+        let claim =
+            |read_only| Volume { source: "data".into(), target: "/data".into(), read_only, shared: false };
+        for (user, of_image, volume, expected) in [
+            (Some("1000:50"), Some("7"), claim(false), Some(50)),
+            (Some("1000"), None, claim(false), Some(1000)),
+            (None, Some("7"), claim(false), Some(7)),
+            (None, Some("www-data"), claim(false), None),
+            (Some("1000"), None, claim(true), None),
+            (Some("1000"), None, Volume { source: "configmap/a".into(), ..claim(true) }, None),
+        ] {
+            let launch =
+                Launch { user: user.map(str::to_owned), volumes: vec![volume], ..Launch::of("api:1") };
+            let (pod, _) = parts(launch, &Given { user: of_image, ..Given::default() }).expect("made");
+            let group = pod.security_context.expect("always there").fs_group;
+            assert_eq!(group, expected, "{user:?} {of_image:?}");
         }
     }
 

@@ -5,8 +5,8 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tidegate_config::model;
 
-use super::Options;
 use crate::{Error, Kind, Result, error::chain};
 
 /// What every pod's environment has.
@@ -16,17 +16,16 @@ const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
 ///
 /// # Errors
 /// [`Kind::Permanent`]: a kubeconfig that is not there or cannot be used.
-pub(super) async fn client(options: &Options) -> Result<(Client, String)> {
+pub(super) async fn client(cluster: &model::Kubernetes) -> Result<(Client, String)> {
     // The program does this at its start; without it, TLS would panic.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    let config = config(options).await?;
-    let namespace = options.cluster.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let config = config(cluster).await?;
+    let namespace = cluster.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| unusable(&error))?;
     Ok((client, namespace))
 }
 
-async fn config(options: &Options) -> Result<Config> {
-    let cluster = &options.cluster;
+async fn config(cluster: &model::Kubernetes) -> Result<Config> {
     let inside = std::env::var_os(IN_A_POD).is_some();
     if cluster.kubeconfig.is_none() && cluster.context.is_none() && inside {
         return Config::incluster().map_err(|error| unusable(&error));
@@ -51,8 +50,7 @@ fn unusable(error: &dyn std::error::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::InstanceId;
-    use tidegate_config::model::{Host, Images, Kubernetes};
+    use tidegate_config::model::Kubernetes;
 
     const CONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "a",
         "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}], "users": [{"name": "u", "user": {}}],
@@ -77,9 +75,7 @@ mod tests {
                 namespace: namespace.map(str::to_owned),
                 ..Kubernetes::default()
             };
-            let host = Host { kubernetes, ..Host::local() };
-            let options = Options::of(&host, &Images::default(), InstanceId::from_bits(1));
-            match (client(&options).await, expected) {
+            match (client(&kubernetes).await, expected) {
                 (Ok((_, found)), Ok(expected)) => assert_eq!(found, expected),
                 (Err(error), Err(words)) => {
                     assert!(error.kind == Kind::Permanent && error.message.contains(words), "{error}");

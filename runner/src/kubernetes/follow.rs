@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{call::failed, inner::Inner, owner, start};
+use super::{call::failed, inner::Inner, owner};
 use crate::{
     Error, Event, Result,
     call::{Failed, READ},
@@ -25,7 +25,7 @@ const LIFE: u32 = 60;
 const SILENCE: Duration = Duration::from_secs(75);
 /// Between two questions to an API that does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Between two tries to make what waits for room; that there is none is said again as often.
+/// How often it is said again that what waits has no room.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a watch ended.
@@ -135,7 +135,6 @@ impl View {
                     None => return End::Over,
                 },
                 _ = self.ticks.tick() => {
-                    start::retry(&inner).await;
                     self.tell();
                     if heard.elapsed() > SILENCE { return End::Broken(silent()) }
                 }
@@ -167,7 +166,7 @@ impl View {
     /// Takes in a pod, unless what it says is our own doing: that it is being deleted, but not how its process ended.
     fn note(&mut self, pod: &Pod) {
         let Some(seen) = self.inner.see(pod) else { return };
-        self.inner.wait_no_more(&seen.observed.id);
+        self.inner.is_seen(&seen.observed.id);
         let ended = matches!(&seen.standing, Standing::Ended(exit) if exit.code >= 0);
         if ended || !self.inner.is_ending(&seen.observed.id) {
             self.pods.insert(pod.name_any(), seen);
@@ -193,58 +192,15 @@ fn silent() -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use http_body_util::Full;
-    use kube::{Client, client::Body};
-    use parking_lot::Mutex;
     use serde_json::{Value, json};
-    use tidegate_config::{
-        model::{Host, Images},
-        spec::{Digest, Launch, Revision, StartSpec, Target},
-    };
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::{
-        InstanceId,
-        kubernetes::{Options, labels},
-    };
-
-    /// An API that gives these answers, one after another, and then none; what it was asked is noted.
-    fn api(answers: Vec<String>) -> (Client, Arc<Mutex<Vec<String>>>) {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (noted, left) = (Arc::clone(&asked), Arc::new(Mutex::new(answers.into_iter())));
-        let service = tower::service_fn(move |request: Request<Body>| {
-            noted.lock().push(request.uri().to_string());
-            let answer = left.lock().next();
-            async move {
-                match answer {
-                    Some(text) => {
-                        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text))))
-                    }
-                    None => std::future::pending().await,
-                }
-            }
-        });
-        (Client::new(service, "apps"), asked)
-    }
-
-    fn instance() -> InstanceId {
-        InstanceId::from_bits(7)
-    }
+    use crate::kubernetes::{labels, scripted};
 
     /// A pod of ours, at this version.
     fn pod(version: &str, ip: Option<&str>) -> Value {
-        let spec = StartSpec {
-            id: "api-3-17".parse().expect("valid"),
-            revision: Revision("r1".into()),
-            launch: Launch::of("api:1"),
-            digest: Digest("sha256:ab".into()),
-            port: 80,
-            target: Target::Host("local".parse().expect("valid")),
-        };
-        let mut metadata = labels::metadata(&instance(), &spec, &Default::default());
+        let mut metadata = labels::metadata(&scripted::instance(), &scripted::spec(), &Default::default());
         metadata.resource_version = Some(version.to_owned());
         let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {} });
         if let Some(ip) = ip {
@@ -263,14 +219,9 @@ mod tests {
         let changed = json!({ "type": "MODIFIED", "object": pod("6", Some("10.0.0.2")) });
         let forgotten = json!({ "type": "ERROR", "object": { "kind": "Status", "status": "Failure", "code": 410,
             "reason": "Expired", "message": "too old resource version" } });
-        let (client, asked) = api(vec![
-            list("5", &[pod("4", None)]),
-            format!("{changed}\n"),
-            format!("{forgotten}\n"),
-            list("9", &[]),
-        ]);
-        let options = Options::of(&Host::local(), &Images::default(), instance());
-        let inner = Inner::new(client, "apps".into(), options);
+        let answers =
+            [list("5", &[pod("4", None)]), format!("{changed}\n"), format!("{forgotten}\n"), list("9", &[])];
+        let (inner, asked) = scripted::api(answers.map(|text| (200, text)).into());
         let mut events = inner.events.listen();
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(inner));
@@ -284,11 +235,11 @@ mod tests {
             "{told:?}"
         );
         let asked = asked.lock().clone();
-        let watches: Vec<_> = asked.iter().filter(|uri| uri.contains("watch=true")).collect();
+        let watches: Vec<_> = asked.iter().filter(|asked| asked.contains("watch=true")).collect();
         assert!(
             watches[0].contains("resourceVersion=5") && watches[1].contains("resourceVersion=6"),
             "{asked:?}"
         );
-        assert!(asked.iter().all(|uri| uri.contains("dev.tidegate.instance")), "only ours: {asked:?}");
+        assert!(asked.iter().all(|asked| asked.contains("dev.tidegate.instance")), "only ours: {asked:?}");
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Waiting {
     pub spec: StartSpec,
     pub why: String,
     pub since: SystemTime,
+    /// Whether its pod has been seen since.
+    seen: bool,
 }
 
 /// A pod that is ours.
@@ -163,7 +165,7 @@ impl Inner {
     pub(super) fn wait(&self, spec: &StartSpec, why: String, now: SystemTime) {
         let mut waiting = self.waiting.lock();
         let since = waiting.get(&spec.id).map_or(now, |known| known.since);
-        waiting.insert(spec.id.clone(), Waiting { spec: spec.clone(), why, since });
+        waiting.insert(spec.id.clone(), Waiting { spec: spec.clone(), why, since, seen: false });
     }
 
     /// Notes that a replica waits no more; whether it did.
@@ -171,12 +173,22 @@ impl Inner {
         self.waiting.lock().remove(id).is_some()
     }
 
-    /// What waits for room.
-    pub(super) fn waiting(&self) -> Vec<StartSpec> {
-        self.waiting.lock().values().map(|waiting| waiting.spec.clone()).collect()
+    /// Notes that there is a pod of a replica that waited. It counts as one that waits until the next round of tries: whoever
+    /// makes the pod right now must not take it for one that was removed meanwhile.
+    pub(super) fn is_seen(&self, id: &ReplicaId) {
+        if let Some(waiting) = self.waiting.lock().get_mut(id) {
+            waiting.seen = true;
+        }
     }
 
-    /// Whether a replica still waits for room.
+    /// What waits for room, at the beginning of a round of tries.
+    pub(super) fn waiting(&self) -> Vec<StartSpec> {
+        let mut waiting = self.waiting.lock();
+        waiting.retain(|_, waiting| !waiting.seen);
+        waiting.values().map(|waiting| waiting.spec.clone()).collect()
+    }
+
+    /// Whether a replica waits for room and was not removed.
     pub(super) fn is_waiting(&self, id: &ReplicaId) -> bool {
         self.waiting.lock().contains_key(id)
     }
@@ -196,7 +208,7 @@ impl Inner {
             };
             Seen { observed, standing, trouble: None }
         };
-        self.waiting.lock().values().map(seen).collect()
+        self.waiting.lock().values().filter(|waiting| !waiting.seen).map(seen).collect()
     }
 
     /// Notes that a pod's end will be our doing.

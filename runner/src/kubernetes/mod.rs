@@ -18,6 +18,8 @@ mod nodes;
 mod options;
 mod owner;
 mod quantity;
+#[cfg(test)]
+mod scripted;
 mod secrets;
 mod start;
 mod volumes;
@@ -31,6 +33,7 @@ use kube::{
     api::{DeleteParams, ListParams, Preconditions},
 };
 use tidegate_config::{
+    model,
     name::ReplicaId,
     spec::{Capabilities, Observed, Pull, StartSpec},
     units::Bytes,
@@ -63,12 +66,21 @@ impl Kubernetes {
     /// # Errors
     /// `Kind::Permanent`, for what no waiting cures: a kubeconfig that is not there or cannot be used.
     pub async fn connect(options: Options) -> Result<Self> {
-        let (client, namespace) = connect::client(&options).await?;
+        let (client, namespace) = connect::client(&options.cluster).await?;
         let inner = Inner::new(client, namespace, options);
         let mut follower = JoinSet::new();
         follower.spawn(follow::follow(Arc::clone(&inner)));
+        follower.spawn(start::retry(Arc::clone(&inner)));
         follower.spawn(metrics::look_out(Arc::clone(&inner)));
         Ok(Self { inner, _follower: follower })
+    }
+
+    /// Whether the file says how the cluster is reached, as far as that is known without asking it.
+    ///
+    /// # Errors
+    /// `Kind::Permanent`: a kubeconfig that is not there or cannot be used.
+    pub async fn check(cluster: &model::Kubernetes) -> Result<()> {
+        connect::client(cluster).await.map(drop)
     }
 
     /// Removes every replica of this instance, and what owned them: for runs that leave nothing behind.
@@ -187,14 +199,11 @@ impl Runner for Kubernetes {
     async fn remove(&self, id: &ReplicaId) -> Result<()> {
         let waited = self.inner.wait_no_more(id);
         let found = self.inner.find(id).await?;
-        if let Some(found) = &found {
-            // What somebody else has asked to end has its time to finish what it does.
-            if !found.is_left_to_others() || self.inner.is_ending(id) {
-                self.end(id, found).await?;
-            }
-        } else {
-            // Of a start that was never answered.
-            secrets::remove(&self.inner, id).await?;
+        // What somebody else has asked to end has its time to finish what it does.
+        if let Some(found) = &found
+            && (!found.is_left_to_others() || self.inner.is_ending(id))
+        {
+            self.end(id, found).await?;
         }
         if found.is_some() || waited {
             self.inner.events.tell(Event::Gone(id.clone()));

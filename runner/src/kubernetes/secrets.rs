@@ -1,59 +1,69 @@
-//! A replica's secrets, as one Secret object that goes with its pod.
-//! Holds: it is there before the pod is; no value is in the pod's own description, in an error or in a log.
+//! A replica's secrets, as one Secret object that its pod owns, so that it goes with the pod however that goes.
+//! Holds: no node takes the pod before the object is there; no value is in the pod's own description, in an error or in a
+//! log.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{Pod, Secret},
+    api::core::v1::{Pod, PodSchedulingGate, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::json;
-use tidegate_config::{name::ReplicaId, spec::StartSpec};
+use tidegate_config::spec::{Launch, StartSpec};
 
 use super::{body::variable_key, inner::Inner, labels, volumes::file_key};
-use crate::{Error, Kind, Result, call::WRITE, docker};
+use crate::{
+    Error, Kind, Result,
+    call::{Failed, WRITE},
+    docker,
+};
 
 /// What Kubernetes takes, all secrets of a replica together.
 const LARGEST: usize = 1024 * 1024;
+/// Why a pod waits that has no secrets yet.
+const GATE: &str = "dev.tidegate/secrets";
 
-/// Makes the object, where a replica has secrets; whether it has. One that is there already is another call's.
-pub(super) async fn make(inner: &Inner, spec: &StartSpec, owner: &OwnerReference) -> Result<bool> {
-    let data = values(spec).await?;
-    if data.is_empty() {
-        return Ok(false);
-    }
-    let metadata = labels::metadata(&inner.options.instance, spec, owner);
-    let secret = Secret { metadata, data: Some(data), immutable: Some(true), ..Secret::default() };
-    match inner.call("secret create", WRITE, inner.secrets.create(&PostParams::default(), &secret)).await {
-        Err(failed) if !failed.is(409) => Err(failed.during(format!("make the secrets of {}", spec.id))),
-        _ => Ok(true),
-    }
+/// The values of a replica's secrets, by their keys.
+pub(super) type Values = BTreeMap<String, ByteString>;
+
+/// Whether a replica has secrets.
+pub(super) fn has(launch: &Launch) -> bool {
+    !launch.secrets.is_empty() || !launch.secret_files.is_empty()
 }
 
-/// Has the object go when its pod does, whoever deletes that.
-pub(super) async fn bind(inner: &Inner, pod: &Pod) -> Result<()> {
-    let (name, uid) = pod.metadata.name.clone().zip(pod.metadata.uid.clone()).unwrap_or_default();
-    let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid }]);
-    let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": owner } }));
-    let how = PatchParams::default();
-    let patched = inner.call("secret patch", WRITE, inner.secrets.patch(&name, &how, &patch)).await;
-    patched.map(drop).map_err(|f| f.during(format!("bind the secrets of {name} to it")))
+/// What keeps nodes from a pod until it has its secrets.
+pub(super) fn gates(launch: &Launch) -> Option<Vec<PodSchedulingGate>> {
+    has(launch).then(|| vec![PodSchedulingGate { name: GATE.to_owned() }])
 }
 
-/// Removes the object of a replica that has no pod.
-pub(super) async fn remove(inner: &Inner, id: &ReplicaId) -> Result<()> {
-    let name = labels::name(&inner.options.instance, id);
-    let how = DeleteParams::default();
-    match inner.call("secret delete", WRITE, inner.secrets.delete(&name, &how)).await {
-        Err(failed) if !failed.is(404) => Err(failed.during(format!("remove the secrets of {id}"))),
-        _ => Ok(()),
-    }
+/// Makes the object for a pod that was just made, and lets nodes take the pod.
+pub(super) async fn give(
+    inner: &Inner,
+    spec: &StartSpec,
+    pod: &Pod,
+    values: Values,
+) -> std::result::Result<(), Failed> {
+    let (api_version, kind) = ("v1".to_owned(), "Pod".to_owned());
+    let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+    let owner = OwnerReference { api_version, kind, name: name.clone(), uid, ..OwnerReference::default() };
+    let metadata = labels::metadata(&inner.options.instance, spec, &owner);
+    let secret = Secret { metadata, data: Some(values), immutable: Some(true), ..Secret::default() };
+    inner.call("secret create", WRITE, inner.secrets.create(&PostParams::default(), &secret)).await?;
+    let (how, open) = (PatchParams::default(), Patch::Merge(json!({ "spec": { "schedulingGates": null } })));
+    inner.call("pod patch", WRITE, inner.pods.patch(&name, &how, &open)).await.map(drop)
 }
 
-async fn values(spec: &StartSpec) -> Result<BTreeMap<String, ByteString>> {
-    let mut data = BTreeMap::new();
+/// Reads the values of a replica's secrets; empty where it has none.
+///
+/// # Errors
+/// [`Kind::Permanent`]: a file that cannot be read, more than Kubernetes takes.
+pub(super) async fn read(spec: &StartSpec) -> Result<Values> {
+    let mut data = Values::new();
     for (name, value) in docker::secrets::read(&spec.launch.secrets).await? {
         data.insert(variable_key(&name), ByteString(value.into_bytes()));
     }

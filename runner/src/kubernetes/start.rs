@@ -1,18 +1,33 @@
-//! Starting a replica: one pod, and before it what it needs. Holds: a start that fails leaves neither behind, as far as the
-//! API answers at all; what exists already is a state, not an error; what a quota has no room for waits, and is tried again.
+//! Starting a replica: one pod, and then what it owns. Holds: a start that fails leaves nothing behind, as far as the API
+//! answers at all; what exists already is a state, not an error; what a quota has no room for waits, and is tried again.
 
-use std::time::SystemTime;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use tidegate_config::spec::{Exit, StartSpec};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{body, call::is_over_quota, images::Known, inner::Inner, labels, owner, secrets, volumes};
+use super::{
+    body,
+    call::is_over_quota,
+    images::Known,
+    inner::Inner,
+    labels, owner,
+    secrets::{self, Values},
+    volumes,
+};
 use crate::{
     Error, Event, Kind, Result,
     call::{Failed, READ, WRITE},
     docker::body::refuse_root,
 };
+
+/// Between two tries to make what waits for room.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes a replica's pod. Where it runs is told by the watch.
 pub(super) async fn start(inner: &Inner, spec: &StartSpec) -> Result<()> {
@@ -26,26 +41,24 @@ pub(super) async fn start(inner: &Inner, spec: &StartSpec) -> Result<()> {
         refuse_root(&spec.launch, user)?;
     }
     look_for_maps(inner, spec).await?;
+    let values = secrets::read(spec).await?;
     let owner = owner::reference(inner).await?;
     let pod = body(inner, spec, &image, &owner)?;
-    let has_secrets = match secrets::make(inner, spec, &owner).await {
-        Ok(has_secrets) => has_secrets,
-        Err(error) => {
-            forget_secrets(inner, spec).await;
-            return Err(error);
-        }
-    };
-    create(inner, spec, &pod, has_secrets).await
+    create(inner, spec, &pod, values).await
 }
 
-/// Tries again what waits for room. What fails for another reason has ended.
-pub(super) async fn retry(inner: &Inner) {
-    for spec in inner.waiting() {
-        let outcome = start(inner, &spec).await;
-        let Err(error) = outcome else { continue };
-        if !error.kind.may_pass() && inner.wait_no_more(&spec.id) {
-            let exit = Exit { code: -1, out_of_memory: false, message: Some(error.message) };
-            inner.events.tell(Event::Exited { id: spec.id, exit });
+/// Tries to make what waits for room, again and again until the task is dropped. What fails for another reason has ended.
+pub(super) async fn retry(inner: Arc<Inner>) {
+    let mut ticks = interval(AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for spec in inner.waiting() {
+            let Err(error) = start(&inner, &spec).await else { continue };
+            if !error.kind.may_pass() && inner.wait_no_more(&spec.id) {
+                let exit = Exit { code: -1, out_of_memory: false, message: Some(error.message) };
+                inner.events.tell(Event::Exited { id: spec.id, exit });
+            }
         }
     }
 }
@@ -73,6 +86,7 @@ fn body(
     let from = body::Given {
         image: &image.name,
         may_fetch: image.may_fetch,
+        user: image.user.as_deref(),
         owner: owner.clone(),
         pull_secrets: &cluster.pull_secrets,
         priority_class: cluster.priority_class.as_deref(),
@@ -82,45 +96,45 @@ fn body(
     body::pod(&inner.options.instance, spec, &from)
 }
 
-async fn create(inner: &Inner, spec: &StartSpec, pod: &Pod, has_secrets: bool) -> Result<()> {
+async fn create(inner: &Inner, spec: &StartSpec, pod: &Pod, values: Values) -> Result<()> {
     let retried = inner.is_waiting(&spec.id);
-    match inner.call("pod create", WRITE, inner.pods.create(&PostParams::default(), pod)).await {
-        Ok(made) => {
-            // Removed while it was being made; else it waits until the watch has told of its pod.
-            if retried && !inner.is_waiting(&spec.id) {
-                return super::delete(inner, &spec.id, &made, 0).await;
-            }
-            if has_secrets && let Err(error) = secrets::bind(inner, &made).await {
-                tracing::warn!(replica = %spec.id, %error, "its secrets stay when its pod is deleted by others");
-            }
-            Ok(())
-        }
-        Err(failed) if failed.is(409) => existing(inner, spec, failed, has_secrets).await,
-        Err(failed) if is_over_quota(&failed) => {
-            // One that was removed meanwhile waits no more.
-            if !retried || inner.is_waiting(&spec.id) {
-                inner.wait(spec, failed.words, SystemTime::now());
-            }
-            Ok(())
-        }
-        Err(failed) => {
-            if has_secrets {
-                forget_secrets(inner, spec).await;
-            }
-            let what = format!("start {}", spec.id);
-            // What the file is at fault for never passes by itself.
-            Err(if failed.is(422) { failed.permanent(what) } else { failed.during(what) })
-        }
+    let made = match inner.call("pod create", WRITE, inner.pods.create(&PostParams::default(), pod)).await {
+        Ok(made) => made,
+        Err(failed) if failed.is(409) => return existing(inner, spec, failed).await,
+        Err(failed) => return refused(inner, spec, retried, failed),
+    };
+    // Removed while it was being made; else it waits until the watch has told of its pod.
+    if retried && !inner.is_waiting(&spec.id) {
+        return super::delete(inner, &spec.id, &made, 0).await;
     }
+    if values.is_empty() {
+        return Ok(());
+    }
+    let Err(failed) = secrets::give(inner, spec, &made, values).await else { return Ok(()) };
+    if let Err(left) = super::delete(inner, &spec.id, &made, 0).await {
+        tracing::warn!(replica = %spec.id, error = %left, "a start failed and its pod could not be removed");
+    }
+    refused(inner, spec, retried, failed)
+}
+
+/// What becomes of a replica that the API did not make.
+fn refused(inner: &Inner, spec: &StartSpec, retried: bool, failed: Failed) -> Result<()> {
+    if is_over_quota(&failed) {
+        // One that was removed meanwhile waits no more.
+        if !retried || inner.is_waiting(&spec.id) {
+            inner.wait(spec, failed.words, SystemTime::now());
+        }
+        return Ok(());
+    }
+    let what = format!("start {}", spec.id);
+    // What the file is at fault for never passes by itself.
+    Err(if failed.is(422) { failed.permanent(what) } else { failed.during(what) })
 }
 
 /// The name is taken: by an earlier call for the same replica, or by somebody else.
-async fn existing(inner: &Inner, spec: &StartSpec, failed: Failed, has_secrets: bool) -> Result<()> {
+async fn existing(inner: &Inner, spec: &StartSpec, failed: Failed) -> Result<()> {
     if inner.find(&spec.id).await?.is_some() {
         return Ok(());
-    }
-    if has_secrets {
-        forget_secrets(inner, spec).await;
     }
     let name = labels::name(&inner.options.instance, &spec.id);
     let taken = inner.call("pod get", WRITE, inner.pods.get_opt(&name)).await;
@@ -130,15 +144,117 @@ async fn existing(inner: &Inner, spec: &StartSpec, failed: Failed, has_secrets: 
     Err(if taken { failed.permanent(what) } else { failed.during(what) })
 }
 
-async fn forget_secrets(inner: &Inner, spec: &StartSpec) {
-    if spec.launch.secrets.is_empty() && spec.launch.secret_files.is_empty() {
-        return;
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidegate_config::spec::Secret;
+
+    use super::*;
+    use crate::kubernetes::scripted;
+
+    fn owner() -> String {
+        let labels = labels::common(&scripted::instance());
+        let metadata = json!({ "name": labels::owner(&scripted::instance()), "uid": "u0", "labels": labels });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata }).to_string()
     }
-    // Those of a pod that is there are its own.
-    if matches!(inner.find(&spec.id).await, Ok(Some(_))) {
-        return;
+
+    fn made(kind: &str) -> String {
+        json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": "tg-x", "uid": "u1" } }).to_string()
     }
-    if let Err(left) = secrets::remove(inner, &spec.id).await {
-        tracing::warn!(replica = %spec.id, error = %left, "a start failed and its secrets could not be removed");
+
+    fn refusal(code: u16, words: &str) -> (u16, String) {
+        let status =
+            json!({ "kind": "Status", "status": "Failure", "code": code, "message": words, "reason": "" });
+        (code, status.to_string())
+    }
+
+    /// A replica with a secret, and the folder that the secret is in.
+    fn with_secret() -> (tempfile::TempDir, StartSpec) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("key");
+        std::fs::write(&file, "s3cret").expect("written");
+        let mut spec = scripted::spec();
+        spec.launch.secrets = [("KEY".to_owned(), Secret { file })].into();
+        (folder, spec)
+    }
+
+    /// `METHOD kind` of each question, and what it said.
+    fn told(asked: &[String]) -> Vec<(String, Value)> {
+        let one = |asked: &String| {
+            let mut parts = asked.splitn(3, ' ');
+            let (method, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let kind = path.split(['?', '/']).skip_while(|part| *part != "apps").nth(1).unwrap_or_default();
+            (
+                format!("{method} {kind}"),
+                serde_json::from_str(parts.next().unwrap_or_default()).unwrap_or_default(),
+            )
+        };
+        asked.iter().map(one).collect()
+    }
+
+    fn steps(told: &[(String, Value)]) -> Vec<&str> {
+        told.iter().map(|(step, _)| step.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_pod_owns_its_secrets_and_no_node_takes_it_before_they_are_there() {
+        let (_folder, spec) = with_secret();
+        let answers = [owner(), made("Pod"), made("Secret"), made("Pod")];
+        let (inner, asked) = scripted::api(answers.map(|text| (200, text)).into());
+        start(&inner, &spec).await.expect("started");
+        let told = told(&asked.lock());
+        assert_eq!(steps(&told), ["GET configmaps", "POST pods", "POST secrets", "PATCH pods"]);
+        assert_eq!(told[1].1["spec"]["schedulingGates"][0]["name"], "dev.tidegate/secrets");
+        let owners = told[2].1["metadata"]["ownerReferences"].as_array().expect("one");
+        assert_eq!((owners.len(), &owners[0]["kind"], &owners[0]["uid"]), (1, &json!("Pod"), &json!("u1")));
+        assert_eq!(told[3].1, json!({ "spec": { "schedulingGates": null } }));
+    }
+
+    #[tokio::test]
+    async fn a_pod_without_secrets_waits_for_none() {
+        let (inner, asked) = scripted::api(vec![(200, owner()), (200, made("Pod"))]);
+        start(&inner, &scripted::spec()).await.expect("started");
+        let told = told(&asked.lock());
+        assert_eq!(steps(&told), ["GET configmaps", "POST pods"]);
+        assert_eq!(told[1].1["spec"]["schedulingGates"], Value::Null);
+    }
+
+    #[tokio::test]
+    async fn what_waited_is_removed_only_if_somebody_removed_it() {
+        type Act = fn(&Inner, &StartSpec);
+        let rows: [(Act, usize); 2] = [
+            (|inner, spec| inner.is_seen(&spec.id), 2),
+            (|inner, spec| assert!(inner.wait_no_more(&spec.id)), 3),
+        ];
+        for (act, questions) in rows {
+            let (inner, asked) = scripted::api(vec![(200, owner()), (200, made("Pod")), (200, made("Pod"))]);
+            let spec = scripted::spec();
+            inner.wait(&spec, "exceeded quota".to_owned(), SystemTime::UNIX_EPOCH);
+            let meanwhile = async {
+                while asked.lock().len() < 2 {
+                    tokio::task::yield_now().await;
+                }
+                act(&inner, &spec);
+            };
+            let (started, ()) = tokio::join!(start(&inner, &spec), meanwhile);
+            started.expect("started");
+            let asked = asked.lock().clone();
+            assert_eq!(asked.len(), questions, "{asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_gets_no_secrets_is_removed() {
+        let (_folder, spec) = with_secret();
+        for (refused, waits) in
+            [(refusal(500, "broken"), false), (refusal(403, "exceeded quota: small"), true)]
+        {
+            let answers = vec![(200, owner()), (200, made("Pod")), refused, (200, made("Pod"))];
+            let (inner, asked) = scripted::api(answers);
+            let outcome = start(&inner, &spec).await;
+            assert_eq!((outcome.is_ok(), inner.is_waiting(&spec.id)), (waits, waits));
+            let told = told(&asked.lock());
+            assert_eq!(steps(&told), ["GET configmaps", "POST pods", "POST secrets", "DELETE pods"]);
+        }
     }
 }

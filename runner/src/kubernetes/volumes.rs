@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, Volume, VolumeMount,
 };
 use tidegate_config::{
-    spec::{self, Launch, Profile, Source, Tmpfs},
+    spec::{self, Launch, Source, Tmpfs},
     units::Bytes,
 };
 
@@ -34,9 +34,7 @@ pub(super) fn of(launch: &Launch, secret: &str) -> Result<(Vec<Volume>, Vec<Volu
     for volume in &launch.volumes {
         all.push(named(all.len(), volume)?);
     }
-    let taken = launch.tmpfs.iter().any(|own| own.target == "/tmp");
-    let tmp = (launch.profile == Profile::Strict && !taken)
-        .then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
+    let tmp = launch.has_profiles_tmp().then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
     for tmpfs in tmp.iter().chain(&launch.tmpfs) {
         all.push(empty(all.len(), &tmpfs.target, tmpfs.size, Some("Memory")));
     }
@@ -122,7 +120,7 @@ fn mounted(number: usize, target: &str, read_only: bool) -> VolumeMount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Disk, Secret};
+    use tidegate_config::spec::{Disk, Profile, Secret};
 
     fn volume(source: &str) -> spec::Volume {
         spec::Volume { source: source.into(), target: "/data".into(), read_only: true, shared: false }
@@ -177,6 +175,9 @@ mod tests {
         assert_eq!(words(&strict), ["Memory 67108864 at /tmp"]);
         strict.tmpfs = vec![Tmpfs { target: "/tmp".into(), size: Bytes::mib(1) }];
         assert_eq!(words(&strict), ["Memory 1048576 at /tmp"]);
+        strict.tmpfs = Vec::new();
+        strict.disks = vec![Disk { target: "/tmp".into(), size: Bytes::mib(2) }];
+        assert_eq!(words(&strict), ["disk 2097152 at /tmp"]);
     }
 
     #[test]

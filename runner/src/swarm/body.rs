@@ -186,9 +186,7 @@ fn constraints(target: &Target) -> Vec<String> {
 
 /// Volumes, folders, and file systems in memory; what the service asks for wins over the profile's own.
 fn mounted(launch: &Launch) -> Vec<Mount> {
-    let taken = launch.tmpfs.iter().any(|own| own.target == "/tmp");
-    let tmp = (launch.profile == Profile::Strict && !taken)
-        .then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
+    let tmp = launch.has_profiles_tmp().then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
     let in_memory = tmp.iter().chain(&launch.tmpfs).map(|Tmpfs { target, size }| Mount {
         target: Some(target.clone()),
         typ: Some(MountType::TMPFS),
@@ -261,6 +259,7 @@ mod tests {
 
     #[test]
     fn profiles_lock_in() {
+        const TMP: (Option<&str>, Option<MountType>) = (Some("/tmp"), Some(MountType::TMPFS));
         let caps = |c: &TaskSpecContainerSpec| c.capability_add.as_ref().map(Vec::len);
         let (_, task, container) = made(&spec(Launch::of("api:1"), &[]), &Given::default());
         assert_eq!((caps(&container), container.read_only), (Some(7), Some(false)));
@@ -274,7 +273,13 @@ mod tests {
         assert_eq!((caps(&container), container.read_only), (None, Some(true)));
         assert_eq!(task.resources.and_then(|r| r.limits?.pids), Some(256));
         let mounts = container.mounts.expect("always there");
-        assert_eq!(mounts.iter().map(|m| m.target.as_deref()).collect::<Vec<_>>(), [Some("/tmp")]);
+        assert_eq!(mounts.iter().map(|m| (m.target.as_deref(), m.typ)).collect::<Vec<_>>(), [TMP]);
+
+        let volume =
+            Volume { source: "cache".into(), target: "/tmp".into(), read_only: false, shared: false };
+        let own = Launch { profile: Profile::Strict, volumes: vec![volume], ..Launch::of("api:1") };
+        let mounts = made(&spec(own, &[]), &Given::default()).2.mounts.expect("always there");
+        assert_eq!(mounts.iter().map(|m| m.typ).collect::<Vec<_>>(), [Some(MountType::VOLUME)]);
     }
 
     #[test]

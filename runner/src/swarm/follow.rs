@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::inner::Inner;
+use super::{
+    inner::Inner,
+    secrets::{self, Alone, SWEEP},
+};
 use crate::{Event, cluster::Told};
 
 /// Between two looks while nothing starts.
@@ -24,9 +27,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn follow(inner: Arc<Inner>) {
     let mut told = Told::default();
     let mut begun = Instant::now();
+    let (mut alone, mut swept) = (Alone::default(), begun);
     loop {
         let pause = match inner.look().await {
             Ok(seen) => {
+                if swept.elapsed() >= SWEEP {
+                    swept = Instant::now();
+                    let replicas = seen.iter().map(|seen| seen.observed.id.clone()).collect();
+                    if let Err(error) = secrets::sweep(&inner, &replicas, &mut alone).await {
+                        tracing::debug!(host = %inner.options.host, %error, "cannot look for secrets that are alone");
+                    }
+                }
                 told.news(&seen, Instant::now().into_std())
                     .into_iter()
                     .for_each(|event| inner.events.tell(event));

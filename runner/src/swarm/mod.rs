@@ -122,12 +122,14 @@ impl Runner for Swarm {
     }
 
     async fn remove(&self, id: &ReplicaId) -> Result<()> {
-        let Some(found) = self.inner.find(id).await? else { return Ok(()) };
-        let call = self.inner.api.delete_service(&found.service);
-        match self.inner.api.call("service remove", WRITE, call).await {
-            Err(failed) if !failed.is(404) => return Err(failed.during(format!("remove {id}"))),
-            _ => self.inner.events.tell(Event::Gone(id.clone())),
+        if let Some(found) = self.inner.find(id).await? {
+            let call = self.inner.api.delete_service(&found.service);
+            match self.inner.api.call("service remove", WRITE, call).await {
+                Err(failed) if !failed.is(404) => return Err(failed.during(format!("remove {id}"))),
+                _ => self.inner.events.tell(Event::Gone(id.clone())),
+            }
         }
+        // Also of a start that was never answered, or of a removal that got no further.
         secrets::remove(&self.inner, id).await
     }
 
