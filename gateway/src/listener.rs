@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     fleet::Fleet,
-    http1::server::Terms,
+    http1::server::{self, Terms},
     request::{Door, Entrance},
     telemetry,
     tls::Tls,
@@ -270,6 +270,12 @@ struct Listening {
 impl PingoraService for Listening {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let mut loops = JoinSet::new();
+        let measured = |((_, socket), _): &((SocketAddr, TcpListener), Way)| server::tells_taken(socket);
+        if self.app.limits.send_rate.0 > 0 && !self.sockets.iter().all(measured) {
+            tracing::warn!(
+                "gateway.limits.send_rate holds from Linux 6.2 on: before, the kernel does not say what clients have taken"
+            );
+        }
         for ((address, socket), way) in std::mem::take(&mut self.sockets) {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {

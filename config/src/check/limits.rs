@@ -20,6 +20,8 @@ pub(super) fn check(raw: raw::Limits, problems: &mut Vec<Draft>) -> Limits {
         idle_timeout: value::lasting(raw.idle_timeout, default.idle_timeout, problems),
         keep_alive_requests: value::some(raw.keep_alive_requests, default.keep_alive_requests),
         send_timeout: value::lasting(raw.send_timeout, default.send_timeout, problems),
+        send_rate: value::size(raw.send_rate, Bytes(0), default.send_rate, problems),
+        send_grace: value::span(raw.send_grace, default.send_grace),
         h2_streams: value::positive(raw.h2_streams, default.h2_streams, problems),
         h2_streams_total: value::positive(raw.h2_streams_total, default.h2_streams_total, problems),
         h2_resets: value::positive(raw.h2_resets, default.h2_resets, problems),

@@ -25,6 +25,10 @@ pub struct Limits {
     pub keep_alive_requests: Option<NonZeroU32>,
     /// How long a client may take nothing.
     pub send_timeout: Duration,
+    /// Bytes of an answer that it must take per second; 0: none.
+    pub send_rate: Bytes,
+    /// How long it may be waited for before that counts.
+    pub send_grace: Duration,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
     /// Of all of them.
@@ -64,6 +68,8 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             keep_alive_requests: None,
             send_timeout: Duration::from_secs(60),
+            send_rate: Bytes(240),
+            send_grace: Duration::from_secs(60),
             h2_streams: 200,
             h2_streams_total: 10_000,
             h2_resets: 20,

@@ -41,6 +41,11 @@ section! {
         keep_alive_requests: u32 = d.keep_alive_requests.map_or(0, std::num::NonZero::get),
         /// How long a client may take nothing of what is sent to it.
         send_timeout: Span = duration(d.send_timeout),
+        /// How much of an answer a client must take per second while it is waited for, on average, over HTTP/1.1. Over HTTP/2 it
+        /// must take 16 KiB of each in `send_timeout`. `"0B"`: no limit.
+        send_rate: Size = d.send_rate.to_string(),
+        /// How long a client may be waited for, in all, before that counts.
+        send_grace: Span = duration(d.send_grace),
         /// Requests at once on one HTTP/2 connection.
         h2_streams: u32 = d.h2_streams,
         /// The same on all HTTP/2 connections together, a fifth of them from one client address; trusted proxies may have any

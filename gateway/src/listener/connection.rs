@@ -392,6 +392,8 @@ pub(super) fn terms(limits: &Limits) -> Terms {
         head: limits.header_timeout,
         idle: limits.idle_timeout,
         limits: request_head::Limits { bytes, fields },
+        least: limits.send_rate.0,
+        grace: limits.send_grace,
     }
 }
 

@@ -17,7 +17,7 @@ mod identify;
 mod incoming;
 mod intake;
 mod layered;
-mod pace;
+pub(crate) mod pace;
 mod path;
 mod peer;
 mod received;

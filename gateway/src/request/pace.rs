@@ -1,4 +1,5 @@
-//! How slowly a request's body may come: on average, counting only the time in which somebody waits for it. Pure.
+//! How slowly a request's body may come, or an answer be taken: on average, counting only the time in which somebody waits for
+//! it. Pure.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! What the file allows clients to ask, and what becomes of those who ask for more.
 
+use std::io::ErrorKind;
+
 use e2e::{
     client::{Answer, Session, content_length, full, status, streamed},
     eventually::{found, soon},
@@ -317,6 +319,41 @@ async fn a_client_that_takes_nothing_loses_its_connection() {
     // Nothing is read from here on: the gateway gives up, and with it the replica's slot comes free.
     world.until_counts("api", 0, 0).await;
     drop(wire);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_too_slowly_is_cut_off() {
+    let world = world("send_rate = \"1TiB\"\nsend_grace = \"200ms\"").await;
+    world.wake("api").await;
+    // Of this one nothing is there to be taken: its replica is waited for.
+    let mut begun = world.http1().await;
+    let mut quiet = begun.send(get("api", "/endless")).await.expect("a head").into_body();
+    soon("a frame", quiet.frame()).await.expect("a frame").expect("an unbroken body");
+    let large = async || {
+        let mut wire = world.wire().await;
+        wire.send("GET /large HTTP/1.1\r\nhost: api.localhost\r\n\r\n").await;
+        let head = wire.head().await.expect("a head");
+        (wire, content_length(&head))
+    };
+    let (mut nothing, _) = large().await;
+    world.until_counts("api", 0, 2).await;
+    world.until_counts("api", 0, 1).await;
+    assert_eq!(nothing.until_end().await.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    // Another takes a little each time.
+    const LITTLE: usize = 64 << 10;
+    let ((mut little, length), mut taken) = (large().await, 0);
+    loop {
+        let piece = little.exactly(LITTLE).await.len();
+        taken += piece;
+        if piece < LITTLE {
+            break;
+        }
+        assert_eq!(world.get("api", "/").await.status, 200);
+    }
+    assert!(taken < length, "all of it");
+    world.targets.release();
+    let rest = soon("the end", quiet.collect()).await.expect("an unbroken body");
+    assert_eq!(rest.to_bytes(), "ended");
 }
 
 #[tokio::test]

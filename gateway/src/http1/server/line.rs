@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::AsRawFd,
     pin::Pin,
     task::{Context, Poll},
 };
 
+use pingora::protocols::l4::ext::get_tcp_info;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,22 +25,44 @@ pub(crate) enum Line {
     Away,
 }
 
+/// Whether this machine tells what the other ends of its connections have taken; asked of any socket of TCP.
+pub(crate) fn tells_taken(socket: &impl AsRawFd) -> bool {
+    get_tcp_info(socket.as_raw_fd()).is_ok()
+}
+
 impl Line {
     /// Whether the other end has broken it off.
     pub(super) fn is_broken(&self) -> bool {
-        let stream = match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-            Self::Away => return true,
-        };
-        !matches!(stream.take_error(), Ok(None))
+        self.socket().is_none_or(|socket| !matches!(socket.take_error(), Ok(None)))
     }
 
     /// When it is dropped, the client shall not take that for an end in order. Over TLS it does not: that says goodbye.
     pub(super) fn reset(&self) {
-        if let Self::Plain(stream) = self {
+        if let Self::Plain(_) = self {
+            self.abandon();
+        }
+    }
+
+    /// When it is dropped, what the client has not taken is dropped with it.
+    pub(super) fn abandon(&self) {
+        if let Some(socket) = self.socket() {
             // Nothing can be done where it fails.
-            drop(stream.set_zero_linger());
+            drop(socket.set_zero_linger());
+        }
+    }
+
+    /// How many bytes the other end has taken so far: what it has confirmed, and not what waits for it in the kernel. `None`
+    /// where that is not to be known.
+    pub(super) fn taken(&self) -> Option<u64> {
+        let known = get_tcp_info(self.socket()?.as_raw_fd()).ok()?;
+        Some(known.tcpi_bytes_acked).filter(|bytes| *bytes > 0)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Away => None,
         }
     }
 }

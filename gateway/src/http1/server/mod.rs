@@ -10,6 +10,8 @@ mod date;
 mod early;
 mod line;
 mod shared;
+mod taking;
+mod writing;
 
 use std::{
     any::Any,
@@ -17,14 +19,13 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, TRAILER},
 };
 use http_body::Body as _;
@@ -32,10 +33,18 @@ use hyper::ext::ReasonPhrase;
 use parking_lot::Mutex;
 use tokio::{io::AsyncWrite, sync::oneshot};
 
-use self::shared::{Handle, Shared, State};
-pub(crate) use self::{body::Body, early::Early, line::Line};
+pub(crate) use self::{
+    body::Body,
+    early::Early,
+    line::{Line, tells_taken},
+};
+use self::{
+    shared::{Handle, Shared, State},
+    taking::Taking,
+    writing::Writing,
+};
 use super::{
-    Bad, encode, fields,
+    Bad, fields,
     framing::Framing,
     input::Input,
     output::Output,
@@ -64,6 +73,10 @@ pub(crate) struct Terms {
     pub(crate) idle: Duration,
     /// What a head may be.
     pub(crate) limits: Limits,
+    /// Bytes of an answer that the client must take per second; 0: none.
+    pub(crate) least: u64,
+    /// How long it may be waited for before that counts.
+    pub(crate) grace: Duration,
 }
 
 /// Whom requests go to.
@@ -353,6 +366,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         };
         drop(head);
         let (mut paused, mut doubt) = (false, None);
+        let mut taking = Taking::new(self.terms.least, self.terms.grace);
         poll_fn(|cx| {
             loop {
                 let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
@@ -362,6 +376,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
                     doubt = None;
                 }
                 if shared.poll_flush(cx, &mut self.output)?.is_ready() {
+                    taking.keeps_up();
                     match more {
                         Poll::Ready(Ok(())) if writing.ended => return Poll::Ready(Ok(())),
                         Poll::Ready(Ok(())) => continue,
@@ -374,6 +389,9 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
                         }
                         Poll::Pending => {}
                     }
+                } else if taking.poll_slow(cx, &mut self.timer, || shared.line.taken()).is_ready() {
+                    shared.line.abandon();
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, taking::TooSlow)));
                 }
                 paused = true;
                 if !shared.has_finished() {
@@ -438,60 +456,6 @@ impl Asked {
             to_head: head.method == Method::HEAD,
             keep_alive: head.keep_alive,
             trailers: head.trailers,
-        }
-    }
-}
-
-/// An answer's body on its way.
-struct Writing {
-    framing: Framing,
-    trailers: bool,
-    ended: bool,
-}
-
-impl Writing {
-    /// Takes what there is of the body, as long as there is room for it.
-    fn poll_feed(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut body: Pin<&mut Answer>,
-        output: &mut Output,
-    ) -> Poll<Result<(), crate::request::body::Broken>> {
-        while !self.ended && output.has_room() {
-            match ready!(body.as_mut().poll_frame(cx)).transpose()? {
-                None => self.end(None, output),
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => {
-                        self.ended = body.is_end_stream();
-                        self.data(data, output);
-                    }
-                    Err(frame) => self.end(frame.into_trailers().ok(), output),
-                },
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn data(&mut self, data: Bytes, output: &mut Output) {
-        match self.framing {
-            Framing::Chunked if data.is_empty() && self.ended => self.end(None, output),
-            Framing::Chunked if data.is_empty() => {}
-            Framing::Chunked => {
-                encode::chunk_size(output.text(), data.len());
-                output.push(data, if self.ended { b"\r\n0\r\n\r\n" } else { b"\r\n" });
-            }
-            Framing::None | Framing::Length(_) | Framing::UntilClose => output.push(data, b""),
-        }
-    }
-
-    fn end(&mut self, trailers: Option<HeaderMap>, output: &mut Output) {
-        self.ended = true;
-        if self.framing != Framing::Chunked {
-            return;
-        }
-        match trailers.filter(|_| self.trailers) {
-            Some(trailers) => encode::last_chunk(output.text(), &trailers),
-            None => output.text().extend_from_slice(encode::LAST_CHUNK),
         }
     }
 }
