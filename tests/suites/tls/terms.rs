@@ -1,7 +1,7 @@
 //! On what terms TLS is spoken: protocols, versions, clients' certificates, and how long a handshake may take.
 
 use e2e::{
-    client::{Session, Wire},
+    client::{Session, Wire, content_length, status},
     eventually::found,
     secure::{Authority, Client, Good},
     world::{Setup, World, get},
@@ -143,6 +143,52 @@ async fn websockets_go_over_tls() {
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     wire.send("through").await;
     assert_eq!(wire.exactly(7).await, "through");
+}
+
+#[tokio::test]
+async fn a_client_that_only_says_goodbye_is_answered() {
+    for version in ["1.3", "1.2"] {
+        let (world, authority) = world("", "").await;
+        let newest = authority.client(&["http/1.1"]);
+        let client = if version == "1.2" { newest.old() } else { newest };
+        // The first one waits for a start.
+        for path in ["/", "/large", "/hold", "/endless"] {
+            let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
+            let mut wire = Wire::of(stream);
+            wire.send(format!("GET {path} HTTP/1.1\r\nhost: a.localhost\r\n\r\n")).await;
+            wire.finish().await;
+            let mut head = wire.head().await.expect("an answer, or a knock");
+            if path == "/hold" {
+                assert_eq!(status(&head), 100);
+                world.targets.release();
+            }
+            while status(&head) == 100 {
+                head = wire.head().await.expect("an answer");
+            }
+            assert_eq!(status(&head), 200, "{version} {path}");
+            if head.to_lowercase().contains("content-length") {
+                assert_eq!(wire.exactly(content_length(&head)).await.len(), content_length(&head), "{path}");
+            } else {
+                assert!(wire.rest().await.ends_with(b"0\r\n\r\n"), "{path}: its end");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_and_goes_is_not_taken_for_one() {
+    let (world, authority) = world("", "").await;
+    world.wake("a").await;
+    let client = authority.client(&["http/1.1"]);
+    for path in ["/hold", "/endless"] {
+        let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
+        let mut wire = Wire::of(stream);
+        wire.send(format!("GET {path} HTTP/1.1\r\nhost: a.localhost\r\n\r\n")).await;
+        world.until_counts("a", 0, 1).await;
+        wire.finish().await;
+        drop(wire);
+        world.until_counts("a", 0, 0).await;
+    }
 }
 
 #[tokio::test]
