@@ -4,6 +4,7 @@
 
 mod connection;
 mod crowd;
+mod handshakes;
 mod hello;
 mod idle;
 mod inside;
@@ -48,6 +49,7 @@ pub use self::inside::Inside;
 pub(crate) use self::streams::Streams;
 use self::{
     crowd::Crowd,
+    handshakes::Handshakes,
     inside::{Claim, SideDoor},
     seats::Seats,
     streams::StreamDoor,
@@ -111,9 +113,8 @@ impl Front {
             full: AtomicBool::new(false),
             limits,
             seats: limits.connections_per_address.map(|each| Arc::new(Seats::new(each.get()))),
-            handshakes: Arc::new(Semaphore::new(limits.handshakes as usize)),
+            handshakes: Arc::new(Handshakes::new(&limits)),
             crowd: Crowd::of(limits.h2_streams_total),
-            shakers: Arc::new(Seats::new((limits.handshakes / SHAKERS).max(1))),
             open: metrics::gauge!(telemetry::CONNECTIONS),
             tasks: TaskTracker::new(),
             entrance: Entrance::Routes,
@@ -155,7 +156,6 @@ impl Front {
             seats: None,
             handshakes: Arc::clone(&self.app.handshakes),
             crowd: Crowd::of(self.app.limits.h2_streams_total),
-            shakers: Arc::clone(&self.app.shakers),
             open: self.app.open.clone(),
             tasks: TaskTracker::new(),
             entrance: Entrance::Names(fleet),
@@ -332,10 +332,8 @@ struct App {
     limits: Limits,
     /// How many connections each client address has, where that is bounded.
     seats: Option<Arc<Seats>>,
-    /// Handshakes that are under way.
-    handshakes: Arc<Semaphore>,
-    /// The same by client address.
-    shakers: Arc<Seats>,
+    /// Handshakes over TLS.
+    handshakes: Arc<Handshakes>,
     /// Requests over HTTP/2.
     crowd: Arc<Crowd>,
     /// How many connections there are.
@@ -354,9 +352,6 @@ impl fmt::Debug for App {
         f.debug_struct("App").field("connections", &self.connections).finish_non_exhaustive()
     }
 }
-
-/// One client address has at most this part of the handshakes: so many would have to get together to keep others from theirs.
-const SHAKERS: u32 = 10;
 
 /// After a failed accept (mostly: out of file descriptors) nothing is accepted for this long, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -207,7 +207,7 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         HANDSHAKES,
         Kind::Counter,
         Unit::Count,
-        "Handshakes over TLS, by outcome: ok, challenge, too_many, late, no_name, unknown_name, http, client_certificate, protocol, closed",
+        "Handshakes over TLS, by outcome: ok, challenge, too_many, too_often, late, no_name, unknown_name, http, client_certificate, protocol, closed",
     ),
     (
         CERTIFICATE_SECONDS,

@@ -14,6 +14,12 @@ pub(super) fn check(raw: raw::Limits, problems: &mut Vec<Draft>) -> Limits {
         connections: value::positive(raw.connections, default.connections, problems),
         connections_per_address: value::some(raw.connections_per_address, default.connections_per_address),
         handshakes: value::positive(raw.handshakes, default.handshakes, problems),
+        handshake_rate_per_address: value::rate(
+            raw.handshake_rate_per_address.as_ref(),
+            default.handshake_rate_per_address,
+            problems,
+        ),
+        handshake_rate: value::rate(raw.handshake_rate.as_ref(), default.handshake_rate, problems),
         header_timeout: value::lasting(raw.header_timeout, default.header_timeout, problems),
         header_bytes: value::size(raw.header_bytes, Bytes(8 << 10), default.header_bytes, problems),
         header_count: value::at_least(raw.header_count, 16, default.header_count, problems),

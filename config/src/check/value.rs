@@ -10,7 +10,7 @@ use crate::{
         leaf::{Size, Span, Text},
     },
     problem::Draft,
-    units::Bytes,
+    units::{Bytes, Rate},
 };
 
 /// The setting, or its default.
@@ -91,6 +91,21 @@ pub(super) fn share(setting: Option<At<f64>>, default: f64, problems: &mut Vec<D
         problems.push(setting.problem("not a share").allowed("0 to 1, as in 0.1 for a tenth"));
     }
     of(setting, default)
+}
+
+/// A rate that may be switched off.
+pub(super) fn rate(raw: Option<&At<Text>>, default: Option<Rate>, problems: &mut Vec<Draft>) -> Option<Rate> {
+    match raw {
+        None => default,
+        Some(text) if text.value == "off" => None,
+        Some(text) => {
+            let rate = text.value.parse();
+            if rate.is_err() {
+                problems.push(text.problem("not a rate").allowed("as in \"10/m\" (s, m or h), or \"off\""));
+            }
+            rate.ok()
+        }
+    }
 }
 
 /// Addresses and networks.

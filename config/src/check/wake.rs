@@ -2,15 +2,11 @@
 
 use super::{World, value};
 use crate::{
-    decode::{
-        At,
-        leaf::{OnOrFile, Text},
-    },
+    decode::{At, leaf::OnOrFile},
     model::{Ignore, WaitingPage, Wake},
     name::PathPrefix,
     problem::Draft,
     raw,
-    units::Rate,
 };
 
 pub(super) fn check(raw: Option<At<raw::Wake>>, world: &World<'_>, problems: &mut Vec<Draft>) -> Wake {
@@ -18,8 +14,8 @@ pub(super) fn check(raw: Option<At<raw::Wake>>, world: &World<'_>, problems: &mu
     let Some(At { value: raw, .. }) = raw else { return default };
     Wake {
         waiting_page: raw.waiting_page.and_then(|page| waiting_page(&page, world, problems)),
-        per_client: rate(raw.per_client.as_ref(), default.per_client, problems),
-        per_service: rate(raw.per_service.as_ref(), default.per_service, problems),
+        per_client: value::rate(raw.per_client.as_ref(), default.per_client, problems),
+        per_service: value::rate(raw.per_service.as_ref(), default.per_service, problems),
         ignore: ignore(value::of(raw.ignore, raw::Ignore::default()), problems),
     }
 }
@@ -51,20 +47,6 @@ fn waiting_page(page: &At<OnOrFile>, world: &World<'_>, problems: &mut Vec<Draft
 
 /// Whoever waits has it sent before anything else.
 const LARGEST_PAGE: usize = 256 << 10;
-
-fn rate(raw: Option<&At<Text>>, default: Option<Rate>, problems: &mut Vec<Draft>) -> Option<Rate> {
-    match raw {
-        None => default,
-        Some(text) if text.value == "off" => None,
-        Some(text) => {
-            let rate = text.value.parse();
-            if rate.is_err() {
-                problems.push(text.problem("not a rate").allowed("as in \"10/m\" (s, m or h), or \"off\""));
-            }
-            rate.ok()
-        }
-    }
-}
 
 fn ignore(raw: raw::Ignore, problems: &mut Vec<Draft>) -> Ignore {
     let default = Ignore::default();

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::units::Bytes;
+use crate::units::{Bytes, Rate};
 
 /// What clients may ask of us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Limits {
     pub connections_per_address: Option<NonZeroU32>,
     /// Handshakes over TLS at once.
     pub handshakes: u32,
+    /// Handshakes over TLS that one client address may begin.
+    pub handshake_rate_per_address: Option<Rate>,
+    /// That all of them may.
+    pub handshake_rate: Option<Rate>,
     /// From the first byte of a request's headers to their end; for the first request, from the connection's beginning.
     pub header_timeout: Duration,
     /// Bytes of a request's headers.
@@ -62,6 +66,8 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: NonZeroU32::new(2_000),
             handshakes: 1_000,
+            handshake_rate_per_address: Rate::new(1_000, Duration::from_secs(1)),
+            handshake_rate: None,
             header_timeout: Duration::from_secs(30),
             header_bytes: Bytes(64 << 10),
             header_count: 100,

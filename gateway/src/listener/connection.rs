@@ -17,7 +17,7 @@ use metrics::Gauge;
 use tidegate_config::model::Limits;
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, SemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, watch},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -147,13 +147,17 @@ impl App {
         let handshake = async {
             // Who is silent costs a connection, and nobody else a handshake.
             let hello = Hello::read(&mut stream).await?;
-            let _shaking = self.shaking(peer.address().ip())?;
+            let from = Some(peer.address().ip()).filter(|from| !self.trusts(*from));
+            let _shaking = self.handshakes.begin(from)?;
             match self.passed_on(&hello) {
                 Some(service) => Ok(Met::Other(service, stream, hello.into_bytes())),
                 None if hello.is_challenge() => {
                     hello.prove(stream, tls.challenges()).await.map(|()| Met::Authority)
                 }
-                None => hello.answer(stream, &active, listener).await.map(|shaken| Met::Us(Box::new(shaken))),
+                None => {
+                    self.handshakes.count(from, clock::now())?;
+                    hello.answer(stream, &active, listener).await.map(|shaken| Met::Us(Box::new(shaken)))
+                }
             }
         };
         let shaken = tokio::select! {
@@ -187,17 +191,6 @@ impl App {
             }
             Err(error) => tracing::debug!(peer = %peer.address(), %error, "no handshake"),
         }
-    }
-
-    /// Leave for a handshake with a client from there.
-    fn shaking(&self, from: IpAddr) -> Result<(SemaphorePermit<'_>, Option<Seat>), hello::Broken> {
-        let permit = self.handshakes.try_acquire().map_err(|_| hello::Broken::TooMany)?;
-        let seat = if self.trusts(from) {
-            None
-        } else {
-            self.shakers.take(from).map(Some).ok_or(hello::Broken::TooMany)?
-        };
-        Ok((permit, seat))
     }
 
     /// The TCP service that has the name which the client calls, if one does: to be passed on as it is.

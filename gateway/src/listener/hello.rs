@@ -32,6 +32,9 @@ pub(super) enum Broken {
     /// As many are under way as may be.
     #[error("too many handshakes at once")]
     TooMany,
+    /// More came in a short time than may.
+    #[error("too many handshakes in a short time")]
+    TooOften,
     /// It took too long.
     #[error("it took too long")]
     Late,
@@ -60,6 +63,7 @@ impl Broken {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::TooMany => "too_many",
+            Self::TooOften => "too_often",
             Self::Late => "late",
             Self::NoName => "no_name",
             Self::UnknownName(_) => "unknown_name",

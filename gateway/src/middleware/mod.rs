@@ -28,6 +28,7 @@ pub(crate) use self::{
     edits::Edits,
     limits::{Limiter, Limits},
     mirror::Mirror,
+    rate::Buckets,
     request_id::{X_REQUEST_ID, name as request_id},
     target::{Place, redirect},
 };

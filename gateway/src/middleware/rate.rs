@@ -1,5 +1,6 @@
 //! Whether one more request may come: the generic cell rate algorithm, for each caller. Pure; time is an argument.
-//! Holds: bounded memory, whoever comes. [`limits`](super::limits) owns it.
+//! Holds: bounded memory, whoever comes. Owned by [`limits`](super::limits), and by the
+//! listener for handshakes.
 
 use std::{
     collections::HashMap,

@@ -22,6 +22,14 @@ async fn world(listener: &str, tls: &str) -> (World, Authority) {
     (setup.start().await, authority)
 }
 
+/// The same with more for the gateway.
+async fn limited(gateway: &str) -> (World, Authority) {
+    let setup = Setup::new(&file("", "").replace("[gateway.tls]", &format!("{gateway}\n[gateway.tls]")));
+    let authority = Authority::new(setup.folder(), "ca");
+    authority.write("a", &["a.localhost"]);
+    (setup.start().await, authority)
+}
+
 async fn echo(world: &World, client: &Client) -> e2e::origin::Echo {
     let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
     Session::over(stream).await.ask(get("a", "/")).await.expect("an answer").echo()
@@ -193,10 +201,7 @@ async fn a_client_that_says_goodbye_and_goes_is_not_taken_for_one() {
 
 #[tokio::test]
 async fn who_is_silent_keeps_nobody_from_a_handshake() {
-    let setup = Setup::new(&file("", "").replace("[gateway.tls]", "limits.handshakes = 1\n[gateway.tls]"));
-    let authority = Authority::new(setup.folder(), "ca");
-    authority.write("a", &["a.localhost"]);
-    let world = setup.start().await;
+    let (world, authority) = limited("limits.handshakes = 1").await;
     let mut silent = Vec::new();
     for said in ["", "", "\u{16}\u{3}\u{1}"] {
         let mut wire = Wire::connect(world.address).await;
@@ -209,4 +214,29 @@ async fn who_is_silent_keeps_nobody_from_a_handshake() {
     })
     .await;
     assert_eq!(echo(&world, &authority.client(&["h2"])).await.service, "a");
+}
+
+#[tokio::test]
+async fn handshakes_beyond_a_rate_are_refused() {
+    for limit in ["limits.handshake_rate_per_address = \"2/h\"", "limits.handshake_rate = \"2/h\""] {
+        let (world, authority) = limited(limit).await;
+        let client = authority.client(&["h2"]);
+        let before = world.metric("tidegate_tls_handshakes_total", &["too_often"]);
+        let mut open =
+            client.connect(world.address, "a.localhost").await.map(Session::over).expect("a handshake").await;
+        assert_eq!(echo(&world, &client).await.service, "a");
+        client.connect(world.address, "a.localhost").await.expect_err("the third in an hour");
+        found("a refusal", async || {
+            let count = world.metric("tidegate_tls_handshakes_total", &["too_often"]) - before;
+            if count >= 1.0 { Ok(()) } else { Err(count.to_string()) }
+        })
+        .await;
+        let answer = open.ask(get("a", "/")).await.expect("an answer");
+        assert_eq!(answer.status, 200, "what has been agreed on goes on");
+    }
+    let (world, authority) =
+        limited("trusted_proxies = [\"127.0.0.0/8\"]\nlimits.handshake_rate_per_address = \"1/h\"").await;
+    for _ in 0..3 {
+        assert_eq!(echo(&world, &authority.client(&["h2"])).await.service, "a");
+    }
 }
