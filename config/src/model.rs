@@ -31,8 +31,8 @@ pub use keep_warm::KeepWarm;
 pub use law::{Aim, Goal, Law, Parts, Work};
 pub use limits::{Limits, RequestLimits};
 pub use middleware::{
-    BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Ip, Middleware, Mirror, PathRewrite, RateKey,
-    RateLimit, Redirect, RequestId, Rewrite, Which,
+    BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Hsts, Ip, Middleware, Mirror, PathRewrite,
+    RateKey, RateLimit, Redirect, RequestId, Rewrite, Which,
 };
 pub use signals::Signals;
 pub use spans::Tracing;

@@ -26,7 +26,8 @@ pub(crate) use self::{
     launch::{Mount, MountTable, Reserve, Resources, SecretFile},
     limits::Limits,
     middleware::{
-        BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, RateLimit, Redirect, Rewrite,
+        BasicAuth, BearerAuth, Compression, Cors, Edits, Hsts, Ip, Middleware, Mirror, RateLimit, Redirect,
+        Rewrite,
     },
     service::{Rollout, Route, Service, Sleep},
     spans::Tracing,

@@ -12,6 +12,7 @@ mod failpoint;
 pub mod fleet;
 pub mod handover;
 mod household;
+mod hsts;
 mod http1;
 pub mod listener;
 pub mod middleware;

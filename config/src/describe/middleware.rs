@@ -5,7 +5,7 @@ use super::{Settings, below, fingerprint, list, or_none, settings, time};
 use crate::{
     hashed::{PasswordHash, TokenHash},
     model::{
-        BasicAuth, BearerAuth, Compression, Cors, Edits, Ip, Middleware, Mirror, PathRewrite, RateKey,
+        BasicAuth, BearerAuth, Compression, Cors, Edits, Hsts, Ip, Middleware, Mirror, PathRewrite, RateKey,
         RateLimit, Redirect, RequestId, Rewrite, Route, Which,
     },
 };
@@ -41,6 +41,7 @@ fn whole(middleware: &Middleware) -> Settings {
         response_headers,
         timeout,
         mirror,
+        hsts,
         compression,
     } = middleware;
     let request_id = match request_id {
@@ -65,6 +66,7 @@ fn whole(middleware: &Middleware) -> Settings {
         ("request_headers", request_headers.as_ref().map(of_edits)),
         ("response_headers", response_headers.as_ref().map(of_edits)),
         ("mirror", mirror.as_ref().map(of_mirror)),
+        ("hsts", of_hsts(*hsts)),
         ("compression", compression.as_ref().map(of_compression)),
     ];
     let tables = tables.into_iter().filter_map(|(key, table)| Some(below(key, table?))).flatten();
@@ -101,6 +103,16 @@ fn of_redirect(Redirect { scheme, host, prefix, status }: &Redirect) -> Settings
         ("prefix", or_none(prefix.as_ref())),
         ("status", status.to_string()),
     ])
+}
+
+fn of_hsts(hsts: Hsts) -> Option<Settings> {
+    match hsts {
+        Hsts::Gateway => None,
+        Hsts::Nothing => Some(settings([("max_age", "none".to_owned())])),
+        Hsts::Only { max_age, subdomains } => {
+            Some(settings([("max_age", time(max_age)), ("subdomains", subdomains.to_string())]))
+        }
+    }
 }
 
 fn of_rate_limit(RateLimit { rate, burst, by, keys }: &RateLimit) -> Settings {

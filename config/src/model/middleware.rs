@@ -40,6 +40,8 @@ pub struct Middleware {
     pub timeout: Option<Duration>,
     /// Who gets a copy of requests.
     pub mirror: Option<Mirror>,
+    /// What browsers are told to remember.
+    pub hsts: Hsts,
     /// Which responses are compressed.
     pub compression: Option<Compression>,
 }
@@ -247,6 +249,23 @@ impl Mirror {
         let share = Percent::new(100).expect("in range");
         Self { service, share, wake: false, body: Bytes(64 << 10), concurrency: 32 }
     }
+}
+
+/// What browsers are told to remember of a host that is called over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hsts {
+    /// What the gateway says of all.
+    #[default]
+    Gateway,
+    /// Nothing.
+    Nothing,
+    /// That it speaks HTTPS only.
+    Only {
+        /// For so long.
+        max_age: Duration,
+        /// Every name below it, too.
+        subdomains: bool,
+    },
 }
 
 /// Which responses are compressed.

@@ -43,7 +43,7 @@ section! {
         /// How long a client may take to the end of its handshake.
         handshake_timeout: Span = duration(d.handshake_timeout),
         /// How long browsers are to remember that these hosts speak HTTPS only (`Strict-Transport-Security` in every answer
-        /// over TLS). Default: not at all.
+        /// over TLS; `middleware.hsts` says it for a route). Default: not at all.
         hsts: Span,
         /// Whether they are to remember it of every name below, too.
         hsts_subdomains: bool = d.hsts_subdomains,

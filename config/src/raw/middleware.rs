@@ -49,6 +49,9 @@ section! {
         mirror: Switch<Mirror>,
         /// How the fields of responses are changed.
         response_headers: Switch<Edits>,
+        /// How long browsers are to remember that the host speaks HTTPS only (`Strict-Transport-Security`, over TLS), instead of
+        /// what `gateway.tls` says; `false`: nothing of it is said here.
+        hsts: Switch<Hsts>,
         /// Which responses are compressed.
         compression: Switch<Compression>,
     }
@@ -182,6 +185,16 @@ section! {
         body: Size = d.body.to_string(),
         /// Copies under way at once; further ones are dropped.
         concurrency: u32 = d.concurrency,
+    }
+}
+
+section! {
+    /// How long browsers are to remember that a host speaks HTTPS only. They remember it of the host, whatever the path.
+    Hsts => {
+        /// For so long from each response on, as in `"365d"`; `"0s"`: they are to forget it. Required.
+        max_age: Span,
+        /// Whether they are to remember it of every name below, too.
+        subdomains: bool = false,
     }
 }
 

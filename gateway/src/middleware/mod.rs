@@ -32,7 +32,7 @@ pub(crate) use self::{
     request_id::{X_REQUEST_ID, name as request_id},
     target::{Place, redirect},
 };
-use crate::fleet::Service;
+use crate::{fleet::Service, hsts};
 
 /// Where a route leads.
 #[derive(Debug, Clone)]
@@ -58,6 +58,7 @@ pub struct Chain {
     pub(crate) request_edits: Option<Edits>,
     pub(crate) mirror: Option<Mirror>,
     pub(crate) response_edits: Option<Edits>,
+    pub(crate) hsts: Option<hsts::Own>,
     pub(crate) compression: Option<Compression>,
 }
 
@@ -101,6 +102,7 @@ impl Chain {
             request_edits: settings.request_headers.as_ref().map(Edits::new),
             mirror: mirror.and_then(|mirror| Some(Mirror::new(mirror, find(&mirror.service)?))),
             response_edits: settings.response_headers.as_ref().map(Edits::new),
+            hsts: hsts::Own::of(settings.hsts),
             compression: settings.compression.as_ref().map(Compression::new),
             settings,
         }

@@ -161,8 +161,12 @@ async fn finish(chain: &Chain, asked: Asked, mut response: Response<Body>) -> Re
     if let Some(edits) = &chain.response_edits {
         edits.apply(fields);
     }
-    match (&chain.compression, asked.wanted) {
+    let mut response = match (&chain.compression, asked.wanted) {
         (Some(compression), Some(wanted)) => compression.apply(response, wanted).await,
         _ => response,
+    };
+    if let Some(hsts) = &chain.hsts {
+        response.extensions_mut().insert(hsts.clone());
     }
+    response
 }

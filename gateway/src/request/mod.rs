@@ -68,6 +68,7 @@ use crate::{
     access::Log,
     clock,
     fleet::Service,
+    hsts,
     http1::server::{Early, Unheard},
     middleware::Destination,
     router::RouteTable,
@@ -192,8 +193,11 @@ pub async fn handle(door: &Arc<Door>, request: Request<Incoming>, peer: &Peer) -
         Err(refusal) => refuse(&refusal, record.as_deref(), settings.expose_errors, form),
     };
     note(record.as_deref(), &response);
-    if let Some(hsts) = peer.tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
-        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    if let Some(tls) = &peer.tls {
+        let own = response.extensions_mut().remove::<hsts::Own>();
+        if let Some(hsts) = own.map_or_else(|| tls.hsts.clone(), |own| own.0) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts);
+        }
     }
     response
 }

@@ -28,6 +28,8 @@ use tidegate_config::{
 };
 use tokio::sync::watch;
 
+use crate::hsts;
+
 pub(crate) use self::challenges::PROTOCOL as CHALLENGE;
 pub use self::{
     certificate::{Certificate, Flaw, Trouble, Why, read_pair},
@@ -246,7 +248,8 @@ impl Sources {
             listener.tls.then(|| Arc::new(terms()))
         };
         let configs = listeners.iter().zip(vouching).map(config).collect();
-        let (handshake_timeout, hsts) = (settings.handshake_timeout, hsts(settings));
+        let hsts = settings.hsts.map(|age| hsts::field(age, settings.hsts_subdomains));
+        let handshake_timeout = settings.handshake_timeout;
         Active { certificates, table, default, configs, handshake_timeout, hsts }
     }
 
@@ -304,12 +307,6 @@ fn read(
         return Err(Troubles(troubles));
     }
     Ok(Prepared { settings, hosts, certificates, vouching })
-}
-
-fn hsts(settings: &model::GatewayTls) -> Option<HeaderValue> {
-    let below = if settings.hsts_subdomains { "; includeSubDomains" } else { "" };
-    let text = format!("max-age={}{below}", settings.hsts?.as_secs());
-    HeaderValue::try_from(text).ok()
 }
 
 impl fmt::Display for Troubles {

@@ -44,6 +44,7 @@ pub(crate) const PURE: &[&str] = &[
     "gateway/src/fleet/retries.rs",
     "gateway/src/fleet/wakes.rs",
     "gateway/src/handover/share.rs",
+    "gateway/src/hsts.rs",
     "gateway/src/handover/wire.rs",
     "gateway/src/middleware/auth/credentials.rs",
     "gateway/src/middleware/auth/known.rs",

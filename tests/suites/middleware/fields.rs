@@ -27,3 +27,10 @@ async fn refusals_are_responses_too() {
     let answer = world.ask(request).await.expect("an answer");
     assert_eq!((answer.status, answer.header("x-frame-options")), (413, Some("DENY")));
 }
+
+#[tokio::test]
+async fn in_clear_text_nothing_is_to_be_remembered() {
+    let world = world("hsts = { max_age = \"1h\" }").await;
+    let answer = ask(&mut world.http1().await, "/", &[]).await;
+    assert_eq!((answer.status, answer.header("strict-transport-security")), (200, None));
+}

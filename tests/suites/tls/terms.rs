@@ -140,6 +140,41 @@ async fn browsers_are_told_to_remember_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn a_route_says_for_itself_what_browsers_are_to_remember() {
+    let routes = r#"routes = [
+        { host = "a.localhost", middleware = { compression = true } },
+        { host = "a.localhost", path = "/own", middleware = { hsts = { max_age = "1h", subdomains = true } } },
+        { host = "a.localhost", path = "/forget", middleware = { hsts = { max_age = "0s" } } },
+        { host = "a.localhost", path = "/nothing", middleware = { hsts = false } },
+        { host = "a.localhost", path = "/guarded", middleware = { hsts = { max_age = "2h" }, ip = { deny = ["127.0.0.1"] } } },
+    ]"#;
+    let text = file("", "hsts = \"365d\"").replace("routes = [{ host = \"a.localhost\" }]", routes);
+    let setup = Setup::new(&text);
+    let authority = Authority::new(setup.folder(), "ca");
+    authority.write("a", &["a.localhost"]);
+    let world = setup.start().await;
+    for protocol in ["h2", "http/1.1"] {
+        let client = authority.client(&[protocol]);
+        let stream = client.connect(world.address, "a.localhost").await.expect("a handshake");
+        let mut session = Session::over(stream).await;
+        for (path, code, said) in [
+            ("/", 200, Some("max-age=31536000")),
+            ("/own", 200, Some("max-age=3600; includeSubDomains")),
+            ("/forget", 200, Some("max-age=0")),
+            ("/nothing", 200, None),
+            ("/guarded", 403, Some("max-age=7200")),
+        ] {
+            let answer = session.ask(get("a", path)).await.expect("an answer");
+            assert_eq!(
+                (answer.status, answer.header("strict-transport-security")),
+                (code, said),
+                "{protocol} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn websockets_go_over_tls() {
     let (world, authority) = world("", "").await;
     let stream =

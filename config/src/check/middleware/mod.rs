@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use super::{World, value};
 use crate::{
     decode::{At, leaf::Size, switch::Switch},
-    model::{Compression, Middleware, Mirror, RequestId},
+    model::{Compression, Hsts, Middleware, Mirror, RequestId},
     name::ServiceName,
     problem::Draft,
     raw,
@@ -56,6 +56,7 @@ impl Layers<'_> {
             timeout: on(whole.timeout)
                 .map(|span| value::lasting(Some(span), Duration::from_secs(1), problems)),
             mirror: on(whole.mirror).and_then(|mirror| self.mirror(mirror, problems)),
+            hsts: hsts(whole.hsts, problems),
             compression: on(whole.compression).and_then(|compression| compress(compression, problems)),
         };
         (!middleware.is_off()).then(|| Arc::new(middleware))
@@ -108,6 +109,7 @@ fn merged(service: Option<&raw::Middleware>, route: Option<&raw::Middleware>) ->
         timeout: route.timeout.or(service.timeout),
         mirror: route.mirror.or(service.mirror),
         response_headers: route.response_headers.or(service.response_headers),
+        hsts: route.hsts.or(service.hsts),
         compression: route.compression.or(service.compression),
         refused: route.refused,
     }
@@ -132,6 +134,20 @@ fn required<T>(at: &At<T>, key: &'static str, refused: &[&'static str], problems
 
 fn size(size: At<Size>, least: Bytes, problems: &mut Vec<Draft>) -> Bytes {
     value::size(Some(size), least, least, problems)
+}
+
+fn hsts(switch: Option<At<Switch<raw::Hsts>>>, problems: &mut Vec<Draft>) -> Hsts {
+    let is_said = switch.is_some();
+    let Some(raw) = on(switch) else { return if is_said { Hsts::Nothing } else { Hsts::Gateway } };
+    match &raw.value.max_age {
+        Some(max_age) => {
+            Hsts::Only { max_age: max_age.value.0, subdomains: value::of(raw.value.subdomains, false) }
+        }
+        None => {
+            required(&raw, "max_age", &raw.value.refused, problems);
+            Hsts::Gateway
+        }
+    }
 }
 
 fn compress(raw: At<raw::Compression>, problems: &mut Vec<Draft>) -> Option<Compression> {
