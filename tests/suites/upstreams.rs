@@ -272,6 +272,45 @@ async fn an_upgrade_finishes_what_runs_there() {
 }
 
 #[tokio::test]
+async fn sessions_find_their_address_again_after_a_restart() {
+    for by in ["cookie = \"tg\"", "header = \"x-user\""] {
+        let sites = [Site::new("first").await, Site::new("second").await, Site::new("third").await];
+        let addresses = sites.each_ref().map(|site| site.address);
+        let affinity = format!("balance = {{ affinity = {{ {by} }}, slow_start = \"0s\" }}");
+        let world = World::new(&legacy(&addresses, &affinity)).await;
+        world.until_ready("legacy", sites.len()).await;
+        let ask = async |world: &World, name: &'static str, value: &str| {
+            let mut request = get("legacy", "/");
+            request.headers_mut().insert(name, value.parse().expect("a value"));
+            let answer = world.ask(request).await.expect("an answer");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let cookie = answer.header("set-cookie").and_then(|set| set.split(';').next()).map(str::to_owned);
+            (answer.text(), cookie)
+        };
+        let mut sessions = Vec::new();
+        for user in 0..12 {
+            let (home, cookie) = ask(&world, "x-user", &format!("user-{user}")).await;
+            sessions.push(match cookie {
+                Some(cookie) => ("cookie", cookie, home),
+                None => ("x-user", format!("user-{user}"), home),
+            });
+        }
+        let homes: BTreeSet<_> = sessions.iter().map(|(_, _, home)| home).collect();
+        assert!(homes.len() > 1, "{homes:?}");
+        found("what is kept", async || {
+            Some(world.kept()).filter(|kept| kept.contains("secret")).ok_or_else(String::new)
+        })
+        .await;
+        let world = world.crash_and_start().await;
+        world.until_ready("legacy", sites.len()).await;
+        for (name, value, home) in &sessions {
+            let (at, cookie) = ask(&world, name, value).await;
+            assert_eq!((&at, cookie), (home, None), "{value}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_anything_to_start_anybody_may_run_it() {
     const NOBODY: u32 = 65_534;
     let site = Site::new("site").await;

@@ -54,6 +54,9 @@ pub struct Kept {
     pub(super) services: BTreeMap<ServiceName, KeptService>,
     #[serde(default)]
     pub(super) hosts: BTreeMap<HostName, KeptOrder>,
+    /// What [addresses are named](super::outside) with for sessions, once there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<u64>,
 }
 
 /// What outlives the gateway of one service.
@@ -219,6 +222,7 @@ impl Control {
         Kept {
             services: names.filter_map(kept).collect(),
             hosts: self.engines.iter().filter_map(order).collect(),
+            secret: self.kept.secret,
         }
     }
 

@@ -74,6 +74,12 @@ impl Replica {
         Self { revision: Some(revision), ..self }
     }
 
+    /// The same, which sessions know by this name: it outlives the gateway, and the id does not.
+    #[must_use]
+    pub(crate) fn called(self, name: u64) -> Self {
+        Self { name, ..self }
+    }
+
     /// What it was started from, where that is known.
     #[must_use]
     pub fn revision(&self) -> Option<&str> {

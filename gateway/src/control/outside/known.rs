@@ -1,8 +1,12 @@
-//! Which addresses come and which go, when the file or a name means others than before. Pure.
+//! Which addresses come and which go, when the file or a name means others than before, and what they are called. Pure.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use tidegate_config::{address::Address, name::ReplicaId};
+use sha2::{Digest as _, Sha256};
+use tidegate_config::{
+    address::Address,
+    name::{ReplicaId, ServiceName},
+};
 
 /// What makes the known addresses the wanted ones.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,9 +29,27 @@ pub(super) fn compare<'k>(
     Change { come, go }
 }
 
+/// What sessions know an address by: always the same, and it tells nobody who has no `secret` where that is.
+pub(super) fn name(secret: u64, service: &ServiceName, at: SocketAddr) -> u64 {
+    let digest = Sha256::digest(format!("{secret:016x} {service} {at}"));
+    digest.iter().take(8).fold(0, |name, byte| name << 8 | u64::from(*byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_a_name_that_does_not_tell_it() {
+        let named = |secret, service: &str, at: &str| {
+            name(secret, &service.parse().expect("a name"), at.parse().expect("an address"))
+        };
+        let one = named(1, "a", "10.0.0.1:1");
+        assert_eq!(one, named(1, "a", "10.0.0.1:1"));
+        for other in [named(2, "a", "10.0.0.1:1"), named(1, "b", "10.0.0.1:1"), named(1, "a", "10.0.0.1:2")] {
+            assert_ne!(one, other);
+        }
+    }
 
     #[test]
     fn what_stays_is_left_alone() {

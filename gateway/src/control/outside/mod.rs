@@ -264,13 +264,22 @@ impl Control {
         let doubt = Arc::new(Notify::new());
         let Some(settings) = self.outside.get(name).map(|outside| outside.fleet.settings()) else { return };
         let prober = self.watch_outside(&id, at, &settings, false, &doubt);
-        let replica = Arc::new(Replica::new(id.clone(), None, at, settings.launch.protocol));
+        let replica = Replica::new(id.clone(), None, at, settings.launch.protocol);
+        let replica = Arc::new(replica.called(known::name(self.secret(), name, at)));
         let (health, since) = (Health::Unknown, clock::now());
         let known = Known { at, from, slot, replica, health, since, doubt, _prober: prober };
         tracing::info!(service = %name, address = %known.at, from = %known.from, "address known");
         if let Some(outside) = self.outside.get_mut(name) {
             outside.known.insert(id, known);
         }
+    }
+
+    /// What addresses are named with: the same in every run of the gateway, so that sessions find theirs again.
+    fn secret(&mut self) -> u64 {
+        *self.kept.secret.get_or_insert_with(|| {
+            self.unsaved.note_all();
+            rand::random()
+        })
     }
 
     /// These addresses are not the service's any more: they get nothing new, and what runs there may finish.
