@@ -191,11 +191,12 @@ fn describe_access_log(log: Option<&AccessLog>) -> Settings {
 }
 
 fn describe_tracing(tracing: Option<&Tracing>) -> Settings {
-    let Some(Tracing { endpoint, sample, headers }) = tracing else {
+    let Some(Tracing { endpoint, ca, sample, headers }) = tracing else {
         return settings([("endpoint", "none".to_owned())]);
     };
     let mut all = settings([("endpoint", endpoint.clone()), ("sample", sample.to_string())]);
     let files = headers.iter().map(|(name, file)| (name.clone(), file.display().to_string()));
     all.extend(below("headers", files.collect()));
+    all.extend(ca.iter().map(|file| ("ca".to_owned(), file.display().to_string())));
     all
 }

@@ -1,7 +1,8 @@
-//! Spans on their way to a collector (OTLP over HTTP): a bounded queue, and a thread that sends what is in it, many at once.
+//! Spans on their way to a collector (OTLP over HTTP, or HTTPS): a bounded queue, and a thread that sends what is in it, many at once.
 //! Holds: a collector that is slow or gone keeps no request waiting; what does not fit or cannot be sent is dropped and
 //! counted.
 
+mod client;
 pub mod context;
 pub mod span;
 
@@ -21,8 +22,8 @@ use tokio::{
     time::timeout,
 };
 
-pub use context::Context;
-
+use self::client::Client;
+pub use self::context::Context;
 use crate::telemetry;
 
 /// Requests whose spans may wait to be sent.
@@ -53,7 +54,7 @@ impl Spans {
     /// Sends spans as the settings say.
     ///
     /// # Errors
-    /// When a header's file cannot be read, or there is no thread to be had.
+    /// When a header's file or the authorities cannot be read, or there is no thread to be had.
     pub fn start(settings: Tracing) -> anyhow::Result<Self> {
         let mut headers = HashMap::new();
         for (name, file) in &settings.headers {
@@ -61,6 +62,11 @@ impl Spans {
             let text = text.with_context(|| format!("gateway.tracing.headers.{name}: {}", file.display()))?;
             headers.insert(name.clone(), text.trim().to_owned());
         }
+        let client = if settings.endpoint.starts_with("https://") {
+            Client::secure(client::trusted(settings.ca.as_deref())?)
+        } else {
+            Client::plain()
+        };
         let (queue, waiting) = mpsc::channel(WAITING);
         let (end, ended) = watch::channel(false);
         let (endpoint, dropped) = (settings.endpoint.clone(), counter!(telemetry::SPANS_DROPPED));
@@ -68,8 +74,8 @@ impl Spans {
         let of_thread = dropped.clone();
         thread::Builder::new().name("spans".into()).spawn(move || {
             runtime.block_on(async move {
-                match exporter(endpoint, headers) {
-                    Ok(exporter) => send(waiting, exporter, &of_thread).await,
+                match exporter(endpoint, client.clone(), headers) {
+                    Ok(exporter) => send(waiting, exporter, &client, &of_thread).await,
                     Err(error) => tracing::error!(%error, "spans cannot be sent"),
                 }
             });
@@ -100,8 +106,13 @@ impl Spans {
     }
 }
 
-fn exporter(endpoint: String, headers: HashMap<String, String>) -> anyhow::Result<SpanExporter> {
+fn exporter(
+    endpoint: String,
+    client: Client,
+    headers: HashMap<String, String>,
+) -> anyhow::Result<SpanExporter> {
     let builder = SpanExporter::builder().with_http().with_endpoint(endpoint).with_timeout(SEND);
+    let builder = builder.with_http_client(client);
     let mut exporter = builder.with_headers(headers).build()?;
     let told = [
         KeyValue::new("service.name", "tidegate"),
@@ -112,7 +123,12 @@ fn exporter(endpoint: String, headers: HashMap<String, String>) -> anyhow::Resul
 }
 
 /// Sends what comes, batch after batch. An empty list is the last one.
-async fn send(mut waiting: mpsc::Receiver<Vec<SpanData>>, exporter: SpanExporter, dropped: &Counter) {
+async fn send(
+    mut waiting: mpsc::Receiver<Vec<SpanData>>,
+    exporter: SpanExporter,
+    client: &Client,
+    dropped: &Counter,
+) {
     let (mut failing, mut over) = (false, false);
     while !over {
         let Some(first) = waiting.recv().await else { return };
@@ -131,7 +147,7 @@ async fn send(mut waiting: mpsc::Receiver<Vec<SpanData>>, exporter: SpanExporter
         let sent = timeout(SEND, exporter.export(batch)).await;
         let failure = match sent {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(client.failure().unwrap_or_else(|| error.to_string())),
             Err(_) => Some(format!("no answer within {SEND:?}")),
         };
         if let Some(error) = &failure {

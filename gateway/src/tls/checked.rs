@@ -21,6 +21,9 @@ pub fn trouble(model: &Model) -> Vec<String> {
     if let Some(ca) = model.gateway.tls.acme.as_ref().and_then(|acme| acme.ca.as_ref()) {
         look(authorities(ca).map(drop), "gateway.tls.acme.ca");
     }
+    if let Some(ca) = model.gateway.tracing.as_ref().and_then(|tracing| tracing.ca.as_ref()) {
+        look(authorities(ca).map(drop), "gateway.tracing.ca");
+    }
     for host in &model.hosts {
         let Some(tls) = &host.tls else { continue };
         look(authorities(&tls.ca).map(drop), &format!("hosts.{}.tls.ca", host.name));

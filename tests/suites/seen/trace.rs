@@ -9,15 +9,19 @@ use std::{
 };
 
 use e2e::{
-    client::Wire,
+    client::{Stream, Wire},
     eventually::found,
+    secure::{Authority, Good, acceptor},
     targets::Behaviour,
     world::{World, get},
 };
 use futures_util::future::join_all;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const TRACE: [u8; 16] =
@@ -33,13 +37,31 @@ struct Collector {
 
 impl Collector {
     async fn new() -> Self {
+        Self::over(|stream| async { Some(Wire::accepted(stream)) }).await
+    }
+
+    /// One over TLS, with a certificate of this authority.
+    async fn secure(authority: &Authority) -> Self {
+        let (certificate, key) = authority.issue(&["127.0.0.1"], Good::Now);
+        let acceptor = acceptor(&certificate, &key);
+        Self::over(move |stream| {
+            let handshake = acceptor.accept(stream);
+            async { handshake.await.ok().map(Wire::of) }
+        })
+        .await
+    }
+
+    async fn over<S: Stream, F>(accept: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Option<Wire<S>>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let got = Arc::new(Mutex::new(Vec::new()));
         let (kept, mut task) = (Arc::clone(&got), JoinSet::new());
         task.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let mut wire = Wire::accepted(stream);
+                let Some(mut wire) = accept(stream).await else { continue };
                 while let Some((head, body)) = wire.answer().await {
                     kept.lock().extend_from_slice(head.as_bytes());
                     kept.lock().extend_from_slice(&body);
@@ -51,7 +73,11 @@ impl Collector {
     }
 
     fn traced(&self, more: &str) -> String {
-        let endpoint = format!("http://{}/v1/traces", self.address);
+        self.traced_by("http", more)
+    }
+
+    fn traced_by(&self, scheme: &str, more: &str) -> String {
+        let endpoint = format!("{scheme}://{}/v1/traces", self.address);
         format!("[gateway.tracing]\nendpoint = \"{endpoint}\"\n{more}\n[services.api]\nimage = \"api:1\"")
     }
 
@@ -151,6 +177,29 @@ async fn a_collector_that_hangs_delays_no_request() {
     })
     .await;
     assert!(world.stop().await.0, "and it does not keep the gateway from ending");
+}
+
+#[tokio::test]
+async fn spans_go_to_a_collector_over_tls_if_it_proves_who_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let collector = Collector::secure(&Authority::new(folder.path(), "own")).await;
+    let other = Authority::new(folder.path(), "other");
+    let traced = |ca: &str| {
+        let ca = folder.path().join(ca);
+        collector.traced_by("https", &format!("sample = 1\nca = {ca:?}"))
+    };
+    let world = World::new(&traced(&format!("{}.pem", other.name()))).await;
+    let before = world.metric("tidegate_spans_dropped_total", &[]);
+    world.ask(get("api", "/")).await.expect("a whole answer");
+    found("spans that are lost", async || {
+        let lost = world.metric("tidegate_spans_dropped_total", &[]) - before;
+        if lost > 0.0 { Ok(()) } else { Err(lost.to_string()) }
+    })
+    .await;
+    assert!(collector.got.lock().is_empty(), "anybody could say that it is the collector");
+    let world = World::new(&traced("own.pem")).await;
+    world.ask(get("api", "/")).await.expect("a whole answer");
+    assert!(collector.until(&[b"POST /v1/traces", b"GET api"]).await > 0);
 }
 
 #[tokio::test]
