@@ -51,10 +51,12 @@ fn folders(service: &Service, remote: &[&Host]) -> Option<String> {
 /// A volume of a swarm is one per node, each with other contents.
 fn scattered(service: &Service, hosts: &[Host]) -> Option<String> {
     let named = service.launch.volumes.iter().find(|volume| matches!(volume.source(), Source::Named(_)))?;
-    let unbound = |host: &&Host| service.constraints.keys().all(|key| host.labels.contains_key(key));
+    let one = |wanted: &Constraint| matches!(wanted, Constraint::AnyOf(values) if values.len() == 1);
+    let one_node =
+        ["node.hostname", "node.id"].iter().any(|key| service.constraints.get(*key).is_some_and(one));
     let swarms = hosts.iter().filter(|host| host.engine == Engine::Swarm && service.may_run_on(host));
-    let there: Vec<&Host> = swarms.filter(unbound).collect();
-    if there.is_empty() {
+    let there: Vec<&Host> = swarms.collect();
+    if one_node || there.is_empty() {
         return None;
     }
     Some(format!(

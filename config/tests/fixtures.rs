@@ -223,6 +223,10 @@ fn what_is_valid_may_still_be_worth_a_note() {
             &format!("{VOLUME}{SWARM}"),
             &["internal_address", "the volume data, of which each node of swarm has one of its own"],
         ),
+        (
+            &format!("{VOLUME}services.a.constraints.'node.role' = 'worker'\n{SWARM}"),
+            &["internal_address", "one of its own"],
+        ),
         (&format!("{VOLUME}services.a.constraints.'node.hostname' = 'n1'\n{SWARM}"), &["internal_address"]),
         (
             &format!(

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::{At, image, kubernetes};
+use super::{At, image, kubernetes, swarm};
 use crate::{
+    constraint::Constraint,
     decode::child,
     model::{Engine, Host, Probe, Service},
     problem::Draft,
@@ -65,14 +66,15 @@ pub(super) fn check(
     if service.is_outside() {
         return;
     }
-    let allowed = match hosts {
-        [_] => "nothing of the kind with this engine",
-        _ => "run_on = [...] with hosts whose engines have it",
-    };
+    let elsewhere = (hosts.len() > 1).then_some("run_on = [...] with hosts whose engines have it");
     for host in hosts.iter().filter(|host| service.may_run_on(host)) {
         for Lack { setting, words } in lacks(service, host) {
             let words = format!("may run on {}, where {words}", host.name);
-            problems.push(written.problem(name, &setting, words).allowed(allowed));
+            let draft = written.problem(name, &setting, words);
+            problems.push(match elsewhere {
+                Some(allowed) => draft.allowed(allowed),
+                None => draft,
+            });
         }
     }
     nowhere(name, written, service, hosts, problems);
@@ -145,7 +147,10 @@ fn lacks(service: &Service, host: &Host) -> Vec<Lack> {
                 "constraints",
                 "constraints cannot ask for one of several values: engine = \"swarm\" knows one value, or any but some",
             ),
-        ]),
+        ])
+        .into_iter()
+        .chain(misnamed(service, host, swarm::misnamed))
+        .collect(),
         Engine::Kubernetes => {
             let mut lacks = true_of(&[
                 in_memory(service),
@@ -172,7 +177,7 @@ fn lacks(service: &Service, host: &Host) -> Vec<Lack> {
                 ),
             ]);
             lacks.extend(misnamed_claims(service));
-            lacks.extend(misnamed_labels(service, host));
+            lacks.extend(misnamed(service, host, kubernetes::misnamed));
             lacks
         }
     }
@@ -191,17 +196,16 @@ fn misnamed_claims(service: &Service) -> impl Iterator<Item = Lack> {
 }
 
 /// Only what is asked of nodes: the host's own labels are compared here, and may be anything.
-fn misnamed_labels(service: &Service, host: &Host) -> impl Iterator<Item = Lack> {
+fn misnamed<'s>(
+    service: &'s Service,
+    host: &'s Host,
+    problems: fn(&str, &Constraint) -> Vec<String>,
+) -> impl Iterator<Item = Lack> + 's {
     let asked = service.constraints.iter().filter(|(key, _)| !host.labels.contains_key(*key));
-    asked.flat_map(|(key, wanted)| {
+    asked.flat_map(move |(key, wanted)| {
         let setting = child("constraints", key);
-        let key = (!kubernetes::is_label_key(key)).then(|| format!("no node has a label {key:?}"));
-        let bad = wanted.values().iter().filter(|value| !kubernetes::is_label_value(value));
-        let values = bad.map(|value| format!("no label of a node is {value:?}"));
-        let words = |problem: String| format!("{problem}: {}", kubernetes::LABELS);
-        key.into_iter()
-            .chain(values)
-            .map(move |problem| Lack { setting: setting.clone().into(), words: words(problem) })
+        let lack = move |words| Lack { setting: setting.clone().into(), words };
+        problems(key, wanted).into_iter().map(lack)
     })
 }
 

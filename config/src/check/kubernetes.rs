@@ -3,6 +3,7 @@
 
 use super::{At, World, value};
 use crate::{
+    constraint::Constraint,
     decode::leaf::Text,
     model::{self, Engine},
     problem::Draft,
@@ -106,11 +107,18 @@ pub(super) fn is_name(name: &str, longest: usize) -> bool {
 }
 
 /// What labels are, in words.
-pub(super) const LABELS: &str = "labels in Kubernetes have up to 63 of a-z, A-Z, 0-9, '-', '_' and '.', letters or digits at \
-     both ends; a key may begin with a domain and '/'";
+const LABELS: &str = "labels in Kubernetes have up to 63 of a-z, A-Z, 0-9, '-', '_' and '.', letters or digits at both ends; a \
+     key may begin with a domain and '/'";
+
+/// Why nodes could not have what a constraint asks for.
+pub(super) fn misnamed(key: &str, wanted: &Constraint) -> Vec<String> {
+    let key = (!is_label_key(key)).then(|| format!("no node has a label {key:?}: {LABELS}"));
+    let bad = wanted.values().iter().filter(|value| !is_label_value(value));
+    key.into_iter().chain(bad.map(|value| format!("no label of a node is {value:?}: {LABELS}"))).collect()
+}
 
 /// Whether something could have a label with this key: a name, with a domain before it or without.
-pub(super) fn is_label_key(key: &str) -> bool {
+fn is_label_key(key: &str) -> bool {
     match key.split_once('/') {
         Some((domain, name)) => is_name(domain, SUBDOMAIN) && !name.is_empty() && is_label_value(name),
         None => !key.is_empty() && is_label_value(key),
@@ -118,7 +126,7 @@ pub(super) fn is_label_key(key: &str) -> bool {
 }
 
 /// Whether a label could be this.
-pub(super) fn is_label_value(value: &str) -> bool {
+fn is_label_value(value: &str) -> bool {
     let plain = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     let bytes = value.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);

@@ -44,6 +44,7 @@ mod routes;
 mod scaling;
 mod spans;
 mod streams;
+mod swarm;
 mod upstreams;
 mod value;
 mod volumes;
