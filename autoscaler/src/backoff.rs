@@ -114,8 +114,8 @@ impl Backoff {
         if !self.counted.insert(replica.id.clone()) {
             return;
         }
-        // Nothing that the service could help.
-        if *cause == Cause::EngineAway {
+        // Nothing that the service could help. What never was ready may be refused by each node that it comes to, though.
+        if *cause == Cause::EngineAway || cause.is_no_fault() && self.ready.contains_key(&replica.id) {
             return;
         }
         let at = replica.since;
@@ -163,7 +163,7 @@ fn delay(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, exited, replica, secs, snapshot};
+    use crate::fixture::{self, disrupted, exited, replica, secs, snapshot};
 
     /// A world in which replicas are started and fail.
     struct World {
@@ -270,6 +270,21 @@ mod tests {
             let index = world.start();
             let cause = Cause::StartRefused { message: "no such command".into(), retryable };
             world.becomes(index, Phase::Failed(cause)).expect(expected);
+        }
+    }
+
+    #[test]
+    fn what_a_cluster_takes_away_is_no_crash_loop() {
+        for (was_ready, failures) in [(true, 0), (false, 3)] {
+            let mut world = World::new();
+            for _ in 0..3 {
+                let index = world.start();
+                if was_ready {
+                    world.becomes(index, Phase::Ready);
+                }
+                world.after(3).becomes(index, Phase::Failed(disrupted()));
+            }
+            assert_eq!(world.backoff.failures, failures, "ready before: {was_ready}");
         }
     }
 

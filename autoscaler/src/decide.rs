@@ -661,7 +661,8 @@ mod tests {
 
     #[test]
     fn out_of_memory_is_named() {
-        let exit = tidegate_config::spec::Exit { code: 137, out_of_memory: true, message: None };
+        let exit =
+            tidegate_config::spec::Exit { code: 137, out_of_memory: true, disrupted: false, message: None };
         let failed = Phase::Failed(Cause::Exited(exit));
         let mut story = Story::new(|_| ()).with(1, &failed);
         story.decide();

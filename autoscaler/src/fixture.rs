@@ -66,6 +66,7 @@ pub(crate) fn host(name: &str) -> Host {
         capacity: Room::default(),
         reserved: Room::default(),
         full: None,
+        said: None,
         image: present("r1"),
         has: BTreeMap::new(),
     }
@@ -113,7 +114,12 @@ pub(crate) fn replica(number: u64, phase: Phase, at: Instant) -> Replica {
 }
 
 pub(crate) fn exited() -> Cause {
-    Cause::Exited(Exit { code: 1, out_of_memory: false, message: None })
+    Cause::Exited(Exit { code: 1, out_of_memory: false, disrupted: false, message: None })
+}
+
+/// Its cluster has taken it away.
+pub(crate) fn disrupted() -> Cause {
+    Cause::Exited(Exit { code: -1, out_of_memory: false, disrupted: true, message: Some("evicted".into()) })
 }
 
 /// Sets what waits and runs.

@@ -25,10 +25,10 @@ pub struct NoFit {
 /// Why a host does not take a replica.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Misfit {
-    /// Its engine does not answer.
-    Down,
-    /// Its engine has not answered for so long that it counts as lost.
-    Lost,
+    /// Its engine does not answer, or does not do what it is asked and says this.
+    Down(Option<String>),
+    /// That has been so for so long that it counts as lost.
+    Lost(Option<String>),
     /// The operator wants no new replicas there.
     Cordoned,
     /// The operator wants no replicas there.
@@ -191,8 +191,8 @@ fn name_misfit(service: &Service, host: &Host) -> Option<Misfit> {
 /// Why a host takes nothing new at all.
 pub(crate) fn state_misfit(host: &Host) -> Option<Misfit> {
     match (host.state, host.order) {
-        (HostState::Silent, _) => Some(Misfit::Down),
-        (HostState::Lost, _) => Some(Misfit::Lost),
+        (HostState::Silent, _) => Some(Misfit::Down(host.said.clone())),
+        (HostState::Lost, _) => Some(Misfit::Lost(host.said.clone())),
         (HostState::Up, HostOrder::Cordoned) => Some(Misfit::Cordoned),
         (HostState::Up, HostOrder::Draining) => Some(Misfit::Draining),
         (HostState::Up, HostOrder::Open) => None,
@@ -287,11 +287,18 @@ impl NoFit {
     }
 }
 
+fn because(f: &mut fmt::Formatter<'_>, what: &str, said: Option<&str>) -> fmt::Result {
+    match said {
+        Some(said) => write!(f, "{what}: {said}"),
+        None => f.write_str(what),
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Down => f.write_str("its engine does not answer"),
-            Self::Lost => f.write_str("it is lost"),
+            Self::Down(said) => because(f, "its engine does not answer", said.as_deref()),
+            Self::Lost(said) => because(f, "it is lost", said.as_deref()),
             Self::Cordoned => f.write_str("it is cordoned"),
             Self::Draining => f.write_str("it is being drained"),
             Self::Pinned { host } => write!(f, "its data is on {host}"),
@@ -558,7 +565,7 @@ mod tests {
     fn what_memory_lacks() {
         let hosts = vec![
             (host_name("a"), Misfit::Memory { free: Bytes(10), of: Bytes(100), needed: Bytes(64) }),
-            (host_name("b"), Misfit::Down),
+            (host_name("b"), Misfit::Down(None)),
         ];
         assert_eq!(NoFit { hosts }.lacks_memory(), BTreeMap::from([(host_name("a"), Bytes(54))]));
     }

@@ -173,7 +173,7 @@ fn weigh(seen: &Snapshot, no_fit: &NoFit) -> Verdict {
     }
     // An engine that is restarted answers again soon, and a host may be looking for the version; waiting requests have a
     // deadline of their own.
-    if any(|misfit| matches!(misfit, Misfit::Down | Misfit::Lost | Misfit::OtherRevision)) {
+    if any(|misfit| matches!(misfit, Misfit::Down(_) | Misfit::Lost(_) | Misfit::OtherRevision)) {
         return Verdict::WaitFor(refusal(RefuseReason::NoCapacity, cause));
     }
     // Due for another look, or it would have been refused before.
@@ -190,7 +190,7 @@ fn data_is_away(seen: &Snapshot) -> Option<String> {
     let how = match host.map(placement::state_misfit) {
         Some(None) => return None,
         None => "is not in the file",
-        Some(Some(Misfit::Lost)) => "is lost",
+        Some(Some(Misfit::Lost(_))) => "is lost",
         Some(Some(Misfit::Cordoned)) => "is cordoned",
         Some(Some(Misfit::Draining)) => "is being drained",
         Some(Some(_)) => "does not answer",

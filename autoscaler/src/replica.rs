@@ -65,12 +65,19 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it says nothing about the service: it counts neither for a crash loop nor against a version.
+    #[must_use]
+    pub fn is_no_fault(&self) -> bool {
+        matches!(self, Self::EngineAway | Self::Exited(Exit { disrupted: true, .. }))
+    }
+
     /// A word for metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::StartRefused { .. } => "start_refused",
             Self::Exited(Exit { out_of_memory: true, .. }) => "out_of_memory",
+            Self::Exited(Exit { disrupted: true, .. }) => "disrupted",
             Self::Exited(_) => "exited",
             Self::NotReady { .. } => "not_ready",
             Self::Unhealthy { .. } => "unhealthy",

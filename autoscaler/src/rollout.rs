@@ -18,7 +18,7 @@ use crate::{
     backoff::{Backoff, may_be_tried_again},
     mix::Mix,
     release::{self, Rejected, Release},
-    replica::{Cause, Phase},
+    replica::Phase,
     single::is_single,
     snapshot::{Snapshot, Tally},
 };
@@ -250,7 +250,7 @@ impl Trial {
             let Phase::Failed(cause) = &replica.phase else { continue };
             // What failed before was counted by an earlier trial, which somebody has forgiven.
             let of_it = replica.revision == self.version.revision && replica.since >= self.began;
-            if !of_it || *cause == Cause::EngineAway || !self.failed.insert(replica.id.clone()) {
+            if !of_it || cause.is_no_fault() || !self.failed.insert(replica.id.clone()) {
                 continue;
             }
             if self.failed.len() >= most || !may_be_tried_again(cause) {

@@ -195,6 +195,8 @@ pub struct Host {
     pub reserved: Room,
     /// Why its engine, which places by itself, had no place just now.
     pub full: Option<String>,
+    /// What its engine said when it did not do what it was asked last, in words.
+    pub said: Option<String>,
     /// The image that the service's settings name, there.
     pub image: Image,
     /// Whether other versions of the service can be started there, as far as anybody has looked.

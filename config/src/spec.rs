@@ -375,6 +375,10 @@ pub struct Exit {
     pub code: i64,
     /// Whether the kernel ended it for want of memory.
     pub out_of_memory: bool,
+    /// Whether its cluster ended it, or somebody there: evicted, preempted, deleted, its node drained or lost. That says nothing
+    /// about the replica.
+    #[serde(default)]
+    pub disrupted: bool,
     /// The engine's own words, if it had any (an entrypoint that does not exist, ...).
     pub message: Option<String>,
 }

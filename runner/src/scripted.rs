@@ -382,7 +382,7 @@ impl Runner for Scripted {
     async fn stop(&self, id: &ReplicaId, grace: Duration, keep: bool) -> Result<()> {
         self.note(Call::Stop(id.clone(), keep));
         self.shared.mood.pass(grace + CALL_DEADLINE).await?;
-        self.shared.exit(id, Exit { code: 143, out_of_memory: false, message: None });
+        self.shared.exit(id, Exit { code: 143, out_of_memory: false, disrupted: false, message: None });
         if !keep {
             self.shared.remove(id);
         }

@@ -24,7 +24,7 @@ async fn it_holds_the_contract() {
             Box::pin(std::future::ready(again))
         }),
         kill: Box::new(move |id| {
-            killer.exit(&id, Exit { code: 137, out_of_memory: false, message: None });
+            killer.exit(&id, Exit { code: 137, out_of_memory: false, disrupted: false, message: None });
             Box::pin(std::future::ready(()))
         }),
     };

@@ -174,7 +174,8 @@ async fn output_is_stamped_and_codes_are_told() {
         (vec!["/etc/passwd"], 126, Some("exec /etc/passwd: permission denied"), ""),
     ] {
         let (exit, log) = room.program(&args, |_| {}).await;
-        let expected = Exit { code, out_of_memory: false, message: message.map(String::from) };
+        let expected =
+            Exit { code, out_of_memory: false, disrupted: false, message: message.map(String::from) };
         assert_eq!(exit, expected, "{args:?}");
         let (mut found, mut wanted): (Vec<_>, Vec<_>) = (log.lines().collect(), output.lines().collect());
         found.sort_unstable();

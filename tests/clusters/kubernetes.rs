@@ -51,7 +51,7 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K7", "a replica runs out of memory", |estate| Box::pin(runs_out_of_memory(estate))),
     ("K8", "an image that the node does not have", |estate| Box::pin(lacks_the_image(estate))),
     ("K9", "an image from a registry", |estate| Box::pin(fetches_an_image(estate))),
-    ("K10", "a quota is exceeded, and raised", |estate| Box::pin(exceeds_its_quota(estate))),
+    ("K10", "quotas are exceeded, and raised", |estate| Box::pin(exceeds_its_quota(estate))),
     ("K11", "no place: the next host takes over", |estate| Box::pin(spills_over(estate))),
     ("K12", "no place anywhere, until a node has the label", |estate| Box::pin(has_no_place(estate))),
     ("K13", "the API server hangs for 20 s", |estate| Box::pin(loses_the_api(estate))),
@@ -65,6 +65,7 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K21", "a node is tainted, and untainted", |estate| Box::pin(nodes::is_tainted(estate))),
     ("K22", "a node is drained, and let go", |estate| Box::pin(nodes::is_drained(estate))),
     ("K23", "a node that is not ready, and back", |estate| Box::pin(nodes::is_not_ready(estate))),
+    ("K24", "evicted again and again", |estate| Box::pin(nodes::is_evicted_again_and_again(estate))),
 ];
 
 /// How long the API server hangs.
@@ -252,17 +253,23 @@ async fn exceeds_its_quota(estate: &mut Estate) -> Result<Verdict> {
 
 async fn waits_for_its_quota(estate: &mut Estate) -> Result<Verdict> {
     // The foreign pod is one.
-    quota(1)?;
+    quota("pods: \"1\"")?;
     let used =
         format!("get --namespace {NAMESPACE} resourcequota small --output jsonpath={{.status.used.pods}}");
     eventually("the quota is counted", async || Ok(ctl(&used)? == "1")).await?;
-    let config = estate.config() + &local("web", "", "hold = \"60s\"\nmax = 1");
+    let folder = tempfile::tempdir()?;
+    let key = folder.path().join("key");
+    std::fs::write(&key, "s3cret")?;
+    let secret = format!("secrets = {{ KEY = {{ file = \"{}\" }} }}", key.display());
+    let config = estate.config() + &local("web", &secret, "hold = \"60s\"\nmax = 1");
     let gateway = estate.gateway(config).await?;
     let aim = Aim::at(gateway.address(), "web");
     let waiting = burst(&aim, 1);
     let helped = async {
-        waits_for(&gateway, "exceeded quota").await?;
-        quota(5)
+        waits_for(&gateway, "requested: pods=1").await?;
+        quota("pods: \"5\", secrets: \"0\"")?;
+        waits_for(&gateway, "requested: secrets=1").await?;
+        quota("pods: \"5\"")
     };
     let (tally, helped) = tokio::join!(waiting, helped);
     helped?;
@@ -272,9 +279,9 @@ async fn waits_for_its_quota(estate: &mut Estate) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Allows so many pods.
-fn quota(pods: u32) -> Result<()> {
-    let spec = format!("spec: {{ hard: {{ pods: \"{pods}\" }} }}");
+/// Allows so many of each.
+fn quota(hard: &str) -> Result<()> {
+    let spec = format!("spec: {{ hard: {{ {hard} }} }}");
     apply(NAMESPACE, &format!("apiVersion: v1\nkind: ResourceQuota\nmetadata: {{ name: small }}\n{spec}\n"))
 }
 
@@ -316,18 +323,21 @@ async fn spills_over(estate: &mut Estate) -> Result<Verdict> {
 
 async fn has_no_place(estate: &mut Estate) -> Result<Verdict> {
     let keys = "constraints = { rack = [\"a\", \"b\"], disk = \"!hdd\" }";
-    let config = estate.config() + &local("web", keys, "hold = \"60s\"\nmax = 1");
+    let other = local("other", "", "max = 1");
+    let config = estate.config() + &local("web", keys, "hold = \"60s\"\nmax = 1") + &other;
     let gateway = estate.gateway(config).await?;
     let aim = Aim::at(gateway.address(), "web");
     let waiting = burst(&aim, 1);
     let helped = async {
         waits_for(&gateway, "didn't match Pod's node affinity/selector").await?;
-        ctl("label node node1 rack=b")
+        // It keeps nobody else from starting.
+        let beside = burst(&Aim::at(gateway.address(), "other"), 1).await;
+        ctl("label node node1 rack=b")?;
+        Ok::<_, anyhow::Error>(beside)
     };
-    let (tally, helped) = tokio::join!(waiting, helped);
-    helped?;
+    let (tally, beside) = tokio::join!(waiting, helped);
     let mut verdict = Verdict::default();
-    verdict.faultless(&tally);
+    verdict.faultless(&tally).faultless(&beside?);
     end(gateway).await?;
     ctl("label node node1 rack-")?;
     Ok(verdict)

@@ -236,7 +236,7 @@ impl World {
 
     /// Ends a replica's process.
     pub fn exit(&self, id: &ReplicaId, code: i64, out_of_memory: bool) {
-        self.runner.exit(id, Exit { code, out_of_memory, message: None });
+        self.runner.exit(id, Exit { code, out_of_memory, disrupted: false, message: None });
     }
 
     /// The gateway ends as in a crash; the engine and the replicas go on, and another gateway starts on them.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    fixture::{self, exited, of, present, replica, secs, snapshot, version},
+    fixture::{self, disrupted, exited, of, present, replica, secs, snapshot, version},
     replica::Cause,
     snapshot::Image,
 };
@@ -129,6 +129,15 @@ fn failed_replicas_take_it_back_each_counted_once() {
     // Failures of the good one are not its own.
     story.seen.replicas.push(replica(9, Phase::Failed(exited()), story.seen.now));
     story.fail(5).expect(None, "r1", Some(100));
+}
+
+#[test]
+fn what_a_cluster_takes_away_is_held_against_no_version() {
+    let mut story = Story::new(&[100]);
+    story.expect(Some("tries"), "r1", Some(100));
+    for number in 2..6 {
+        story.after(1).add(number, Phase::Failed(disrupted())).expect(None, "r1", Some(100));
+    }
 }
 
 #[test]

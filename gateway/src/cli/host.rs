@@ -94,7 +94,8 @@ async fn order(args: &Order, order: &str, done: &str) -> anyhow::Result<()> {
 fn text(hosts: &[HostStatus]) -> String {
     let head = ["HOST", "STATE", "ORDER", "CPU", "MEMORY", "REPLICAS", "ENGINE", "LABELS"].map(str::to_owned);
     let rows = std::iter::once(head.to_vec()).chain(hosts.iter().map(row));
-    aligned(rows, &[]).into_iter().map(|line| line + "\n").collect()
+    let said = hosts.iter().filter_map(|host| Some(format!("{}: {}", host.host, host.said.as_ref()?)));
+    aligned(rows, &[]).into_iter().chain(said).map(|line| line + "\n").collect()
 }
 
 fn row(host: &HostStatus) -> Vec<String> {
@@ -138,6 +139,7 @@ mod tests {
             host: name.into(),
             state: if silent > 0 { "lost" } else { "up" }.into(),
             silent,
+            said: (silent > 0).then(|| "list the pods: Unauthorized".into()),
             order: "open".into(),
             engine: (silent == 0).then(|| "docker 20.10".into()),
             labels: [("host".to_owned(), name.to_owned())].into(),
@@ -151,6 +153,7 @@ mod tests {
 HOST  STATE          ORDER  CPU    MEMORY      REPLICAS  ENGINE        LABELS
 a     up             open   0.5/4  64MiB/8GiB  2 ready   docker 20.10  host=a
 b     lost for 40 s  open   0.5    64MiB       2 ready   -             host=b
+b: list the pods: Unauthorized
 ";
         assert_eq!(text(&[host("a", 0), host("b", 40)]), want);
     }

@@ -116,7 +116,7 @@ impl Control {
     fn unheard(&mut self, id: &ReplicaId) {
         let Some(host) = self.member(id).map(|member| member.host.clone()) else { return };
         self.advance(id, replica::Event::Lost);
-        self.silent(&host, clock::now());
+        self.silent(&host, clock::now(), None);
     }
 
     pub(super) fn stop(&mut self, id: &ReplicaId, grace: Duration, keep: bool) {

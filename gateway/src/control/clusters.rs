@@ -1,5 +1,6 @@
 //! Replicas on engines that place by themselves: what has no place there goes elsewhere, or waits for as long as a start
-//! may take. Holds: a cluster without a place is not asked again at once, and its replica is held against nobody.
+//! may take. Holds: a cluster without a place is not asked again at once for the same service, for which it may lack what others do not
+//! need; its replica is held against nobody.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tidegate_config::name::{HostName, ReplicaId};
 use super::{Control, engine::Full, history::What, member::Member, observe};
 use crate::clock;
 
-/// How long a cluster that had no place counts as full.
+/// How long a cluster that had no place for a service counts as full for it.
 const FULL: Duration = Duration::from_secs(10);
 
 impl Control {
@@ -24,7 +25,9 @@ impl Control {
             self.note_waiting(id, &why);
         }
         if let Some(engine) = self.engine_mut(&host) {
-            engine.full = Some(Full { why, until: clock::now() + FULL });
+            let now = clock::now();
+            engine.full.retain(|_, full| full.until > now);
+            engine.full.insert(id.service().clone(), Full { why, until: now + FULL });
         }
         if self.may_go_elsewhere(id) {
             self.send_elsewhere(id, &host);

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use metrics::{counter, histogram};
 use tidegate_autoscaler::snapshot::{HostOrder, HostState, Room};
-use tidegate_config::{model, name::HostName};
+use tidegate_config::{
+    model,
+    name::{HostName, ServiceName},
+};
 use tidegate_runner::{Inventory, Kind, Result, Runner};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -25,8 +28,10 @@ pub(crate) struct Engine {
     /// A list is under way.
     pub(crate) listing: bool,
     pub(crate) inventory: Option<Inventory>,
-    /// It places by itself, and had no place.
-    pub(crate) full: Option<Full>,
+    /// It places by itself, and had no place: for these services, as each asks for something else.
+    pub(crate) full: BTreeMap<ServiceName, Full>,
+    /// What it said when it was asked last, if it did not do what it was asked.
+    pub(crate) said: Option<String>,
     /// When it was last asked for all that it runs.
     pub(crate) listed: Instant,
 }
@@ -93,7 +98,8 @@ impl Engine {
             order: HostOrder::Open,
             listing: false,
             inventory: None,
-            full: None,
+            full: BTreeMap::new(),
+            said: None,
             listed: now,
         }
     }

@@ -24,12 +24,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 const MISSES: u32 = 2;
 
 /// One question to an engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Beat {
     /// Whether it counts as answering.
     pub(crate) answers: bool,
     /// When it last did.
     pub(crate) heard: Instant,
+    /// What it said instead of an answer, if it said something.
+    pub(crate) said: Option<String>,
 }
 
 /// Somebody who waits until a host is empty.
@@ -44,9 +46,11 @@ pub(super) async fn listen(handle: Handle, events: tokio::sync::mpsc::Sender<Eve
     let (mut heard, mut misses) = (clock::now(), 0);
     loop {
         let asked = clock::now();
-        let answered = matches!(tokio::time::timeout(ANSWER, handle.runner.ping()).await, Ok(Ok(())));
+        let answer = tokio::time::timeout(ANSWER, handle.runner.ping()).await;
+        let answered = matches!(answer, Ok(Ok(())));
+        let said = answer.ok().and_then(Result::err).and_then(|error| said(&error));
         (heard, misses) = if answered { (asked, 0) } else { (heard, misses + 1) };
-        let beat = Beat { answers: misses < MISSES, heard };
+        let beat = Beat { answers: misses < MISSES, heard, said };
         // The first failure is no news yet.
         if answered || !beat.answers {
             send(&events, Event::Beat(handle.host.clone(), beat)).await;
@@ -65,12 +69,16 @@ impl Control {
             }
             return;
         }
-        self.silent(host, beat.heard);
+        self.silent(host, beat.heard, beat.said);
     }
 
-    /// The host's engine has not answered since `since`.
-    pub(super) fn silent(&mut self, host: &HostName, since: Instant) {
+    /// The host's engine has not done what it was asked since `since`, and this is what it said, if anything.
+    pub(super) fn silent(&mut self, host: &HostName, since: Instant, said: Option<String>) {
         let Some(engine) = self.engine_mut(host) else { return };
+        if said.is_some() && engine.said != said {
+            tracing::warn!(%host, error = said, "the engine does not do what it is asked");
+        }
+        engine.said = said;
         let before = engine.state();
         let since = *engine.silent_since.get_or_insert(since);
         let silence = clock::now().saturating_duration_since(since);
@@ -95,6 +103,7 @@ impl Control {
     pub(super) fn heard(&mut self, host: &HostName) {
         let Some(engine) = self.engine_mut(host) else { return };
         engine.lost = false;
+        engine.said = None;
         if engine.silent_since.take().is_some() {
             tracing::info!(%host, "the engine answers");
         }
@@ -184,6 +193,7 @@ impl Control {
                     HostState::Lost => "lost".into(),
                 },
                 silent: silent.map_or(0, |silent| silent.as_secs()),
+                said: engine.said.clone(),
                 order: word(engine.order).into(),
                 engine: engine.inventory.as_ref().map(|found| found.engine.clone()),
                 labels: engine.labels(),
@@ -196,6 +206,11 @@ impl Control {
         };
         self.engines.iter().map(status).collect()
     }
+}
+
+/// What an engine said that answered, and did not do what it was asked.
+pub(super) fn said(error: &tidegate_runner::Error) -> Option<String> {
+    (error.kind != tidegate_runner::Kind::Silent).then(|| super::words(error))
 }
 
 /// An order as commands name it.

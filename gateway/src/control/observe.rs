@@ -58,7 +58,12 @@ pub(super) fn host(engine: &Engine, state: &State, reserved: &Rooms, now: Instan
         labels: engine.labels(),
         capacity: engine.capacity(),
         reserved: reserved.get(name).copied().unwrap_or_default(),
-        full: engine.full.as_ref().filter(|full| full.until > now).map(|full| full.why.clone()),
+        full: engine
+            .full
+            .get(&state.fleet.settings().name)
+            .filter(|full| full.until > now)
+            .map(|full| full.why.clone()),
+        said: engine.said.clone(),
         image: state.image(name),
         has: state.has(name),
     }

@@ -130,7 +130,7 @@ impl Control {
             }
             Err(error) => {
                 tracing::debug!(%host, error = super::words(&error), "the engine did not tell what it runs");
-                self.silent(host, asked);
+                self.silent(host, asked, super::hosts::said(&error));
             }
         }
         self.evaluate_all();

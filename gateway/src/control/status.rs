@@ -126,6 +126,9 @@ pub struct HostStatus {
     pub state: String,
     /// Seconds for which it has been silent; 0 if it is up.
     pub silent: u64,
+    /// What it said when it did not do what it was asked last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// `open`, `cordoned` or `draining`.
     pub order: String,
     /// The engine and its version, once it has told.

@@ -134,7 +134,7 @@ impl Engine {
             |c: &&mut Container| matches!(c.state, ObservedState::Running | ObservedState::Frozen);
         let container = self.containers.get_mut(id).filter(has_process)?;
         let born = container.ran_since();
-        let exit = Exit { code: 1, out_of_memory: false, message: None };
+        let exit = Exit { code: 1, out_of_memory: false, disrupted: false, message: None };
         container.state = ObservedState::Exited(exit.clone());
         Some((born, Event::Exited { id: id.clone(), exit }))
     }
@@ -210,7 +210,7 @@ impl Engine {
 
 /// How a process ends that was told to.
 fn stopped() -> Exit {
-    Exit { code: 143, out_of_memory: false, message: None }
+    Exit { code: 143, out_of_memory: false, disrupted: false, message: None }
 }
 
 impl Container {

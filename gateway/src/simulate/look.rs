@@ -214,6 +214,7 @@ fn seen_host(host: &Host, state: &State, reserved: &BTreeMap<HostName, Room>) ->
         },
         reserved: reserved.get(&name).copied().unwrap_or_default(),
         full: None,
+        said: None,
         image: state.images.get(&name).map_or(Image::Unknown, |(image, _)| image.clone()),
         name,
     }

@@ -157,7 +157,7 @@ async fn look(inner: &Inner, happened: Happened, code: Option<i64>) -> Found {
         Ok(Some(event)) => Found::Event(event),
         Ok(None) => match code {
             Some(code) => {
-                let exit = Exit { code, out_of_memory: false, message: None };
+                let exit = Exit { code, out_of_memory: false, disrupted: false, message: None };
                 Found::Event(Event::Exited { id: happened.id, exit })
             }
             None => Found::Nothing,

@@ -90,6 +90,7 @@ pub(crate) fn exit(state: &ContainerState) -> Exit {
     Exit {
         code: state.exit_code.unwrap_or(-1),
         out_of_memory: state.oom_killed.unwrap_or(false),
+        disrupted: false,
         message: state.error.clone().filter(|words| !words.is_empty()),
     }
 }
@@ -160,7 +161,9 @@ mod tests {
             oom_killed: Some(oom),
             ..ContainerState::default()
         };
-        let exited = |code, out_of_memory| ObservedState::Exited(Exit { code, out_of_memory, message: None });
+        let exited = |code, out_of_memory| {
+            ObservedState::Exited(Exit { code, out_of_memory, disrupted: false, message: None })
+        };
         for (given, expected) in [
             (seen(State::CREATED, 0, false), Some(ObservedState::Created)),
             (seen(State::RUNNING, 0, false), Some(ObservedState::Running)),

@@ -229,7 +229,7 @@ pub(crate) fn ended(folder: &Folder) -> io::Result<Option<Exit>> {
 /// The end of a replica whose shim was ended from outside, or whose machine was: nobody was there to see it.
 pub(crate) fn lost() -> Exit {
     let message = "its shim was ended from outside, or the machine was restarted".to_owned();
-    Exit { code: 137, out_of_memory: false, message: Some(message) }
+    Exit { code: 137, out_of_memory: false, disrupted: false, message: Some(message) }
 }
 
 #[cfg(test)]
@@ -284,7 +284,7 @@ mod tests {
         write(&folder.run(), &run).expect("written");
         let is_lost = || matches!(folders.doing(&record.id), Doing::Exited(exit) if exit == lost());
         assert!(is_lost(), "nobody lives there");
-        let exit = Exit { code: 3, out_of_memory: false, message: None };
+        let exit = Exit { code: 3, out_of_memory: false, disrupted: false, message: None };
         write(&folder.exit(), &Ended { exit: exit.clone(), at: SystemTime::UNIX_EPOCH }).expect("written");
         assert!(matches!(folders.doing(&record.id), Doing::Exited(found) if found == exit));
         // As a crash of the machine may leave them.

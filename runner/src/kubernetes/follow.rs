@@ -12,7 +12,11 @@ use kube::{
 };
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{call::failed, inner::Inner, owner};
+use super::{
+    call::failed,
+    inner::{Inner, with_waiting},
+    owner, secrets,
+};
 use crate::{
     Error, Event, Result,
     call::{Failed, READ},
@@ -104,11 +108,11 @@ impl View {
 
     async fn wait_for_the_api(&mut self, error: &Error) {
         let host = self.inner.options.host.clone();
-        tracing::warn!(%host, %error, "the Kubernetes does not answer");
+        tracing::warn!(%host, %error, "the Kubernetes does not tell what runs");
         while self.list_again().await.is_err() {
             sleep(PAUSE).await;
         }
-        tracing::info!(%host, "the Kubernetes answers again");
+        tracing::info!(%host, "the Kubernetes tells what runs again");
     }
 
     /// Takes in what happens until the watch ends.
@@ -166,7 +170,9 @@ impl View {
     /// Takes in a pod, unless what it says is our own doing: that it is being deleted, but not how its process ended.
     fn note(&mut self, pod: &Pod) {
         let Some(seen) = self.inner.see(pod) else { return };
-        self.inner.is_seen(&seen.observed.id);
+        if !secrets::are_missing(pod) {
+            self.inner.is_seen(&seen.observed.id);
+        }
         let ended = matches!(&seen.standing, Standing::Ended(exit) if exit.code >= 0);
         if ended || !self.inner.is_ending(&seen.observed.id) {
             self.pods.insert(pod.name_any(), seen);
@@ -174,8 +180,7 @@ impl View {
     }
 
     fn tell(&mut self) {
-        let mut seen: Vec<Seen> = self.pods.values().cloned().collect();
-        seen.extend(self.inner.waits());
+        let seen = with_waiting(self.pods.values().cloned(), self.inner.waits());
         for event in self.told.news(&seen, Instant::now().into_std()) {
             self.inner.events.tell(event);
         }

@@ -121,11 +121,7 @@ impl Inner {
     /// Everything of ours, as it is now.
     pub(super) async fn look(&self) -> Result<Vec<Seen>> {
         let (pods, _) = self.list().await?;
-        let mut seen: Vec<_> = pods.iter().filter_map(|pod| self.see(pod)).collect();
-        let is_made = |id: &ReplicaId| seen.iter().any(|seen| seen.observed.id == *id);
-        let waits: Vec<_> = self.waits().into_iter().filter(|waits| !is_made(&waits.observed.id)).collect();
-        seen.extend(waits);
-        Ok(seen)
+        Ok(with_waiting(pods.iter().filter_map(|pod| self.see(pod)), self.waits()))
     }
 
     /// A pod in the words of every engine, if it is ours.
@@ -235,6 +231,14 @@ impl Found {
         let runs = status.into_iter().flatten().any(|container| container.state.as_ref().is_some_and(runs));
         self.pod.metadata.deletion_timestamp.is_some() && runs
     }
+}
+
+/// Pods, and what waits for room; what waits may have a pod already, which waits for its secrets.
+pub(super) fn with_waiting(pods: impl Iterator<Item = Seen>, waits: Vec<Seen>) -> Vec<Seen> {
+    let is_waiting = |pod: &Seen| waits.iter().any(|waits| waits.observed.id == pod.observed.id);
+    let mut seen: Vec<_> = pods.filter(|pod| !is_waiting(pod)).collect();
+    seen.extend(waits);
+    seen
 }
 
 /// That a replica is not there.

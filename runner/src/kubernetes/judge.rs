@@ -34,11 +34,22 @@ pub(super) fn standing(pod: &Pod, port: u16) -> Standing {
         return Standing::Ended(exit(ended, disturbed(status)));
     }
     if over || pod.metadata.deletion_timestamp.is_some() {
-        let words = disturbed(status).unwrap_or_else(|| "somebody deleted its pod".to_owned());
-        return Standing::Ended(Exit { code: -1, out_of_memory: false, message: Some(words) });
+        let Disturbed { words, by_cluster } = disturbed(status)
+            .unwrap_or_else(|| Disturbed { words: "somebody deleted its pod".to_owned(), by_cluster: true });
+        return Standing::Ended(Exit {
+            code: -1,
+            out_of_memory: false,
+            disrupted: by_cluster,
+            message: Some(words),
+        });
     }
     if let Some(words) = container.and_then(hopeless) {
-        return Standing::Ended(Exit { code: -1, out_of_memory: false, message: Some(words) });
+        return Standing::Ended(Exit {
+            code: -1,
+            out_of_memory: false,
+            disrupted: false,
+            message: Some(words),
+        });
     }
     // Nobody else has the pod's address, so that it is of use before the kubelet has told that the container runs.
     if let Some(ip) = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()) {
@@ -58,27 +69,42 @@ pub(super) fn trouble(pod: &Pod) -> Option<String> {
     (unheard && pod.metadata.deletion_timestamp.is_none()).then(|| "its node is not ready".to_owned())
 }
 
-fn exit(ended: &ContainerStateTerminated, disturbed: Option<String>) -> Exit {
+/// Why a pod ends that did not end by itself.
+struct Disturbed {
+    words: String,
+    /// Whether it was for no fault of its own.
+    by_cluster: bool,
+}
+
+fn exit(ended: &ContainerStateTerminated, disturbed: Option<Disturbed>) -> Exit {
     let reason = ended.reason.as_deref().filter(|reason| !PLAIN.contains(reason));
     let own = reason.map(|reason| said(reason, ended.message.as_deref()));
     Exit {
         code: i64::from(ended.exit_code),
         out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
-        message: disturbed.or(own),
+        disrupted: disturbed.as_ref().is_some_and(|disturbed| disturbed.by_cluster),
+        message: disturbed.map(|disturbed| disturbed.words).or(own),
     }
 }
 
-/// Why a pod ends that did not end by itself: eviction, preemption, a drained or lost node.
-fn disturbed(status: &PodStatus) -> Option<String> {
+/// Eviction, preemption, a drained or lost node.
+fn disturbed(status: &PodStatus) -> Option<Disturbed> {
     if let Some(reason) = status.reason.as_deref() {
-        return Some(said(reason, status.message.as_deref()));
+        return Some(told(reason, status.message.as_deref()));
     }
     let condition = status
         .conditions
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
-    Some(said(condition.reason.as_deref().unwrap_or("disturbed"), condition.message.as_deref()))
+    Some(told(condition.reason.as_deref().unwrap_or("disturbed"), condition.message.as_deref()))
+}
+
+/// A kubelet also evicts who writes more than it may: that is its own fault.
+fn told(reason: &str, message: Option<&str>) -> Disturbed {
+    let by_kubelet = matches!(reason, "Evicted" | "TerminationByKubelet");
+    let too_much = message.is_some_and(|message| message.contains("exceed"));
+    Disturbed { words: said(reason, message), by_cluster: !(by_kubelet && too_much) }
 }
 
 fn hopeless(state: &ContainerState) -> Option<String> {
@@ -141,7 +167,17 @@ mod tests {
     }
 
     fn ended(code: i64, out_of_memory: bool, message: Option<&str>) -> Standing {
-        Standing::Ended(Exit { code, out_of_memory, message: message.map(str::to_owned) })
+        Standing::Ended(Exit { code, out_of_memory, disrupted: false, message: message.map(str::to_owned) })
+    }
+
+    /// It has ended for no fault of its own.
+    fn disrupted(message: &str) -> Standing {
+        Standing::Ended(Exit {
+            code: -1,
+            out_of_memory: false,
+            disrupted: true,
+            message: Some(message.to_owned()),
+        })
     }
 
     fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
@@ -194,7 +230,7 @@ mod tests {
             (of("NodeAffinity"), "its node does not have the labels any more"),
         ] {
             let expected = format!("{words}: why");
-            assert_eq!(judged(status.clone(), true), ended(-1, false, Some(&expected)), "{status}");
+            assert_eq!(judged(status.clone(), true), disrupted(&expected), "{status}");
         }
     }
 
@@ -241,16 +277,21 @@ mod tests {
             (
                 json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on memory." }),
                 false,
-                ended(-1, false, Some("evicted by its node: The node was low on memory.")),
+                disrupted("evicted by its node: The node was low on memory."),
             ),
-            (json!({ "phase": "Failed", "reason": "OutOfcpu" }), false, ended(-1, false, Some("OutOfcpu"))),
+            (
+                json!({ "phase": "Failed", "reason": "Evicted", "message": "Usage of EmptyDir exceeds the limit." }),
+                false,
+                ended(-1, false, Some("evicted by its node: Usage of EmptyDir exceeds the limit.")),
+            ),
+            (json!({ "phase": "Failed", "reason": "OutOfcpu" }), false, disrupted("OutOfcpu")),
             (
                 json!({ "podIP": "10.0.0.2",
                     "conditions": condition("DisruptionTarget", "True", "PreemptionByScheduler", "by b") }),
                 true,
-                ended(-1, false, Some("preempted by a pod of higher priority: by b")),
+                disrupted("preempted by a pod of higher priority: by b"),
             ),
-            (container(&json!({ "running": {} })), true, ended(-1, false, Some("somebody deleted its pod"))),
+            (container(&json!({ "running": {} })), true, disrupted("somebody deleted its pod")),
             (
                 container(&json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } })),
                 false,

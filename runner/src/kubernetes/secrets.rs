@@ -41,7 +41,13 @@ pub(super) fn gates(launch: &Launch) -> Option<Vec<PodSchedulingGate>> {
     has(launch).then(|| vec![PodSchedulingGate { name: GATE.to_owned() }])
 }
 
-/// Makes the object for a pod that was just made, and lets nodes take the pod.
+/// Whether a pod still waits for its secrets.
+pub(super) fn are_missing(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.into_iter().flatten().any(|gate| gate.name == GATE)
+}
+
+/// Makes the object for a pod that was made without, and lets nodes take the pod. One that is there is of an earlier try.
 pub(super) async fn give(
     inner: &Inner,
     spec: &StartSpec,
@@ -53,7 +59,10 @@ pub(super) async fn give(
     let owner = OwnerReference { api_version, kind, name: name.clone(), uid, ..OwnerReference::default() };
     let metadata = labels::metadata(&inner.options.instance, spec, &owner);
     let secret = Secret { metadata, data: Some(values), immutable: Some(true), ..Secret::default() };
-    inner.call("secret create", WRITE, inner.secrets.create(&PostParams::default(), &secret)).await?;
+    match inner.call("secret create", WRITE, inner.secrets.create(&PostParams::default(), &secret)).await {
+        Err(failed) if !failed.is(409) => return Err(failed),
+        _ => {}
+    }
     let (how, open) = (PatchParams::default(), Patch::Merge(json!({ "spec": { "schedulingGates": null } })));
     inner.call("pod patch", WRITE, inner.pods.patch(&name, &how, &open)).await.map(drop)
 }

@@ -56,7 +56,8 @@ pub(super) async fn retry(inner: Arc<Inner>) {
         for spec in inner.waiting() {
             let Err(error) = start(&inner, &spec).await else { continue };
             if !error.kind.may_pass() && inner.wait_no_more(&spec.id) {
-                let exit = Exit { code: -1, out_of_memory: false, message: Some(error.message) };
+                let exit =
+                    Exit { code: -1, out_of_memory: false, disrupted: false, message: Some(error.message) };
                 inner.events.tell(Event::Exited { id: spec.id, exit });
             }
         }
@@ -100,18 +101,25 @@ async fn create(inner: &Inner, spec: &StartSpec, pod: &Pod, values: Values) -> R
     let retried = inner.is_waiting(&spec.id);
     let made = match inner.call("pod create", WRITE, inner.pods.create(&PostParams::default(), pod)).await {
         Ok(made) => made,
-        Err(failed) if failed.is(409) => return existing(inner, spec, failed).await,
+        Err(failed) if failed.is(409) => return existing(inner, spec, failed, values).await,
         Err(failed) => return refused(inner, spec, retried, failed),
     };
     // Removed while it was being made; else it waits until the watch has told of its pod.
     if retried && !inner.is_waiting(&spec.id) {
         return super::delete(inner, &spec.id, &made, 0).await;
     }
+    furnish(inner, spec, &made, values, retried).await
+}
+
+/// Gives a pod its secrets. It waits where a quota has no room for them, and goes where they cannot be made.
+async fn furnish(inner: &Inner, spec: &StartSpec, pod: &Pod, values: Values, retried: bool) -> Result<()> {
     if values.is_empty() {
         return Ok(());
     }
-    let Err(failed) = secrets::give(inner, spec, &made, values).await else { return Ok(()) };
-    if let Err(left) = super::delete(inner, &spec.id, &made, 0).await {
+    let Err(failed) = secrets::give(inner, spec, pod, values).await else { return Ok(()) };
+    if !is_over_quota(&failed)
+        && let Err(left) = super::delete(inner, &spec.id, pod, 0).await
+    {
         tracing::warn!(replica = %spec.id, error = %left, "a start failed and its pod could not be removed");
     }
     refused(inner, spec, retried, failed)
@@ -131,10 +139,12 @@ fn refused(inner: &Inner, spec: &StartSpec, retried: bool, failed: Failed) -> Re
     Err(if failed.is(422) { failed.permanent(what) } else { failed.during(what) })
 }
 
-/// The name is taken: by an earlier call for the same replica, or by somebody else.
-async fn existing(inner: &Inner, spec: &StartSpec, failed: Failed) -> Result<()> {
-    if inner.find(&spec.id).await?.is_some() {
-        return Ok(());
+/// The name is taken: by an earlier call for the same replica, which may have got no further, or by somebody else.
+async fn existing(inner: &Inner, spec: &StartSpec, failed: Failed, values: Values) -> Result<()> {
+    if let Some(found) = inner.find(&spec.id).await? {
+        let retried = inner.is_waiting(&spec.id);
+        let values = if secrets::are_missing(&found.pod) { values } else { Values::new() };
+        return furnish(inner, spec, &found.pod, values, retried).await;
     }
     let name = labels::name(&inner.options.instance, &spec.id);
     let taken = inner.call("pod get", WRITE, inner.pods.get_opt(&name)).await;
@@ -246,15 +256,46 @@ mod tests {
     #[tokio::test]
     async fn a_pod_that_gets_no_secrets_is_removed() {
         let (_folder, spec) = with_secret();
-        for (refused, waits) in
-            [(refusal(500, "broken"), false), (refusal(403, "exceeded quota: small"), true)]
-        {
-            let answers = vec![(200, owner()), (200, made("Pod")), refused, (200, made("Pod"))];
-            let (inner, asked) = scripted::api(answers);
-            let outcome = start(&inner, &spec).await;
-            assert_eq!((outcome.is_ok(), inner.is_waiting(&spec.id)), (waits, waits));
-            let told = told(&asked.lock());
-            assert_eq!(steps(&told), ["GET configmaps", "POST pods", "POST secrets", "DELETE pods"]);
+        let answers = vec![(200, owner()), (200, made("Pod")), refusal(500, "broken"), (200, made("Pod"))];
+        let (inner, asked) = scripted::api(answers);
+        assert!(start(&inner, &spec).await.is_err() && !inner.is_waiting(&spec.id));
+        let told = told(&asked.lock());
+        assert_eq!(steps(&told), ["GET configmaps", "POST pods", "POST secrets", "DELETE pods"]);
+    }
+
+    /// The pod of `spec` as the API has it.
+    fn gated(spec: &StartSpec) -> String {
+        let metadata = labels::metadata(&scripted::instance(), spec, &Default::default());
+        let spec = json!({ "containers": [], "schedulingGates": secrets::gates(&spec.launch) });
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_pod_waits_while_a_quota_has_no_room_for_its_secrets() {
+        let (_folder, spec) = with_secret();
+        let full = || refusal(403, "exceeded quota: small");
+        let taken = || refusal(409, "already exists");
+        let answers = vec![
+            (200, owner()),
+            (200, made("Pod")),
+            full(),
+            taken(),
+            (200, gated(&spec)),
+            full(),
+            taken(),
+            (200, gated(&spec)),
+            (200, made("Secret")),
+            (200, made("Pod")),
+        ];
+        let (inner, asked) = scripted::api(answers);
+        for waits in [true, true, true] {
+            start(&inner, &spec).await.expect("it waits or is started");
+            assert_eq!(inner.is_waiting(&spec.id), waits, "until its pod is seen without the gate");
         }
+        let told = told(&asked.lock());
+        let tried = ["POST pods", "GET pods", "POST secrets"];
+        let expected =
+            [&["GET configmaps", "POST pods", "POST secrets"][..], &tried, &tried, &["PATCH pods"]];
+        assert_eq!(steps(&told), expected.concat());
     }
 }

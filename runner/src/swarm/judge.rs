@@ -53,7 +53,9 @@ pub(super) fn standing(task: &Task, places: &Places, port: u16) -> Standing {
         | TaskState::FAILED
         | TaskState::REJECTED
         | TaskState::REMOVE
-        | TaskState::ORPHANED => Standing::Ended(ended(task, words)),
+        | TaskState::ORPHANED => {
+            Standing::Ended(Exit { disrupted: is_told_to_end(state), ..ended(task, words) })
+        }
         _ if place.is_some_and(|place| place.down) => Standing::Ended(lost(place)),
         TaskState::RUNNING => Standing::Running(place.and_then(|place| address(task, place, port))),
         TaskState::NEW | TaskState::ALLOCATED | TaskState::PENDING => {
@@ -79,12 +81,22 @@ fn ended(task: &Task, words: Option<String>) -> Exit {
     // What only repeats the code says nothing.
     let message = words.filter(|words| !words.starts_with("task: non-zero exit"));
     let told = code.filter(|code| *code != 0 || message.is_none());
-    Exit { code: told.unwrap_or(-1), out_of_memory: false, message }
+    Exit { code: told.unwrap_or(-1), out_of_memory: false, disrupted: false, message }
+}
+
+/// Whether the swarm has ended a task, as where its node is drained, and it did not end by itself.
+fn is_told_to_end(state: TaskState) -> bool {
+    matches!(state, TaskState::SHUTDOWN | TaskState::REMOVE | TaskState::ORPHANED)
 }
 
 fn lost(place: Option<&Place>) -> Exit {
     let name = place.map_or("", |place| place.name.as_str());
-    Exit { code: -1, out_of_memory: false, message: Some(format!("its node {name} is down")) }
+    Exit {
+        code: -1,
+        out_of_memory: false,
+        disrupted: true,
+        message: Some(format!("its node {name} is down")),
+    }
 }
 
 fn address(task: &Task, place: &Place, port: u16) -> Option<SocketAddr> {
@@ -133,7 +145,18 @@ mod tests {
     }
 
     fn exit(code: i64, message: Option<&str>) -> Standing {
-        Standing::Ended(Exit { code, out_of_memory: false, message: message.map(String::from) })
+        Standing::Ended(Exit {
+            code,
+            out_of_memory: false,
+            disrupted: false,
+            message: message.map(String::from),
+        })
+    }
+
+    /// It has ended for no fault of its own.
+    fn disrupted(code: i64, message: Option<&str>) -> Standing {
+        let message = message.map(String::from);
+        Standing::Ended(Exit { code, out_of_memory: false, disrupted: true, message })
     }
 
     #[test]
@@ -146,11 +169,12 @@ mod tests {
             (TaskState::PENDING, full, None, false, Standing::Stuck(full.into())),
             (TaskState::PREPARING, "", None, false, Standing::Coming),
             (TaskState::RUNNING, "", Some(0), false, running()),
-            (TaskState::RUNNING, "", Some(0), true, exit(-1, Some("its node h2 is down"))),
-            (TaskState::ASSIGNED, "", None, true, exit(-1, Some("its node h2 is down"))),
+            (TaskState::RUNNING, "", Some(0), true, disrupted(-1, Some("its node h2 is down"))),
+            (TaskState::ASSIGNED, "", None, true, disrupted(-1, Some("its node h2 is down"))),
             (TaskState::FAILED, "task: non-zero exit (137)", Some(137), false, exit(137, None)),
             (TaskState::FAILED, "task: non-zero exit (137)", Some(137), true, exit(137, None)),
             (TaskState::COMPLETE, "", Some(0), false, exit(0, None)),
+            (TaskState::SHUTDOWN, "", Some(143), false, disrupted(143, None)),
             (TaskState::REJECTED, "No such image: x", None, false, exit(-1, Some("No such image: x"))),
             (TaskState::REJECTED, "No such image: x", Some(0), false, exit(-1, Some("No such image: x"))),
         ] {

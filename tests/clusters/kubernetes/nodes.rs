@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::{
     chaos::{
+        burst::burst,
         gateway::Gateway,
         load::{Aim, Load},
         verdict::Verdict,
     },
     eventually::eventually,
 };
+use kube::api::EvictParams;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -82,6 +84,29 @@ pub(super) async fn is_drained(estate: &mut Estate) -> Result<Verdict> {
     ctl("uncordon node1")?;
     tried?;
     comes_back(gateway).await
+}
+
+/// As when one node after another is drained: that says nothing about the service, and each time another pod comes at once.
+pub(super) async fn is_evicted_again_and_again(estate: &mut Estate) -> Result<Verdict> {
+    let gateway = one(estate, "").await?;
+    let instance = gateway.instance()?;
+    for _ in 0..4 {
+        let before = replicas(&gateway, "web").await?;
+        for replica in &before {
+            estate.pods.evict(&Estate::name_of(&instance, replica), &EvictParams::default()).await?;
+        }
+        eventually("another one is ready", async || {
+            let seen = gateway.service("web").await?;
+            ensure!(!seen.reason.contains("crash_looping"), "{}", seen.reason);
+            Ok(gateway.in_phase("web", "ready").await? == 1
+                && replicas(&gateway, "web").await?.is_disjoint(&before))
+        })
+        .await?;
+    }
+    let mut verdict = Verdict::default();
+    verdict.faultless(&burst(&Aim::at(gateway.address(), "web"), 1).await);
+    end(gateway).await?;
+    Ok(verdict)
 }
 
 /// The kubelet hangs: what runs there serves on, `ps` says that its node is not ready, and nothing is replaced.

@@ -196,7 +196,10 @@ async fn an_address_that_now_belongs_to_another_service_is_never_reached() {
     let id: ReplicaId = first.replica.parse().expect("a replica's name");
     // Its process ends, its connections linger, and another service gets its address.
     world.targets.deafen_half(&id);
-    world.runner.exit(&id, tidegate_config::spec::Exit { code: 0, out_of_memory: false, message: None });
+    world.runner.exit(
+        &id,
+        tidegate_config::spec::Exit { code: 0, out_of_memory: false, disrupted: false, message: None },
+    );
     world.until("a", |status| status.replicas.iter().all(|replica| replica.id != first.replica)).await;
     world.targets.next_at(address);
     assert_eq!(world.get("b", "/").await.echo().service, "b");

@@ -50,3 +50,20 @@ async fn what_may_run_nowhere_else_waits_and_is_given_up_in_time() {
     ready_on(&world, "swarm").await;
     assert_eq!((swarm.starts(), b.starts()), (2, 0));
 }
+
+/// What one service lacks, a label or a claim, others may not need.
+#[tokio::test]
+async fn what_has_no_place_keeps_no_other_service_from_starting() {
+    let setup = Setup::new(
+        "hosts = [{ name = 'swarm', engine = 'swarm', endpoint = 'unix:///s.sock' }]\n\
+         services.api = { image = 'api:1', scaling = { min = 1 } }\n\
+         services.other = { image = 'other:1' }",
+    );
+    let swarm = setup.runner.clone();
+    swarm.next_starts([Fault::NoPlace(FULL.into())]);
+    let world = setup.start().await;
+    world.until("api", waits).await;
+    assert_eq!(world.get("other", "/").await.status, 200);
+    let status = world.status("api").await;
+    assert!(waits(&status), "it waits on: {status:?}");
+}

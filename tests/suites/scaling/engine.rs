@@ -130,7 +130,7 @@ async fn events_that_come_twice_or_for_nobody_change_nothing() {
     let id = world.wake("api").await.remove(0);
     let stranger = spec("nobody", 9).id;
     world.runner.tell(Event::Gone(stranger.clone()));
-    let exit = tidegate_config::spec::Exit { code: 0, out_of_memory: false, message: None };
+    let exit = tidegate_config::spec::Exit { code: 0, out_of_memory: false, disrupted: false, message: None };
     world.runner.tell(Event::Exited { id: stranger, exit });
     assert_eq!(world.get("api", "/").await.echo().replica, id.to_string());
     assert_eq!(world.runner.starts(), 1);

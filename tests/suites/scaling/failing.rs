@@ -13,7 +13,7 @@ use tidegate_runner::{Kind, scripted::Fault};
 const ASLEEP: &str = "gateway.expose_errors = true\nservices.api.image = \"api:1\"";
 
 fn exit(code: i64) -> Fault {
-    Fault::Exit(Exit { code, out_of_memory: false, message: None })
+    Fault::Exit(Exit { code, out_of_memory: false, disrupted: false, message: None })
 }
 
 #[tokio::test]

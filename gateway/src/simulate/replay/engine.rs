@@ -399,6 +399,7 @@ fn host() -> Host {
         image,
         has: BTreeMap::new(),
         full: None,
+        said: None,
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn to_the_end(folder: &Folder, mut replica: Replica) -> Result<()> {
     drain(&mut streams, &mut replica.log)?;
     let code = ended.unwrap_or(255);
     let out_of_memory = code != 0 && replica.cgroup.killed_for_memory() > 0;
-    let exit = Exit { code: code.into(), out_of_memory, message: replica.complaint };
+    let exit = Exit { code: code.into(), out_of_memory, disrupted: false, message: replica.complaint };
     let written = replace(&folder.exit(), &Ended { exit, at: SystemTime::now() });
     root::remove(&replica.cgroup);
     drop(replica.lock);
