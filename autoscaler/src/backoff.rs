@@ -114,8 +114,7 @@ impl Backoff {
         if !self.counted.insert(replica.id.clone()) {
             return;
         }
-        // Nothing that the service could help. What never was ready may be refused by each node that it comes to, though.
-        if *cause == Cause::EngineAway || cause.is_no_fault() && self.ready.contains_key(&replica.id) {
+        if self.is_excused(replica, cause) {
             return;
         }
         let at = replica.since;
@@ -134,6 +133,13 @@ impl Backoff {
         self.last = Some(Failure { at, cause: cause.clone() });
     }
 
+    /// Whether it is nothing that the service could help. What never was ready may be taken away by each node that it comes
+    /// to, and is not tried without a pause.
+    fn is_excused(&self, replica: &Replica, cause: &Cause) -> bool {
+        let was_ready = self.ready.contains_key(&replica.id);
+        matches!(cause, Cause::EngineAway | Cause::NoPlace(_)) || cause.is_no_fault() && was_ready
+    }
+
     /// Forgets failures, but not which ones it has counted.
     fn reset(&mut self) {
         self.failures = 0;
@@ -146,6 +152,7 @@ pub(crate) fn may_be_tried_again(cause: &Cause) -> bool {
     match cause {
         Cause::StartRefused { retryable, .. } => *retryable,
         Cause::Exited(_)
+        | Cause::NoPlace(_)
         | Cause::NotReady { .. }
         | Cause::Unhealthy { .. }
         | Cause::Vanished
@@ -275,16 +282,22 @@ mod tests {
 
     #[test]
     fn what_a_cluster_takes_away_is_no_crash_loop() {
-        for (was_ready, failures) in [(true, 0), (false, 3)] {
+        for (cause, was_ready, failures) in [
+            (disrupted(), true, 0),
+            (disrupted(), false, 3),
+            (Cause::Vanished, true, 0),
+            (Cause::Vanished, false, 3),
+            (Cause::NoPlace("no node has the label".into()), false, 0),
+        ] {
             let mut world = World::new();
             for _ in 0..3 {
                 let index = world.start();
                 if was_ready {
                     world.becomes(index, Phase::Ready);
                 }
-                world.after(3).becomes(index, Phase::Failed(disrupted()));
+                world.after(3).becomes(index, Phase::Failed(cause.clone()));
             }
-            assert_eq!(world.backoff.failures, failures, "ready before: {was_ready}");
+            assert_eq!(world.backoff.failures, failures, "{cause}, ready before: {was_ready}");
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Cause {
         /// Whether trying again may help.
         retryable: bool,
     },
+    /// Its engine, which places by itself, had no place for it in time, and this is why.
+    NoPlace(String),
     /// Its process ended by itself.
     Exited(Exit),
     /// It ran but was not ready in time.
@@ -68,7 +70,10 @@ impl Cause {
     /// Whether it says nothing about the service: it counts neither for a crash loop nor against a version.
     #[must_use]
     pub fn is_no_fault(&self) -> bool {
-        matches!(self, Self::EngineAway | Self::Exited(Exit { disrupted: true, .. }))
+        matches!(
+            self,
+            Self::NoPlace(_) | Self::Vanished | Self::EngineAway | Self::Exited(Exit { disrupted: true, .. })
+        )
     }
 
     /// A word for metrics.
@@ -76,6 +81,7 @@ impl Cause {
     pub fn label(&self) -> &'static str {
         match self {
             Self::StartRefused { .. } => "start_refused",
+            Self::NoPlace(_) => "no_place",
             Self::Exited(Exit { out_of_memory: true, .. }) => "out_of_memory",
             Self::Exited(Exit { disrupted: true, .. }) => "disrupted",
             Self::Exited(_) => "exited",
@@ -91,6 +97,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartRefused { message, .. } => write!(f, "the engine did not start it: {message}"),
+            Self::NoPlace(why) => write!(f, "no place: {why}"),
             Self::Exited(exit) => write!(f, "its process ended: {exit}"),
             Self::NotReady { waited, last } => write!(f, "not ready after {waited:?}: {last}"),
             Self::Unhealthy { last } => write!(f, "unhealthy: {last}"),

@@ -135,8 +135,11 @@ fn failed_replicas_take_it_back_each_counted_once() {
 fn what_a_cluster_takes_away_is_held_against_no_version() {
     let mut story = Story::new(&[100]);
     story.expect(Some("tries"), "r1", Some(100));
-    for number in 2..6 {
-        story.after(1).add(number, Phase::Failed(disrupted())).expect(None, "r1", Some(100));
+    for cause in [disrupted(), Cause::Vanished, Cause::NoPlace("no node has the label".into())] {
+        for number in [2, 3, 4] {
+            story.after(1).add(number, Phase::Failed(cause.clone())).expect(None, "r1", Some(100));
+        }
+        story.seen.replicas.retain(|replica| !matches!(replica.phase, Phase::Failed(_)));
     }
 }
 

@@ -8,7 +8,7 @@ const KNOWN: [&str; 6] =
 /// Labels that are spelled whole.
 const LABELS: [&str; 2] = ["node.labels.", "engine.labels."];
 
-/// Why a swarm could not look for what a constraint asks for.
+/// Why a swarm could not look for what a constraint asks for. Large letters and small ones are the same to it.
 pub(super) fn misnamed(key: &str, wanted: &Constraint) -> Vec<String> {
     let bad = wanted.values().iter().filter(|value| !is_value(value));
     let values = bad.map(|value| {
@@ -18,14 +18,16 @@ pub(super) fn misnamed(key: &str, wanted: &Constraint) -> Vec<String> {
 }
 
 fn misnamed_key(key: &str) -> Option<String> {
+    let key = &key.to_ascii_lowercase();
     let whole = key.starts_with("node.") || key.starts_with("engine.");
-    let label = LABELS.iter().find_map(|prefix| key.strip_prefix(prefix)).or((!whole).then_some(key));
+    let label =
+        LABELS.iter().find_map(|prefix| key.strip_prefix(prefix)).or((!whole).then_some(key.as_str()));
     match label {
         Some(label) if is_key(label) => None,
         Some(label) => Some(format!(
-            "no node is asked for a label {label:?}: labels in a swarm are letters, digits, '-', '_' and '.', a letter or '_' first"
+            "no node is asked for a label {label:?}: labels in a swarm are letters, digits, '-', '_' and '.'"
         )),
-        None if KNOWN.contains(&key) => None,
+        None if KNOWN.contains(&key.as_str()) => None,
         None => {
             let meant = advice::closest(key, &KNOWN).map(|known| format!(", did you mean {known:?}?"));
             let known = KNOWN.join(", ");
@@ -38,8 +40,7 @@ fn misnamed_key(key: &str) -> Option<String> {
 }
 
 fn is_key(label: &str) -> bool {
-    let first = label.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    first && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 fn is_value(value: &str) -> bool {

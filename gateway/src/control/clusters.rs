@@ -95,7 +95,7 @@ impl Control {
 
 fn cause(member: &Member, now: Instant) -> Cause {
     match &member.waits_for {
-        Some(why) => Cause::StartRefused { message: format!("no place: {why}"), retryable: true },
+        Some(why) => Cause::NoPlace(why.clone()),
         None => Cause::NotReady {
             waited: Duration::from_secs(now.saturating_duration_since(member.started).as_secs()),
             last: "no node runs it yet; fetching its image counts, too".to_owned(),

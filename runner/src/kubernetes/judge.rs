@@ -31,11 +31,12 @@ pub(super) fn standing(pod: &Pod, port: u16) -> Standing {
     let container = status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref());
     let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
     if let Some(ended) = container.and_then(|state| state.terminated.as_ref()) {
-        return Standing::Ended(exit(ended, disturbed(status)));
+        return Standing::Ended(exit(ended, disturbed(status).or_else(|| deleted(pod))));
     }
     if over || pod.metadata.deletion_timestamp.is_some() {
-        let Disturbed { words, by_cluster } = disturbed(status)
-            .unwrap_or_else(|| Disturbed { words: "somebody deleted its pod".to_owned(), by_cluster: true });
+        let ended = disturbed(status).or_else(|| deleted(pod));
+        let Disturbed { words, by_cluster } =
+            ended.unwrap_or_else(|| Disturbed { words: "its pod has ended".to_owned(), by_cluster: false });
         return Standing::Ended(Exit {
             code: -1,
             out_of_memory: false,
@@ -79,10 +80,11 @@ struct Disturbed {
 fn exit(ended: &ContainerStateTerminated, disturbed: Option<Disturbed>) -> Exit {
     let reason = ended.reason.as_deref().filter(|reason| !PLAIN.contains(reason));
     let own = reason.map(|reason| said(reason, ended.message.as_deref()));
+    let out_of_memory = ended.reason.as_deref() == Some("OOMKilled");
     Exit {
         code: i64::from(ended.exit_code),
-        out_of_memory: ended.reason.as_deref() == Some("OOMKilled"),
-        disrupted: disturbed.as_ref().is_some_and(|disturbed| disturbed.by_cluster),
+        out_of_memory,
+        disrupted: !out_of_memory && disturbed.as_ref().is_some_and(|disturbed| disturbed.by_cluster),
         message: disturbed.map(|disturbed| disturbed.words).or(own),
     }
 }
@@ -98,6 +100,12 @@ fn disturbed(status: &PodStatus) -> Option<Disturbed> {
         .flatten()
         .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
     Some(told(condition.reason.as_deref().unwrap_or("disturbed"), condition.message.as_deref()))
+}
+
+/// Its pod was deleted, and not by the cluster, which would say why.
+fn deleted(pod: &Pod) -> Option<Disturbed> {
+    let words = || "somebody deleted its pod".to_owned();
+    pod.metadata.deletion_timestamp.is_some().then(|| Disturbed { words: words(), by_cluster: true })
 }
 
 /// A kubelet also evicts who writes more than it may: that is its own fault.
@@ -292,6 +300,17 @@ mod tests {
                 disrupted("preempted by a pod of higher priority: by b"),
             ),
             (container(&json!({ "running": {} })), true, disrupted("somebody deleted its pod")),
+            (
+                terminated(143, "Error", ""),
+                true,
+                Standing::Ended(Exit {
+                    code: 143,
+                    out_of_memory: false,
+                    disrupted: true,
+                    message: Some("somebody deleted its pod".into()),
+                }),
+            ),
+            (json!({ "phase": "Failed" }), false, ended(-1, false, Some("its pod has ended"))),
             (
                 container(&json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } })),
                 false,

@@ -172,7 +172,9 @@ fn port(target: u16) -> EndpointPortConfig {
 
 /// A label means a node's, unless it says that it is another thing. All of them hold: one of several cannot be asked for.
 fn constraints(target: &Target) -> Vec<String> {
-    let spelled = |key: &str| key.starts_with("node.") || key.starts_with("engine.");
+    let begins =
+        |key: &str, with: &str| key.get(..with.len()).is_some_and(|part| part.eq_ignore_ascii_case(with));
+    let spelled = |key: &str| begins(key, "node.") || begins(key, "engine.");
     let whole = |key: &str| if spelled(key) { key.to_owned() } else { format!("node.labels.{key}") };
     let each = |(key, wanted): (&String, &Constraint)| {
         let (operator, values) = match wanted {
@@ -285,12 +287,12 @@ mod tests {
     #[test]
     fn constraints_are_of_nodes() {
         let asked =
-            [("disk", "ssd"), ("engine.labels.zone", "a"), ("node.role", "worker"), ("rack", "!8,!9")];
+            [("disk", "ssd"), ("engine.labels.zone", "a"), ("Node.Role", "worker"), ("rack", "!8,!9")];
         let (_, task, _) = made(&spec(Launch::of("api:1"), &asked), &Given::default());
         let expected = [
+            "Node.Role==worker",
             "node.labels.disk==ssd",
             "engine.labels.zone==a",
-            "node.role==worker",
             "node.labels.rack!=8",
             "node.labels.rack!=9",
         ];
