@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bollard::{
@@ -15,7 +16,7 @@ use bollard::{
 };
 use parking_lot::Mutex;
 use tidegate_config::{name::ReplicaId, spec::Observed};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use super::{
     Options,
@@ -37,6 +38,8 @@ use crate::{
 
 /// The exit code of a process that got SIGKILL, as the kernel sends it when memory is short.
 const KILLED: i64 = 137;
+/// An engine may hear that a container was killed before it hears why.
+const HEARSAY: Duration = Duration::from_millis(200);
 /// The Engine API that can forbid new privileges to services.
 const FORBIDS: (u32, u32) = (1, 46);
 
@@ -121,14 +124,24 @@ impl Inner {
         if let Some(short) = self.short.lock().get(&container) {
             return Ok(*short);
         }
-        let call = self.api.inspect_container(&container, None::<InspectContainerOptions>);
-        let short = match self.api.call("inspect", READ, call).await {
-            Ok(found) => found.state.and_then(|state| state.oom_killed).unwrap_or(false),
-            Err(failed) if failed.is(404) => false,
-            Err(failed) => return Err(failed.during("look at a killed container")),
-        };
+        let mut short = self.is_out_of_memory(&container).await?;
+        if short == Some(false) {
+            sleep(HEARSAY).await;
+            short = self.is_out_of_memory(&container).await?;
+        }
+        let short = short.unwrap_or(false);
         self.short.lock().insert(container, short);
         Ok(short)
+    }
+
+    /// What the manager's own engine says of a container; `None`: it is on another node.
+    async fn is_out_of_memory(&self, container: &str) -> Result<Option<bool>> {
+        let call = self.api.inspect_container(container, None::<InspectContainerOptions>);
+        match self.api.call("inspect", READ, call).await {
+            Ok(found) => Ok(Some(found.state.and_then(|state| state.oom_killed).unwrap_or(false))),
+            Err(failed) if failed.is(404) => Ok(None),
+            Err(failed) => Err(failed.during("look at a killed container")),
+        }
     }
 
     /// The service of a replica, if there is one and it is ours.
