@@ -2,7 +2,7 @@
 
 use e2e::{
     eventually::found,
-    world::{Setup, World, name},
+    world::{Setup, Status, World, name},
 };
 use tidegate_runner::scripted::Call;
 
@@ -11,7 +11,10 @@ fn sleeper(tiers: &str) -> String {
 }
 
 async fn phase(world: &World, phase: &str) {
-    world.until("api", |status| status.replicas.iter().all(|replica| replica.phase == phase)).await;
+    let asleep = |status: &Status| {
+        !status.replicas.is_empty() && status.replicas.iter().all(|replica| replica.phase == phase)
+    };
+    world.until("api", asleep).await;
 }
 
 async fn put_to_sleep(world: &World) {
@@ -66,6 +69,16 @@ async fn sleepers_survive_the_gateway() {
         let before = world.until_ready("api", 1).await;
         put_to_sleep(&world).await;
         phase(&world, asleep).await;
+        // What is stopped is written down a moment later, and nobody knows it again before.
+        found("what is kept", async || {
+            let kept = world.kept();
+            if asleep == "frozen" || kept.contains(before[0].to_string().as_str()) {
+                Ok(())
+            } else {
+                Err(kept)
+            }
+        })
+        .await;
         let world = world.crash_and_start().await;
         phase(&world, asleep).await;
         assert_eq!(world.get("api", "/").await.status, 200);
