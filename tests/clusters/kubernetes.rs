@@ -66,6 +66,7 @@ pub(crate) const CASES: &[Case<Estate>] = &[
     ("K22", "a node is drained, and let go", |estate| Box::pin(nodes::is_drained(estate))),
     ("K23", "a node that is not ready, and back", |estate| Box::pin(nodes::is_not_ready(estate))),
     ("K24", "evicted again and again", |estate| Box::pin(nodes::is_evicted_again_and_again(estate))),
+    ("K25", "a new version has no room for a while", |estate| Box::pin(has_no_room_for_a_version(estate))),
 ];
 
 /// How long the API server hangs.
@@ -275,6 +276,47 @@ async fn waits_for_its_quota(estate: &mut Estate) -> Result<Verdict> {
     helped?;
     let mut verdict = Verdict::default();
     verdict.faultless(&tally);
+    end(gateway).await?;
+    Ok(verdict)
+}
+
+/// The old version serves on, and that there is no room is held against the new one for no length of time.
+async fn has_no_room_for_a_version(estate: &mut Estate) -> Result<Verdict> {
+    let tried = waits_for_room(estate).await;
+    ctl(&format!("delete --namespace {NAMESPACE} resourcequota small"))?;
+    tried
+}
+
+async fn waits_for_room(estate: &mut Estate) -> Result<Verdict> {
+    let version = |version: u32| {
+        let keys = format!("env = {{ VERSION = \"{version}\" }}\nhealth = {{ start_deadline = \"3s\" }}");
+        estate.config() + &local("web", &keys, "min = 1\nmax = 1")
+    };
+    let (old, new) = (version(1), version(2));
+    let gateway = estate.gateway(old).await?;
+    ready(&gateway, "web", 1).await?;
+    // Ours, and the foreign one.
+    quota("pods: \"2\"")?;
+    let before = replicas(&gateway, "web").await?;
+    gateway.write(&new)?;
+    for _ in 0..3 {
+        waits_for(&gateway, "exceeded quota").await?;
+        eventually("its start is given up", async || {
+            Ok(gateway.service("web").await?.replicas.iter().all(|replica| replica.waits_for.is_none()))
+        })
+        .await?;
+    }
+    let seen = gateway.service("web").await?;
+    let mut verdict = Verdict::default();
+    let rollout = seen.rollout.unwrap_or_default();
+    verdict.require(!rollout.contains("taken back"), format!("its rollout: {rollout}"));
+    verdict.faultless(&burst(&Aim::at(gateway.address(), "web"), 1).await);
+    quota("pods: \"5\"")?;
+    eventually("the new version runs", async || {
+        Ok(gateway.in_phase("web", "ready").await? == 1
+            && replicas(&gateway, "web").await?.is_disjoint(&before))
+    })
+    .await?;
     end(gateway).await?;
     Ok(verdict)
 }
