@@ -51,7 +51,7 @@ impl Written {
     /// A problem with a setting; with the service, where the file does not have it.
     fn problem(&self, service: &At<String>, setting: &str, words: String) -> Draft {
         let key = format!("{}.{setting}", service.key);
-        let found = self.0.iter().find(|place| place.key.starts_with(&key));
+        let found = self.0.iter().find(|place| place.key == key);
         found.map_or_else(|| Draft::new(&service.key, &service.at, &words), |place| place.problem(&words))
     }
 }
@@ -89,16 +89,16 @@ fn nowhere(
     hosts: &[Host],
     problems: &mut Vec<Draft>,
 ) {
-    let mut named = hosts.iter().filter(|host| service.runs_on(&host.name)).peekable();
-    if named.peek().is_none() || named.any(|host| service.may_run_on(host)) {
+    let named: Vec<&Host> = hosts.iter().filter(|host| service.runs_on(&host.name)).collect();
+    if named.is_empty() || named.iter().any(|host| service.may_run_on(host)) {
         return;
     }
     let words = "no host that it may run on has such labels".to_owned();
-    let labels = |host: &Host| {
+    let labels = |host: &&Host| {
         let each = host.labels.iter().map(|(key, value)| format!("{key} = {value:?}"));
         format!("{} has {}", host.name, each.collect::<Vec<_>>().join(", "))
     };
-    let allowed = hosts.iter().map(labels).collect::<Vec<_>>().join("; ");
+    let allowed = named.iter().map(labels).collect::<Vec<_>>().join("; ");
     problems.push(written.problem(name, "constraints", words).allowed(allowed));
 }
 
@@ -220,7 +220,9 @@ fn in_memory(service: &Service) -> Row {
 fn unmeasured(service: &Service) -> Row {
     let words =
         "scaling.target_cpu and target_memory are not known: engine = \"swarm\" does not measure replicas";
-    (service.scaling.signals.measure(), "scaling.target_", words)
+    let signals = &service.scaling.signals;
+    let setting = if signals.cpu.is_some() { "scaling.target_cpu" } else { "scaling.target_memory" };
+    (signals.measure(), setting, words)
 }
 
 /// Of nodes, that is: the host's own labels are compared here.
