@@ -174,16 +174,22 @@ pub enum Protocol {
     Tcp,
 }
 
+/// Where secret files are in a replica; engines mount the folder as a whole.
+pub const SECRETS: &str = "/run/secrets";
+/// What a replica of the strict profile may write to `/tmp`.
+const STRICT_TMP: Bytes = Bytes::mib(64);
+
 impl Launch {
-    /// Whether a replica gets a `/tmp` of its profile's: the strict one lets it write nowhere else. What the service itself
-    /// mounts there wins.
+    /// The `/tmp` that a replica has of its profile: the strict one lets it write nowhere else. What the service itself mounts
+    /// there wins.
     #[must_use]
-    pub fn has_profiles_tmp(&self) -> bool {
-        self.profile == Profile::Strict && !self.targets().any(|target| target == "/tmp")
+    pub fn tmp_of_profile(&self) -> Option<Tmpfs> {
+        let wanted = self.profile == Profile::Strict && !self.targets().any(|target| target == "/tmp");
+        wanted.then(|| Tmpfs { target: "/tmp".to_owned(), size: STRICT_TMP })
     }
 
     /// The places in a replica at which something is mounted for its service.
-    pub fn targets(&self) -> impl Iterator<Item = &str> {
+    fn targets(&self) -> impl Iterator<Item = &str> {
         let volumes = self.volumes.iter().map(|volume| &volume.target);
         let empty =
             self.tmpfs.iter().map(|tmpfs| &tmpfs.target).chain(self.disks.iter().map(|disk| &disk.target));

@@ -55,7 +55,8 @@ impl Error {
 }
 
 /// An error with its causes in one line; what one has said already is said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -39,7 +39,7 @@ use tidegate_config::{
     units::Bytes,
 };
 
-pub use error::{Error, Kind};
+pub use error::{Error, Kind, chain};
 pub use instance::{InstanceId, InvalidInstance};
 
 /// A runner call's outcome.

@@ -12,16 +12,13 @@ use crate::{
     },
     problem::Draft,
     raw::{Mount, MountTable, SecretFile},
-    spec::{Disk, Source, Tmpfs, Volume},
+    spec::{Disk, SECRETS, Source, Tmpfs, Volume},
     units::Bytes,
 };
 
 /// Refused with everything below them; so is everything that contains one of them.
 const NEVER: &[&str] =
     &["/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/var/lib/docker", "/var/lib/tidegate"];
-
-/// Where secret files are in a replica: engines mount the folder as a whole.
-const SECRETS: &str = "/run/secrets";
 
 /// A page: below it nothing fits.
 const LEAST_TMPFS: Bytes = Bytes(4096);

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::Gateway;
+use crate::tls::{machine_authorities, trusting};
 
 /// Where bytes go both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -76,24 +77,16 @@ impl Remote {
     }
 
     fn trust(&self) -> anyhow::Result<ClientConfig> {
+        let Some(file) = &self.ca else { return Ok(trusting(machine_authorities())?) };
+        let shown = file.display();
+        let certificates = CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| format!("cannot read {shown}"))?;
         let mut roots = RootCertStore::empty();
-        match &self.ca {
-            Some(file) => {
-                let shown = file.display();
-                let certificates = CertificateDer::pem_file_iter(file)
-                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                    .with_context(|| format!("cannot read {shown}"))?;
-                for certificate in certificates {
-                    roots
-                        .add(certificate)
-                        .with_context(|| format!("{shown} has no certificate to be trusted"))?;
-                }
-            }
-            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        for certificate in certificates {
+            roots.add(certificate).with_context(|| format!("{shown} has no certificate to be trusted"))?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        Ok(trusting(roots)?)
     }
 }
 

@@ -87,7 +87,7 @@ impl Control {
             Err(error) if error.kind == Kind::Silent => self.unheard(id),
             Err(error) => {
                 let retryable = error.kind == Kind::Retryable;
-                self.broke(id, Cause::StartRefused { message: super::words(&error), retryable });
+                self.broke(id, Cause::StartRefused { message: tidegate_runner::chain(&error), retryable });
             }
             // Should it have ended at once, its end was taken for that of its former life.
             Ok(()) if member.again => {
@@ -176,7 +176,7 @@ impl Control {
         }
         match outcome {
             Err(error) if error.kind != Kind::Gone => {
-                tracing::warn!(replica = %id, error = super::words(&error), "could not be ended; trying again");
+                tracing::warn!(replica = %id, error = tidegate_runner::chain(&error), "could not be ended; trying again");
                 if let Some(member) = self.member(id) {
                     member.ending = false;
                 }

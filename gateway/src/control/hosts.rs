@@ -210,7 +210,7 @@ impl Control {
 
 /// What an engine said that answered, and did not do what it was asked.
 pub(super) fn said(error: &tidegate_runner::Error) -> Option<String> {
-    (error.kind != tidegate_runner::Kind::Silent).then(|| super::words(error))
+    (error.kind != tidegate_runner::Kind::Silent).then(|| tidegate_runner::chain(error))
 }
 
 /// An order as commands name it.

@@ -162,7 +162,7 @@ impl Control {
                 image.failures += 1;
                 let pause = PULL_AGAIN.saturating_mul(1 << (image.failures - 1).min(10)).min(PULL_AGAIN_MOST);
                 let retry_at = error.kind.may_pass().then(|| clock::now() + pause);
-                let message = super::words(&error);
+                let message = tidegate_runner::chain(&error);
                 tracing::warn!(service = %about.service, host = %about.host, error = %message, "no image");
                 image.image = Image::Failed { message: message.clone(), retry_at };
                 message

@@ -50,7 +50,7 @@ use tidegate_config::{
     model::{Host, Model},
     name::{HostName, ReplicaId, ServiceName},
 };
-use tidegate_runner::{self as runner, Runner};
+use tidegate_runner::Runner;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -442,18 +442,4 @@ impl Control {
             self.states.iter().filter(|(_, state)| short(state)).map(|(name, _)| name.clone()).collect();
         self.evaluate_each(names, false);
     }
-}
-
-/// An error with all its causes, in one line.
-fn words(error: &runner::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words = format!("{words}: {cause_words}");
-        }
-        source = cause.source();
-    }
-    words
 }

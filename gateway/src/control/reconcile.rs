@@ -104,7 +104,7 @@ impl Control {
                 engine.inventory = Some(found);
             }
             Err(error) => {
-                tracing::warn!(%host, error = super::words(&error), "the host does not tell what it has")
+                tracing::warn!(%host, error = tidegate_runner::chain(&error), "the host does not tell what it has")
             }
         }
         // It has told what it runs just now.
@@ -129,7 +129,7 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::debug!(%host, error = super::words(&error), "the engine did not tell what it runs");
+                tracing::debug!(%host, error = tidegate_runner::chain(&error), "the engine did not tell what it runs");
                 self.silent(host, asked, super::hosts::said(&error));
             }
         }
@@ -262,7 +262,7 @@ impl Control {
             if let Err(error) = handle.call("remove", handle.runner.remove(&id)).await
                 && error.kind != Kind::Gone
             {
-                tracing::warn!(replica = %id, error = super::words(&error), "could not be removed; trying again");
+                tracing::warn!(replica = %id, error = tidegate_runner::chain(&error), "could not be removed; trying again");
             }
         });
     }

@@ -55,7 +55,7 @@ impl Control {
         let id = id.clone();
         self.tasks.spawn(async move {
             if let Err(error) = in_time(handle.call("thaw", handle.runner.thaw(&id))).await {
-                tracing::warn!(replica = %id, error = super::words(&error), "could not be thawed");
+                tracing::warn!(replica = %id, error = tidegate_runner::chain(&error), "could not be thawed");
             }
         });
     }
@@ -74,7 +74,7 @@ impl Control {
             Ok(()) => done,
             Err(error) if error.kind == Kind::Gone => replica::Event::Removed,
             Err(error) => replica::Event::Broke(Cause::Unhealthy {
-                last: format!("it could not be {word}: {}", super::words(&error)),
+                last: format!("it could not be {word}: {}", tidegate_runner::chain(&error)),
             }),
         };
         if self.advance(id, event) {

@@ -1,17 +1,18 @@
 //! How spans are sent: in clear text, or over TLS to a collector whose certificate is from an authority that is named, or that
 //! this machine trusts. What goes wrong is kept, because the exporter tells no more than that something did.
 
-use std::{error::Error, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::ensure;
 use async_trait::async_trait;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response, hyper::HyperClient};
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::ClientConfig;
+use tidegate_runner::chain;
 
 use super::SEND;
-use crate::tls::authorities;
+use crate::tls::{authorities, machine_authorities, trusting};
 
 /// Sends spans.
 #[derive(Debug, Clone)]
@@ -47,15 +48,9 @@ impl Client {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let sent = self.to.send_bytes(request).await;
-        *self.failure.lock() = sent.as_ref().err().map(|error| whole(&**error));
+        *self.failure.lock() = sent.as_ref().err().map(|error| chain(&**error));
         sent
     }
-}
-
-/// An error with what led to it.
-fn whole(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What a collector must show.
@@ -68,8 +63,7 @@ pub(super) fn trusted(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
             authorities(file).map_err(|trouble| anyhow::anyhow!("gateway.tracing.ca: {trouble}"))?
         }
         None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let roots = machine_authorities();
             ensure!(
                 !roots.is_empty(),
                 "this machine trusts no authority: name those of the collector in gateway.tracing.ca"
@@ -77,9 +71,7 @@ pub(super) fn trusted(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
             roots
         }
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(trusting(roots)?)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub use self::{
     checked::{name, notes, stale, trouble, uncovered},
     expiry::tell,
     pem::Bad,
-    terms::authorities,
+    terms::{authorities, machine_authorities, trusting},
 };
 use self::{
     names::Table,

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
     server::{
         ClientHello, ProducesTickets, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
@@ -100,6 +100,23 @@ pub fn authorities(file: &Path) -> Result<RootCertStore, Trouble> {
             .map_err(|error| Trouble::with(file, Why::NoAuthority(error.to_string())).at(line))?;
     }
     Ok(roots)
+}
+
+/// The authorities that this machine trusts.
+pub fn machine_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// A client that holds these authorities against a server, and shows nothing of its own.
+///
+/// # Errors
+/// When the cryptography offers no version of TLS.
+pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Gives each client the certificate that it calls for.

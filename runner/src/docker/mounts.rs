@@ -5,12 +5,10 @@
 use std::collections::HashMap;
 
 use bollard::models::{Mount, MountType};
-use tidegate_config::spec::{Launch, Scratch, Source, Tmpfs, Volume};
+use tidegate_config::spec::{Launch, SECRETS, Scratch, Source, Tmpfs, Volume};
 
 use crate::{Error, Kind, Result};
 
-/// Where secret files are, in a container.
-pub(crate) const SECRETS: &str = "/run/secrets";
 /// How the service's own file systems in memory are mounted.
 const OWN: &str = "rw,exec,nosuid,nodev,mode=1777";
 const STRICT_TMP: &str = "rw,noexec,nosuid,nodev,size=64m";
@@ -77,7 +75,7 @@ pub(super) fn of(launch: &Launch) -> Vec<Mount> {
 
 /// File systems in memory, by target; `None`: there are none. What the service asks for wins over the profile's own.
 pub(super) fn in_memory(launch: &Launch) -> Option<HashMap<String, String>> {
-    let tmp = launch.has_profiles_tmp().then(|| ("/tmp".to_owned(), STRICT_TMP.to_owned()));
+    let tmp = launch.tmp_of_profile().map(|tmp| (tmp.target, STRICT_TMP.to_owned()));
     let own = |Tmpfs { target, size }: &Tmpfs| (target.clone(), format!("{OWN},size={}", size.0));
     let all: HashMap<_, _> = tmp.into_iter().chain(launch.tmpfs.iter().map(own)).collect();
     (!all.is_empty()).then_some(all)

@@ -171,7 +171,7 @@ impl View {
     fn note(&mut self, pod: &Pod) {
         let Some(seen) = self.inner.see(pod) else { return };
         if !secrets::are_missing(pod) {
-            self.inner.is_seen(&seen.observed.id);
+            self.inner.note_seen(&seen.observed.id);
         }
         let ended = matches!(&seen.standing, Standing::Ended(exit) if exit.code >= 0);
         if ended || !self.inner.is_ending(&seen.observed.id) {

@@ -171,7 +171,7 @@ impl Inner {
 
     /// Notes that there is a pod of a replica that waited. It counts as one that waits until the next round of tries: whoever
     /// makes the pod right now must not take it for one that was removed meanwhile.
-    pub(super) fn is_seen(&self, id: &ReplicaId) {
+    pub(super) fn note_seen(&self, id: &ReplicaId) {
         if let Some(waiting) = self.waiting.lock().get_mut(id) {
             waiting.seen = true;
         }

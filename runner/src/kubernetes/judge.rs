@@ -104,8 +104,8 @@ fn disturbed(status: &PodStatus) -> Option<Disturbed> {
 
 /// Its pod was deleted, and not by the cluster, which would say why.
 fn deleted(pod: &Pod) -> Option<Disturbed> {
-    let words = || "somebody deleted its pod".to_owned();
-    pod.metadata.deletion_timestamp.is_some().then(|| Disturbed { words: words(), by_cluster: true })
+    let by_somebody = || Disturbed { words: "somebody deleted its pod".to_owned(), by_cluster: true };
+    pod.metadata.deletion_timestamp.is_some().then(by_somebody)
 }
 
 /// A kubelet also evicts who writes more than it may: that is its own fault.

@@ -233,7 +233,7 @@ mod tests {
     async fn what_waited_is_removed_only_if_somebody_removed_it() {
         type Act = fn(&Inner, &StartSpec);
         let rows: [(Act, usize); 2] = [
-            (|inner, spec| inner.is_seen(&spec.id), 2),
+            (|inner, spec| inner.note_seen(&spec.id), 2),
             (|inner, spec| assert!(inner.wait_no_more(&spec.id)), 3),
         ];
         for (act, questions) in rows {
@@ -288,9 +288,9 @@ mod tests {
             (200, made("Pod")),
         ];
         let (inner, asked) = scripted::api(answers);
-        for waits in [true, true, true] {
+        for _ in 0..3 {
             start(&inner, &spec).await.expect("it waits or is started");
-            assert_eq!(inner.is_waiting(&spec.id), waits, "until its pod is seen without the gate");
+            assert!(inner.is_waiting(&spec.id), "until its pod is seen without the gate");
         }
         let told = told(&asked.lock());
         let tried = ["POST pods", "GET pods", "POST secrets"];

@@ -6,19 +6,15 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, Volume, VolumeMount,
 };
 use tidegate_config::{
-    spec::{self, Launch, Source, Tmpfs},
+    spec::{self, Launch, SECRETS, Source},
     units::Bytes,
 };
 
 use super::body::size;
 use crate::{Error, Kind, Result};
 
-/// Where secret files are.
-const SECRETS: &str = "/run/secrets";
 /// Everybody in the container may read a secret, nobody may write it.
 const READ_ONLY: i32 = 0o444;
-/// What a replica of the strict profile may write to `/tmp`.
-const STRICT_TMP: Bytes = Bytes::mib(64);
 
 /// The key under which a pod's Secret has a file.
 pub(super) fn file_key(name: &str) -> String {
@@ -34,8 +30,7 @@ pub(super) fn of(launch: &Launch, secret: &str) -> Result<(Vec<Volume>, Vec<Volu
     for volume in &launch.volumes {
         all.push(named(all.len(), volume)?);
     }
-    let tmp = launch.has_profiles_tmp().then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
-    for tmpfs in tmp.iter().chain(&launch.tmpfs) {
+    for tmpfs in launch.tmp_of_profile().iter().chain(&launch.tmpfs) {
         all.push(empty(all.len(), &tmpfs.target, tmpfs.size, Some("Memory")));
     }
     for disk in &launch.disks {
@@ -120,7 +115,7 @@ fn mounted(number: usize, target: &str, read_only: bool) -> VolumeMount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Disk, Profile, Secret};
+    use tidegate_config::spec::{Disk, Profile, Secret, Tmpfs};
 
     fn volume(source: &str) -> spec::Volume {
         spec::Volume { source: source.into(), target: "/data".into(), read_only: true, shared: false }

@@ -14,7 +14,6 @@ use bollard::models::{
 use tidegate_config::{
     constraint::Constraint,
     spec::{Launch, Profile, Reserve, Scratch, StartSpec, Target, Tmpfs},
-    units::Bytes,
 };
 
 use crate::{
@@ -27,8 +26,6 @@ use crate::{
 
 /// From SIGTERM to SIGKILL, in nanoseconds: what the gateway asks of every engine. Swarm wants to know it beforehand.
 const GRACE: i64 = 10_000_000_000;
-/// What a replica of the strict profile may write to `/tmp`.
-const STRICT_TMP: Bytes = Bytes::mib(64);
 /// Permissions of a file system in memory: everybody's, as `/tmp` is.
 const EVERYBODY: i64 = 0o1777;
 /// Permissions of a secret: everybody in the container may read it.
@@ -188,7 +185,7 @@ fn constraints(target: &Target) -> Vec<String> {
 
 /// Volumes, folders, and file systems in memory; what the service asks for wins over the profile's own.
 fn mounted(launch: &Launch) -> Vec<Mount> {
-    let tmp = launch.has_profiles_tmp().then(|| Tmpfs { target: "/tmp".into(), size: STRICT_TMP });
+    let tmp = launch.tmp_of_profile();
     let in_memory = tmp.iter().chain(&launch.tmpfs).map(|Tmpfs { target, size }| Mount {
         target: Some(target.clone()),
         typ: Some(MountType::TMPFS),
@@ -218,7 +215,10 @@ fn file((name, secret): &(String, SwarmSecret)) -> TaskSpecContainerSpecSecrets 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_config::spec::{Digest, Disk, Revision, Volume};
+    use tidegate_config::{
+        spec::{Digest, Disk, Revision, Volume},
+        units::Bytes,
+    };
 
     fn of(value: &str) -> Constraint {
         Constraint::of(value.split(',').map(str::to_owned).collect()).expect("not mixed")

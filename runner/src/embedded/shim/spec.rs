@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libcontainer::oci_spec::runtime::Spec;
 use serde_json::{Value, json};
-use tidegate_config::spec::Profile;
+use tidegate_config::spec::{Profile, SECRETS};
 
 use super::{
     failure::{Context, Failure, Result},
@@ -132,7 +132,7 @@ fn mounts(task: &Task, folder: &Folder, layout: &Layout) -> Result<Vec<Value>> {
         mounts.push(file_system("/tmp", "tmpfs", &options));
     }
     if !task.secret_files.is_empty() {
-        mounts.push(bound(&bundle.join("secrets"), "/run/secrets", true));
+        mounts.push(bound(&bundle.join("secrets"), SECRETS, true));
     }
     for mount in &task.mounts {
         let (Mount::Bind { target, .. } | Mount::Memory { target, .. }) = mount;
