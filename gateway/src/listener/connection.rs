@@ -89,7 +89,7 @@ impl App {
     ) {
         let peer = Peer::new(peer, self.entrance.clone()).redirected_to(way.redirect);
         match way.tls {
-            None => self.serve(Line::Plain(stream), false, (peer, place), stages).await,
+            None => self.serve(Line::Plain(stream), false, self.layers(peer, place), stages).await,
             Some((listener, tls)) => {
                 Box::pin(self.secure(stream, (peer, place), &tls, listener, stages)).await;
             }
@@ -178,8 +178,8 @@ impl App {
             Ok(Met::Us(shaken)) => {
                 let (stream, secured) = *shaken;
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let peer = peer.over_tls(secured);
-                self.serve(Line::Tls(Box::new(stream)), is_http2, (peer, place), stages).await;
+                let layers = self.layers(peer.over_tls(secured), place);
+                self.serve(Line::Tls(Box::new(stream)), is_http2, layers, stages).await;
             }
             Ok(Met::Other(service, client, first)) => {
                 let accepted = Accepted { client, peer: peer.address(), first };
@@ -222,14 +222,8 @@ impl App {
     }
 
     /// Serves a connection in the version of HTTP that the client speaks.
-    async fn serve(
-        &self,
-        mut line: Line,
-        is_http2: bool,
-        (peer, place): (Peer, Place),
-        stages: watch::Receiver<Stage>,
-    ) {
-        let (address, since) = (peer.address(), clock::now());
+    async fn serve(&self, mut line: Line, is_http2: bool, layers: Layers, stages: watch::Receiver<Stage>) {
+        let since = clock::now();
         let mut input = Input::default();
         let is_http2 = is_http2
             || {
@@ -240,7 +234,7 @@ impl App {
                     () = closing(stages.clone()) => return,
                 }
             };
-        let layers = self.layers(peer, place);
+        let address = layers.caller().peer.address();
         let ended: Result<(), Box<dyn Error + Send + Sync>> = if is_http2 {
             let stream = Rewound::new(input.bytes.freeze(), line);
             Box::pin(self.serve_http2(stream, layers, stages)).await.map_err(Into::into)

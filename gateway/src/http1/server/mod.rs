@@ -10,11 +10,11 @@ mod date;
 mod early;
 mod line;
 mod shared;
+mod switch;
 mod taking;
 mod writing;
 
 use std::{
-    any::Any,
     future::poll_fn,
     io,
     pin::Pin,
@@ -30,13 +30,13 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
-use parking_lot::Mutex;
 use tokio::{io::AsyncWrite, sync::oneshot};
 
 pub(crate) use self::{
     body::Body,
     early::Early,
     line::{Line, tells_taken},
+    switch::Switch,
 };
 use self::{
     shared::{Handle, Shared, State},
@@ -109,51 +109,20 @@ pub(crate) enum Unheard {
     Late,
 }
 
-/// What is left of the connection for one who asked for another protocol; see [`Switch::of`].
-#[derive(Debug, Clone)]
-pub(crate) struct Switch {
-    line: Arc<Mutex<Option<oneshot::Receiver<Rewound<Line>>>>>,
-    /// What the connection holds.
-    held: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Switch {
-    /// Whether this request may change its protocol.
-    pub(crate) fn is_there<B>(request: &Request<B>) -> bool {
-        request.extensions().get::<Self>().is_some()
-    }
-
-    /// The way to the connection, if this request may change its protocol.
-    pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
-        request.extensions_mut().remove()
-    }
-
-    /// If this request may change its protocol, what its connection holds is held for as long as the new protocol is spoken.
-    pub(crate) fn hold<B>(request: &mut Request<B>, held: impl FnOnce() -> Arc<dyn Any + Send + Sync>) {
-        if let Some(switch) = request.extensions_mut().get_mut::<Self>() {
-            switch.held = Some(held());
-        }
-    }
-
-    /// The connection, once the answer has been written that changes its protocol.
-    pub(crate) async fn switched(&self) -> Option<Rewound<Line>> {
-        let receiver = self.line.lock().take()?;
-        receiver.await.ok()
-    }
-}
-
 /// Serves a connection until it ends. `input` is what was read of it already; `goodbye` comes when it is to end as soon as it
 /// does nothing.
-pub(crate) async fn serve<S: Service>(
+pub(crate) fn serve<S: Service>(
     line: Line,
     input: Input,
     service: &S,
     terms: Terms,
     goodbye: impl Stream<Item = ()> + Unpin,
     since: Instant,
-) -> io::Result<()> {
+) -> impl Future<Output = io::Result<()>> {
     let (shared, output, timer) = (Shared::new(line, input), Output::default(), Timer::default());
-    Server { shared, output, timer, service, terms, goodbye, since, is_first: true }.run().await
+    let mut server = Server { shared, output, timer, service, terms, goodbye, since, is_first: true };
+    // Lent, not given: a future keeps room for what it is given, and for wherever it moves that.
+    async move { server.run().await }
 }
 
 struct Server<'s, S, G> {
@@ -168,6 +137,26 @@ struct Server<'s, S, G> {
     is_first: bool,
 }
 
+/// What follows on what was heard.
+enum Due<A> {
+    /// An answer is on its way.
+    Answer { answer: A, asked: Asked, switch: Option<oneshot::Sender<Rewound<Line>>> },
+    /// It is no request.
+    Refuse(Begun),
+    /// Nothing more comes.
+    Close,
+}
+
+/// An answer whose head waits to be written.
+struct Begun {
+    /// The protocol changes behind it.
+    switched: bool,
+    /// The connection may go on behind it.
+    kept: bool,
+    writing: Writing,
+    body: Answer,
+}
+
 /// What becomes of a connection behind an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -177,25 +166,37 @@ enum Then {
 }
 
 impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         loop {
-            let head = match self.head().await {
-                Ok(Some(head)) => head,
-                Ok(None) => return self.close(false).await,
-                Err(why) => {
-                    let refusal = self.service.refuse(why);
-                    self.write(refusal, Asked::NOTHING).await?;
+            let heard = self.head().await;
+            match self.take_up(heard) {
+                Due::Answer { answer, asked, switch } => match self.exchange(answer, asked, switch).await? {
+                    Then::Next => {}
+                    Then::Close => {
+                        let sends = self.shared.lock().body() != State::Whole;
+                        return self.close(sends).await;
+                    }
+                    Then::Switch => return Ok(()),
+                },
+                Due::Refuse(mut begun) => {
+                    self.write(&mut begun).await?;
                     return self.close(true).await;
                 }
-            };
-            match self.exchange(head).await? {
-                Then::Next => {}
-                Then::Close => {
-                    let sends = self.shared.lock().body() != State::Whole;
-                    return self.close(sends).await;
-                }
-                Then::Switch => return Ok(()),
+                Due::Close => return self.close(false).await,
             }
+        }
+    }
+
+    /// What follows on a head. No future: one that waits for an answer need not have room for a request.
+    fn take_up(&mut self, heard: Result<Option<Head>, Unheard>) -> Due<S::Answer> {
+        match heard {
+            Ok(Some(head)) => {
+                let asked = Asked::of(&head);
+                let (request, switch) = self.request(head);
+                Due::Answer { answer: self.service.answer(request), asked, switch }
+            }
+            Ok(None) => Due::Close,
+            Err(why) => Due::Refuse(self.begin(self.service.refuse(why), false, Asked::NOTHING)),
         }
     }
 
@@ -238,12 +239,19 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
     }
 
     /// Has one request answered.
-    async fn exchange(&mut self, head: Head) -> io::Result<Then> {
-        let asked = Asked::of(&head);
-        let (request, switch) = self.request(head);
-        let Some(response) = self.answered(request, asked.version).await else { return Ok(Then::Close) };
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let kept = self.write(response, asked).await?;
+    async fn exchange(
+        &mut self,
+        answer: S::Answer,
+        asked: Asked,
+        switch: Option<oneshot::Sender<Rewound<Line>>>,
+    ) -> io::Result<Then> {
+        let answered = self.answered(answer, asked.version).await;
+        let Some(mut begun) = answered.map(|(response, goes_on)| self.begin(response, goes_on, asked)) else {
+            return Ok(Then::Close);
+        };
+        self.write(&mut begun).await?;
+        let Begun { switched, kept, .. } = begun;
+        drop(begun.body);
         let body = self.body_ended().await;
         if switched {
             if let Some(switch) = switch.filter(|_| body == State::Whole) {
@@ -305,21 +313,24 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         *request.headers_mut() = head.headers;
         let switch = head.upgrades.then(|| {
             let (send, receive) = oneshot::channel();
-            request.extensions_mut().insert(Switch { line: Arc::new(Mutex::new(Some(receive))), held: None });
+            request.extensions_mut().insert(Switch::new(receive));
             send
         });
         (request, switch)
     }
 
-    /// The answer, unless the client goes before it has begun. One that only sends nothing more is answered: whether it is
-    /// there is found out by an interim answer, which HTTP/1.0 does not know.
-    async fn answered(&mut self, request: Request<Incoming>, version: Version) -> Option<Response<Answer>> {
-        let mut answer = self.service.answer(request);
+    /// The answer, and whether another request may follow as far as this one's body goes; `None`: the client went before. One
+    /// that only sends nothing more is answered: whether it is there is found out by an interim answer, which HTTP/1.0 does not know.
+    async fn answered(
+        &mut self,
+        mut answer: S::Answer,
+        version: Version,
+    ) -> Option<(Response<Answer>, bool)> {
         let Self { shared, timer, .. } = self;
         let mut look = None;
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.poll_unpin(cx) {
-                return Poll::Ready(Some(response));
+                return Poll::Ready(Some((response, shared.lock().answers(cx))));
             }
             let mut shared = shared.lock();
             if look.is_none() {
@@ -338,17 +349,17 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         .await
     }
 
-    /// Writes an answer. Whether the connection may go on.
-    async fn write(&mut self, response: Response<Answer>, asked: Asked) -> io::Result<bool> {
-        let (head, mut body) = response.into_parts();
+    /// Puts an answer's head into the output. `goes_on`: another request may follow.
+    fn begin(&mut self, response: Response<Answer>, goes_on: bool, asked: Asked) -> Begun {
+        let (head, body) = response.into_parts();
         let form = Form::of(head.status, asked.to_head, asked.version, body.size_hint().exact());
-        let goes_on = poll_fn(|cx| Poll::Ready(self.shared.lock().answers(cx))).await;
         let kept = goes_on
             && asked.keep_alive
             && form.framing != Framing::UntilClose
             && !fields::says(&head.headers, CONNECTION, b"close");
+        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let connection = match kept {
-            _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Connection::Usual,
+            _ if switched => Connection::Usual,
             true if asked.version == Version::HTTP_10 => Connection::Kept,
             true => Connection::Usual,
             false => Connection::Closed,
@@ -357,19 +368,24 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         let status = (head.status, head.extensions.get::<ReasonPhrase>());
         let out = self.output.begin();
         date::with(self.since, |date| response::write(out, status, &head.headers, form, connection, date));
-        let mut writing = Writing {
+        let writing = Writing {
             framing: form.framing,
             // Only chunks can carry them.
             trailers: form.framing == Framing::Chunked
                 && (asked.trailers || head.headers.contains_key(TRAILER)),
             ended: form.framing == Framing::None || body.is_end_stream(),
         };
-        drop(head);
+        Begun { switched, kept, writing, body }
+    }
+
+    /// Writes an answer that has begun.
+    async fn write(&mut self, begun: &mut Begun) -> io::Result<()> {
+        let Begun { writing, body, .. } = begun;
         let (mut paused, mut doubt) = (false, None);
         let mut taking = Taking::new(self.terms.least, self.terms.grace);
         poll_fn(|cx| {
             loop {
-                let more = writing.poll_feed(cx, Pin::new(&mut body), &mut self.output);
+                let more = writing.poll_feed(cx, Pin::new(&mut *body), &mut self.output);
                 let mut shared = self.shared.lock();
                 if !self.output.is_empty() {
                     // What is written finds out who has gone.
@@ -410,7 +426,7 @@ impl<S: Service, G: Stream<Item = ()> + Unpin> Server<'_, S, G> {
         if paused {
             self.since = clock::now();
         }
-        Ok(kept)
+        Ok(())
     }
 
     /// Ends the connection in order. `lingers`: the client may still be sending.
