@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock, failpoint,
-    fleet::{Service, Standing, service::hold_deadline},
+    fleet::{Replica, Service, Standing, service::hold_deadline},
     http1::server::Early,
 };
 
@@ -135,14 +135,15 @@ async fn attempts(
     failpoint::request();
     // Not before the lease: what waits has only its head in memory.
     let (mut body, copy) = outbound(head, body, hold).await?;
-    let (mut retried, mut resets, mut unsent_tries, mut begun) = (false, 0, 0, granted);
+    let mut retries = Retries { service, hold, copy, deadline, made: 0, resets: 0, unsent: 0 };
+    let mut begun = granted;
     loop {
         let mut replica = hold.replica();
         let sent;
         (sent, begun) = {
             let attempt =
                 std::pin::pin!(replica.pool.send(head, body, early.as_ref(), &settings.upstream, begun));
-            match (&settings.balance.hedge, &copy) {
+            match (&settings.balance.hedge, &retries.copy) {
                 (Some(rules), Some(copy)) if wish.is_none() => {
                     let hedged = Hedged { service, rules, upstream: &settings.upstream, head, hold };
                     Box::pin(hedged.send(attempt, begun, || copy.body())).await
@@ -154,11 +155,11 @@ async fn attempts(
             // Another one may have answered.
             replica = hold.replica();
         }
-        let failed = match sent {
+        match sent {
             Ok(mut response) => {
                 replica.count(response.status().is_server_error());
                 hold.account.attempted(&replica, begun, None);
-                hold.answered(response.status(), begun, retried);
+                hold.answered(response.status(), begun, retries.made > 0);
                 if let Some((affinity, session)) = &session {
                     let serves = |name| service.serves(name);
                     session.remember(affinity, replica.name, response.headers_mut(), serves);
@@ -170,17 +171,47 @@ async fn attempts(
                 });
                 return Ok((response, timing));
             }
-            Err(failed) => failed,
-        };
+            Err(failed) => {
+                // Boxed: rare, and it would weigh on every request's future.
+                body = Box::pin(retries.after(failed, &replica, begun)).await?;
+                begun = clock::now();
+            }
+        }
+    }
+}
+
+/// What makes up for attempts that fail.
+struct Retries<'e> {
+    service: &'e Arc<Service>,
+    hold: &'e Arc<Hold>,
+    copy: Option<Kept>,
+    /// Until when another replica is waited for.
+    deadline: Instant,
+    made: u32,
+    /// Attempts that ended after something may have been sent.
+    resets: u32,
+    /// Attempts of which nothing was sent.
+    unsent: u32,
+}
+
+impl Retries<'_> {
+    /// After an attempt that began at `begun` and failed: takes a lease on a replica for another one, if there may be one. The
+    /// body that it sends.
+    async fn after(
+        &mut self,
+        failed: Failed,
+        replica: &Arc<Replica>,
+        begun: Instant,
+    ) -> Result<Outbound, Refusal> {
+        let (service, hold) = (self.service, self.hold);
         if let Some(limit) = hold.cut() {
             return Err(limit.into());
         }
         let mut lease = hold.take().expect("the lease of this attempt");
-        let replayable = copy.is_some();
         let Failed { failure, unsent, error } = failed;
         // A body that is none from its first bytes on never gets as far as to a replica.
         if failure != Failure::Client || unsent.is_none() {
-            hold.account.attempted(&replica, begun, Some(failure.label()));
+            hold.account.attempted(replica, begun, Some(failure.label()));
         }
         if failure == Failure::Reset {
             replica.count(true);
@@ -188,15 +219,9 @@ async fn attempts(
         if failure.is_the_replicas() {
             lease.failed();
         }
-        resets += u32::from(failure == Failure::Reset);
-        unsent_tries += u32::from(failure.is_unsent());
-        let budget = match failure {
-            Failure::Connect | Failure::NotSent => unsent_tries <= retry::UNSENT,
-            Failure::Unable => false,
-            _ => resets <= retry::RESETS && service.may_retry(clock::now()),
-        };
+        let budget = self.pays(failure);
         tracing::debug!(service = %service.name, replica = %replica.id, ?failure, %error, budget, "attempt failed");
-        match retry::verdict(failure, replayable, budget) {
+        match retry::verdict(failure, self.copy.is_some(), budget) {
             Verdict::Refuse(refusal) => {
                 service.metrics.upstream_failed(failure.label());
                 return Err(refusal);
@@ -206,20 +231,26 @@ async fn attempts(
                     service.suspend(&lease);
                 }
                 service.metrics.retries.increment(1);
-                retried = true;
-                if let Some(pause) = retry::pause(failure, unsent_tries) {
+                self.made += 1;
+                if let Some(pause) = retry::pause(failure, self.unsent) {
                     tokio::time::sleep(pause).await;
                 }
-                let next = Box::pin(service.swap(lease, deadline)).await;
+                let next = service.swap(lease, self.deadline).await;
                 hold.put(next.map_err(|late| retry::late(failure, late))?);
-                begun = clock::now();
             }
         }
-        body = match (unsent, &copy) {
-            (Some(body), _) => body,
-            (None, Some(copy)) => copy.body(),
-            (None, None) => return Err(Refusal::UpstreamReset),
-        };
+        unsent.or_else(|| self.copy.as_ref().map(Kept::body)).ok_or(Refusal::UpstreamReset)
+    }
+
+    /// Counts a failure. Whether another attempt is within what one request and its service may make.
+    fn pays(&mut self, failure: Failure) -> bool {
+        self.resets += u32::from(failure == Failure::Reset);
+        self.unsent += u32::from(failure.is_unsent());
+        match failure {
+            Failure::Connect | Failure::NotSent => self.unsent <= retry::UNSENT,
+            Failure::Unable => false,
+            _ => self.resets <= retry::RESETS && self.service.may_retry(clock::now()),
+        }
     }
 }
 
