@@ -22,6 +22,8 @@ pub(crate) trait Decode: Sized {
     const TEXT: bool = false;
     /// Whether it is a table whose keys are known.
     const TABLE: bool = false;
+    /// Whether it is a table that says something when it is empty, because there is a default for everything.
+    const BARE: bool = false;
 
     /// Reads the value of `key`; `None` once its problems are in `problems`.
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self>;
@@ -76,6 +78,19 @@ pub(crate) fn mismatch(node: &Node, key: &str, allowed: &str) -> Draft {
     Draft::new(key, &node.at, "the wrong kind of value").found(node.describe()).allowed(allowed)
 }
 
+/// What somebody who wrote a word for on or off meant by it.
+pub(crate) fn truth(node: &Node) -> Option<bool> {
+    match &node.kind {
+        Kind::Bool(truth) => Some(*truth),
+        Kind::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Some(true),
+            "false" | "no" | "off" => Some(false),
+            _ => None,
+        },
+        Kind::Null | Kind::Int(_) | Kind::Float(_) | Kind::List(_) | Kind::Table(_) => None,
+    }
+}
+
 /// A list or table that an environment variable spells out as text.
 fn spelled_out(node: &Node) -> Option<Node> {
     match (&node.kind, &node.at) {
@@ -95,11 +110,12 @@ pub(crate) struct Table<'n> {
 }
 
 impl<'n> Table<'n> {
-    /// Opens a table and reports the keys that it must not have.
+    /// Opens a table and reports the keys that it must not have. `bare`: it may be empty.
     pub(crate) fn open(
         node: &'n Node,
         key: &'n str,
         known: &[&str],
+        bare: bool,
         problems: &mut Vec<Draft>,
     ) -> Option<Self> {
         let node = match spelled_out(node) {
@@ -108,7 +124,8 @@ impl<'n> Table<'n> {
         };
         let Kind::Table(entries) = &node.kind else {
             let allowed = format!("a table with keys from: {}", known.join(", "));
-            problems.push(mismatch(&node, key, &allowed));
+            let help = (bare && truth(&node) == Some(true)).then(|| "write {} for the defaults".to_owned());
+            problems.push(mismatch(&node, key, &allowed).help(help));
             return None;
         };
         let mut meant = Vec::new();
@@ -146,9 +163,10 @@ pub(crate) fn child(key: &str, name: &str) -> String {
 }
 
 /// Declares one table of the file: a struct of optional fields, how it is decoded, and its schema. A field is
-/// `/// meaning`, `name: type` and, where there is one, `= default` as the file would say it.
+/// `/// meaning`, `name: type` and, where there is one, `= default` as the file would say it. `; bare = true`
+/// after its name and defaults: the table says something when it is empty.
 macro_rules! section {
-    ($(#[doc = $about:literal])+ $name:ident $(, $d:ident = $defaults:expr)? => {
+    ($(#[doc = $about:literal])+ $name:ident $(, $d:ident = $defaults:expr)? $(; bare = $bare:literal)? => {
         $($(#[doc = $doc:literal])+ $key:ident: $type:ty $(= $default:expr)?,)*
     }) => {
         $(#[doc = $about])+
@@ -167,13 +185,14 @@ macro_rules! section {
 
         impl crate::decode::Decode for $name {
             const TABLE: bool = true;
+            $(const BARE: bool = $bare;)?
 
             fn decode(
                 node: &crate::tree::Node,
                 key: &str,
                 problems: &mut Vec<crate::problem::Draft>,
             ) -> Option<Self> {
-                let table = crate::decode::Table::open(node, key, Self::KEYS, problems)?;
+                let table = crate::decode::Table::open(node, key, Self::KEYS, Self::BARE, problems)?;
                 let mut refused = Vec::new();
                 $(let $key = table.take(stringify!($key), &mut refused, problems);)*
                 Some(Self { $($key,)* refused })

@@ -1,8 +1,11 @@
 //! What is valid, but may not be what was meant: said by `tidegate check` next to its ok. A pure look at a checked model.
 
+use std::collections::BTreeSet;
+
 use crate::{
     constraint::Constraint,
-    model::{Engine, Host, Model, Service, Sleep},
+    model::{Engine, Host, Limits, Middleware, Model, Service, Sleep},
+    name::Authority,
     spec::Source,
 };
 
@@ -18,6 +21,9 @@ pub fn notes(model: &Model) -> Vec<String> {
         notes.extend(unlabelled(service, &model.hosts));
         notes.extend(sleep(service, &model.hosts));
         notes.extend(measured(service, &model.hosts));
+        notes.extend(too_late(service, &model.gateway.limits));
+        notes.extend(too_long(service, &model.gateway.limits));
+        notes.extend(passed_on(service, model));
     }
     notes
 }
@@ -118,6 +124,64 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
         service.name,
         list(&there)
     ))
+}
+
+/// The gateway's own bound holds whatever a service says.
+fn too_late(service: &Service, limits: &Limits) -> Option<String> {
+    let limit = limits.requests.timeout?;
+    let longest = layers(service).filter_map(|middleware| middleware.timeout).max();
+    let timeout = longest.filter(|timeout| *timeout > limit)?;
+    Some(format!(
+        "services.{} has a `middleware.timeout` of {}, but gateway.limits.request_timeout ends every request after {}",
+        service.name,
+        humantime::format_duration(timeout),
+        humantime::format_duration(limit)
+    ))
+}
+
+/// The same for bodies.
+fn too_long(service: &Service, limits: &Limits) -> Option<String> {
+    let limit = limits.requests.body_bytes?;
+    let longest = layers(service).filter_map(|middleware| middleware.body_limit).max();
+    let size = longest.filter(|size| *size > limit)?;
+    Some(format!(
+        "services.{} has a `middleware.body_limit` of {size}, but gateway.limits.body_bytes allows {limit}",
+        service.name
+    ))
+}
+
+fn layers(service: &Service) -> impl Iterator<Item = &Middleware> {
+    service.routes.iter().filter_map(|route| route.middleware.as_deref())
+}
+
+/// Names are passed on before any route is looked at.
+fn passed_on(service: &Service, model: &Model) -> Vec<String> {
+    let mut notes = Vec::new();
+    for other in model.services.values() {
+        let hosts: BTreeSet<_> = other.routes.iter().map(|route| &route.host).collect();
+        let taken = |host| Some((service.sni.iter().find(|name| covers(name, host))?, host));
+        notes.extend(hosts.into_iter().filter_map(taken).map(|(name, host)| {
+            format!(
+                "over TLS services.{} gets the connections for {name}, also those for the host {host} of services.{}, whose \
+                 routes are then for clear text only",
+                service.name, other.name
+            )
+        }));
+    }
+    notes
+}
+
+/// Whether every host that `host` means is one that `name` means.
+fn covers(name: &Authority, host: &Authority) -> bool {
+    let below = |host: &str, suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    match (name, host) {
+        (Authority::Wildcard(suffix), Authority::Exact(host)) => below(host, suffix),
+        (Authority::Wildcard(suffix), Authority::Wildcard(host)) => host == suffix || below(host, suffix),
+        (Authority::Exact(name), Authority::Exact(host)) => name == host,
+        (Authority::Exact(_), Authority::Wildcard(_) | Authority::Any) => false,
+        (Authority::Wildcard(_), Authority::Any) => false,
+        (Authority::Any, _) => true,
+    }
 }
 
 fn list(hosts: &[&Host]) -> String {

@@ -165,6 +165,18 @@ impl Draft {
         self
     }
 
+    /// What is allowed besides what is already said to be.
+    pub(crate) fn allowed_too(self, more: &str) -> Self {
+        let all =
+            self.allowed.as_ref().map_or_else(|| more.to_owned(), |allowed| format!("{more} or {allowed}"));
+        self.allowed(all)
+    }
+
+    /// Whether it is a problem with this key, and not with one below it.
+    pub(crate) fn is_at(&self, key: &str) -> bool {
+        self.key == key
+    }
+
     pub(crate) fn help(mut self, help: impl Into<Option<String>>) -> Self {
         self.help = help.into();
         self

@@ -139,6 +139,16 @@ pub(super) fn file_of(text: &At<Text>, world: &World<'_>, problems: &mut Vec<Dra
     Some(world.path(&text.value))
 }
 
+/// Whether a listener speaks TLS, or may have been meant to: what was refused is not known.
+pub(super) fn may_speak_tls(raw: &raw::Gateway) -> bool {
+    let unread = |item: &At<raw::Listener>| match &item.value {
+        raw::Listener::Table(table) => table.refused.contains(&"tls"),
+        raw::Listener::Text(_) => false,
+    };
+    let said = raw.listen.iter().flat_map(|listen| &listen.value.0);
+    raw.refused.contains(&"listen") || said.into_iter().any(|item| speaks_tls(item) || unread(item))
+}
+
 /// Where the file first asks for TLS.
 pub(super) fn first_tls(raw: Option<&At<OneOrMany<raw::Listener>>>) -> Option<At<bool>> {
     let mut tables = raw?.value.0.iter().filter_map(|item| match &item.value {

@@ -77,7 +77,9 @@ impl World<'_> {
 
 /// Checks a whole file. The model is only good if no problem was added.
 pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft>) -> Model {
+    let unread = file.refused.contains(&"gateway");
     let raw_gateway = value::of(file.gateway, raw::Gateway::default());
+    let secure = unread || edge::may_speak_tls(&raw_gateway);
     let allowed = volumes::Allowed::new(raw_gateway.allow_mounts.as_ref(), world, problems);
     let gateway = gateway::check(raw_gateway, world, problems);
     let hosts = hosts::check(file.hosts, world, problems);
@@ -88,7 +90,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     });
     let names: BTreeSet<_> = over_http.map(|(name, _)| name.value.clone()).collect();
     let only = names.len() == 1;
-    let mut streams = streams::Seen::new(&gateway);
+    let mut streams = streams::Seen::new(&gateway, secure);
     let mut routes = routes::Seen::new(&gateway);
     let mut services = BTreeMap::new();
     for (name, service) in raw_services {

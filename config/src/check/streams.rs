@@ -16,22 +16,27 @@ use crate::{
 /// As many as can be handed over to the next gateway in one message, with room for its other listeners.
 const MOST: usize = 200;
 
+const SECURE: &str = "with a listener with tls = true in gateway.listen; or listen instead of sni";
+
 /// The listeners and server names so far.
 pub(super) struct Seen {
     /// Where somebody listens already, and who.
     taken: Vec<(SocketAddr, String, Option<Origin>)>,
     names: Vec<(Authority, String, Origin)>,
+    /// Whether connections over TLS may arrive at the gateway's own listeners.
+    secure: bool,
     count: usize,
 }
 
 impl Seen {
-    pub(super) fn new(gateway: &Gateway) -> Self {
+    /// `secure`: a listener speaks TLS, or was meant to.
+    pub(super) fn new(gateway: &Gateway, secure: bool) -> Self {
         let own = |address: SocketAddr, key: &str| (address, key.to_owned(), None);
         let listen = gateway.listen.iter().map(|listener| own(listener.address, "gateway.listen"));
         let metrics = gateway.metrics.map(|metrics| own(metrics, "gateway.metrics"));
         let admin = gateway.admin.as_ref().map(|admin| own(admin.listen, "gateway.admin"));
         let taken = listen.chain(metrics).chain(admin).collect();
-        Self { taken, names: Vec::new(), count: 0 }
+        Self { taken, names: Vec::new(), secure, count: 0 }
     }
 
     /// Where the connections of one service arrive: addresses, and names of connections over TLS.
@@ -44,6 +49,7 @@ impl Seen {
         if raw.protocol.as_ref().is_none_or(|protocol| protocol.value != Protocol::Tcp) {
             refuse(&raw.listen, problems);
             refuse(&raw.sni, problems);
+            refuse_upstream(raw.upstream.as_ref(), problems);
             return Default::default();
         }
         if let Some(routes) = &raw.routes {
@@ -66,6 +72,9 @@ impl Seen {
             let at = raw.protocol.as_ref().map_or(&name.at, |protocol| &protocol.at);
             let draft = Draft::new(&name.key, at, "nothing leads to it");
             problems.push(draft.allowed("listen = \"0.0.0.0:5432\", sni = [\"db.example.org\"] or both"));
+        }
+        if let Some(names) = raw.sni.as_ref().filter(|names| !names.value.is_empty() && !self.secure) {
+            problems.push(names.problem("no listener speaks TLS: nobody calls these names").allowed(SECURE));
         }
         let listen = listen.into_iter().filter_map(|text| self.listen(name, text, problems)).collect();
         let sni = sni.into_iter().filter_map(|text| self.sni(name, text, problems)).collect();
@@ -114,6 +123,17 @@ fn refuse<T>(key: &Option<At<T>>, problems: &mut Vec<Draft>) {
     if let Some(key) = key {
         let draft = key.problem("only for services that speak something else than HTTP");
         problems.push(draft.allowed("routes; or protocol = \"tcp\""));
+    }
+}
+
+/// What of `upstream` is for connections only.
+fn refuse_upstream(upstream: Option<&At<raw::Upstream>>, problems: &mut Vec<Draft>) {
+    let Some(At { value: raw::Upstream { idle_timeout, proxy_protocol, .. }, .. }) = upstream else { return };
+    let idle = idle_timeout.as_ref().map(|idle| idle.with(()));
+    let proxied = proxy_protocol.as_ref().filter(|on| on.value).map(|on| on.with(()));
+    for key in idle.into_iter().chain(proxied) {
+        let draft = key.problem("only for services that speak something else than HTTP");
+        problems.push(draft.allowed("with protocol = \"tcp\""));
     }
 }
 

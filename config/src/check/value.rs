@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::{
     decode::{
         At,
-        leaf::{Size, Span, Text},
+        leaf::{Often, Size, Span, Text},
     },
     problem::Draft,
     units::{Bytes, Rate},
@@ -94,18 +94,29 @@ pub(super) fn share(setting: Option<At<f64>>, default: f64, problems: &mut Vec<D
 }
 
 /// A rate that may be switched off.
-pub(super) fn rate(raw: Option<&At<Text>>, default: Option<Rate>, problems: &mut Vec<Draft>) -> Option<Rate> {
+pub(super) fn rate(
+    raw: Option<&At<Often>>,
+    default: Option<Rate>,
+    problems: &mut Vec<Draft>,
+) -> Option<Rate> {
     match raw {
         None => default,
-        Some(text) if text.value == "off" => None,
+        Some(text) if text.value.0 == "off" => None,
         Some(text) => {
-            let rate = text.value.parse();
+            let rate = text.value.0.parse();
             if rate.is_err() {
-                problems.push(text.problem("not a rate").allowed("as in \"10/m\" (s, m or h), or \"off\""));
+                let draft = text.problem("not a rate").allowed("as in \"10/m\" (s, m or h), or \"off\"");
+                problems.push(draft.help(per_second(text)));
             }
             rate.ok()
         }
     }
+}
+
+/// What was probably meant by a number that should be a rate.
+pub(super) fn per_second(text: &At<Often>) -> Option<String> {
+    let number: NonZeroU32 = text.value.0.parse().ok()?;
+    Some(format!("write \"{number}/s\" if so many per second are meant"))
 }
 
 /// Addresses and networks.

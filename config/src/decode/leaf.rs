@@ -58,6 +58,34 @@ impl Decode for Text {
     }
 }
 
+/// The text of a [`crate::units::Rate`], or of what stands for none. A number is taken for a text that is no rate, so that
+/// there is one place that says how it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Often(pub(crate) Text);
+
+impl Decode for Often {
+    fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        match &node.kind {
+            Kind::Int(number) => Some(Self(number.to_string())),
+            Kind::Text(_) => Decode::decode(node, key, problems).map(Self),
+            _ => {
+                problems.push(mismatch(node, key, "a rate, as in \"10/m\" (s, m or h)"));
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for Often {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Text::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Text::json_schema(generator)
+    }
+}
+
 /// Text that may also be written as a whole number or as `true` or `false`, as in `PORT = 8080`.
 #[derive(Debug, Clone)]
 pub(crate) struct Loose(pub(crate) String);
@@ -222,7 +250,7 @@ impl Decode for Size {
         const ALLOWED: &str = "a size with its unit, as in \"64MiB\", \"1GiB\" or \"500MB\"";
         let bare = |number: &str| {
             let draft = Draft::new(key, &node.at, "a size without a unit").found(node.describe());
-            draft.allowed(ALLOWED).help(format!("write \"{number}MiB\" if mebibytes are meant"))
+            draft.allowed(ALLOWED).help(number.parse().ok().and_then(|number| with_unit(number, key)))
         };
         let problem = match &node.kind {
             Kind::Int(number) if *number > 0 => bare(&number.to_string()),
@@ -236,6 +264,16 @@ impl Decode for Size {
         problems.push(problem);
         None
     }
+}
+
+/// How a number of bytes or mebibytes is written, whichever is likelier.
+fn with_unit(number: u64, key: &str) -> Option<String> {
+    let small = ["_bytes", "_rate", "_size"].iter().any(|end| key.ends_with(end));
+    let (text, unit) = match small || number >= 64 << 10 {
+        true => (Bytes(number).to_string(), "bytes"),
+        false => (format!("{number}MiB"), "mebibytes"),
+    };
+    text.parse::<Bytes>().is_ok().then(|| format!("write \"{text}\" if {unit} are meant"))
 }
 
 schema!(Percent, "Share", { "title": "share", "type": "number", "minimum": 0.01, "maximum": 1 });

@@ -3,7 +3,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::Decode;
+use super::{Decode, truth};
 use crate::{
     problem::Draft,
     tree::{Kind, Node, Origin},
@@ -23,11 +23,39 @@ impl<T: Decode> Decode for Switch<T> {
         match (&node.kind, &node.at) {
             (Kind::Bool(false), _) => Some(Self::Off),
             (Kind::Text(text), Origin::Variable(_)) if text == "false" => Some(Self::Off),
-            (Kind::Bool(true), _) if T::TABLE => {
-                let empty = Node { kind: Kind::Table(Vec::new()), at: node.at.clone() };
-                T::decode(&empty, key, problems).map(Self::On)
+            (Kind::Bool(true), _) if T::TABLE => Self::defaults(node, key, problems),
+            (Kind::Text(text), Origin::Variable(_)) if T::TABLE && text == "true" => {
+                Self::defaults(node, key, problems)
             }
-            _ => T::decode(node, key, problems).map(Self::On),
+            _ => {
+                let before = problems.len();
+                let value = T::decode(node, key, problems);
+                if T::TABLE || matches!(node.kind, Kind::Bool(_)) {
+                    let refused = problems.split_off(before);
+                    problems.extend(refused.into_iter().map(|draft| Self::say_so(draft, node, key)));
+                }
+                value.map(Self::On)
+            }
+        }
+    }
+}
+
+impl<T: Decode> Switch<T> {
+    fn defaults(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
+        let empty = Node { kind: Kind::Table(Vec::new()), at: node.at.clone() };
+        T::decode(&empty, key, problems).map(Self::On)
+    }
+
+    /// Adds to a problem with the value itself that it may be switched. `true` is advised where nothing else must be said.
+    fn say_so(draft: Draft, node: &Node, key: &str) -> Draft {
+        if !draft.is_at(key) {
+            return draft;
+        }
+        let draft = draft.allowed_too(if T::BARE { "true, false" } else { "false" });
+        match truth(node) {
+            Some(false) => draft.help("write false".to_owned()),
+            Some(true) if T::BARE => draft.help("write true".to_owned()),
+            Some(true) | None => draft,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 
 section! {
     /// A line for each request. Off unless this table is there.
-    AccessLog, d = model::AccessLog::default() => {
+    AccessLog, d = model::AccessLog::default(); bare = true => {
         /// An object for each request, or the line that Apache and nginx write.
         format: LogFormat = "json",
         /// `"stdout"`, `"stderr"`, or a file, relative to this file's folder. A file may be moved away at any time: it is made

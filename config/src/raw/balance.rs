@@ -35,7 +35,7 @@ section! {
 section! {
     /// When a replica that fails gets nothing for a while: then one request tries it, and if that fails too it is for
     /// twice as long. The last replica is never ejected.
-    Ejection, d = model::Ejection::default() => {
+    Ejection, d = model::Ejection::default(); bare = true => {
         /// Failures in a row: no connection, a broken one, no answer in time. 0: nobody is ejected.
         failures: u32 = d.failures.get(),
         /// Answers that count as failures too, as in `[502, 503, 504]`.
@@ -66,7 +66,7 @@ section! {
 section! {
     /// Within which bounds the limit of a replica is learned. While answers take as long as they have for long it grows,
     /// when they take longer it shrinks; what does not fit waits, and counts as demand.
-    Adaptive, d = model::Adaptive::default() => {
+    Adaptive, d = model::Adaptive::default(); bare = true => {
         /// Where it starts.
         initial: u32 = d.initial.get(),
         /// What it never goes below.
@@ -79,7 +79,7 @@ section! {
 section! {
     /// When requests are refused at once because too many have failed: then one request tries, and if that fails too it is
     /// for twice as long. What fails is what `ejection` counts.
-    Circuit, d = model::Circuit::default() => {
+    Circuit, d = model::Circuit::default(); bare = true => {
         /// The share of attempts that fail.
         failures: Percent = d.failures.fraction(),
         /// Among at least so many.
@@ -95,7 +95,7 @@ section! {
 
 section! {
     /// When a request that may be sent twice is sent to a second replica.
-    Hedge, d = model::Hedge::default() => {
+    Hedge, d = model::Hedge::default(); bare = true => {
         /// Once no answer has come for so long: a duration, or `"p95"` for longer than 95 % of the last answers took.
         after: Text = "p95",
         /// The share of requests that this may happen to; the service's budget of retries bounds it too.

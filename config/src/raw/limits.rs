@@ -3,7 +3,7 @@
 use super::duration;
 use crate::{
     decode::{
-        leaf::{Size, Span, Text},
+        leaf::{Often, Size, Span},
         section,
     },
     model,
@@ -20,9 +20,9 @@ section! {
         handshakes: u32 = d.handshakes,
         /// How many handshakes over TLS one client address may begin, as in `"1000/s"` (also `m` and `h`), as many at once after
         /// a pause; trusted proxies any number. `"off"`: no limit.
-        handshake_rate_per_address: Text = d.handshake_rate_per_address.map(|rate| rate.to_string()),
+        handshake_rate_per_address: Often = d.handshake_rate_per_address.map(|rate| rate.to_string()),
         /// How many all clients together may begin. Default: no limit, since a flood would use it up for everybody.
-        handshake_rate: Text,
+        handshake_rate: Often,
         /// How long a request's headers may take to their end: from their first byte, and from the beginning of a new connection.
         header_timeout: Span = duration(d.header_timeout),
         /// The size of a request's headers, together.

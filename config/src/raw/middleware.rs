@@ -6,7 +6,7 @@ use super::duration;
 use crate::{
     decode::{
         At, Decode, Named,
-        leaf::{Counted, Size, Span, Text},
+        leaf::{Counted, Often, Size, Span, Text},
         section,
         switch::Switch,
     },
@@ -104,7 +104,7 @@ section! {
     /// How many requests may come. Routes of one service that have the same limit share it.
     RateLimit, d = model::RateLimit::to("1/s".parse().expect("a rate")) => {
         /// How many in how long, as in `"10/s"`, `"60/m"` or `"1000/h"`. Required.
-        rate: Text,
+        rate: Often,
         /// How many at once after a pause. Default: the number in `rate`.
         burst: u32,
         /// Whose requests are counted together: those of an `address` (of IPv6: of a /64 network), of a `header`'s value,
@@ -200,7 +200,7 @@ section! {
 
 section! {
     /// Which responses are compressed: whole ones of these types that the service has not compressed itself.
-    Compression, d = model::Compression::default() => {
+    Compression, d = model::Compression::default(); bare = true => {
         /// How. Of those that a client likes equally well: `zstd`, then `br`, then `gzip`.
         encodings: Vec<At<Encoding>> = d.encodings.iter().map(|encoding| encoding.name()).collect::<Vec<_>>(),
         /// Media types, as in `"text/html"` or `"text/*"`.

@@ -9,7 +9,7 @@ use crate::{
 section! {
     /// Traces: `traceparent` is checked, begun where it is missing, and passed on; spans go to a collector over OTLP/HTTP. Off
     /// unless this table is there.
-    Tracing, d = model::Tracing::default() => {
+    Tracing, d = model::Tracing::default(); bare = true => {
         /// The collector: `http://` or, over TLS, `https://`, with its path.
         endpoint: Text = d.endpoint,
         /// With `https://`: a file of the authorities that its certificate may be from. Default: those that this machine trusts.

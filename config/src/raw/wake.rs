@@ -3,7 +3,7 @@
 use crate::{
     decode::{
         At,
-        leaf::{OnOrFile, Text},
+        leaf::{Often, OnOrFile, Text},
         section,
     },
     model,
@@ -18,9 +18,9 @@ section! {
         waiting_page: OnOrFile = d.waiting_page.is_some(),
         /// How many wakes one client may cause, as in `"10/m"` (also `s` and `h`); `"off"` for any number. Only what starts
         /// a replica counts, not each request. Beyond it: 429 `rate_limited`.
-        per_client: Text = d.per_client.map(|rate| rate.to_string()),
+        per_client: Often = d.per_client.map(|rate| rate.to_string()),
         /// How many wakes all clients together may cause; `"off"` for any number. Beyond it: 503 `too_many_wakes`.
-        per_service: Text = d.per_service.map(|rate| rate.to_string()),
+        per_service: Often = d.per_service.map(|rate| rate.to_string()),
         /// Who neither wakes the service nor keeps it awake.
         ignore: Ignore,
     }

@@ -26,11 +26,15 @@ pub(super) fn ip(raw: At<raw::Ip>, problems: &mut Vec<Draft>) -> Option<Ip> {
 
 pub(super) fn rate_limit(raw: At<raw::RateLimit>, problems: &mut Vec<Draft>) -> Option<RateLimit> {
     let by = key(&raw, problems);
-    let Some(rate) = &raw.value.rate else {
+    let Some(text) = &raw.value.rate else {
         required(&raw, "rate", &raw.value.refused, problems);
         return None;
     };
-    let rate = value::parsed::<Rate>(rate, problems)?;
+    let Ok(rate) = text.value.0.parse::<Rate>() else {
+        let draft = text.problem("not valid").allowed("a rate such as \"10/s\", \"60/m\" or \"100/h\"");
+        problems.push(draft.help(value::per_second(text)));
+        return None;
+    };
     let default = RateLimit::to(rate);
     let raw = raw.value;
     Some(RateLimit {
