@@ -48,7 +48,7 @@ pub async fn read(body: &mut RecvStream) -> Option<Bytes> {
 }
 
 /// A server of gRPC: what a call sends comes back, message by message, and then the status that its path ends with. A path
-/// that starts with `/only` is answered with trailers only.
+/// that starts with `/only` is answered with trailers only; a call to one that starts with `/endless` does not end.
 #[must_use]
 pub fn grpc() -> Behaviour {
     streams(Builder::new(), |request, mut respond| async move {
@@ -76,6 +76,9 @@ pub fn grpc() -> Behaviour {
             if send.send_data(piece, false).is_err() {
                 return;
             }
+        }
+        if path.starts_with("/endless") {
+            std::future::pending::<()>().await;
         }
         let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status)]);
         drop(send.send_trailers(trailers));

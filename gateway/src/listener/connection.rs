@@ -40,7 +40,7 @@ use crate::{
         rewound::Rewound,
         server::{self, Line, Terms},
     },
-    request::{Entrance, Peer},
+    request::{Entrance, Peer, identify::most_bytes},
     tcp::{self, Accepted},
     telemetry,
     tls::{Secured, Tls},
@@ -363,6 +363,9 @@ impl Unwanted {
 /// that makes us do it has them processed, but not counted as its own (MadeYouReset).
 const RESETS_BY_US: usize = 50;
 
+/// A head over HTTP/2 that is too long by less than this factor is answered like any other request; of a longer one the stream is reset.
+const HEARD: usize = 2;
+
 /// What a client may send ahead on one stream whose replica reads slowly.
 const UPLOAD_WINDOW: u32 = 256 << 10;
 
@@ -374,7 +377,7 @@ const ANSWER_AHEAD: usize = 16 << 10;
 
 /// What a connection over HTTP/1.1 may do.
 pub(super) fn terms(limits: &Limits) -> Terms {
-    let (bytes, fields) = (header_bytes(limits), limits.header_count as usize);
+    let (bytes, fields) = (most_bytes(limits), limits.header_count as usize);
     Terms {
         head: limits.header_timeout,
         idle: limits.idle_timeout,
@@ -384,16 +387,12 @@ pub(super) fn terms(limits: &Limits) -> Terms {
     }
 }
 
-fn header_bytes(limits: &Limits) -> usize {
-    usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192)
-}
-
 /// hyper's limits, from ours.
 pub(super) fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(header_bytes(limits)).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(HEARD * most_bytes(limits)).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(Some(limits.h2_resets as usize))
         .max_local_error_reset_streams(Some(RESETS_BY_US))
         .initial_stream_window_size(UPLOAD_WINDOW)

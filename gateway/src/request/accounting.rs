@@ -124,6 +124,11 @@ impl Account {
         self.status.load(Ordering::Relaxed) != LEFT
     }
 
+    /// Whether it is a call whose status has not come.
+    pub(crate) fn lacks_status(&self) -> bool {
+        self.call.load(Ordering::Relaxed) == NOT_SAID
+    }
+
     /// These fields end the answer, or are all of it: a call's have its status.
     pub(crate) fn said(&self, fields: &HeaderMap) {
         if self.call.load(Ordering::Relaxed) == NOT_SAID

@@ -20,9 +20,10 @@ use tokio::time::Sleep;
 
 use super::{
     accounting::{Account, Ender},
-    h2c,
+    grpc, h2c,
     intake::{self, Limit},
     received::Received,
+    refusal::Refusal,
     upgrade::Replica as Tunnel,
     wire::Reply,
 };
@@ -34,26 +35,45 @@ use crate::{
 /// What an exchange holds until both its bodies have ended.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    lease: Mutex<Option<Lease>>,
+    attempt: Mutex<Option<Attempt>>,
     /// Closed when the hold ends.
     pub(crate) account: Account,
     /// Why the request's body was cut off, if we did it.
     cut: OnceLock<Limit>,
 }
 
+/// The current attempt.
+#[derive(Debug)]
+struct Attempt {
+    lease: Lease,
+    /// Since when the replica has the request.
+    begun: Option<Instant>,
+}
+
 impl Hold {
     pub(crate) fn new(account: Account) -> Arc<Self> {
-        Arc::new(Self { lease: Mutex::new(None), account, cut: OnceLock::new() })
+        Arc::new(Self { attempt: Mutex::new(None), account, cut: OnceLock::new() })
     }
 
     /// Holds the lease of the current attempt.
     pub(crate) fn put(&self, lease: Lease) {
-        *self.lease.lock() = Some(lease);
+        *self.attempt.lock() = Some(Attempt { lease, begun: None });
+    }
+
+    /// The current attempt begins. Its replica.
+    ///
+    /// # Panics
+    /// Without a lease.
+    pub(crate) fn begin(&self, at: Instant) -> Arc<Replica> {
+        let mut attempt = self.attempt.lock();
+        let attempt = attempt.as_mut().expect("the lease of this attempt");
+        attempt.begun = Some(at);
+        Arc::clone(&attempt.lease.replica)
     }
 
     /// The slot of the current attempt.
     pub(crate) fn slot(&self) -> Option<SlotKey> {
-        self.lease.lock().as_ref().map(Lease::slot)
+        self.attempt.lock().as_ref().map(|attempt| attempt.lease.slot())
     }
 
     /// The limit by which the request's body was cut off.
@@ -66,19 +86,26 @@ impl Hold {
     /// # Panics
     /// Without a lease.
     pub(crate) fn replica(&self) -> Arc<Replica> {
-        Arc::clone(&self.lease.lock().as_ref().expect("the lease of this attempt").replica)
+        Arc::clone(&self.attempt.lock().as_ref().expect("the lease of this attempt").lease.replica)
     }
 
     /// The current attempt, which began at `begun`, is being answered; `again`: others failed before.
     pub(crate) fn answered(&self, status: http::StatusCode, begun: Instant, again: bool) {
-        if let Some(lease) = self.lease.lock().as_mut() {
-            lease.answered(status, begun, again);
+        if let Some(attempt) = self.attempt.lock().as_mut() {
+            attempt.lease.answered(status, begun, again);
         }
     }
 
     /// Takes the lease of an attempt that failed.
     pub(crate) fn take(&self) -> Option<Lease> {
-        self.lease.lock().take()
+        self.attempt.lock().take().map(|attempt| attempt.lease)
+    }
+
+    /// Takes the lease of an attempt that a replica has, and since when it has.
+    pub(crate) fn take_begun(&self) -> Option<(Lease, Instant)> {
+        let mut attempt = self.attempt.lock();
+        let begun = attempt.as_ref()?.begun?;
+        attempt.take().map(|attempt| (attempt.lease, begun))
     }
 }
 
@@ -86,8 +113,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let now = clock::now();
         // First, so that the next request need not wait for our bookkeeping.
-        if let Some(lease) = self.lease.get_mut().take() {
-            lease.leave(now);
+        if let Some(attempt) = self.attempt.get_mut().take() {
+            attempt.lease.leave(now);
         }
         self.account.close(now);
     }
@@ -212,6 +239,18 @@ impl Body {
     }
 }
 
+/// How an answer ends whose request's deadline has passed: a call with its status, anything else by breaking off; so does a call
+/// of which more is still coming, since nothing else ends that.
+fn last_words(hold: &Arc<Hold>) -> Result<Frame<Bytes>, Broken> {
+    let is_sent = Arc::strong_count(hold) == 1;
+    if !is_sent || !hold.account.lacks_status() {
+        return Err(Late.into());
+    }
+    let fields = grpc::ended(&Refusal::RequestDeadline);
+    hold.account.said(&fields);
+    Ok(Frame::trailers(fields))
+}
+
 fn is_late(deadline: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
     deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
 }
@@ -239,8 +278,10 @@ impl http_body::Body for Body {
                 if is_late(deadline, cx)
                     && let Some(hold) = hold.0.take()
                 {
+                    let last = last_words(&hold);
                     hold.account.broke_off(Ender::Deadline);
-                    return Poll::Ready(Some(Err(Late.into())));
+                    self.0 = Kind::Full(None);
+                    return Poll::Ready(Some(last));
                 }
                 (inner, &mut hold.0)
             }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock, failpoint,
-    fleet::{Replica, Service, Standing, service::hold_deadline},
+    fleet::{Lease, Replica, Service, Standing, service::hold_deadline},
     http1::server::Early,
 };
 
@@ -55,8 +55,24 @@ pub(crate) struct Exchange {
     pub(crate) timing_headers: bool,
     /// Whether it is a call of gRPC.
     pub(crate) call: bool,
-    /// From the arrival to the response's head, where there is a limit.
-    pub(crate) limit: Option<Duration>,
+    /// Until when the response's head must be there, where there is a limit.
+    pub(crate) deadline: Option<Deadline>,
+}
+
+/// Until when a response's head must be there, and what is answered otherwise.
+pub(crate) struct Deadline {
+    at: Instant,
+    refusal: Refusal,
+}
+
+impl Deadline {
+    /// The earlier one for a request that arrived at `arrived`; `head`: until its response's head, `whole`: until all of that.
+    pub(crate) fn of(arrived: Instant, head: Option<Duration>, whole: Option<Duration>) -> Option<Self> {
+        let after = |limit, refusal| Self { at: hold_deadline(arrived, limit), refusal };
+        let head = head.map(|limit| after(limit, Refusal::UpstreamTimeout));
+        let whole = whole.map(|limit| after(limit, Refusal::RequestDeadline));
+        head.into_iter().chain(whole).min_by_key(|deadline| deadline.at)
+    }
 }
 
 /// Runs one exchange. Tunnels go on in the tasks of `door`.
@@ -67,12 +83,10 @@ pub(crate) async fn run(mut exchange: Box<Exchange>, door: &Door) -> Result<Resp
     let client = exchange.upgrade.take();
     let wish = client.as_ref().map(|(_, wish)| wish);
     let protocol = exchange.settings.launch.protocol;
-    let answer = match exchange.limit {
+    let answer = match exchange.deadline.take() {
         None => attempts(&mut exchange, &hold, wish).await,
-        Some(limit) => {
-            let deadline = hold_deadline(exchange.arrived, limit);
-            within(deadline, attempts(&mut exchange, &hold, wish)).await
-        }
+        // Boxed: so that others need not have room for it.
+        Some(deadline) => Box::pin(within(deadline, &mut exchange, &hold, wish)).await,
     };
     match answer {
         Ok((response, timing)) => {
@@ -98,19 +112,40 @@ pub(crate) async fn run(mut exchange: Box<Exchange>, door: &Door) -> Result<Resp
 }
 
 /// What the attempts come to, if they come to it in time.
-async fn within<T>(
-    deadline: Instant,
-    attempts: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    let ended = tokio::time::timeout_at(deadline.into(), Box::pin(attempts)).await;
-    ended.unwrap_or(Err(Refusal::UpstreamTimeout))
-}
-
-async fn attempts(
+async fn within(
+    Deadline { at, refusal }: Deadline,
     exchange: &mut Exchange,
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
-) -> Result<(Response<Inbound>, Option<Timing>), Refusal> {
+) -> Result<Begun, Refusal> {
+    let (service, arrived) = (Arc::clone(&exchange.service), exchange.arrived);
+    let mut attempts = std::pin::pin!(attempts(exchange, hold, wish));
+    if let Ok(ended) = tokio::time::timeout_at(at.into(), attempts.as_mut()).await {
+        return ended;
+    }
+    // The exchange holds itself once; a body that flows holds it once more.
+    let is_sent = Arc::strong_count(hold) == 1;
+    if let Some((lease, begun)) = hold.take_begun() {
+        let had_most = at.saturating_duration_since(begun) >= begun.saturating_duration_since(arrived);
+        cut_off(&service, hold, lease, begun, is_sent && had_most);
+    }
+    Err(refusal)
+}
+
+/// The deadline has passed while a replica had the request; `to_blame`: it had most of the time, and waited for no more of it.
+fn cut_off(service: &Service, hold: &Hold, mut lease: Lease, begun: Instant, to_blame: bool) {
+    let label = Failure::Timeout.label();
+    hold.account.attempted(&lease.replica, begun, Some(label));
+    service.metrics.upstream_failed(label);
+    if to_blame {
+        lease.failed();
+    }
+}
+
+/// A response whose head is there, and how long that took if the client is to be told.
+type Begun = (Response<Inbound>, Option<Timing>);
+
+async fn attempts(exchange: &mut Exchange, hold: &Arc<Hold>, wish: Option<&Wish>) -> Result<Begun, Refusal> {
     let Exchange { service, settings, standing, head, body, early, arrived, timing_headers, call, .. } =
         exchange;
     let (standing, arrived, timing_headers, call) = (*standing, *arrived, *timing_headers, *call);
@@ -138,7 +173,7 @@ async fn attempts(
     let mut retries = Retries { service, hold, copy, deadline, made: 0, resets: 0, unsent: 0 };
     let mut begun = granted;
     loop {
-        let mut replica = hold.replica();
+        let mut replica = hold.begin(begun);
         let sent;
         (sent, begun) = {
             let attempt =

@@ -142,6 +142,16 @@ pub(crate) fn refuse(fields: &mut HeaderMap, refusal: &Refusal, request_id: &str
     }
 }
 
+/// The trailers of a call that we end.
+pub(crate) fn ended(refusal: &Refusal) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(2);
+    fields.insert(STATUS, HeaderValue::from(u16::from(Status::of(refusal.status()).0)));
+    if let Ok(message) = HeaderValue::try_from(encoded(&refusal.to_string())) {
+        fields.insert(MESSAGE, message);
+    }
+    fields
+}
+
 /// Text as `grpc-message` carries it: what does not print, and `%`, in percent.
 fn encoded(text: &str) -> String {
     let mut all = String::with_capacity(text.len());

@@ -183,9 +183,14 @@ impl From<'_> {
 
 /// By which scheme the client came, as far as it can be known: where several proxies say so, the first saw the client.
 pub(crate) fn scheme(headers: &HeaderMap, from: &From<'_>) -> &'static str {
-    let said = headers.get(X_FORWARDED_PROTO).filter(|_| from.is_trusted());
-    let first = said.and_then(|said| said.to_str().ok()?.split(',').next()).map(str::trim);
-    match first {
+    if !from.is_trusted() {
+        return from.proto();
+    }
+    let first = match headers.get(X_FORWARDED_PROTO) {
+        Some(said) => said.to_str().ok().and_then(|said| said.split(',').next()),
+        None => elements(headers).next().and_then(|element| parameter(element, "proto")),
+    };
+    match first.map(str::trim) {
         Some(first) if first.eq_ignore_ascii_case("https") => "https",
         Some(first) if first.eq_ignore_ascii_case("http") => "http",
         Some(_) | None => from.proto(),
@@ -201,7 +206,7 @@ pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
     let chains = headers.get_all(&told).iter().rev().map(|chain| chain.to_str().unwrap_or("unknown"));
     let mut client = from.peer;
     for hop in chains.flat_map(|chain| chain.rsplit(',')) {
-        let hop = if told == FORWARDED { forwarded_for(hop) } else { Some(hop) };
+        let hop = if told == FORWARDED { parameter(hop, "for") } else { Some(hop) };
         // What is no address ends what can be known.
         let Some(hop) = hop.and_then(address) else { break };
         client = hop.to_canonical();
@@ -212,10 +217,20 @@ pub(crate) fn client(headers: &HeaderMap, from: &From<'_>) -> IpAddr {
     client
 }
 
-/// Who is told of in one element of `Forwarded` (RFC 7239, 4).
-fn forwarded_for(element: &str) -> Option<&str> {
+/// What proxies say in `Forwarded`, from the one that saw the client on (RFC 7239, 4).
+fn elements(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(FORWARDED)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+}
+
+/// What one element of `Forwarded` says of this, without quotation marks.
+fn parameter<'e>(element: &'e str, of: &str) -> Option<&'e str> {
     let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, node)| node)
+    let said = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case(of)).map(|(_, said)| said);
+    said.map(|said| said.trim().trim_matches('"'))
 }
 
 /// An address as proxies write it: quoted or not, with a port or without, of IPv6 in brackets or without.
@@ -227,19 +242,23 @@ fn address(node: &str) -> Option<IpAddr> {
 }
 
 fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>, client: IpAddr) {
-    let trusted = from.is_trusted();
+    let (trusted, scheme) = (from.is_trusted(), scheme(headers, from));
     let mut set = |name: HeaderName, value: HeaderValue| {
         if !trusted || !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     };
     set(X_FORWARDED_HOST, host.clone());
-    set(X_FORWARDED_PROTO, HeaderValue::from_static(from.proto()));
+    set(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers
         .insert(X_REAL_IP, if client == from.peer { from.text.clone() } else { text(&client.to_string()) });
     let known = trusted && headers.contains_key(X_FORWARDED_FOR);
     let peer = || from.text.to_str().unwrap_or("unknown");
-    let chain = if known { joined(headers, &X_FORWARDED_FOR, peer()) } else { from.text.clone() };
+    let chain = match trusted && !known && headers.contains_key(FORWARDED) {
+        true => retold(headers, peer()),
+        false if known => joined(headers, &X_FORWARDED_FOR, peer()),
+        false => from.text.clone(),
+    };
     headers.insert(X_FORWARDED_FOR, chain);
     // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
     if headers.contains_key(FORWARDED) {
@@ -254,6 +273,15 @@ fn forwarded_hop(peer: IpAddr, proto: &str) -> String {
         IpAddr::V4(ip) => format!("for={ip};proto={proto}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={proto}"),
     }
+}
+
+/// The chain of `Forwarded` as `X-Forwarded-For` has it, for services that read only that.
+fn retold(headers: &HeaderMap, hop: &str) -> HeaderValue {
+    let node = |element| parameter(element, "for").and_then(address);
+    let node =
+        |element| node(element).map_or_else(|| "unknown".into(), |node| node.to_canonical().to_string());
+    let nodes: Vec<String> = elements(headers).map(node).collect();
+    text(&[&*nodes.join(", "), hop].join(", "))
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName, hop: &str) -> HeaderValue {
@@ -332,6 +360,19 @@ mod tests {
             (get(&got, "x-keep"), get(&got, "host"), get(&got, "te")),
             (Some("1"), Some("api.org"), Some("trailers"))
         );
+    }
+
+    #[test]
+    fn forwarded_is_told_to_services_that_read_the_older_fields() {
+        let said = [("forwarded", "for=1.1.1.1;proto=https, for=\"[2001:db8::1]:80\", for=_hidden")];
+        let got = prepared(&said, &["10.0.0.0/8"]);
+        assert_eq!(get(&got, "x-forwarded-for"), Some("1.1.1.1, 2001:db8::1, unknown, 10.1.2.3"));
+        assert_eq!(get(&got, "x-forwarded-proto"), Some("https"));
+        let got = prepared(&said, &[]);
+        assert_eq!(get(&got, "x-forwarded-for"), Some("10.1.2.3"), "of a stranger nothing is believed");
+        assert_eq!(get(&got, "x-forwarded-proto"), Some("http"));
+        let both = [("forwarded", "for=1.1.1.1;proto=https"), ("x-forwarded-proto", "http")];
+        assert_eq!(get(&prepared(&both, &["10.0.0.0/8"]), "x-forwarded-proto"), Some("http"));
     }
 
     #[test]

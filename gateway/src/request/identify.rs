@@ -9,8 +9,25 @@ use http::{
     request::Parts,
 };
 use memchr::{memchr, memrchr};
+use tidegate_config::model::Limits;
 
 use super::refusal::Refusal;
+
+/// The longest head, in bytes.
+pub(crate) fn most_bytes(limits: &Limits) -> usize {
+    usize::try_from(limits.header_bytes.0).unwrap_or(usize::MAX).max(8192)
+}
+
+/// Whether a head that came over HTTP/2 is within the limits; one of HTTP/1 is measured while it is read. Fields count as there
+/// (RFC 9113, 6.5.2).
+pub(crate) fn check_size(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    if head.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let fits = head.headers.len() <= limits.header_count as usize && bytes <= most_bytes(limits);
+    if fits { Ok(()) } else { Err(Refusal::HeadTooLarge) }
+}
 
 /// The host that the request names, as it wrote it; empty for HTTP/1.0 without one. `chunked`: its body has no length.
 pub(crate) fn identify(head: &mut Parts, chunked: bool) -> Result<HeaderValue, Refusal> {

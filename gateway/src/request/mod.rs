@@ -13,7 +13,7 @@ pub(crate) mod grpc;
 mod h2c;
 mod headers;
 mod hedge;
-mod identify;
+pub(crate) mod identify;
 mod incoming;
 mod intake;
 mod layered;
@@ -57,7 +57,7 @@ pub use shadow::Copies;
 use switch::Wish;
 
 use self::{
-    exchange::Exchange,
+    exchange::{Deadline, Exchange},
     intake::Intake,
     layered::Layers,
     received::Received,
@@ -280,8 +280,9 @@ pub(crate) fn refuse(
     expose: bool,
     form: Form,
 ) -> Response<body::Body> {
-    let id = record.map_or_else(rand::random, |record| record.refused(refusal));
-    refuse_as(refusal, &format!("{id:016x}"), expose, form)
+    let id =
+        record.map_or_else(|| format!("{:016x}", rand::random::<u64>()), |record| record.refused(refusal));
+    refuse_as(refusal, &id, expose, form)
 }
 
 /// The same, by the name that the request has already.
@@ -328,6 +329,7 @@ fn course<'v>(
     let upgrade = upgrade.map(|wish| (upgrade::Client::of(&mut request), wish));
     let (mut head, mut body) = request.into_parts();
     let early = body.early();
+    identify::check_size(&head, &settings.limits)?;
     let limits = &settings.limits.requests;
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() as u64 > limits.uri_bytes.0) {
         return Err(Refusal::UriTooLong);
@@ -423,7 +425,7 @@ fn forwarded<'v>(visit: Visit<'v>, body: Received, limit: Option<Duration>) -> R
         arrived,
         timing_headers: settings.timing_headers,
         call: form == Form::Call,
-        limit,
+        deadline: Deadline::of(arrived, limit, settings.limits.requests.timeout),
     })))
 }
 

@@ -157,11 +157,16 @@ impl Record {
         self.course.lock().status = status;
     }
 
-    /// Tidegate itself answers, under the id that is returned.
-    pub(crate) fn refused(&self, refusal: &Refusal) -> u64 {
+    /// Tidegate itself answers, under the name that is returned: the one that the request has, or a new one.
+    pub(crate) fn refused(&self, refusal: &Refusal) -> String {
         let mut course = self.course.lock();
         course.reason = Some(refusal.reason());
-        *course.id.get_or_insert_with(rand::random)
+        let id = *course.id.get_or_insert_with(rand::random);
+        course
+            .called
+            .as_ref()
+            .and_then(|called| called.to_str().ok())
+            .map_or_else(|| format!("{id:016x}"), String::from)
     }
 
     /// The response broke off in its body.

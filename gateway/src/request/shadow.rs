@@ -83,7 +83,7 @@ pub(super) fn cast(
                 arrived: clock::now(),
                 timing_headers: false,
                 call,
-                limit: None,
+                deadline: None,
             };
             if let Ok(response) = exchange::run(Box::new(exchange), &door).await {
                 read(response.into_body()).await;

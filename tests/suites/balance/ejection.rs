@@ -1,5 +1,7 @@
 //! Replicas that fail again and again although they pass their probes.
 
+use std::time::Duration;
+
 use tidegate::control::status::ServiceStatus;
 
 use crate::pair::{Crew, Does, addresses};
@@ -32,6 +34,27 @@ async fn a_replica_that_fails_again_and_again_gets_nothing_more() {
     }
     assert_eq!((crew.requests(at[0]), ejected(&world.status("api").await)), (3, 1));
     assert!(world.metric("tidegate_ejections_total", &["service=\"api\""]) > before);
+}
+
+#[tokio::test]
+async fn who_is_cut_off_by_a_deadline_has_failed() {
+    for (limit, refusal) in [
+        ("[services.api.middleware]\ntimeout = \"1s\"", "upstream_timeout"),
+        ("[gateway.limits]\nrequest_timeout = \"1s\"", "request_deadline"),
+    ] {
+        let crew = Crew::default();
+        let ejection = three("base = \"1h\", longest = \"1h\"");
+        let world = crew.world(&format!("{ejection}\n{limit}")).await;
+        let at = addresses(&world, 3).await;
+        crew.tell(at[0], Does::Takes(Duration::from_secs(3600)));
+        for _ in 0..3 {
+            assert_eq!(world.get("api", "/").await.refusal(), (504, refusal.into()), "{limit}");
+        }
+        for _ in 0..20 {
+            assert_eq!(world.get("api", "/").await.status, 200, "{limit}");
+        }
+        assert_eq!((crew.requests(at[0]), ejected(&world.status("api").await)), (3, 1), "{limit}");
+    }
 }
 
 #[tokio::test]

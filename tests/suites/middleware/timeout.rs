@@ -1,6 +1,9 @@
 //! How long a request may take until its response begins.
 
-use e2e::{targets::Behaviour, world::Setup};
+use e2e::{
+    targets::Behaviour,
+    world::{Setup, World},
+};
 
 use super::{ask, world};
 
@@ -34,4 +37,17 @@ async fn what_has_begun_is_not_cut() {
     world.targets.release();
     let answer = e2e::client::Answer::of(response).await.expect("a whole answer");
     assert_eq!(answer.text(), "begun ended");
+}
+
+#[tokio::test]
+async fn the_gateways_own_limit_is_told_like_any_refusal() {
+    let limits = "gateway.limits.request_timeout = \"1s\"";
+    let middleware = "{ request_id = \"keep\", response_headers = { set = { x-seen = \"1\" } } }";
+    let world =
+        World::new(&format!("{limits}\n[services.api]\nimage = \"api:1\"\nmiddleware = {middleware}")).await;
+    let mut session = world.http1().await;
+    let answer = ask(&mut session, "/hold", &[("x-request-id", "mine-1")]).await;
+    assert_eq!(answer.refusal(), (504, "request_deadline".into()));
+    assert_eq!((answer.header("x-request-id"), answer.header("x-seen")), (Some("mine-1"), Some("1")));
+    assert!(answer.text().contains("\"request_id\":\"mine-1\""), "{}", answer.text());
 }

@@ -23,7 +23,11 @@ const API: &str = r#"
 "#;
 
 async fn world() -> World {
-    let setup = Setup::new(API);
+    limited("").await
+}
+
+async fn limited(limits: &str) -> World {
+    let setup = Setup::new(&format!("{limits}\n{API}"));
     setup.targets.behave("api:1", h2c::grpc());
     setup.targets.behave("asleep:1", Behaviour::Deaf);
     setup.start().await
@@ -80,6 +84,16 @@ async fn calls_of_every_kind_pass_with_their_status() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cut_off_has_a_status() {
+    let world = limited("gateway.limits.request_timeout = \"1s\"").await;
+    let mut session = world.http2().await;
+    let answer = session.ask(call("api", "/endless/0", full(message("hello")))).await.expect("trailers");
+    assert_eq!(answer.body, message("hello"));
+    assert_eq!(trailer(&answer, "grpc-status"), Some("4"), "DEADLINE_EXCEEDED");
+    world.until_counts("api", 0, 0).await;
 }
 
 #[tokio::test]

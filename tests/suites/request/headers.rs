@@ -148,3 +148,19 @@ async fn heads_that_are_too_large_are_refused_and_cost_nobody_else() {
     }
     assert_eq!(world.get("api", "/").await.status, 200);
 }
+
+#[tokio::test]
+async fn over_http2_as_well() {
+    let world = World::new(&format!("gateway.limits.header_count = 20\n{API}")).await;
+    let mut session = world.http2().await;
+    for (fields, length) in [(50, 1), (2, 40_000)] {
+        let mut request = get("api", "/");
+        for number in 0..fields {
+            let name = HeaderName::try_from(format!("x-{number}")).expect("a name");
+            request.headers_mut().append(name, HeaderValue::try_from("y".repeat(length)).expect("a value"));
+        }
+        let answer = session.ask(request).await.expect("an answer");
+        assert_eq!(answer.refusal(), (431, "head_too_large".into()), "{fields} of {length}");
+    }
+    assert_eq!(session.ask(get("api", "/")).await.expect("an answer").status, 200);
+}
