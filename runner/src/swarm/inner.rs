@@ -38,8 +38,8 @@ use crate::{
 
 /// The exit code of a process that got SIGKILL, as the kernel sends it when memory is short.
 const KILLED: i64 = 137;
-/// An engine may hear that a container was killed before it hears why.
-const HEARSAY: Duration = Duration::from_millis(200);
+/// An engine may hear that a container was killed before it hears why: so it is asked again.
+const HEARSAY: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(600)];
 /// The Engine API that can forbid new privileges to services.
 const FORBIDS: (u32, u32) = (1, 46);
 
@@ -125,9 +125,11 @@ impl Inner {
             return Ok(*short);
         }
         let mut short = self.is_out_of_memory(&container).await?;
-        if short == Some(false) {
-            sleep(HEARSAY).await;
-            short = self.is_out_of_memory(&container).await?;
+        for wait in HEARSAY {
+            if short == Some(false) {
+                sleep(wait).await;
+                short = self.is_out_of_memory(&container).await?;
+            }
         }
         let short = short.unwrap_or(false);
         self.short.lock().insert(container, short);
