@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tidegate_config::units::Count;
 
 use crate::{
     forecast::Rates,
     keepalive::Gaps,
+    policy::kpa,
     replica::Phase,
     snapshot::{Flow, Snapshot},
     starts::Starts,
@@ -45,6 +47,8 @@ pub(super) struct Learned {
     wake: Option<(Instant, f64)>,
     /// Since when nothing ran or waited, at the last look.
     pub(super) idle_since: Option<Instant>,
+    /// Somebody has called since the gateway began.
+    called: bool,
 }
 
 /// What is learned over days, and worth to be known again when the gateway has started anew. How many requests come just now is
@@ -97,6 +101,7 @@ impl Learned {
         let (service, ahead) = (self.service(), self.start() + 5.0);
         for second in seen.flow() {
             let arrived = f64::from(second.arrived);
+            self.called |= second.arrived > 0;
             self.rates.record(arrived, ahead);
             if self.came {
                 self.follow += CROWD * 5.0 * (arrived - self.follow);
@@ -130,6 +135,19 @@ impl Learned {
         let within = seen.now.saturating_duration_since(since).as_secs_f64();
         let within = within.max(SHORTEST).max(SHORTEST_OF_START * self.mean_start());
         rate.max((came - BURST * came.sqrt()) / within)
+    }
+
+    /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came.
+    pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
+        let Some((_, before)) = self.wake else { return Count::MAX };
+        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
+        let present = f64::from(seen.in_flight() + seen.queued());
+        kpa::count(((before + f64::from(arriving)).max(present) / slots).ceil()).max(1)
+    }
+
+    /// Whether there is anything to keep warm: a service that nobody has called yet is left as it is.
+    pub(super) fn is_known(&self, seen: &Snapshot) -> bool {
+        self.called || seen.replicas.iter().any(|replica| replica.phase.is_live())
     }
 
     /// As if it had been learned.
@@ -166,6 +184,7 @@ impl Learned {
 
     fn look_at_gap(&mut self, seen: &Snapshot) {
         let since = seen.idle_since();
+        self.called |= since.is_none();
         if let Some(before) = self.idle_since.filter(|before| since != Some(*before)) {
             // Whoever waits or runs now, or did in between, came after the gap.
             let ended = since.map_or(seen.now, |since| since.min(seen.now));

@@ -64,8 +64,9 @@ impl Work {
         let load = self.load(&question);
         let restart = self.restart(&question, load);
         let calm = self.calm_for(&question, restart);
-        let steady = self.invest(&question, load, calm, room::for_load(&question, load));
-        let waiting = self.work_off(&question, load);
+        let proven = self.learned.proven(question.seen, slots(&question));
+        let steady = self.invest(&question, load, calm, room::for_load(&question, load).min(proven));
+        let waiting = self.work_off(&question, load, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
         let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
@@ -106,14 +107,14 @@ impl Work {
     }
 
     /// Those who wait keep what they were given until they are gone.
-    fn work_off(&mut self, question: &Question<'_>, load: Load) -> Count {
+    fn work_off(&mut self, question: &Question<'_>, load: Load, proven: Count) -> Count {
         let now = question.now;
         if question.seen.queued() == 0 {
             self.queued_since = None;
             return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
         }
         let since = now.saturating_duration_since(*self.queued_since.get_or_insert(now));
-        let wanted = room::for_backlog(question, &self.learned, load, since.as_secs_f64());
+        let wanted = room::for_backlog(question, &self.learned, load, since.as_secs_f64()).min(proven);
         self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
 
@@ -163,6 +164,7 @@ impl Work {
             let fixed = grace::idle(question.settings);
             (idle < fixed, Some(fixed).filter(|fixed| *fixed > idle))
         };
+        let warm = warm && self.learned.is_known(question.seen);
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
         let again = if self.learned.rates.is_silent() {
             change.map(|change| since + change)

@@ -250,3 +250,31 @@ fn every_part_can_be_switched_off() {
         assert!(run(change) != all, "without {part} nothing changes");
     }
 }
+
+#[test]
+fn whom_nobody_has_called_is_left_alone() {
+    let fresh = |mut story: Story| {
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        story
+    };
+    let mut story = fresh(Story::of(Law::Work, |_| ()));
+    assert!((0..60).all(|_| story.second(0, 0, 0, 0).want == 0), "nothing is started");
+    let mut story = fresh(Story::of(Law::Work, |_| ()).with(1));
+    assert_eq!(story.second(0, 0, 0, 0).want, 1, "what another gateway started is not stopped at once");
+}
+
+#[test]
+fn a_handful_at_once_gets_no_more_replicas_than_it_has_requests() {
+    for handful in [1, 5, 10, 20] {
+        let mut story = Story::of(Law::Work, |_| ());
+        fixture::load(&mut story.seen, handful, 0);
+        story.seen.demand[0].arriving = handful;
+        story.seen.now += Duration::from_millis(handful.into());
+        assert!(story.ask().want <= handful, "{handful}");
+        story.seen.demand[0].arriving = 0;
+        let wants =
+            (0..5).map(|second| story.second(if second == 0 { handful } else { 0 }, 0, 0, handful).want);
+        let wants: Vec<_> = wants.collect();
+        assert!(wants.iter().all(|want| *want <= handful), "{handful}: {wants:?}");
+    }
+}
