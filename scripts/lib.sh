@@ -40,10 +40,10 @@ bench_binary() {
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
-# A port of loopback where nobody listens.
+# A port of loopback where nobody listens; below those that the kernel gives to connections.
 free_port() {
     local candidate
-    while candidate=$((20000 + RANDOM % 20000)); do
+    while candidate=$((20000 + RANDOM % 12000)); do
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null; then echo "$candidate" && return; fi
     done
 }
