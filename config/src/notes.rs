@@ -128,9 +128,7 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
 
 /// The gateway's own bound holds whatever a service says.
 fn too_late(service: &Service, limits: &Limits) -> Option<String> {
-    let limit = limits.requests.timeout?;
-    let longest = layers(service).filter_map(|middleware| middleware.timeout).max();
-    let timeout = longest.filter(|timeout| *timeout > limit)?;
+    let (timeout, limit) = above(service, limits.requests.timeout, |middleware| middleware.timeout)?;
     Some(format!(
         "services.{} has a `middleware.timeout` of {}, but gateway.limits.request_timeout ends every request after {}",
         service.name,
@@ -141,17 +139,21 @@ fn too_late(service: &Service, limits: &Limits) -> Option<String> {
 
 /// The same for bodies.
 fn too_long(service: &Service, limits: &Limits) -> Option<String> {
-    let limit = limits.requests.body_bytes?;
-    let longest = layers(service).filter_map(|middleware| middleware.body_limit).max();
-    let size = longest.filter(|size| *size > limit)?;
+    let (size, limit) = above(service, limits.requests.body_bytes, |middleware| middleware.body_limit)?;
     Some(format!(
         "services.{} has a `middleware.body_limit` of {size}, but gateway.limits.body_bytes allows {limit}",
         service.name
     ))
 }
 
-fn layers(service: &Service) -> impl Iterator<Item = &Middleware> {
-    service.routes.iter().filter_map(|route| route.middleware.as_deref())
+/// The largest bound on one of the service's routes, and that of the gateway, if it is smaller.
+fn above<T: Ord>(
+    service: &Service,
+    gateways: Option<T>,
+    own: impl Fn(&Middleware) -> Option<T>,
+) -> Option<(T, T)> {
+    let largest = service.routes.iter().filter_map(|route| own(route.middleware.as_deref()?)).max();
+    largest.zip(gateways).filter(|(largest, gateways)| largest > gateways)
 }
 
 /// Names are passed on before any route is looked at.

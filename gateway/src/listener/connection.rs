@@ -40,7 +40,7 @@ use crate::{
         rewound::Rewound,
         server::{self, Line, Terms},
     },
-    request::{Entrance, Peer, identify::most_bytes},
+    request::{Entrance, Peer, most_bytes},
     tcp::{self, Accepted},
     telemetry,
     tls::{Secured, Tls},

@@ -96,6 +96,11 @@ impl Hold {
         }
     }
 
+    /// Whether nothing of the request's body is still to come: the exchange holds itself once, a body that flows holds it once more.
+    pub(crate) fn is_sent(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
+    }
+
     /// Takes the lease of an attempt that failed.
     pub(crate) fn take(&self) -> Option<Lease> {
         self.attempt.lock().take().map(|attempt| attempt.lease)
@@ -242,8 +247,7 @@ impl Body {
 /// How an answer ends whose request's deadline has passed: a call with its status, anything else by breaking off; so does a call
 /// of which more is still coming, since nothing else ends that.
 fn last_words(hold: &Arc<Hold>) -> Result<Frame<Bytes>, Broken> {
-    let is_sent = Arc::strong_count(hold) == 1;
-    if !is_sent || !hold.account.lacks_status() {
+    if !hold.is_sent() || !hold.account.lacks_status() {
         return Err(Late.into());
     }
     let fields = grpc::ended(&Refusal::RequestDeadline);

@@ -117,14 +117,13 @@ async fn within(
     exchange: &mut Exchange,
     hold: &Arc<Hold>,
     wish: Option<&Wish>,
-) -> Result<Begun, Refusal> {
+) -> Result<Answered, Refusal> {
     let (service, arrived) = (Arc::clone(&exchange.service), exchange.arrived);
     let mut attempts = std::pin::pin!(attempts(exchange, hold, wish));
     if let Ok(ended) = tokio::time::timeout_at(at.into(), attempts.as_mut()).await {
         return ended;
     }
-    // The exchange holds itself once; a body that flows holds it once more.
-    let is_sent = Arc::strong_count(hold) == 1;
+    let is_sent = hold.is_sent();
     if let Some((lease, begun)) = hold.take_begun() {
         let had_most = at.saturating_duration_since(begun) >= begun.saturating_duration_since(arrived);
         cut_off(&service, hold, lease, begun, is_sent && had_most);
@@ -143,9 +142,13 @@ fn cut_off(service: &Service, hold: &Hold, mut lease: Lease, begun: Instant, to_
 }
 
 /// A response whose head is there, and how long that took if the client is to be told.
-type Begun = (Response<Inbound>, Option<Timing>);
+type Answered = (Response<Inbound>, Option<Timing>);
 
-async fn attempts(exchange: &mut Exchange, hold: &Arc<Hold>, wish: Option<&Wish>) -> Result<Begun, Refusal> {
+async fn attempts(
+    exchange: &mut Exchange,
+    hold: &Arc<Hold>,
+    wish: Option<&Wish>,
+) -> Result<Answered, Refusal> {
     let Exchange { service, settings, standing, head, body, early, arrived, timing_headers, call, .. } =
         exchange;
     let (standing, arrived, timing_headers, call) = (*standing, *arrived, *timing_headers, *call);
@@ -170,7 +173,7 @@ async fn attempts(exchange: &mut Exchange, hold: &Arc<Hold>, wish: Option<&Wish>
     failpoint::request();
     // Not before the lease: what waits has only its head in memory.
     let (mut body, copy) = outbound(head, body, hold).await?;
-    let mut retries = Retries { service, hold, copy, deadline, made: 0, resets: 0, unsent: 0 };
+    let mut retries = Retries { service, hold, copy, deadline, resets: 0, unsent: 0 };
     let mut begun = granted;
     loop {
         let mut replica = hold.begin(begun);
@@ -194,7 +197,7 @@ async fn attempts(exchange: &mut Exchange, hold: &Arc<Hold>, wish: Option<&Wish>
             Ok(mut response) => {
                 replica.count(response.status().is_server_error());
                 hold.account.attempted(&replica, begun, None);
-                hold.answered(response.status(), begun, retries.made > 0);
+                hold.answered(response.status(), begun, retries.were_needed());
                 if let Some((affinity, session)) = &session {
                     let serves = |name| service.serves(name);
                     session.remember(affinity, replica.name, response.headers_mut(), serves);
@@ -222,7 +225,6 @@ struct Retries<'e> {
     copy: Option<Kept>,
     /// Until when another replica is waited for.
     deadline: Instant,
-    made: u32,
     /// Attempts that ended after something may have been sent.
     resets: u32,
     /// Attempts of which nothing was sent.
@@ -266,7 +268,6 @@ impl Retries<'_> {
                     service.suspend(&lease);
                 }
                 service.metrics.retries.increment(1);
-                self.made += 1;
                 if let Some(pause) = retry::pause(failure, self.unsent) {
                     tokio::time::sleep(pause).await;
                 }
@@ -275,6 +276,11 @@ impl Retries<'_> {
             }
         }
         unsent.or_else(|| self.copy.as_ref().map(Kept::body)).ok_or(Refusal::UpstreamReset)
+    }
+
+    /// Whether an attempt has failed that another one made up for: of those that end otherwise, none does.
+    fn were_needed(&self) -> bool {
+        self.resets + self.unsent > 0
     }
 
     /// Counts a failure. Whether another attempt is within what one request and its service may make.

@@ -125,13 +125,12 @@ pub(crate) fn spend(fields: &mut HeaderMap, waited: Duration) {
 pub(crate) fn refuse(fields: &mut HeaderMap, refusal: &Refusal, request_id: &str, detail: Option<&str>) {
     let pushback = fields.remove(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(STATUS, HeaderValue::from(u16::from(Status::of(refusal.status()).0)));
+    tell(fields, refusal);
     let mut set = |name, text: &str| {
         if let Ok(value) = HeaderValue::try_from(encoded(text)) {
             fields.insert(name, value);
         }
     };
-    set(MESSAGE, &refusal.to_string());
     set(REASON, refusal.reason());
     set(REQUEST_ID, request_id);
     if let Some(detail) = detail {
@@ -145,11 +144,15 @@ pub(crate) fn refuse(fields: &mut HeaderMap, refusal: &Refusal, request_id: &str
 /// The trailers of a call that we end.
 pub(crate) fn ended(refusal: &Refusal) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(2);
+    tell(&mut fields, refusal);
+    fields
+}
+
+fn tell(fields: &mut HeaderMap, refusal: &Refusal) {
     fields.insert(STATUS, HeaderValue::from(u16::from(Status::of(refusal.status()).0)));
     if let Ok(message) = HeaderValue::try_from(encoded(&refusal.to_string())) {
         fields.insert(MESSAGE, message);
     }
-    fields
 }
 
 /// Text as `grpc-message` carries it: what does not print, and `%`, in percent.

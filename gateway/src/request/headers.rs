@@ -1,7 +1,10 @@
 //! What may cross the gateway in a head: hop-by-hop fields are taken out both ways (RFC 9110, 7.6.1), and what tells
 //! where a request came from is ours to say unless the peer is trusted. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Borrow,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
@@ -252,12 +255,13 @@ fn set_forwarded(headers: &mut HeaderMap, host: &HeaderValue, from: &From<'_>, c
     set(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers
         .insert(X_REAL_IP, if client == from.peer { from.text.clone() } else { text(&client.to_string()) });
-    let known = trusted && headers.contains_key(X_FORWARDED_FOR);
     let peer = || from.text.to_str().unwrap_or("unknown");
-    let chain = match trusted && !known && headers.contains_key(FORWARDED) {
-        true => retold(headers, peer()),
-        false if known => joined(headers, &X_FORWARDED_FOR, peer()),
-        false => from.text.clone(),
+    let chain = if trusted && headers.contains_key(X_FORWARDED_FOR) {
+        joined(headers, &X_FORWARDED_FOR, peer())
+    } else if trusted && headers.contains_key(FORWARDED) {
+        retold(headers, peer())
+    } else {
+        from.text.clone()
     };
     headers.insert(X_FORWARDED_FOR, chain);
     // RFC 7239: the same once more for those who read it; kept and extended only from a trusted peer.
@@ -281,11 +285,15 @@ fn retold(headers: &HeaderMap, hop: &str) -> HeaderValue {
     let node =
         |element| node(element).map_or_else(|| "unknown".into(), |node| node.to_canonical().to_string());
     let nodes: Vec<String> = elements(headers).map(node).collect();
-    text(&[&*nodes.join(", "), hop].join(", "))
+    extended(&nodes, hop)
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName, hop: &str) -> HeaderValue {
     let before: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    extended(&before, hop)
+}
+
+fn extended<S: Borrow<str>>(before: &[S], hop: &str) -> HeaderValue {
     text(&[&*before.join(", "), hop].join(", "))
 }
 

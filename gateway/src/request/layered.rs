@@ -47,14 +47,8 @@ pub(super) async fn serve(layers: Layers, visit: Visit<'_>) -> Response<Body> {
         record.is_called(id);
     }
     let answer = through(&layers, visit, asked.id.as_ref()).await;
-    let answer = answer.unwrap_or_else(|refusal| match asked.id.as_ref().and_then(|id| id.to_str().ok()) {
-        Some(id) => {
-            if let Some(record) = &record {
-                record.refused(&refusal);
-            }
-            super::refuse_as(&refusal, id, expose, form)
-        }
-        None => super::refuse(&refusal, record.as_deref(), expose, form),
+    let answer = answer.unwrap_or_else(|refusal| {
+        super::refuse_as(&refusal, asked.id.as_ref(), record.as_deref(), expose, form)
     });
     finish(chain, asked, answer).await
 }

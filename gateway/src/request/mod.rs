@@ -13,7 +13,7 @@ pub(crate) mod grpc;
 mod h2c;
 mod headers;
 mod hedge;
-pub(crate) mod identify;
+mod identify;
 mod incoming;
 mod intake;
 mod layered;
@@ -48,6 +48,7 @@ use http::{
 use tidegate_config::{model, spec::Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use identify::most_bytes;
 pub use incoming::Incoming;
 pub use peer::{Entrance, Peer};
 pub(crate) use redirect::CHALLENGES;
@@ -280,16 +281,23 @@ pub(crate) fn refuse(
     expose: bool,
     form: Form,
 ) -> Response<body::Body> {
-    let id =
-        record.map_or_else(|| format!("{:016x}", rand::random::<u64>()), |record| record.refused(refusal));
-    refuse_as(refusal, &id, expose, form)
+    refuse_as(refusal, None, record, expose, form)
 }
 
-/// The same, by the name that the request has already.
-fn refuse_as(refusal: &Refusal, id: &str, expose: bool, form: Form) -> Response<body::Body> {
+/// The same, by the name that the request has already, if it has one.
+fn refuse_as(
+    refusal: &Refusal,
+    name: Option<&HeaderValue>,
+    record: Option<&Record>,
+    expose: bool,
+    form: Form,
+) -> Response<body::Body> {
+    let noted = record.map(|record| record.refused(refusal));
+    let named = name.and_then(|name| name.to_str().ok()).map(String::from);
+    let id = named.or(noted).unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
     tracing::debug!(request_id = %id, reason = refusal.reason(), cause = refusal.cause(), "refused");
     telemetry::refused(refusal.reason());
-    response::refuse(refusal, id, expose, form, clock::now())
+    response::refuse(refusal, &id, expose, form, clock::now())
 }
 
 /// A request on its way through the stages.

@@ -99,9 +99,10 @@ impl Learned {
 
     pub(super) fn look(&mut self, seen: &Snapshot) {
         let (service, ahead) = (self.service(), self.start() + 5.0);
-        for second in seen.flow() {
+        let flow = seen.flow();
+        self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
+        for second in flow {
             let arrived = f64::from(second.arrived);
-            self.called |= second.arrived > 0;
             self.rates.record(arrived, ahead);
             if self.came {
                 self.follow += CROWD * 5.0 * (arrived - self.follow);
@@ -129,9 +130,7 @@ impl Learned {
 
     /// The rate that those prove who have come since a wake began, while that is news.
     fn woken(&self, seen: &Snapshot, rate: f64) -> f64 {
-        let Some((since, before)) = self.wake else { return rate };
-        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
-        let came = before + f64::from(arriving);
+        let Some((since, came)) = self.came_since_wake(seen) else { return rate };
         let within = seen.now.saturating_duration_since(since).as_secs_f64();
         let within = within.max(SHORTEST).max(SHORTEST_OF_START * self.mean_start());
         rate.max((came - BURST * came.sqrt()) / within)
@@ -139,10 +138,16 @@ impl Learned {
 
     /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
-        let Some((_, before)) = self.wake else { return Count::MAX };
-        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
+        let Some((_, came)) = self.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
-        kpa::count(((before + f64::from(arriving)).max(present) / slots).ceil()).max(1)
+        kpa::count((came.max(present) / slots).ceil()).max(1)
+    }
+
+    /// When a wake began that is still news, and how many requests have come since.
+    fn came_since_wake(&self, seen: &Snapshot) -> Option<(Instant, f64)> {
+        let (since, before) = self.wake?;
+        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
+        Some((since, before + f64::from(arriving)))
     }
 
     /// Whether there is anything to keep warm: a service that nobody has called yet is left as it is.
@@ -184,7 +189,6 @@ impl Learned {
 
     fn look_at_gap(&mut self, seen: &Snapshot) {
         let since = seen.idle_since();
-        self.called |= since.is_none();
         if let Some(before) = self.idle_since.filter(|before| since != Some(*before)) {
             // Whoever waits or runs now, or did in between, came after the gap.
             let ended = since.map_or(seen.now, |since| since.min(seen.now));
