@@ -28,6 +28,7 @@ pub mod spec;
 mod template;
 mod tree;
 pub mod units;
+pub mod written;
 
 pub use describe::{Described, Description, HIDDEN, Settings, describe, describe_gateway, describe_service};
 pub use diff::{Change, diff};

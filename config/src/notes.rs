@@ -7,6 +7,7 @@ use crate::{
     model::{Engine, Host, Limits, Middleware, Model, Service, Sleep},
     name::Authority,
     spec::Source,
+    written::without_effect,
 };
 
 /// Everything worth a second look, in whole sentences.
@@ -21,6 +22,7 @@ pub fn notes(model: &Model) -> Vec<String> {
         notes.extend(unlabelled(service, &model.hosts));
         notes.extend(sleep(service, &model.hosts));
         notes.extend(measured(service, &model.hosts));
+        notes.extend(ignored(service));
         notes.extend(too_late(service, &model.gateway.limits));
         notes.extend(too_long(service, &model.gateway.limits));
         notes.extend(passed_on(service, model));
@@ -124,6 +126,19 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
         service.name,
         list(&there)
     ))
+}
+
+/// Settings of another law.
+fn ignored(service: &Service) -> Option<String> {
+    let keys = without_effect(&service.scaling);
+    (!keys.is_empty()).then(|| {
+        format!(
+            "services.{}.scaling has {}, which `policy = \"{}\"` does not look at",
+            service.name,
+            keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
+            service.scaling.law
+        )
+    })
 }
 
 /// The gateway's own bound holds whatever a service says.

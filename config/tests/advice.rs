@@ -120,6 +120,15 @@ fn what_is_for_tcp_is_refused_over_http() {
 }
 
 #[test]
+fn settings_that_a_scaling_policy_does_not_look_at_are_noted() {
+    let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
+    noted(&scaling("target = 0.5, max_up_rate = 10"), &[]);
+    noted(&scaling("policy = 'hpa', target = 0.5"), &[]);
+    let said = "services.web.scaling has `target`, `max_up_rate`, which `policy = \"work\"` does not look at";
+    noted(&scaling("policy = 'work', target = 0.5, max_up_rate = 10"), &[said]);
+}
+
+#[test]
 fn names_over_tls_need_a_listener_that_speaks_it() {
     let db = "services.db = { image = 'a', protocol = 'tcp', listen = '0.0.0.0:5432', sni = ['db.example.org'] }\n";
     let plain = "gateway.listen = '0.0.0.0:8080'\n";

@@ -142,12 +142,7 @@ fn describe_keep_warm(keep: &KeepWarm) -> String {
 }
 
 fn describe_law(law: Law, work: &Work) -> Settings {
-    let policy = match law {
-        Law::Kpa => "kpa",
-        Law::Hpa => "hpa",
-        Law::Work => "work",
-    };
-    let mut all = settings([("policy", policy.to_owned())]);
+    let mut all = settings([("policy", law.to_string())]);
     if law == Law::Work {
         // The parts are for experiments, and no file can switch them.
         let Work { late_after, aim, calm, parts: _ } = work;

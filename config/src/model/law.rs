@@ -1,6 +1,6 @@
 //! Which law says how many replicas a service should have, and what the law `work` aims at.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// Which law says how many replicas there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +12,16 @@ pub enum Law {
     Work,
     /// As Kubernetes' horizontal pod autoscaler: the ratio of demand to target, every 15 s.
     Hpa,
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kpa => "kpa",
+            Self::Work => "work",
+            Self::Hpa => "hpa",
+        })
+    }
 }
 
 /// What the law `work` aims at.

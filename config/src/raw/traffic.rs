@@ -47,21 +47,23 @@ section! {
         calm: Span = duration(d.work.calm),
         /// Requests that a replica gets at once; more wait. Default: no limit, and scaling as if it were 100.
         concurrency: u32,
-        /// The share of `concurrency` that scaling aims at.
+        /// With `policy = "kpa"` or `"hpa"`: the share of `concurrency` that scaling aims at.
         target: Percent = d.target.fraction(),
         /// Over how long demand is averaged.
         stable_window: Span = duration(d.stable_window),
-        /// The share of `stable_window` in which a surge is looked for.
+        /// With `policy = "kpa"`: the share of `stable_window` in which a surge is looked for.
         surge_window: Percent = d.surge_window.fraction(),
-        /// How far demand must exceed what runs to be a surge: 2 is twice. During a surge nothing is scaled down.
+        /// With `policy = "kpa"` or `target_rps`: how far demand must exceed what runs to be a surge: 2 is twice. During a surge
+        /// nothing is scaled down.
         surge_threshold: f64 = d.surge_threshold,
-        /// By how much one decision may multiply the replicas.
+        /// With `policy = "kpa"`: by how much one decision may multiply the replicas.
         max_up_rate: f64 = d.max_up_rate,
-        /// By how much one decision may divide the replicas.
+        /// With `policy = "kpa"`: by how much one decision may divide the replicas.
         max_down_rate: f64 = d.max_down_rate,
-        /// How long demand must stay lower before replicas go.
+        /// With `policy = "kpa"`: how long demand must stay lower before replicas go.
         scale_down_delay: Span = duration(d.scale_down_delay),
-        /// How long nothing must run, stream or wait before the last replica goes; `"kpa"` for Knative's rule.
+        /// How long nothing must run, stream or wait before the last replica goes; `"kpa"` for Knative's rule. `policy = "work"`
+        /// learns that itself, unless it has a `goal` or `wait_probability`.
         idle: Idle = idle(d.idle),
         /// How long a replica that goes may finish its requests.
         drain: Span = duration(d.drain),

@@ -1,5 +1,5 @@
 //! A service's requests as they end, as lines of CSV: when each came, in seconds since 1970, and for how many seconds a
-//! replica had it. As long as the caller listens, or for as long as it said. What `tidegate simulate` and `tidegate tune` read.
+//! replica had it; and as remarks how long its replicas took to start. As long as the caller listens, or for as long as it said. What `tidegate simulate` and `tidegate tune` read.
 
 use std::{fmt::Write, time::Duration};
 
@@ -11,6 +11,7 @@ use axum::{
 use futures_util::stream;
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde::Deserialize;
+use tidegate_loadtest::plan::recording::START;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -73,17 +74,22 @@ struct Begun {
 
 impl Begun {
     async fn next(&mut self) -> Option<Bytes> {
-        let (requests, missed) = match self.end {
+        let (heard, missed) = match self.end {
             Some(end) => timeout_at(end, self.listener.next()).await.ok().flatten()?,
             None => self.listener.next().await?,
         };
-        let mut text = String::with_capacity(requests.len() * 32);
-        for Heard { arrived, took } in requests {
-            // Who came before the recording began is left out: others who came then were not heard of.
-            let Some(after) = arrived.checked_duration_since(self.origin) else { continue };
-            let at = (self.since_1970 + after).as_secs_f64();
+        let mut text = String::with_capacity(heard.len() * 32);
+        for heard in heard {
             // A text takes everything.
-            let _ = writeln!(text, "{at:.6},{:.6}", took.as_secs_f64());
+            let _ = match heard {
+                Heard::Request { arrived, took } => {
+                    // Who came before the recording began is left out: others who came then were not heard of.
+                    let Some(after) = arrived.checked_duration_since(self.origin) else { continue };
+                    let at = (self.since_1970 + after).as_secs_f64();
+                    writeln!(text, "{at:.6},{:.6}", took.as_secs_f64())
+                }
+                Heard::Start { took } => writeln!(text, "{START}{:.6}", took.as_secs_f64()),
+            };
         }
         if missed > 0 {
             let _ = writeln!(text, "{MISSED}{missed}");

@@ -65,7 +65,7 @@ impl Told {
         for line in String::from_utf8_lossy(piece).lines() {
             match line.strip_prefix(MISSED) {
                 Some(missed) => self.missed += missed.parse::<u64>().unwrap_or_default(),
-                None if format!("{line}\n") == HEADER => {}
+                None if line.starts_with('#') || format!("{line}\n") == HEADER => {}
                 None => self.requests += 1,
             }
         }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    fleet::{Replica, Service, admission::SlotKey},
+    fleet::{Replica, Service, admission::SlotKey, tap::Heard},
     middleware::Destination,
     request::Refusal,
     router::RouteTable,
@@ -74,6 +74,9 @@ fn connect(service: &Service, member: &mut Member) -> Option<Arc<Replica>> {
             let took = ready.saturating_duration_since(asked);
             histogram!(telemetry::START_SECONDS, "service" => label).record(took);
             service.awake.started_within(took);
+            if service.tap.is_open() {
+                service.tap.tell(Heard::Start { took });
+            }
         }
         let protocol = member.settings.launch.protocol;
         let replica = Replica::new(member.id.clone(), start, member.address?, protocol);

@@ -1,5 +1,5 @@
-//! Who listens to a service's requests as they end. The request path tells of each; the admin API hands them to
-//! `tidegate record`. Holds: while nobody listens it costs one load; a listener that is slow keeps no request waiting, and
+//! Who listens to a service's requests as they end, and to starts of its replicas. The request path and the control loop tell
+//! of each; the admin API hands them to `tidegate record`. Holds: while nobody listens it costs one load; a listener that is slow keeps no request waiting, and
 //! hears how many it missed.
 
 use std::{
@@ -16,13 +16,21 @@ use tokio::sync::mpsc;
 /// Requests that a listener may be behind by.
 const BEHIND: usize = 65_536;
 
-/// A request that has ended, and that a replica had: what the gateway answers itself is work for nobody.
+/// What is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// When it came.
-    pub(crate) arrived: Instant,
-    /// From the first lease of a replica to its end.
-    pub(crate) took: Duration,
+pub(crate) enum Heard {
+    /// A request that has ended, and that a replica had: what the gateway answers itself is work for nobody.
+    Request {
+        /// When it came.
+        arrived: Instant,
+        /// From the first lease of a replica to its end.
+        took: Duration,
+    },
+    /// A replica that was started is ready.
+    Start {
+        /// From the call to start it.
+        took: Duration,
+    },
 }
 
 /// All who listen to a service.
@@ -53,9 +61,9 @@ impl Tap {
     }
 
     /// Tells all who listen. Never waits for them.
-    pub(crate) fn tell(&self, request: Heard) {
+    pub(crate) fn tell(&self, heard: Heard) {
         let mut listeners = self.listeners.lock();
-        listeners.retain(|ear| match ear.heard.try_send(request) {
+        listeners.retain(|ear| match ear.heard.try_send(heard) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 ear.missed.fetch_add(1, Ordering::Relaxed);
@@ -79,11 +87,11 @@ impl Tap {
 }
 
 impl Listener {
-    /// All that have ended since, at least one, and how many more were missed. `None`: the service is gone.
+    /// All that was told since, at least one thing, and how much more was missed. `None`: the service is gone.
     pub(crate) async fn next(&mut self) -> Option<(Vec<Heard>, u64)> {
-        let mut requests = Vec::new();
-        (self.heard.recv_many(&mut requests, BEHIND).await > 0)
-            .then(|| (requests, self.missed.swap(0, Ordering::Relaxed)))
+        let mut heard = Vec::new();
+        (self.heard.recv_many(&mut heard, BEHIND).await > 0)
+            .then(|| (heard, self.missed.swap(0, Ordering::Relaxed)))
     }
 }
 
@@ -92,7 +100,7 @@ mod tests {
     use super::*;
 
     fn request(ms: u64) -> Heard {
-        Heard { arrived: crate::clock::now(), took: Duration::from_millis(ms) }
+        Heard::Request { arrived: crate::clock::now(), took: Duration::from_millis(ms) }
     }
 
     #[tokio::test]

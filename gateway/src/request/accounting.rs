@@ -168,7 +168,7 @@ impl Account {
         let Some(waited) = self.waited.load(Ordering::Relaxed).checked_sub(1) else { return };
         let leased = self.arrived + Duration::from_nanos(waited);
         let took = ended.saturating_duration_since(leased);
-        self.service.tap.tell(Heard { arrived: self.arrived, took });
+        self.service.tap.tell(Heard::Request { arrived: self.arrived, took });
     }
 
     /// How a call ended whose status did not come: refused by us, answered by something that does not speak gRPC, or left.

@@ -67,7 +67,7 @@ pub(crate) async fn serve(accepted: Accepted, service: Arc<Service>, door: &Door
     drop((client, replica));
     let ended = clock::now();
     if service.tap.is_open() {
-        service.tap.tell(Heard { arrived, took: ended.saturating_duration_since(leased) });
+        service.tap.tell(Heard::Request { arrived, took: ended.saturating_duration_since(leased) });
     }
     lease.leave(ended);
 }

@@ -2,7 +2,7 @@
 //! The form is known by its looks; [`Options::form`] settles what looks like two. Loads are sent from [`profile`], which
 //! takes all callers together; simulations from [`each`], which keeps them apart.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use super::trace::Profile;
 
@@ -10,6 +10,14 @@ use super::trace::Profile;
 const MOST_VALUES: usize = 50_000_000;
 /// Numbers above are seconds since 1970, not counts.
 const EPOCH: f64 = 1e8;
+/// Times above are in milliseconds since 1970; a thousand times as much, in microseconds, and so on.
+const MILLIS: f64 = 1e11;
+/// What would do, where a text is none of those that are known.
+const FORMS: &str = "counts of requests, times, or a header whose columns, between commas, are `time` (and `took`), \
+    `count`, or 1, 2, 3, ...";
+
+/// What begins a line that says how long a start of a replica took, in seconds.
+pub const START: &str = "# start ";
 
 /// When one caller's requests came, and how long they took.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +30,8 @@ pub struct Recording {
     pub mean: Option<Duration>,
     /// When it begins, since 1970, where it says so.
     pub begins: Option<Duration>,
+    /// How long starts of replicas took meanwhile, where it says so.
+    pub starts: Arc<[Duration]>,
 }
 
 impl Recording {
@@ -34,7 +44,8 @@ impl Recording {
             let range = self.profile.range(from, length);
             let took = self.took.get(range).unwrap_or_default().into();
             let begins = self.begins.map(|begins| begins + from);
-            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean, begins })
+            let starts = Arc::clone(&self.starts);
+            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean, begins, starts })
         };
         Ok((of(Duration::ZERO, Some(at))?, of(at, None)?))
     }
@@ -51,6 +62,8 @@ pub struct Options {
     pub row: Option<usize>,
     /// One service of an access log, instead of all.
     pub service: Option<String>,
+    /// What names no services is of that service.
+    pub own: bool,
     /// What to leave out at the begin.
     pub from: Duration,
     /// How much to take.
@@ -90,9 +103,19 @@ pub enum Invalid {
         /// How many there are.
         rows: usize,
     },
+    /// A service was asked for.
+    #[error("it names no services; service= chooses from an access log in JSON")]
+    NoServices,
     /// More than memory should hold.
     #[error("more than {MOST_VALUES} values; cut it into parts, or take longer bins")]
     TooLong,
+}
+
+impl Options {
+    /// What was just found names none.
+    fn names_no_services(&self) -> Result<(), Invalid> {
+        if self.service.is_some() && !self.own { Err(Invalid::NoServices) } else { Ok(()) }
+    }
 }
 
 impl FromStr for Form {
@@ -112,13 +135,17 @@ impl FromStr for Form {
 /// - JSON lines with a `time` (RFC 3339) each, as in the access log of `tidegate up`;
 /// - a table whose header has the columns 1, 2, 3, ...: counts per minute, one row per caller;
 /// - a table with the columns `second`, `minute` or `hour`, and `count`;
-/// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or seconds since 1970: each
-///   request's time;
+/// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or with seconds (or milliseconds,
+///   microseconds, nanoseconds) since 1970, or with seconds that have fractions and never fall: each request's time, and how long
+///   it took in the column behind (or the column `took`, seconds, or `took_ms`);
 /// - numbers with spaces, commas or line ends between them: counts per second.
+///
+/// Lines that begin with `#` are left out, but for `# start SECONDS`: how long a start of a replica took.
 pub fn profile(text: &str, options: &Options) -> Result<Profile, Invalid> {
     let Some(table) = Table::of(text)? else {
         return Ok(single(text, options)?.profile);
     };
+    options.names_no_services()?;
     let mut sum = vec![0.0_f32; table.columns];
     table.rows(text, options.row, |counts, _| {
         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -131,11 +158,12 @@ pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
     let Some(table) = Table::of(text)? else {
         return Ok(vec![single(text, options)?]);
     };
+    options.names_no_services()?;
     let mut all = Vec::new();
     table.rows(text, options.row, |counts, mean| {
         let whole = Profile::counts(counts.into(), options.bin.unwrap_or(MINUTE));
         if let Ok(profile) = whole.and_then(|whole| whole.part(options.from, options.length)) {
-            all.push(Recording { profile, took: Arc::default(), mean, begins: None });
+            all.push(Recording { profile, took: Arc::default(), mean, begins: None, starts: Arc::default() });
         }
     })?;
     if all.is_empty() { Err(Invalid::Empty) } else { Ok(all) }
@@ -149,8 +177,9 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let header: Vec<String> = cells(first).map(str::to_ascii_lowercase).collect();
     let column = |names: &[&str]| header.iter().position(|cell| names.contains(&cell.as_str()));
     if first.starts_with('{') {
-        return requests(text, 0, options, |line| log_line(line, options.service.as_deref()));
+        return log(text, options);
     }
+    options.names_no_services()?;
     if let Some(at) = column(&["count", "requests", "invocations"]) {
         let unit = if column(&["minute"]).is_some() {
             60
@@ -162,32 +191,53 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         return parse_column(text, at, options, Duration::from_secs(unit));
     }
     if let Some(at) = column(&["time", "timestamp", "ts"]) {
-        let took = column(&["took", "duration"]);
+        let took = column(&["took", "duration"]).map(|took| (took, 1.0));
+        let took = took.or_else(|| Some((column(&["took_ms", "duration_ms"])?, 1e3)));
         return requests(text, 1, options, |line| {
             let came = instant(cells(line).nth(at)?)?;
-            Some(Some((came, took.and_then(|took| seconds(cells(line).nth(took)?)))))
+            Some(Some((came, took.and_then(|(took, per)| seconds(cells(line).nth(took)?, per)))))
         });
     }
     let times = match options.form {
         Some(form) => form == Form::Times,
-        None => leading(first).is_some_and(|(at, _)| at > EPOCH),
+        None => leading(first).is_some_and(|(at, _)| at > EPOCH) || is_ascending(text),
     };
     if times {
         return requests(text, 0, options, |line| leading(line).map(Some));
     }
+    if instant(first.split([',', ' ', '\t', ';']).next().unwrap_or_default()).is_none() {
+        return Err(wrong(1, first, FORMS));
+    }
     parse_numbers(text, options)
+}
+
+/// Whether it is times that never fall, with fractions, which counts of requests have not.
+fn is_ascending(text: &str) -> bool {
+    let (mut before, mut fraction) = (f64::NEG_INFINITY, false);
+    lines(text).all(|(_, line)| {
+        let at = cells(line).next().and_then(|cell| cell.parse::<f64>().ok());
+        let ascends = at.is_some_and(|at| at >= before) && cells(line).count() <= 2;
+        before = at.unwrap_or(before);
+        fraction |= at.is_some_and(|at| at.fract() != 0.0);
+        ascends
+    }) && fraction
 }
 
 fn first_line(text: &str) -> Result<&str, Invalid> {
     lines(text).next().map(|(_, line)| line).ok_or(Invalid::Empty)
 }
 
-/// The lines that are not empty, numbered from 1.
+/// The lines that are not empty and no remarks, numbered from 1.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty())
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// What remarks say of how long starts took.
+fn starts(text: &str) -> Arc<[Duration]> {
+    text.lines().filter_map(|line| seconds(line.strip_prefix(START)?.trim(), 1.0)).collect()
 }
 
 fn cells(line: &str) -> impl Iterator<Item = &str> {
@@ -204,39 +254,59 @@ type Request = (f64, Option<Duration>);
 /// Seconds, since 1970 for RFC 3339.
 fn instant(text: &str) -> Option<f64> {
     if let Ok(number) = text.parse::<f64>() {
-        return number.is_finite().then_some(number);
+        let per = [1e6, 1e3, 1.0].into_iter().find(|per| number > MILLIS * per).map_or(1.0, |per| per * 1e3);
+        return number.is_finite().then_some(number / per);
     }
     let at = humantime::parse_rfc3339_weak(text).ok()?;
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
-fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+/// `per`: so many of them are a second.
+fn seconds(text: &str, per: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse::<f64>().ok()? / per).ok()
 }
 
 /// A line that begins with a time; a number of seconds behind a comma is how long the request took.
 fn leading(line: &str) -> Option<Request> {
     let mut parts = cells(line);
     if let Some(came) = parts.next().and_then(instant) {
-        return Some((came, parts.next().and_then(seconds)));
+        return Some((came, parts.next().and_then(|took| seconds(took, 1.0))));
     }
     // Of an instant with a blank in it the first branch has taken care.
     let word = line.split([' ', '\t', ',']).next()?;
     Some((instant(word.trim_matches('"'))?, None))
 }
 
+#[derive(serde::Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    service: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    replica: Option<Cow<'a, str>>,
+    total_ms: Option<f64>,
+    start_ms: Option<f64>,
+    upstream_ms: Option<f64>,
+}
+
+/// A log: each line a request, and the starts that some of them waited for.
+fn log(text: &str, options: &Options) -> Result<Recording, Invalid> {
+    let mut starts = BTreeMap::new();
+    let recording = requests(text, 0, options, |text| {
+        let line: Line<'_> = serde_json::from_str(text).ok()?;
+        let request = log_line(&line, options.service.as_deref())?;
+        if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
+            // Many may have waited for the same one.
+            starts.insert(replica.to_string(), seconds(&ms.to_string(), 1e3));
+        }
+        Some(request)
+    })?;
+    Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording })
+}
+
 /// A line of a log; nothing if the request is none of those that are wanted.
-fn log_line(line: &str, service: Option<&str>) -> Option<Option<Request>> {
-    #[derive(serde::Deserialize)]
-    struct Line<'a> {
-        #[serde(borrow)]
-        time: std::borrow::Cow<'a, str>,
-        #[serde(borrow, default)]
-        service: Option<std::borrow::Cow<'a, str>>,
-        total_ms: Option<f64>,
-        upstream_ms: Option<f64>,
-    }
-    let line: Line<'_> = serde_json::from_str(line).ok()?;
+fn log_line(line: &Line<'_>, service: Option<&str>) -> Option<Option<Request>> {
     let came = instant(&line.time)?;
     // What the gateway answered itself is work for nobody. Logs of others do not say.
     let served = line.total_ms.is_none() || line.upstream_ms.is_some();
@@ -250,7 +320,7 @@ fn requests(
     text: &str,
     header: usize,
     options: &Options,
-    request: impl Fn(&str) -> Option<Option<Request>>,
+    mut request: impl FnMut(&str) -> Option<Option<Request>>,
 ) -> Result<Recording, Invalid> {
     let mut all = Vec::new();
     for (number, line) in lines(text).skip(header) {
@@ -270,7 +340,7 @@ fn requests(
     let since_1970 = Some(begin).filter(|begin| *begin > EPOCH);
     let begins =
         since_1970.and_then(|begin| Duration::try_from_secs_f64(begin).ok()?.checked_add(options.from));
-    Ok(Recording { profile, took, mean, begins })
+    Ok(Recording { profile, took, mean, begins, starts: starts(text) })
 }
 
 fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
@@ -278,17 +348,26 @@ fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
     count.ok_or_else(|| wrong(line, cell, "a count of requests"))
 }
 
+/// Without a header a fraction may be anything.
+fn whole(line: usize, cell: &str, options: &Options) -> Result<f32, Invalid> {
+    let count = count(line, cell)?;
+    let is_clear = count.fract() == 0.0 || options.form.is_some();
+    is_clear.then_some(count).ok_or_else(|| {
+        wrong(line, cell, "a whole number of requests; form=counts if these are rates, form=times if times")
+    })
+}
+
 fn counted(counts: Vec<f32>, options: &Options, bin: Duration) -> Result<Recording, Invalid> {
     let whole = Profile::counts(counts.into(), options.bin.unwrap_or(bin))?;
     let profile = whole.part(options.from, options.length)?;
-    Ok(Recording { profile, took: Arc::default(), mean: None, begins: None })
+    Ok(Recording { profile, took: Arc::default(), mean: None, begins: None, starts: Arc::default() })
 }
 
 fn parse_numbers(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let mut counts = Vec::new();
     for (number, line) in lines(text) {
         for cell in line.split([',', ' ', '\t', ';']).filter(|cell| !cell.is_empty()) {
-            counts.push(count(number, cell.trim_matches('"'))?);
+            counts.push(whole(number, cell.trim_matches('"'), options)?);
             if counts.len() > MOST_VALUES {
                 return Err(Invalid::TooLong);
             }
@@ -392,6 +471,10 @@ mod tests {
             ("timestamp,path\n10.5,/\n12,/a\n", times(&[0.0, 1.5])),
             ("1795646401.5\n1795646403\n1795646402\n", times(&[0.0, 0.5, 1.5])),
             ("1795646401.5 /a\n1795646403\t/b\n", times(&[0.0, 1.5])),
+            ("1795646401500\n1795646403000\n", times(&[0.0, 1.5])),
+            ("time\n1795646401500000000\n1795646403000000000\n", times(&[0.0, 1.5])),
+            ("0.048\n0.675,0.1\n2\n", times(&[0.0, 0.627, 1.952])),
+            ("# made by hand\n5\n6\n", counts(&[5.0, 6.0], 1)),
             ("2026-11-25T22:40:01Z\n2026-11-25 22:40:03.5", times(&[0.0, 2.5])),
             (
                 "{\"time\":\"2026-11-25T22:40:02.000000Z\",\"id\":\"7\"}\n{\"time\":\"2026-11-25T22:40:01Z\"}\n",
@@ -409,7 +492,9 @@ mod tests {
             (TABLE, Options { row: Some(2), ..usual() }, counts(&[4.0, 0.0, 0.0], 60)),
             (TABLE, Options { from: s(60), length: Some(s(120)), ..usual() }, counts(&[0.0, 2.0], 60)),
             ("5\n6", Options { bin: Some(s(10)), ..usual() }, counts(&[5.0, 6.0], 10)),
-            ("5\n6.5", Options { form: Some(Form::Times), ..usual() }, times(&[0.0, 1.5])),
+            ("5\n6", Options { form: Some(Form::Times), ..usual() }, times(&[0.0, 1.0])),
+            ("5\n6.5", Options { form: Some(Form::Counts), ..usual() }, counts(&[5.0, 6.5], 1)),
+            ("5\n6", Options { service: Some("a".to_owned()), own: true, ..usual() }, counts(&[5.0, 6.0], 1)),
             ("1 2 3 4 5", Options { from: s(1), length: Some(s(3)), ..usual() }, counts(&[2.0, 3.0, 4.0], 1)),
         ] {
             assert_eq!(profile(text, &options), Ok(expected), "{text} {options:?}");
@@ -462,18 +547,45 @@ mod tests {
     fn times_may_say_how_long_requests_took() {
         let far = each("time\n1e30\n1e30\n", &Options::default()).expect("some").remove(0);
         assert_eq!((far.profile, far.begins), (times(&[0.0, 0.0]), None), "no clock shows that");
-        for text in ["time,took\n100.5,0.25\n100,\n", "1795646400.5,0.25\n1795646400\n"] {
+        for text in [
+            "time,took\n100.5,0.25\n100,\n",
+            "time,took_ms\n100.5,250\n100,\n",
+            "1795646400.5,0.25\n1795646400\n",
+        ] {
             let one = each(text, &Options::default()).expect("some").remove(0);
             assert_eq!((&*one.took, one.mean), (&[None, Some(ms(250))][..], Some(ms(250))), "{text}");
         }
     }
 
     #[test]
+    fn how_long_starts_took_is_known_where_it_was_noted() {
+        let noted = "time,took\n100.5,0.25\n# start 1.5\n# missed 2\n101,0.5\n# start 2\n";
+        let line = |replica: &str, start: &str| {
+            format!(
+                r#"{{"time":"2026-11-25T22:40:01Z","total_ms":9.0,"upstream_ms":4.0,"replica":"{replica}"{start}}}"#
+            )
+        };
+        let log = [
+            line("a-1", r#","start_ms":1500.0"#),
+            line("a-1", r#","start_ms":1500.0"#),
+            line("a-1", ""),
+            line("a-2", r#","start_ms":2000.0"#),
+        ];
+        for text in [noted, &log.join("\n")] {
+            let one = each(text, &Options::default()).expect("some").remove(0);
+            assert_eq!(&*one.starts, [ms(1500), ms(2000)], "each start once: {text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (text, part) in [
+            ("a;b\n1;2", "line 1: \"a;b\"; expected counts of requests, times, or a header"),
+            ("3.5 4 1", "line 1: \"3.5\"; expected a whole number"),
             ("", "no request"),
             ("0 0 0", "no request"),
             ("1 x 3", "line 1: \"x\"; expected a count"),
+            ("x 3", "line 1: \"x 3\"; expected counts"),
             ("1\n-2", "line 2: \"-2\"; expected a count"),
             ("{\"a\":1}", "expected the time of a request"),
             ("a,1,2\nx,3,", "line 2: \"\"; expected a count"),
@@ -483,6 +595,11 @@ mod tests {
                 let error = error.expect(text).to_string();
                 assert!(error.contains(part), "{text}: {error}");
             }
+        }
+        let service = Options { service: Some("a".to_owned()), ..Options::default() };
+        for text in ["3 4", "time\n5", TABLE] {
+            assert_eq!(profile(text, &service), Err(Invalid::NoServices), "{text}");
+            assert_eq!(each(text, &service), Err(Invalid::NoServices), "{text}");
         }
         let row = Options { row: Some(3), ..Options::default() };
         assert_eq!(profile("a,1,2\nx,3,4", &row), Err(Invalid::Row { row: 3, rows: 1 }));

@@ -4,17 +4,19 @@
 pub(super) mod given;
 mod page;
 pub(super) mod settings;
+pub(super) mod subject;
 mod table;
 
-use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr};
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use tidegate_loadtest::plan::{Process, Shape, read::shape};
 
 use self::{
-    given::{Assumed, Room, Traffic},
+    given::{Assumed, Traffic},
     settings::Setting,
+    subject::{Base, Subject},
 };
 use super::output::{Misuse, print, print_json};
 use crate::simulate::replay::Outcome;
@@ -23,7 +25,7 @@ use crate::simulate::replay::Outcome;
 pub(super) struct Simulate {
     /// The traffic: an access log of ours (JSON), times, requests per second, or requests per minute (CSV with columns 1, 2,
     /// ..., in which each row is a service of its own); plain or packed (gzip, bzip2); - for standard input
-    #[arg(required_unless_present = "shape", conflicts_with = "shape")]
+    #[arg(conflicts_with = "shape")]
     trace: Option<PathBuf>,
     /// The traffic in words, as `tidegate load` has them: 'const 20 10m | ramp 20..100 5m', or 'trace FILE from=6h for=1h'
     #[arg(long, value_name = "TEXT", value_parser = shape)]
@@ -32,18 +34,15 @@ pub(super) struct Simulate {
     /// gamma(CV) or burst(N)
     #[arg(long, value_name = "NAME", default_value = "scatter", value_parser = Process::from_str)]
     process: Process,
-    /// Which service's requests to take from an access log [default: all]
-    #[arg(long, value_name = "NAME", conflicts_with = "shape")]
-    service: Option<String>,
+    #[command(flatten)]
+    subject: Subject,
     /// Settings to try, as they stand under `scaling` in the file: policy=work,late_worth=60s; repeatable [default: kpa, work
-    /// and hpa as they are]
+    /// and hpa as they are]. With --config those of the file are tried first
     #[arg(long = "try", value_name = "SETTINGS")]
     tries: Vec<String>,
     /// Also try kpa and work over the settings that are usually turned
     #[arg(long)]
     sweep: bool,
-    #[command(flatten)]
-    room: Room,
     #[command(flatten)]
     assumed: Assumed,
     /// Runs of each setting, with chance of their own
@@ -64,33 +63,45 @@ struct Tried {
 }
 
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
-    let traffic = traffic(args)?;
-    let settings = settings(args)?;
-    let outcomes = simulate(args, &traffic, &settings);
+    let base = args.subject.base()?;
+    let (traffic, settings) = (traffic(args)?, settings(args, &base)?);
+    let late_after = args.assumed.late_after(&base.tried);
+    let outcomes = simulate(args, late_after, &traffic, &settings);
+    let assumed = args.assumed.told(&traffic, &base.tried);
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if let Some(file) = &args.html {
-        let page = page::page(&tried, args.assumed.late_after);
+        let page = page::page(&tried, late_after, &assumed);
         std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if args.json {
-        print_json(&table::values(&tried))?;
+        print_json(&table::values(&tried, &assumed))?;
     } else {
-        print(&table::table(&tried, args.assumed.late_after))?;
+        print(&table::table(&tried, late_after, &assumed))?;
+        base.notes().iter().try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
     if let Some(shape) = &args.shape {
+        if args.subject.service.is_some() && args.subject.config.is_none() {
+            return Err(Misuse(
+                "a shape names no services; --service goes with an access log or --config".to_owned(),
+            )
+            .into());
+        }
         return Ok(vec![Traffic::shaped(shape.clone(), args.process)?]);
     }
-    let file = args.trace.as_ref().context("a trace or a shape is given")?;
-    let recorded = given::recorded(file, args.service.as_deref())?;
+    let file = args.trace.as_ref().ok_or_else(|| {
+        Misuse("no traffic is given; name a trace, or say --shape 'const 20 10m' (see --help)".to_owned())
+    })?;
+    let recorded = args.subject.recorded(file)?;
     Ok(recorded.into_iter().map(|one| Traffic::recorded(one, args.process)).collect::<Result<_, _>>()?)
 }
 
-fn settings(args: &Simulate) -> Result<Vec<Setting>, Misuse> {
+fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
+    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
     let mut texts = args.tries.clone();
     if texts.is_empty() && !args.sweep {
         texts = ["kpa", "work", "hpa"].map(str::to_owned).to_vec();
@@ -98,11 +109,17 @@ fn settings(args: &Simulate) -> Result<Vec<Setting>, Misuse> {
     if args.sweep {
         texts.extend(settings::sweep());
     }
-    texts.iter().map(|text| settings::read(&args.room.base(), text)).collect()
+    let tried = texts.iter().map(|text| settings::read(&base.tried, text));
+    args.subject.config.iter().map(|_| Ok(now.clone())).chain(tried).collect()
 }
 
-fn simulate(args: &Simulate, traffic: &[Traffic], settings: &[Setting]) -> Vec<Outcome> {
+fn simulate(
+    args: &Simulate,
+    late_after: Duration,
+    traffic: &[Traffic],
+    settings: &[Setting],
+) -> Vec<Outcome> {
     let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
     let sums = (policies.len(), |setting, _| setting);
-    given::outcomes(&args.assumed, traffic, &policies, args.seeds.get(), sums)
+    given::outcomes((&args.assumed, late_after), traffic, &policies, args.seeds.get(), sums)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Tried, table};
 
 /// The page.
-pub(super) fn page(tried: &[Tried], late_after: Duration) -> String {
+pub(super) fn page(tried: &[Tried], late_after: Duration, assumed: &str) -> String {
     let runs: Vec<_> = tried
         .iter()
         .map(|one| {
@@ -24,7 +24,7 @@ pub(super) fn page(tried: &[Tried], late_after: Duration) -> String {
             value
         })
         .collect();
-    let data = json!({ "late_after": humantime::format_duration(late_after).to_string(), "runs": runs });
+    let data = json!({ "late_after": humantime::format_duration(late_after).to_string(), "assumed": assumed, "runs": runs });
     // Inside a script element only this could end it.
     let data = data.to_string().replace("</", "<\\/");
     include_str!("page.html").replace("/*DATA*/null", &data)
@@ -32,14 +32,16 @@ pub(super) fn page(tried: &[Tried], late_after: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::model::ScalingPolicy;
+
     use super::*;
     use crate::{cli::simulate::settings, simulate::replay::Outcome};
 
     #[test]
     fn the_page_stands_alone_and_keeps_its_data_in() {
-        let mut setting = settings::read(&[], "kpa").expect("good");
+        let mut setting = settings::read(&ScalingPolicy::default(), "kpa").expect("good");
         setting.name = "</script><b>".to_owned();
-        let page = page(&[Tried { setting, outcome: Outcome::default() }], Duration::from_millis(500));
+        let page = page(&[Tried { setting, outcome: Outcome::default() }], Duration::from_millis(500), "");
         assert!(page.contains(r"<\/script><b>") && !page.contains("/*DATA*/"));
         for outside in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");

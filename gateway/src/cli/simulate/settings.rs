@@ -1,9 +1,11 @@
 //! Settings to be tried, as the command line has them: `policy=work,late_worth=60s` is what stands under `scaling` in the
 //! file, read and checked as that.
 
+use serde_json::Value;
 use tidegate_config::{
     Format,
     model::{Parts, ScalingPolicy},
+    written::{toml, without_effect, written},
 };
 
 use crate::cli::output::Misuse;
@@ -15,8 +17,11 @@ pub(in crate::cli) struct Setting {
     pub(in crate::cli) scaling: ScalingPolicy,
 }
 
-/// Reads settings. `base` is read first, and what `text` says besides wins.
-pub(in crate::cli) fn read(base: &[(String, String)], text: &str) -> Result<Setting, Misuse> {
+/// What a law aims at; one says it.
+const AIMS: [&str; 4] = ["goal", "wait_probability", "late_worth", "late_after"];
+
+/// Reads settings: those of `base`, but for what `text` says instead.
+pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, Misuse> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     let mut without = Vec::new();
     for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
@@ -26,9 +31,20 @@ pub(in crate::cli) fn read(base: &[(String, String)], text: &str) -> Result<Sett
             key => pairs.push((key.to_owned(), value.trim().to_owned())),
         }
     }
-    let said = |key: &str| pairs.iter().any(|(other, _)| other == key);
-    let base = base.iter().filter(|(key, _)| !said(key)).cloned().collect::<Vec<_>>();
-    let mut scaling = check(text, base.iter().chain(&pairs))?;
+    let mut scaling = check(text, &left(base, &pairs), &pairs)?;
+    if scaling.signals.measure()
+        && pairs.iter().any(|(key, _)| ["target_cpu", "target_memory"].contains(&&**key))
+    {
+        return Err(Misuse(format!(
+            "{text:?}: what replicas use is not simulated; leave target_cpu and target_memory out"
+        )));
+    }
+    // What one law would look at is no part of settings for another.
+    let idle = without_effect(&scaling);
+    if idle.iter().any(|key| !pairs.iter().any(|(said, _)| said == key)) {
+        let kept: Vec<_> = left(base, &pairs).into_iter().filter(|(key, _)| !idle.contains(key)).collect();
+        scaling = check(text, &kept, &pairs)?;
+    }
     for part in without {
         *switch(&mut scaling.work.parts, part).ok_or_else(|| {
             Misuse(format!("{text:?}: the law has no part {part:?}; it has {}", PARTS.join(", ")))
@@ -53,10 +69,34 @@ fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
     })
 }
 
-fn check<'p>(text: &str, pairs: impl Iterator<Item = &'p (String, String)>) -> Result<ScalingPolicy, Misuse> {
+/// What is left of the base beside what is said: another law has other settings, another aim stands alone.
+fn left(base: &ScalingPolicy, pairs: &[(String, String)]) -> Vec<(&'static str, Value)> {
+    let said = |key: &str| pairs.iter().find(|(other, _)| other == key).map(|(_, value)| &**value);
+    let law = base.law.to_string();
+    let other_law = said("policy").is_some_and(|policy| policy != law);
+    let other_aim = AIMS.iter().any(|key| *key != "late_after" && said(key).is_some());
+    let is_left = |key: &str| match key {
+        "calm" => !other_law,
+        "late_after" => !other_law && (!other_aim || said("late_worth").is_some()),
+        "goal" | "wait_probability" | "late_worth" => {
+            !other_law && !other_aim && said("late_after").is_none_or(|_| key == "late_worth")
+        }
+        _ => true,
+    };
+    written(base).into_iter().filter(|(key, _)| is_left(key) && said(key).is_none()).collect()
+}
+
+fn check(
+    text: &str,
+    base: &[(&'static str, Value)],
+    pairs: &[(String, String)],
+) -> Result<ScalingPolicy, Misuse> {
     let mut file = String::from("[services.tried]\nimage = \"tried\"\n[services.tried.scaling]\n");
+    for (key, value) in base {
+        file += &format!("{key} = {}\n", toml(value));
+    }
     for (key, value) in pairs {
-        let bare = value.parse::<f64>().is_ok() || value.starts_with('[');
+        let bare = value.parse::<f64>().is_ok() || value.starts_with(['[', '"', '\'']);
         let value = if bare { value.clone() } else { format!("{value:?}") };
         file += &format!("{key} = {value}\n");
     }
@@ -108,7 +148,7 @@ mod tests {
 
     #[test]
     fn settings_are_those_of_the_file() {
-        let base = [("concurrency".to_owned(), "4".to_owned()), ("max".to_owned(), "50".to_owned())];
+        let base = read(&ScalingPolicy::default(), "concurrency=4,max=50").expect("good").scaling;
         let tried =
             read(&base, "policy=work, goal=p95 wait < 50ms, max=9, without=forecast+keep").expect("good");
         assert_eq!((tried.scaling.law, tried.scaling.max), (Law::Work, 9));
@@ -117,20 +157,53 @@ mod tests {
         assert!(matches!(tried.scaling.work.aim, Aim::Share(_)));
         let parts = tried.scaling.work.parts;
         assert!(!parts.forecast && !parts.keep && parts.calm);
-        assert_eq!(read(&[], "hpa").expect("good").scaling.law, Law::Hpa, "a word alone is a policy");
+        let quoted = read(&base, r#"policy=work,goal="p95 wait < 50ms""#).expect("good");
+        assert_eq!(quoted.scaling.work, tried_aim(&base));
+        assert_eq!(
+            read(&ScalingPolicy::default(), "hpa").expect("good").scaling.law,
+            Law::Hpa,
+            "a word alone is a policy"
+        );
+    }
+
+    fn tried_aim(base: &ScalingPolicy) -> tidegate_config::model::Work {
+        read(base, "policy=work,goal=p95 wait < 50ms").expect("good").scaling.work
+    }
+
+    #[test]
+    fn another_law_or_aim_stands_in_place_of_that_of_the_base() {
+        let of = |base: &ScalingPolicy, text: &str| {
+            let scaling = read(base, text).expect(text).scaling;
+            written(&scaling)
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.to_string().replace('"', "")))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let kpa = read(&ScalingPolicy::default(), "min=1,target=0.5,idle=5m").expect("good").scaling;
+        assert_eq!(of(&kpa, "stable_window=30s"), "policy=kpa min=1 target=0.5 stable_window=30s idle=5m");
+        assert_eq!(of(&kpa, "work"), "policy=work late_worth=1m min=1", "nor what it does not look at");
+        let goal = read(&kpa, "policy=work,goal=p95 wait < 50ms,calm=1m").expect("good").scaling;
+        assert_eq!(of(&goal, "late_worth=5s"), "policy=work late_worth=5s calm=1m min=1");
+        assert_eq!(of(&goal, "kpa"), "policy=kpa min=1 idle=5m", "which a goal looks at, too");
+        let worth = read(&kpa, "policy=work,late_worth=5s,late_after=2s").expect("good").scaling;
+        assert_eq!(of(&worth, "late_worth=9s"), "policy=work late_worth=9s late_after=2s min=1");
+        assert_eq!(of(&worth, "late_after=1s"), "policy=work late_worth=5s late_after=1s min=1");
+        assert_eq!(of(&worth, "wait_probability=0.1"), "policy=work wait_probability=0.1 min=1");
     }
 
     #[test]
     fn lists_are_as_in_the_file() {
         let warm = r#"policy=work,keep_warm=[{ cron = "0 8,12 * * mon-fri", lasts = "1h" }, { cron = "0 22 * * *" }],max=9"#;
-        let scaling = read(&[], warm).expect("good").scaling;
+        let scaling = read(&ScalingPolicy::default(), warm).expect("good").scaling;
         assert_eq!((scaling.keep_warm.len(), scaling.max), (2, 9));
         assert_eq!(scaling.keep_warm[0].lasts, Duration::from_secs(3600));
     }
 
     #[test]
     fn what_is_wrong_is_said_as_the_file_would() {
-        let said = |text| read(&[], text).expect_err("wrong").0;
+        let said = |text| read(&ScalingPolicy::default(), text).expect_err("wrong").0;
+        assert!(said("work,target_cpu=0.7").contains("not simulated"));
         assert!(said("policy=word").contains("did you mean \"work\"?"));
         assert!(said("targte=0.5").contains("did you mean `target`?"));
         assert!(said("policy=work,without=luck").contains("it has work, forecast"));
@@ -140,7 +213,7 @@ mod tests {
     fn everything_that_is_swept_can_be_used() {
         assert_eq!(sweep().len(), 39);
         for text in sweep() {
-            read(&[], &text).expect("good");
+            read(&ScalingPolicy::default(), &text).expect("good");
         }
     }
 }

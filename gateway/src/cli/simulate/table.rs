@@ -9,10 +9,11 @@ use super::Tried;
 use crate::simulate::replay::outcome::Point;
 
 /// For people.
-pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
+pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> String {
+    let refused = tried.iter().any(|one| one.outcome.refused > 0);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).force_no_tty();
-    table.set_header([
+    let mut header = vec![
         "settings",
         "late",
         "cold",
@@ -24,10 +25,12 @@ pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
         "x least",
         "starts",
         "most",
-    ]);
+    ];
+    header.extend(refused.then_some("refused"));
+    table.set_header(header);
     for Tried { setting, outcome } in tried {
         let wait = |quantile| outcome.waits.value_at_quantile(quantile).to_string();
-        table.add_row([
+        let mut row = vec![
             setting.name.clone(),
             percent(outcome.late_share()),
             percent(outcome.cold_share()),
@@ -39,7 +42,9 @@ pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
             format!("{:.2}", outcome.over_least()),
             outcome.starts.to_string(),
             outcome.most.to_string(),
-        ]);
+        ];
+        row.extend(refused.then(|| outcome.refused.to_string()));
+        table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -47,7 +52,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration) -> String {
     let requests = tried.first().map_or(0, |one| one.outcome.requests);
     format!(
         "{table}\n\n{requests} requests. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits; x least: over what \
-         somebody who knew all requests beforehand would need\n",
+         somebody who knew all requests beforehand would need\n{assumed}\n",
         humantime::format_duration(late_after)
     )
 }
@@ -57,7 +62,12 @@ fn percent(share: f64) -> String {
 }
 
 /// For machines.
-pub(super) fn values(tried: &[Tried]) -> Vec<Value> {
+pub(super) fn values(tried: &[Tried], assumed: &str) -> Vec<Value> {
+    let value = |one| {
+        let mut value = value(one);
+        value["assumed"] = json!(assumed);
+        value
+    };
     tried.iter().map(value).collect()
 }
 

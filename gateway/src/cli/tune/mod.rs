@@ -9,16 +9,16 @@ use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::model::ScalingPolicy;
+use tidegate_config::{Format, model::ScalingPolicy};
 use tidegate_loadtest::plan::{Process, recording::Recording};
 
 use self::{choose::Aim, text::Judged};
 use super::{
-    config_file::environment,
     output::{Misuse, print, print_json},
     simulate::{
-        given::{self, Assumed, Room, Traffic},
+        given::{self, Assumed, Traffic},
         settings::{self, Setting},
+        subject::{Base, Subject},
     },
 };
 use crate::simulate::replay::Outcome;
@@ -35,20 +35,14 @@ pub(super) struct Tune {
     /// The service's own traffic: an access log of ours or what `tidegate record` wrote, times, or requests per second; - for
     /// standard input
     trace: PathBuf,
-    /// Which service's requests to take from an access log [default: all]
-    #[arg(long, value_name = "NAME")]
-    service: Option<String>,
+    #[command(flatten)]
+    subject: Subject,
     /// How many requests may be late, as in 1%
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
     late: f64,
     /// Instead of that: what it may cost to spare one request being late, in seconds of a replica
-    #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = given::span)]
     worth: Option<Duration>,
-    /// The file whose settings for the service are compared with, and say how many requests a replica gets at once
-    #[arg(short, long, value_name = "FILE", requires = "service", conflicts_with_all = ["concurrency", "max"])]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    room: Room,
     #[command(flatten)]
     assumed: Assumed,
     /// Runs of each setting, with chance of their own
@@ -67,17 +61,23 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
     let (fit, judge) = parts(args)?;
-    let room = room(args)?;
+    let base = args.subject.base()?;
+    let late_after = args.assumed.late_after(&base.tried);
     let aim = args.worth.map_or(Aim::Share(args.late), |worth| Aim::Worth(worth.as_secs_f64()));
-    let search = Search { args, room: room.room, fit: &fit };
+    let search = Search { args, base: &base, late_after, fit: &fit };
     let (best, outcome) = search.best(aim)?;
-    let rivals = [(best, outcome), search.tried(room.now)];
-    let judged = rivals.map(|(setting, fitted)| judged(args, &judge, setting, fitted));
+    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
+    let rivals = [(best, outcome), search.tried(now)];
+    let assumed = args.assumed.told(std::slice::from_ref(&judge), &base.tried);
+    let judged = rivals.map(|(setting, fitted)| judged((args, late_after), &judge, setting, fitted));
     let told = text::Told {
         aim,
-        late_after: args.assumed.late_after,
-        room: room.room,
-        service: args.service.as_deref(),
+        late_after,
+        assumed,
+        written: base.written(&judged[0].setting.scaling),
+        format: args.subject.config.as_deref().map_or(Format::Toml, Format::of),
+        service: args.subject.service.as_deref(),
+        notes: base.notes(),
         judged,
     };
     if args.json {
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
 
 /// What the settings are fitted on, and what they are judged on.
 fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
-    let recorded = given::recorded(&args.trace, args.service.as_deref())?;
+    let recorded = args.subject.recorded(&args.trace)?;
     let [whole]: [Recording; 1] = recorded.try_into().map_err(|recorded: Vec<_>| {
         let them = recorded.len();
         Misuse(format!("{} has the traffic of {them} services; settings are for one", args.trace.display()))
@@ -111,39 +111,11 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
     Ok((traffic(fit)?, traffic(judge)?))
 }
 
-/// What the service has now, and what its replicas bear.
-struct Now {
-    room: Room,
-    now: Setting,
-}
-
-fn room(args: &Tune) -> anyhow::Result<Now> {
-    let Some(file) = &args.config else {
-        let now = settings::read(&args.room.base(), "policy=kpa")?;
-        return Ok(Now { room: args.room, now: Setting { name: "the defaults".to_owned(), ..now } });
-    };
-    let model =
-        tidegate_config::load(file, environment()).map_err(|problems| Misuse(problems.to_string()))?;
-    let name = args.service.as_deref().context("clap asks for it")?;
-    let service = model.services.values().find(|service| service.name.as_str() == name).ok_or_else(|| {
-        let all: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
-        Misuse(format!("{} has no service {name:?}; it has {}", file.display(), all.join(", ")))
-    })?;
-    let patience = settings::read(&args.room.base(), "policy=kpa")?.scaling;
-    let ScalingPolicy { hold, drain, queue, .. } = patience;
-    let scaling = ScalingPolicy { hold, drain, queue, ..service.scaling.clone() };
-    let unlimited = NonZeroU32::new(100).expect("not 0");
-    let room = Room {
-        concurrency: scaling.concurrency.and_then(|limit| NonZeroU32::new(limit.get())).unwrap_or(unlimited),
-        max: NonZeroU32::new(scaling.max).unwrap_or(NonZeroU32::MIN),
-    };
-    Ok(Now { room, now: Setting { name: format!("as in {}", file.display()), scaling } })
-}
-
 /// Tries settings on the part that they are fitted on.
 struct Search<'a> {
     args: &'a Tune,
-    room: Room,
+    base: &'a Base,
+    late_after: Duration,
     fit: &'a Traffic,
 }
 
@@ -160,13 +132,16 @@ impl Search<'_> {
     }
 
     fn try_all(&self, texts: Vec<String>) -> anyhow::Result<Vec<(Setting, Outcome)>> {
-        let late_after = humantime::format_duration(self.args.assumed.late_after).to_string();
         // Ours has to know what is late; the others have no such setting.
-        let full = |text: String| match text.starts_with("policy=work") {
-            true => format!("{text},late_after={}", late_after.replace(' ', "")),
-            false => text,
+        let late_after = humantime::format_duration(self.late_after);
+        let full = |text: &str| match text.starts_with("policy=work") {
+            true => format!("{text},late_after={late_after}"),
+            false => text.to_owned(),
         };
-        let read = |text| settings::read(&self.room.base(), &full(text));
+        let read = |text: String| {
+            let Setting { scaling, .. } = settings::read(&self.base.tried, &full(&text))?;
+            Ok::<_, Misuse>(Setting { name: text, scaling })
+        };
         let settings = texts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
         let outcomes = self.outcomes(&policies);
@@ -181,7 +156,7 @@ impl Search<'_> {
     fn outcomes(&self, policies: &[ScalingPolicy]) -> Vec<Outcome> {
         let (args, traffic) = (self.args, std::slice::from_ref(self.fit));
         let sums = (policies.len(), |setting, _| setting);
-        given::outcomes(&args.assumed, traffic, policies, args.seeds.get(), sums)
+        given::outcomes((&args.assumed, self.late_after), traffic, policies, args.seeds.get(), sums)
     }
 }
 
@@ -199,10 +174,15 @@ fn around(name: &str) -> Vec<String> {
 }
 
 /// Runs a setting on the part that nothing was fitted on.
-fn judged(args: &Tune, judge: &Traffic, setting: Setting, fitted: Outcome) -> Judged {
+fn judged(
+    (args, late_after): (&Tune, Duration),
+    judge: &Traffic,
+    setting: Setting,
+    fitted: Outcome,
+) -> Judged {
     let (traffic, policies) = (std::slice::from_ref(judge), std::slice::from_ref(&setting.scaling));
     let seeds = args.seeds.get();
     let sums = (seeds as usize, |_, seed| seed as usize);
-    let runs = given::outcomes(&args.assumed, traffic, policies, seeds, sums);
+    let runs = given::outcomes((&args.assumed, late_after), traffic, policies, seeds, sums);
     Judged { setting, fitted, runs }
 }

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tidegate_config::{Format, model::ScalingPolicy, written};
 
 use super::choose::{Aim, Spread, spread};
-use crate::{
-    cli::simulate::{given::Room, settings::Setting},
-    simulate::replay::Outcome,
-};
+use crate::{cli::simulate::settings::Setting, simulate::replay::Outcome};
 
 /// Fewer late requests than this in a run make a share that is a guess.
 const FEW: f64 = 10.0;
@@ -53,8 +51,15 @@ impl Judged {
 pub(super) struct Told<'t> {
     pub(super) aim: Aim,
     pub(super) late_after: Duration,
-    pub(super) room: Room,
+    /// What the simulation assumed.
+    pub(super) assumed: String,
+    /// What is recommended, with what the service has besides.
+    pub(super) written: ScalingPolicy,
+    /// How the file is written.
+    pub(super) format: Format,
     pub(super) service: Option<&'t str>,
+    /// What the simulation does not know.
+    pub(super) notes: Vec<String>,
     pub(super) judged: [Judged; 2],
 }
 
@@ -64,12 +69,13 @@ impl Told<'_> {
         let [best, now] = &self.judged;
         let requests = best.runs.first().map_or(0, |run| run.requests);
         format!(
-            "{}\n\n{}\nJudged on the last third of the recording ({requests} requests, {} runs), which nothing was fitted on. late: waited \
-             more than {}.\n{}\n{}",
+            "{}\n\nAll that is to stand under `scaling` of the service:\n\n{}\nJudged on the last third of the recording ({requests} requests, {} runs), which nothing was fitted on. late: waited \
+             more than {}.\n{}\n{}\n{}",
             self.table(),
             self.advice(),
             best.runs.len(),
             humantime::format_duration(self.late_after),
+            self.assumed,
             effect(best, now),
             self.doubts().into_iter().map(|doubt| format!("Note: {doubt}\n")).collect::<String>(),
         )
@@ -78,7 +84,7 @@ impl Told<'_> {
     /// For machines.
     pub(super) fn value(&self) -> Value {
         let [best, now] = &self.judged;
-        json!({ "recommended": best.value(), "now": now.value(), "block": self.advice(), "notes": self.doubts() })
+        json!({ "recommended": best.value(), "now": now.value(), "block": self.advice(), "assumed": self.assumed, "notes": self.doubts() })
     }
 
     fn table(&self) -> Table {
@@ -100,23 +106,33 @@ impl Told<'_> {
         table
     }
 
-    /// The block for the file.
+    /// The block for the file, as the file is written.
     fn advice(&self) -> String {
         let name = self.service.unwrap_or("NAME");
-        let [best, _] = &self.judged;
-        let pairs = best.setting.name.split(',').filter_map(|part| part.split_once('='));
-        let line = |(key, value): (&str, &str)| match value.parse::<f64>() {
-            Ok(_) => format!("{key} = {value}\n"),
-            Err(_) => format!("{key} = {value:?}\n"),
-        };
-        let lines: String = pairs.map(line).collect();
-        format!("[services.{name}.scaling]\n{lines}concurrency = {}\n", self.room.concurrency)
+        let all = written::written(&self.written);
+        match self.format {
+            Format::Toml => {
+                let lines = all.iter().map(|(key, value)| format!("{key} = {}\n", written::toml(value)));
+                format!("[services.{name}.scaling]\n{}", lines.collect::<String>())
+            }
+            // A value of JSON is one of YAML.
+            Format::Yaml => {
+                let lines = all.iter().map(|(key, value)| format!("      {key}: {value}\n"));
+                format!("services:\n  {name}:\n    scaling:\n{}", lines.collect::<String>())
+            }
+            Format::Json => {
+                let all: Map<String, Value> =
+                    all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+                let file = json!({ "services": { name: { "scaling": all } } });
+                format!("{file:#}\n")
+            }
+        }
     }
 
     /// Why it may come otherwise.
     fn doubts(&self) -> Vec<String> {
         let [best, _] = &self.judged;
-        let mut doubts = Vec::new();
+        let mut doubts = self.notes.clone();
         let late = best.late().mean;
         if let Aim::Share(share) = self.aim {
             if best.fitted.late_share() > share {

@@ -25,9 +25,9 @@ impl Least {
         self.ends.push(Reverse(at + takes));
     }
 
-    /// All until then.
-    pub(super) fn seconds(mut self, until: Duration) -> f64 {
-        self.count_to(until);
+    /// All, to the end of the last request.
+    pub(super) fn seconds(mut self) -> f64 {
+        self.count_to(Duration::MAX);
         self.seconds
     }
 
@@ -56,7 +56,7 @@ mod tests {
         for (at, takes) in requests {
             least.arrives(Duration::from_secs(*at), Duration::from_secs(*takes));
         }
-        let got = least.seconds(Duration::from_secs(100));
+        let got = least.seconds();
         assert!((got - want).abs() < 1e-9, "{requests:?} on {slots}: {got}");
     }
 
@@ -66,6 +66,6 @@ mod tests {
         check(1, &[(0, 10), (5, 10)], 20.0);
         check(2, &[(0, 10), (5, 10)], 15.0);
         check(2, &[(0, 10), (5, 10), (6, 2)], 17.0);
-        check(1, &[(90, 50)], 10.0);
+        check(1, &[(90, 50)], 50.0);
     }
 }

@@ -161,7 +161,7 @@ impl<'c> Run<'c> {
             let happens = self.timeline.next_at();
             let look = self.looks.next(self.now);
             let Some(next) = [comes, hold, happens, look].into_iter().flatten().min() else { return };
-            if next >= self.end && arrival.is_none() && self.gate.counts().0 == 0 {
+            if next >= self.end && arrival.is_none() && self.gate.counts() == (0, 0) {
                 return;
             }
             self.note_course(next);
@@ -180,12 +180,13 @@ impl<'c> Run<'c> {
         }
     }
 
+    /// Whoever still waits or runs when the traffic ends is worked off, and costs what it costs.
     fn finish(mut self) -> Outcome {
         self.note_course(self.end);
-        self.replicas.remove_all(self.end);
+        self.replicas.remove_all(self.end.max(self.now));
         self.outcome.replica_seconds = self.replicas.seconds;
         self.outcome.idle_seconds = self.replicas.idle_seconds;
-        self.outcome.least_seconds = self.least.seconds(self.case.plan.duration());
+        self.outcome.least_seconds = self.least.seconds();
         self.outcome
     }
 
@@ -246,7 +247,7 @@ impl<'c> Run<'c> {
             self.outcome.cold += u64::from(asks.cold);
             self.outcome.served(wait, asks.takes, late);
             self.point.late += u32::from(late);
-            self.replicas.takes(grant.slot, self.now, self.end);
+            self.replicas.takes(grant.slot, self.now);
             self.timeline.plan(self.now + asks.takes, Event::Ends(grant.slot));
         }
         if self.gate.counts().0 == 0 {
@@ -322,7 +323,7 @@ impl<'c> Run<'c> {
             }
             Step::Stop { id, .. } | Step::Remove(id) => {
                 if let Some(at) = self.replicas.find(&id) {
-                    let slot = self.replicas.remove(at, self.now, self.end);
+                    let slot = self.replicas.remove(at, self.now);
                     let grants = self.gate.remove(self.now, slot);
                     self.serve(grants);
                 }
@@ -496,6 +497,16 @@ mod tests {
         assert_eq!((outcome.starts, outcome.late), (1, 1));
         assert!(outcome.looks < 300, "most of a thousand ticks are left out: {}", outcome.looks);
         assert!((outcome.replica_seconds - 991.0).abs() < 0.1, "{}", outcome.replica_seconds);
+    }
+
+    #[test]
+    fn who_still_waits_when_the_traffic_ends_is_served_and_paid_for() {
+        let alone = |scaling: &mut ScalingPolicy| scaling.max = 1;
+        let outcome = run(&case(at(&[1, 2, 3, 4], 10), Takes::Always(SECOND * 30), alone));
+        assert_eq!((outcome.waits.len(), outcome.starts), (4, 1));
+        // Two seconds to start, and four times thirty of work.
+        assert!((outcome.replica_seconds - 122.0).abs() < 0.1, "{}", outcome.replica_seconds);
+        assert!((outcome.least_seconds - 120.0).abs() < 1e-9, "{}", outcome.least_seconds);
     }
 
     #[test]

@@ -78,18 +78,18 @@ impl Replicas {
         Some((own.slot, phase))
     }
 
-    /// One is gone; the run ends at `end`, and what comes later costs nothing.
-    pub(super) fn remove(&mut self, at: usize, now: Instant, end: Instant) -> SlotKey {
+    /// One is gone.
+    pub(super) fn remove(&mut self, at: usize, now: Instant) -> SlotKey {
         let (seen, mut own) = (self.seen.remove(at), self.own.remove(at));
-        self.seconds += now.min(end).saturating_duration_since(seen.started).as_secs_f64();
-        self.idle_seconds += idle(&mut own, now, end).as_secs_f64();
+        self.seconds += now.saturating_duration_since(seen.started).as_secs_f64();
+        self.idle_seconds += idle(&mut own, now).as_secs_f64();
         own.slot
     }
 
     /// All that are left at the end.
     pub(super) fn remove_all(&mut self, end: Instant) {
         while !self.seen.is_empty() {
-            self.remove(self.seen.len() - 1, end, end);
+            self.remove(self.seen.len() - 1, end);
         }
     }
 
@@ -102,11 +102,11 @@ impl Replicas {
     }
 
     /// It gets a request.
-    pub(super) fn takes(&mut self, slot: SlotKey, now: Instant, end: Instant) {
+    pub(super) fn takes(&mut self, slot: SlotKey, now: Instant) {
         let Some(at) = self.of_slot(slot) else { return };
         let own = &mut self.own[at];
         own.running += 1;
-        self.idle_seconds += idle(own, now, end).as_secs_f64();
+        self.idle_seconds += idle(own, now).as_secs_f64();
     }
 
     /// It has finished one.
@@ -131,6 +131,6 @@ impl Replicas {
     }
 }
 
-fn idle(own: &mut Own, now: Instant, end: Instant) -> Duration {
-    own.idle_since.take().map_or(Duration::ZERO, |since| now.min(end).saturating_duration_since(since))
+fn idle(own: &mut Own, now: Instant) -> Duration {
+    own.idle_since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
 }

@@ -1,12 +1,12 @@
-//! How long things take: always the same, or drawn from a lognormal distribution, which is what times of services and of
-//! starts mostly look like.
+//! How long things take: always the same, as was measured, or drawn from a lognormal distribution, which is what times of
+//! services and of starts mostly look like.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::simulate::chance::Chance;
 
 /// A model of how long something takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Takes {
     /// Always this.
     Always(Duration),
@@ -17,6 +17,8 @@ pub enum Takes {
         /// Standard deviation of the logarithm.
         sigma: f64,
     },
+    /// One of these, each as likely; there is at least one.
+    Measured(Arc<[Duration]>),
 }
 
 impl Takes {
@@ -41,10 +43,12 @@ impl Takes {
 
     /// On average.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a length in memory")]
     pub fn mean(&self) -> Duration {
         match self {
             Self::Always(always) => *always,
             Self::Lognormal { mu, sigma } => seconds((mu + sigma * sigma / 2.0).exp()),
+            Self::Measured(times) => times.iter().sum::<Duration>().div_f64(times.len() as f64),
         }
     }
 
@@ -53,6 +57,7 @@ impl Takes {
         match self {
             Self::Always(always) => *always,
             Self::Lognormal { mu, sigma } => seconds((mu + sigma * chance.normal()).exp()),
+            Self::Measured(times) => times[usize::try_from(chance.below(times.len() as u64)).unwrap_or(0)],
         }
     }
 }
@@ -76,6 +81,19 @@ mod tests {
         assert!((mean - 0.2).abs() < 0.002, "{mean}");
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.05, "{variance}");
         assert!((takes.mean().as_secs_f64() - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_measured_is_drawn_again_each_as_likely() {
+        let times: Arc<[Duration]> = [1, 2, 6].map(Duration::from_secs).into();
+        let takes = Takes::Measured(Arc::clone(&times));
+        let mut chance = Chance::new(3);
+        let draws: Vec<Duration> = (0..3000).map(|_| takes.draw(&mut chance)).collect();
+        for time in times.iter() {
+            let drawn = draws.iter().filter(|draw| *draw == time).count();
+            assert!((900..1100).contains(&drawn), "{time:?}: {drawn}");
+        }
+        assert_eq!(takes.mean(), Duration::from_secs(3));
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! Scaling settings as a file has to say them: the opposite of [`crate::check`], for commands that recommend settings or try
+//! others. Pure. Holds: what is read from it is what it was written for (but for switches of experiments, which no file has).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::model::{Aim, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work};
+
+/// Keys of a section with their values, in the order in which they are read best.
+pub type Written = Vec<(&'static str, Value)>;
+
+/// What stands under `scaling` in a file for these; defaults are left out.
+#[must_use]
+pub fn written(scaling: &ScalingPolicy) -> Written {
+    let usual = ScalingPolicy::default();
+    let mut all = law(scaling.law, &scaling.work, &usual.work);
+    all.extend(counts(scaling, &usual));
+    all.extend(averages(scaling, &usual));
+    all
+}
+
+/// Keys under `scaling` that these settings say and their law does not look at.
+#[must_use]
+pub fn without_effect(scaling: &ScalingPolicy) -> Vec<&'static str> {
+    const RATES: [&str; 4] = ["surge_window", "max_up_rate", "max_down_rate", "scale_down_delay"];
+    let has_goal = matches!(scaling.work.aim, Aim::Share(_));
+    let ignored = |key: &str| match (scaling.law, key) {
+        (Law::Kpa, _) => false,
+        (Law::Work, "target") => true,
+        (Law::Work, "idle") => !has_goal,
+        (Law::Work | Law::Hpa, "surge_threshold") => scaling.signals.rps.is_none(),
+        (Law::Work | Law::Hpa, key) => RATES.contains(&key),
+    };
+    written(scaling).into_iter().map(|(key, _)| key).filter(|key| ignored(key)).collect()
+}
+
+/// A value as TOML has it, on one line.
+#[must_use]
+pub fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        Value::Object(table) => {
+            let pairs = table.iter().map(|(key, value)| format!("{key} = {}", toml(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        // A basic string knows the escapes of JSON.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+fn law(law: Law, work: &Work, usual: &Work) -> Written {
+    let mut all = vec![("policy", json!(law.to_string()))];
+    if law != Law::Work {
+        return all;
+    }
+    match work.aim {
+        Aim::Share(share) if work.late_after.is_zero() => all.push(("wait_probability", json!(share))),
+        Aim::Share(share) => {
+            let percentile = ((1.0 - share) * 1e8).round() / 1e6;
+            all.push(("goal", json!(format!("p{percentile} wait < {}", time(work.late_after)))));
+        }
+        Aim::Worth(worth) => {
+            all.push(("late_worth", json!(time(worth))));
+            all.extend(said("late_after", time(work.late_after), time(usual.late_after)));
+        }
+    }
+    all.extend(said("calm", time(work.calm), time(usual.calm)));
+    all
+}
+
+fn counts(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
+    let Signals { rps, cpu, memory } = scaling.signals;
+    let warm = scaling.keep_warm.iter().map(keep_warm).collect::<Vec<_>>();
+    let all = [
+        scaling.concurrency.map(|limit| ("concurrency", json!(limit.get()))),
+        said("min", scaling.min, usual.min),
+        said("max", scaling.max, usual.max),
+        said("initial", scaling.initial, usual.initial),
+        (!warm.is_empty()).then(|| ("keep_warm", Value::Array(warm))),
+        rps.map(|rps| ("target_rps", json!(rps))),
+        cpu.map(|cpu| ("target_cpu", json!(cpu.fraction()))),
+        memory.map(|memory| ("target_memory", json!(memory.fraction()))),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn averages(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
+    let idle = |scaling: &ScalingPolicy| match scaling.idle {
+        Idle::After(length) => time(length),
+        Idle::Kpa => "kpa".to_owned(),
+    };
+    let all = [
+        said("target", scaling.target.fraction(), usual.target.fraction()),
+        said("stable_window", time(scaling.stable_window), time(usual.stable_window)),
+        said("surge_window", scaling.surge_window.fraction(), usual.surge_window.fraction()),
+        said("surge_threshold", scaling.surge_threshold, usual.surge_threshold),
+        said("max_up_rate", scaling.max_up_rate, usual.max_up_rate),
+        said("max_down_rate", scaling.max_down_rate, usual.max_down_rate),
+        said("scale_down_delay", time(scaling.scale_down_delay), time(usual.scale_down_delay)),
+        said("idle", idle(scaling), idle(usual)),
+        said("drain", time(scaling.drain), time(usual.drain)),
+        said("hold", time(scaling.hold), time(usual.hold)),
+        said("queue", scaling.queue, usual.queue),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn said<T: PartialEq + serde::Serialize>(
+    key: &'static str,
+    value: T,
+    usual: T,
+) -> Option<(&'static str, Value)> {
+    (value != usual).then(|| (key, json!(value)))
+}
+
+fn keep_warm(keep: &KeepWarm) -> Value {
+    let KeepWarm { cron, zone, lasts, replicas } = keep;
+    let zone = zone.iana_name().unwrap_or("UTC");
+    json!({ "cron": cron.as_str(), "lasts": time(*lasts), "replicas": replicas, "zone": zone })
+}
+
+fn time(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Format, parse};
+
+    fn read(text: &str) -> ScalingPolicy {
+        let file = format!("[services.a]\nimage = \"a\"\n[services.a.scaling]\n{text}");
+        let model = parse(&file, Format::Toml).unwrap_or_else(|problems| panic!("{file}\n{problems}"));
+        model.services.into_values().next().expect("one").scaling.clone()
+    }
+
+    fn lines(written: &Written) -> String {
+        written.iter().map(|(key, value)| format!("{key} = {}\n", toml(value))).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        for text in [
+            "",
+            "policy = \"hpa\"\ntarget = 0.55\nidle = \"kpa\"\n",
+            "policy = \"work\"\nwait_probability = 0.1\nidle = \"5m\"\n",
+            "policy = \"work\"\ngoal = \"p99.9 wait < 1s 500ms\"\ncalm = \"1m 30s\"\n",
+            "policy = \"work\"\nlate_worth = \"40s\"\nlate_after = \"2s\"\nconcurrency = 8\nmin = 1\nmax = 40\ninitial = 2\n\
+             keep_warm = [{ cron = \"0 8 * * mon-fri\", lasts = \"10h\", replicas = 2, zone = \"Europe/Berlin\" }]\n\
+             target_rps = 50\ntarget_cpu = 0.7\ntarget_memory = 0.8\n",
+            "stable_window = \"30s\"\nsurge_window = 0.2\nsurge_threshold = 3\nmax_up_rate = 10\nmax_down_rate = 4\n\
+             scale_down_delay = \"1m\"\ndrain = \"5s\"\nhold = \"2m\"\nqueue = 50\n",
+        ] {
+            let (first, written) = (read(text), lines(&written(&read(text))));
+            assert_eq!(read(&written), first, "{text} became {written}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_left_out() {
+        assert_eq!(lines(&written(&ScalingPolicy::default())), "policy = \"kpa\"\n");
+        let work = "policy = \"work\"\nlate_worth = \"1m\"\n";
+        assert_eq!(lines(&written(&read("policy = \"work\""))), work, "but for what the law aims at");
+    }
+
+    #[test]
+    fn keys_that_a_law_does_not_look_at() {
+        let rates = "target = 0.5\nsurge_threshold = 3\nmax_up_rate = 9\nidle = \"5m\"\n";
+        for (text, ignored) in [
+            ("", &[][..]),
+            ("policy = \"hpa\"\n", &["surge_threshold", "max_up_rate"]),
+            ("policy = \"hpa\"\ntarget_rps = 5\n", &["max_up_rate"]),
+            ("policy = \"work\"\n", &["target", "surge_threshold", "max_up_rate", "idle"]),
+            ("policy = \"work\"\nwait_probability = 0.1\n", &["target", "surge_threshold", "max_up_rate"]),
+        ] {
+            assert_eq!(without_effect(&read(&format!("{text}{rates}"))), ignored, "{text}");
+        }
+    }
+}

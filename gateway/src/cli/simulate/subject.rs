@@ -1,0 +1,110 @@
+//! The service that settings are tried for: what the file says of it, or what is said instead. Shared by `simulate` and `tune`.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use tidegate_config::{model::ScalingPolicy, units::Concurrency};
+use tidegate_loadtest::plan::recording::{Form, Recording};
+
+use super::given;
+use crate::cli::{config_file::environment, output::Misuse};
+
+/// What a replica of a service without a limit is taken to bear, as the laws do.
+const UNLIMITED: u32 = 100;
+
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct Subject {
+    /// Which service: its requests of an access log, and its settings of the file [default: all of the log]
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) service: Option<String>,
+    /// The file whose settings for the service all others begin with
+    #[arg(short, long, value_name = "FILE", requires = "service", conflicts_with_all = ["concurrency", "max"])]
+    pub(in crate::cli) config: Option<PathBuf>,
+    /// What numbers without a header are: counts or times [default: what they look like]
+    #[arg(long, value_name = "FORM")]
+    form: Option<Form>,
+    /// Requests that a replica gets at once
+    #[arg(long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroU32,
+    /// Replicas at most
+    #[arg(long, value_name = "N", default_value = "1000")]
+    max: NonZeroU32,
+}
+
+/// What settings begin with.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Base {
+    /// As the file has it, or as little as can be said.
+    pub(in crate::cli) own: ScalingPolicy,
+    /// What is simulated.
+    pub(in crate::cli) tried: ScalingPolicy,
+}
+
+impl Base {
+    /// What a simulation asks for is what it measures: nobody gives up, nothing is cut off, and a replica bears what is said.
+    fn of(own: ScalingPolicy) -> Self {
+        let hour = Duration::from_secs(3600);
+        let concurrency = own.concurrency.or(Concurrency::new(UNLIMITED));
+        let tried = ScalingPolicy { hold: hour, drain: hour, queue: 1_000_000, concurrency, ..own.clone() };
+        Self { own, tried }
+    }
+
+    /// Settings that were tried as the file would have them.
+    pub(in crate::cli) fn written(&self, tried: &ScalingPolicy) -> ScalingPolicy {
+        let ScalingPolicy { hold, drain, queue, concurrency, .. } = self.own;
+        ScalingPolicy { hold, drain, queue, concurrency, ..tried.clone() }
+    }
+
+    /// What the simulation knows nothing of.
+    pub(in crate::cli) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.own.concurrency.is_none() {
+            notes.push(format!(
+                "the service has no `concurrency`: a replica is taken to serve {UNLIMITED} requests at once, none of them slower"
+            ));
+        }
+        if self.own.signals.measure() {
+            notes.push(
+                "`target_cpu` and `target_memory` are not simulated: what replicas use is not known"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+impl Subject {
+    /// What settings begin with.
+    pub(in crate::cli) fn base(&self) -> anyhow::Result<Base> {
+        let Some(file) = &self.config else {
+            let concurrency = Concurrency::new(self.concurrency.get());
+            let max = self.max.get();
+            return Ok(Base::of(ScalingPolicy { concurrency, max, ..ScalingPolicy::default() }));
+        };
+        let model =
+            tidegate_config::load(file, environment()).map_err(|problems| Misuse(problems.to_string()))?;
+        let name = self.service.as_deref().context("clap asks for it")?;
+        let service = model.services.values().find(|service| service.name.as_str() == name);
+        let service = service.ok_or_else(|| {
+            let all: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
+            Misuse(format!("{} has no service {name:?}; it has {}", file.display(), all.join(", ")))
+        })?;
+        Ok(Base::of(service.scaling.clone()))
+    }
+
+    /// What the settings of now are called.
+    pub(in crate::cli) fn now(&self) -> String {
+        let file = self.config.as_ref().map(|file| format!("as in {}", file.display()));
+        file.unwrap_or_else(|| "the defaults".to_owned())
+    }
+
+    /// The recordings of a file, each of a service of its own.
+    pub(in crate::cli) fn recorded(&self, file: &Path) -> Result<Vec<Recording>, Misuse> {
+        given::recorded(file, self.form, self.service.as_deref(), self.config.is_some())
+    }
+}
