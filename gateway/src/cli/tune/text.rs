@@ -133,18 +133,18 @@ impl Told<'_> {
     fn doubts(&self) -> Vec<String> {
         let [best, _] = &self.judged;
         let mut doubts = self.notes.clone();
-        let late = best.late().mean;
+        let late = best.late();
         if let Aim::Share(share) = self.aim {
             if best.fitted.late_share() > share {
                 doubts.push(format!(
                     "no setting that was tried came down to {}; this one is the closest",
                     percent(share)
                 ));
-            } else if late > share {
+            } else if late.least > share {
                 doubts.push(format!(
                     "{} were late on the part that it was not fitted on, more than the {} that were asked for: the traffic differs \
                      between the parts. Record for longer, or ask for less",
-                    percent(late),
+                    percent(late.mean),
                     percent(share)
                 ));
             }
@@ -180,4 +180,56 @@ fn effect(best: &Judged, now: &Judged) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::simulate::settings;
+
+    fn told(format: Format, late: [u64; 2]) -> Told<'static> {
+        let text =
+            r#"policy=work,late_worth=5s,min=1,keep_warm=[{ cron = "0 8 * * 1-5", zone = "Europe/Berlin" }]"#;
+        let setting = settings::read(&ScalingPolicy::default(), text).expect("good");
+        let run = |late| Outcome { requests: 1000, late, ..Outcome::default() };
+        let one = Judged { setting: setting.clone(), fitted: run(9), runs: late.map(run).to_vec() };
+        let other = Judged { setting: setting.clone(), fitted: run(0), runs: vec![run(0)] };
+        Told {
+            aim: Aim::Share(0.01),
+            late_after: Duration::from_millis(500),
+            assumed: String::new(),
+            written: setting.scaling,
+            format,
+            service: Some("api"),
+            notes: Vec::new(),
+            judged: [one, other],
+        }
+    }
+
+    #[test]
+    fn the_block_is_what_a_file_of_that_language_takes() {
+        for (format, image) in [
+            (Format::Toml, "\n[services.api]\nimage = \"a\"\n"),
+            (Format::Yaml, "    image: a\n"),
+            (Format::Json, ""),
+        ] {
+            let told = told(format, [9, 9]);
+            let mut file = told.advice() + image;
+            if format == Format::Json {
+                file = file.replace("\"scaling\":", "\"image\": \"a\", \"scaling\":");
+            }
+            let model =
+                tidegate_config::parse(&file, format).unwrap_or_else(|problems| panic!("{file}{problems}"));
+            let service = model.services.into_values().next().expect("one");
+            assert_eq!(service.scaling, told.written, "{file}");
+        }
+    }
+
+    #[test]
+    fn parts_differ_where_every_run_was_late_more_often_than_asked_for() {
+        let doubts = |late| told(Format::Toml, late).doubts().join("\n");
+        assert!(doubts([15, 20]).contains("the traffic differs between the parts"));
+        assert_eq!(doubts([10, 20]), "", "that is chance");
+        assert!(doubts([1, 2]).contains("their share is a guess"));
+    }
 }
