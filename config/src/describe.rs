@@ -72,7 +72,7 @@ fn below(parent: &str, settings: Settings) -> Settings {
     settings.into_iter().map(|(key, value)| (format!("{parent}.{key}"), value)).collect()
 }
 
-fn time(duration: Duration) -> String {
+pub(crate) fn time(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 

@@ -1,11 +1,12 @@
 //! Scaling settings as a file has to say them: the opposite of [`crate::check`], for commands that recommend settings or try
 //! others. Pure. Holds: what is read from it is what it was written for (but for switches of experiments, which no file has).
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::model::{Aim, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work};
+use crate::{
+    describe::time,
+    model::{Aim, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
+};
 
 /// Keys of a section with their values, in the order in which they are read best.
 pub type Written = Vec<(&'static str, Value)>;
@@ -115,13 +116,8 @@ fn said<T: PartialEq + serde::Serialize>(
 }
 
 fn keep_warm(keep: &KeepWarm) -> Value {
-    let KeepWarm { cron, zone, lasts, replicas } = keep;
-    let zone = zone.iana_name().unwrap_or("UTC");
-    json!({ "cron": cron.as_str(), "lasts": time(*lasts), "replicas": replicas, "zone": zone })
-}
-
-fn time(time: Duration) -> String {
-    humantime::format_duration(time).to_string()
+    let KeepWarm { cron, zone: _, lasts, replicas } = keep;
+    json!({ "cron": cron.as_str(), "lasts": time(*lasts), "replicas": replicas, "zone": keep.zone_name() })
 }
 
 #[cfg(test)]

@@ -136,9 +136,8 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
 }
 
 fn describe_keep_warm(keep: &KeepWarm) -> String {
-    let KeepWarm { cron, zone, lasts, replicas } = keep;
-    let zone = zone.iana_name().unwrap_or("UTC");
-    format!("{replicas} from {} {zone} for {}", cron.as_str(), time(*lasts))
+    let KeepWarm { cron, zone: _, lasts, replicas } = keep;
+    format!("{replicas} from {} {} for {}", cron.as_str(), keep.zone_name(), time(*lasts))
 }
 
 fn describe_law(law: Law, work: &Work) -> Settings {

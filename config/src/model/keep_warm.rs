@@ -19,3 +19,11 @@ pub struct KeepWarm {
     /// How many.
     pub replicas: Count,
 }
+
+impl KeepWarm {
+    /// What the time zone database calls the zone.
+    #[must_use]
+    pub fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
+    }
+}

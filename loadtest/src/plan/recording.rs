@@ -266,6 +266,10 @@ fn seconds(text: &str, per: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse::<f64>().ok()? / per).ok()
 }
 
+fn millis(ms: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(ms / 1e3).ok()
+}
+
 /// A line that begins with a time; a number of seconds behind a comma is how long the request took.
 fn leading(line: &str) -> Option<Request> {
     let mut parts = cells(line);
@@ -298,7 +302,7 @@ fn log(text: &str, options: &Options) -> Result<Recording, Invalid> {
         let request = log_line(&line, options.service.as_deref())?;
         if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
             // Many may have waited for the same one.
-            starts.insert(replica.to_string(), seconds(&ms.to_string(), 1e3));
+            starts.insert(replica.to_string(), millis(ms));
         }
         Some(request)
     })?;
@@ -311,7 +315,7 @@ fn log_line(line: &Line<'_>, service: Option<&str>) -> Option<Option<Request>> {
     // What the gateway answered itself is work for nobody. Logs of others do not say.
     let served = line.total_ms.is_none() || line.upstream_ms.is_some();
     let wanted = service.is_none_or(|service| line.service.as_deref() == Some(service));
-    let took = line.upstream_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
+    let took = line.upstream_ms.and_then(millis);
     Some((served && wanted).then_some((came, took)))
 }
 
@@ -427,7 +431,7 @@ impl Table {
             }
             let mean = self.mean.and_then(|at| cells(line).nth(at)?.parse::<f64>().ok());
             // 0 ms was rounded.
-            tell(&counts, mean.and_then(|ms| Duration::try_from_secs_f64(ms.max(1.0) / 1e3).ok()));
+            tell(&counts, mean.and_then(|ms| millis(ms.max(1.0))));
         }
         match only {
             Some(row) if row == 0 || row > rows => Err(Invalid::Row { row, rows }),

@@ -4,7 +4,6 @@
 use std::{
     io::IsTerminal,
     num::NonZeroUsize,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,11 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidegate_config::model::{ScalingPolicy, Service};
-use tidegate_loadtest::plan::{
-    Plan, Process, Shape,
-    read::recordings,
-    recording::{Form, Options, Recording},
-};
+use tidegate_loadtest::plan::{Plan, Process, Shape, recording::Recording};
 
 use crate::{
     cli::output::Misuse,
@@ -73,35 +68,28 @@ impl Assumed {
         }
     }
 
-    /// What is assumed, in a sentence; `base`: what settings begin with.
-    pub(in crate::cli) fn told(&self, traffic: &[Traffic], base: &ScalingPolicy) -> String {
-        let time = |takes: &Takes| {
-            let mean = Duration::from_millis(u64::try_from(takes.mean().as_millis()).unwrap_or(u64::MAX));
-            humantime::format_duration(mean).to_string()
-        };
+    /// What is assumed of times, in words.
+    pub(in crate::cli) fn told(&self, traffic: &[Traffic]) -> String {
         let [first, ..] = traffic else { return String::new() };
         let service = match traffic {
             [one] if one.took.iter().any(Option::is_some) => "a request takes as long as it did".to_owned(),
-            [one] => format!("a request takes {} on average", time(&self.service_time(one))),
-            _ if self.service_time.is_none() => "requests of each service take as the trace says".to_owned(),
-            _ => format!("a request takes {} on average", time(&self.service_time(first))),
+            [_, _, ..] if self.service_time.is_none() => {
+                "requests of each service take as the trace says".to_owned()
+            }
+            _ => format!("a request takes {}", on_average(&self.service_time(first))),
         };
         let start = self.start_time(first);
-        let starts = match &start {
-            Takes::Measured(times) => format!("a start as one of {} that were recorded, ", times.len()),
-            Takes::Always(_) | Takes::Lognormal { .. } => "a start ".to_owned(),
+        let which = match &start {
+            Takes::Measured(times) => format!(" as one of {} that were recorded,", times.len()),
+            Takes::Always(_) | Takes::Lognormal { .. } => String::new(),
         };
-        let limit = base.concurrency.map_or_else(
-            || "any number of requests".to_owned(),
-            |limit| format!("{limit} request{}", if limit.get() == 1 { "" } else { "s" }),
-        );
-        format!(
-            "Assumed, where settings say nothing else: {service}, {starts}{} on average; a replica gets {limit} at once, and there are at \
-             most {}.",
-            time(&start),
-            base.max
-        )
+        format!("{service}, a start{which} {}", on_average(&start))
     }
+}
+
+fn on_average(takes: &Takes) -> String {
+    let mean = Duration::from_millis(u64::try_from(takes.mean().as_millis()).unwrap_or(u64::MAX));
+    format!("{} on average", humantime::format_duration(mean))
 }
 
 /// A duration with its unit.
@@ -150,73 +138,72 @@ fn plan(shape: Shape, process: Process) -> Result<Plan, Misuse> {
     Plan::new(shape, process, 0).map_err(|problem| Misuse(problem.to_string()))
 }
 
-/// The recordings of a file, each of a service of its own. `own`: what names no services is the traffic of that one.
-pub(in crate::cli) fn recorded(
-    file: &Path,
-    form: Option<Form>,
-    service: Option<&str>,
-    own: bool,
-) -> Result<Vec<Recording>, Misuse> {
-    let options = Options { form, service: service.map(str::to_owned), own, ..Options::default() };
-    recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))
+/// What settings are tried on.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Trial<'a> {
+    pub(in crate::cli) assumed: &'a Assumed,
+    /// A request that waits longer is late.
+    pub(in crate::cli) late_after: Duration,
+    pub(in crate::cli) traffic: &'a [Traffic],
+    /// Runs of each setting.
+    pub(in crate::cli) seeds: u32,
 }
 
-/// Simulates each setting with so many seeds, and shows how far it is. `late_after`: who waits longer is late; `sum`: which of the sums that are returned, of so many, the
-/// outcome of a setting with a seed goes into.
-pub(in crate::cli) fn outcomes(
-    (assumed, late_after): (&Assumed, Duration),
-    traffic: &[Traffic],
-    settings: &[ScalingPolicy],
-    seeds: u32,
-    (sums, sum): (usize, impl Fn(usize, u32) -> usize),
-) -> Vec<Outcome> {
-    run(assumed, &cases((assumed, late_after), traffic, settings, seeds, sum), sums)
-}
+impl Trial<'_> {
+    /// What came of each setting, all its runs together.
+    pub(in crate::cli) fn outcomes<'s>(
+        &self,
+        settings: impl IntoIterator<Item = &'s ScalingPolicy>,
+    ) -> Vec<Outcome> {
+        let cases = settings.into_iter().enumerate().flat_map(|(number, setting)| {
+            self.cases(setting).into_iter().map(move |(_, case)| (number, case))
+        });
+        self.run(&cases.collect::<Vec<_>>())
+    }
 
-/// One case for each setting, seed and service.
-fn cases(
-    (assumed, late_after): (&Assumed, Duration),
-    traffic: &[Traffic],
-    settings: &[ScalingPolicy],
-    seeds: u32,
-    sum: impl Fn(usize, u32) -> usize,
-) -> Vec<(usize, Case)> {
-    let mut cases = Vec::new();
-    for (number, setting) in settings.iter().enumerate() {
+    /// What came of each run of one setting.
+    pub(in crate::cli) fn runs(&self, setting: &ScalingPolicy) -> Vec<Outcome> {
+        self.run(&self.cases(setting))
+    }
+
+    /// One case for each seed, whose number it has, and service.
+    fn cases(&self, setting: &ScalingPolicy) -> Vec<(usize, Case)> {
         let mut service = Service::of("simulated".parse().expect("a valid name"), "simulated");
         service.scaling = setting.clone();
         let service = Arc::new(service);
-        for seed in 0..seeds {
-            for (at, one) in traffic.iter().enumerate() {
-                let case = Case {
-                    service: Arc::clone(&service),
-                    plan: one.plan.clone(),
-                    begins: assumed.begins.or(one.begins).unwrap_or(MONDAY),
-                    took: Arc::clone(&one.took),
-                    service_time: assumed.service_time(one),
-                    start_time: assumed.start_time(one),
-                    late_after,
-                    seed: u64::from(seed) * 1_000_000 + at as u64,
-                };
-                cases.push((sum(number, seed), case));
-            }
+        let case = |seed: u32, at: usize, one: &Traffic| Case {
+            service: Arc::clone(&service),
+            plan: one.plan.clone(),
+            begins: self.assumed.begins.or(one.begins).unwrap_or(MONDAY),
+            took: Arc::clone(&one.took),
+            service_time: self.assumed.service_time(one),
+            start_time: self.assumed.start_time(one),
+            late_after: self.late_after,
+            seed: u64::from(seed) * 1_000_000 + at as u64,
+        };
+        let mut cases = Vec::new();
+        for seed in 0..self.seeds {
+            let of_it = self.traffic.iter().enumerate().map(|(at, one)| (seed as usize, case(seed, at, one)));
+            cases.extend(of_it);
         }
+        cases
     }
-    cases
-}
 
-fn run(assumed: &Assumed, cases: &[(usize, Case)], sums: usize) -> Vec<Outcome> {
-    let bar = ProgressBar::new(cases.len() as u64);
-    let style = "{pos}/{len} runs [{bar:30}] {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    let threads = assumed.threads.or_else(|| std::thread::available_parallelism().ok());
-    let threads = threads.unwrap_or(NonZeroUsize::MIN);
-    let log = Log { of: cases.len(), last: Mutex::new(clock::now()) };
-    let shown = std::io::stderr().is_terminal();
-    let tell = |done: usize| if shown { bar.set_position(done as u64) } else { log.tell(done) };
-    let outcomes = run_all(cases, sums, threads, &tell);
-    bar.finish_and_clear();
-    outcomes
+    /// Runs all cases, each into the sum of its number, and shows how far it is.
+    fn run(&self, cases: &[(usize, Case)]) -> Vec<Outcome> {
+        let bar = ProgressBar::new(cases.len() as u64);
+        let style = "{pos}/{len} runs [{bar:30}] {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let threads = self.assumed.threads.or_else(|| std::thread::available_parallelism().ok());
+        let threads = threads.unwrap_or(NonZeroUsize::MIN);
+        let log = Log { of: cases.len(), last: Mutex::new(clock::now()) };
+        let shown = std::io::stderr().is_terminal();
+        let tell = |done: usize| if shown { bar.set_position(done as u64) } else { log.tell(done) };
+        let sums = cases.iter().map(|(sum, _)| sum + 1).max().unwrap_or(0);
+        let outcomes = run_all(cases, sums, threads, &tell);
+        bar.finish_and_clear();
+        outcomes
+    }
 }
 
 /// How far it is, where no terminal shows it: a line now and then.

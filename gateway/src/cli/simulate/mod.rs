@@ -7,14 +7,14 @@ pub(super) mod settings;
 pub(super) mod subject;
 mod table;
 
-use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr};
 
 use anyhow::Context;
 use clap::Args;
 use tidegate_loadtest::plan::{Process, Shape, read::shape};
 
 use self::{
-    given::{Assumed, Traffic},
+    given::{Assumed, Traffic, Trial},
     settings::Setting,
     subject::{Base, Subject},
 };
@@ -66,8 +66,9 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let base = args.subject.base()?;
     let (traffic, settings) = (traffic(args)?, settings(args, &base)?);
     let late_after = args.assumed.late_after(&base.tried);
-    let outcomes = simulate(args, late_after, &traffic, &settings);
-    let assumed = args.assumed.told(&traffic, &base.tried);
+    let trial = Trial { assumed: &args.assumed, late_after, traffic: &traffic, seeds: args.seeds.get() };
+    let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
+    let assumed = base.told(&args.assumed, &traffic);
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if let Some(file) = &args.html {
@@ -101,7 +102,6 @@ fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
 }
 
 fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
-    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
     let mut texts = args.tries.clone();
     if texts.is_empty() && !args.sweep {
         texts = ["kpa", "work", "hpa"].map(str::to_owned).to_vec();
@@ -109,17 +109,7 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
     if args.sweep {
         texts.extend(settings::sweep());
     }
-    let tried = texts.iter().map(|text| settings::read(&base.tried, text));
-    args.subject.config.iter().map(|_| Ok(now.clone())).chain(tried).collect()
-}
-
-fn simulate(
-    args: &Simulate,
-    late_after: Duration,
-    traffic: &[Traffic],
-    settings: &[Setting],
-) -> Vec<Outcome> {
-    let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
-    let sums = (policies.len(), |setting, _| setting);
-    given::outcomes((&args.assumed, late_after), traffic, &policies, args.seeds.get(), sums)
+    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
+    let now = args.subject.config.is_some().then_some(Ok(now));
+    now.into_iter().chain(texts.iter().map(|text| settings::read(&base.tried, text))).collect()
 }

@@ -18,7 +18,9 @@ pub(in crate::cli) struct Setting {
 }
 
 /// What a law aims at; one says it.
-const AIMS: [&str; 4] = ["goal", "wait_probability", "late_worth", "late_after"];
+const AIMS: [&str; 3] = ["goal", "wait_probability", "late_worth"];
+/// What only engines could tell.
+const MEASURED: [&str; 2] = ["target_cpu", "target_memory"];
 
 /// Reads settings: those of `base`, but for what `text` says instead.
 pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, Misuse> {
@@ -31,19 +33,15 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
             key => pairs.push((key.to_owned(), value.trim().to_owned())),
         }
     }
-    let mut scaling = check(text, &left(base, &pairs), &pairs)?;
-    if scaling.signals.measure()
-        && pairs.iter().any(|(key, _)| ["target_cpu", "target_memory"].contains(&&**key))
-    {
+    let mut left = left(base, &pairs);
+    // What one law would look at is no part of settings for another.
+    let idle = without_effect(&check(text, &left, &pairs)?);
+    left.retain(|(key, _)| !idle.contains(key));
+    let mut scaling = check(text, &left, &pairs)?;
+    if pairs.iter().any(|(key, _)| MEASURED.contains(&&**key)) {
         return Err(Misuse(format!(
             "{text:?}: what replicas use is not simulated; leave target_cpu and target_memory out"
         )));
-    }
-    // What one law would look at is no part of settings for another.
-    let idle = without_effect(&scaling);
-    if idle.iter().any(|key| !pairs.iter().any(|(said, _)| said == key)) {
-        let kept: Vec<_> = left(base, &pairs).into_iter().filter(|(key, _)| !idle.contains(key)).collect();
-        scaling = check(text, &kept, &pairs)?;
     }
     for part in without {
         *switch(&mut scaling.work.parts, part).ok_or_else(|| {
@@ -74,12 +72,12 @@ fn left(base: &ScalingPolicy, pairs: &[(String, String)]) -> Vec<(&'static str, 
     let said = |key: &str| pairs.iter().find(|(other, _)| other == key).map(|(_, value)| &**value);
     let law = base.law.to_string();
     let other_law = said("policy").is_some_and(|policy| policy != law);
-    let other_aim = AIMS.iter().any(|key| *key != "late_after" && said(key).is_some());
+    let other_aim = AIMS.iter().any(|key| said(key).is_some());
     let is_left = |key: &str| match key {
         "calm" => !other_law,
         "late_after" => !other_law && (!other_aim || said("late_worth").is_some()),
-        "goal" | "wait_probability" | "late_worth" => {
-            !other_law && !other_aim && said("late_after").is_none_or(|_| key == "late_worth")
+        key if AIMS.contains(&key) => {
+            !other_law && !other_aim && (said("late_after").is_none() || key == "late_worth")
         }
         _ => true,
     };

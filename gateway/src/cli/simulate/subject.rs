@@ -9,9 +9,12 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use tidegate_config::{model::ScalingPolicy, units::Concurrency};
-use tidegate_loadtest::plan::recording::{Form, Recording};
+use tidegate_loadtest::plan::{
+    read::recordings,
+    recording::{Form, Options, Recording},
+};
 
-use super::given;
+use super::given::{Assumed, Traffic};
 use crate::cli::{config_file::environment, output::Misuse};
 
 /// What a replica of a service without a limit is taken to bear, as the laws do.
@@ -40,7 +43,7 @@ pub(in crate::cli) struct Subject {
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Base {
     /// As the file has it, or as little as can be said.
-    pub(in crate::cli) own: ScalingPolicy,
+    own: ScalingPolicy,
     /// What is simulated.
     pub(in crate::cli) tried: ScalingPolicy,
 }
@@ -52,6 +55,17 @@ impl Base {
         let concurrency = own.concurrency.or(Concurrency::new(UNLIMITED));
         let tried = ScalingPolicy { hold: hour, drain: hour, queue: 1_000_000, concurrency, ..own.clone() };
         Self { own, tried }
+    }
+
+    /// What is assumed, in a sentence.
+    pub(in crate::cli) fn told(&self, assumed: &Assumed, traffic: &[Traffic]) -> String {
+        let limit = self.tried.concurrency.map_or(UNLIMITED, |limit| limit.get());
+        let requests = if limit == 1 { "request" } else { "requests" };
+        format!(
+            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, and there are at most {}.",
+            assumed.told(traffic),
+            self.tried.max
+        )
     }
 
     /// Settings that were tried as the file would have them.
@@ -105,6 +119,9 @@ impl Subject {
 
     /// The recordings of a file, each of a service of its own.
     pub(in crate::cli) fn recorded(&self, file: &Path) -> Result<Vec<Recording>, Misuse> {
-        given::recorded(file, self.form, self.service.as_deref(), self.config.is_some())
+        // With a file, what names no services is the traffic of the one that is meant.
+        let (service, own) = (self.service.clone(), self.config.is_some());
+        let options = Options { form: self.form, service, own, ..Options::default() };
+        recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))
     }
 }

@@ -9,14 +9,14 @@ use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::{Format, model::ScalingPolicy};
+use tidegate_config::Format;
 use tidegate_loadtest::plan::{Process, recording::Recording};
 
 use self::{choose::Aim, text::Judged};
 use super::{
     output::{Misuse, print, print_json},
     simulate::{
-        given::{self, Assumed, Traffic},
+        given::{self, Assumed, Traffic, Trial},
         settings::{self, Setting},
         subject::{Base, Subject},
     },
@@ -64,12 +64,20 @@ pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
     let base = args.subject.base()?;
     let late_after = args.assumed.late_after(&base.tried);
     let aim = args.worth.map_or(Aim::Share(args.late), |worth| Aim::Worth(worth.as_secs_f64()));
-    let search = Search { args, base: &base, late_after, fit: &fit };
-    let (best, outcome) = search.best(aim)?;
+    let on = |part| Trial {
+        assumed: &args.assumed,
+        late_after,
+        traffic: std::slice::from_ref(part),
+        seeds: args.seeds.get(),
+    };
+    let search = Search { base: &base, fit: on(&fit) };
     let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
-    let rivals = [(best, outcome), search.tried(now)];
-    let assumed = args.assumed.told(std::slice::from_ref(&judge), &base.tried);
-    let judged = rivals.map(|(setting, fitted)| judged((args, late_after), &judge, setting, fitted));
+    let rivals = [search.best(aim)?, search.tried(now)];
+    let assumed = base.told(&args.assumed, std::slice::from_ref(&judge));
+    let judged = rivals.map(|(setting, fitted)| {
+        let runs = on(&judge).runs(&setting.scaling);
+        Judged { setting, fitted, runs }
+    });
     let told = text::Told {
         aim,
         late_after,
@@ -113,10 +121,8 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
 
 /// Tries settings on the part that they are fitted on.
 struct Search<'a> {
-    args: &'a Tune,
     base: &'a Base,
-    late_after: Duration,
-    fit: &'a Traffic,
+    fit: Trial<'a>,
 }
 
 impl Search<'_> {
@@ -133,7 +139,7 @@ impl Search<'_> {
 
     fn try_all(&self, texts: Vec<String>) -> anyhow::Result<Vec<(Setting, Outcome)>> {
         // Ours has to know what is late; the others have no such setting.
-        let late_after = humantime::format_duration(self.late_after);
+        let late_after = humantime::format_duration(self.fit.late_after);
         let full = |text: &str| match text.starts_with("policy=work") {
             true => format!("{text},late_after={late_after}"),
             false => text.to_owned(),
@@ -143,20 +149,13 @@ impl Search<'_> {
             Ok::<_, Misuse>(Setting { name: text, scaling })
         };
         let settings = texts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let policies: Vec<_> = settings.iter().map(|setting| setting.scaling.clone()).collect();
-        let outcomes = self.outcomes(&policies);
+        let outcomes = self.fit.outcomes(settings.iter().map(|setting| &setting.scaling));
         Ok(settings.into_iter().zip(outcomes).collect())
     }
 
     fn tried(&self, setting: Setting) -> (Setting, Outcome) {
-        let outcome = self.outcomes(std::slice::from_ref(&setting.scaling)).swap_remove(0);
+        let outcome = self.fit.outcomes([&setting.scaling]).swap_remove(0);
         (setting, outcome)
-    }
-
-    fn outcomes(&self, policies: &[ScalingPolicy]) -> Vec<Outcome> {
-        let (args, traffic) = (self.args, std::slice::from_ref(self.fit));
-        let sums = (policies.len(), |setting, _| setting);
-        given::outcomes((&args.assumed, self.late_after), traffic, policies, args.seeds.get(), sums)
     }
 }
 
@@ -171,18 +170,4 @@ fn around(name: &str) -> Vec<String> {
     let near = steps.map(|step| worth.mul_f64(3_f64.powf(f64::from(step) / f64::from(AROUND))));
     let tenths = |near: Duration| (near.as_secs_f64() * 10.0).round() * 100.0;
     near.map(|near| format!("policy=work,late_worth={:.0}ms", tenths(near).max(100.0))).collect()
-}
-
-/// Runs a setting on the part that nothing was fitted on.
-fn judged(
-    (args, late_after): (&Tune, Duration),
-    judge: &Traffic,
-    setting: Setting,
-    fitted: Outcome,
-) -> Judged {
-    let (traffic, policies) = (std::slice::from_ref(judge), std::slice::from_ref(&setting.scaling));
-    let seeds = args.seeds.get();
-    let sums = (seeds as usize, |_, seed| seed as usize);
-    let runs = given::outcomes((&args.assumed, late_after), traffic, policies, seeds, sums);
-    Judged { setting, fitted, runs }
 }
