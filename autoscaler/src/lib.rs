@@ -37,7 +37,7 @@ pub use decide::Decision;
 pub use memory::Memory;
 pub use mix::Mix;
 pub use plan::{Plan, Step};
-pub use policy::work::Habits;
+pub use policy::work::{Findings, Habits};
 pub use reason::Reason;
 pub use refuse::{Refuse, RefuseReason};
 pub use release::Release;

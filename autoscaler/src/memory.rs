@@ -3,11 +3,15 @@
 
 use std::time::Instant;
 
-use tidegate_config::spec::Revision;
+use tidegate_config::{model::Aim, spec::Revision};
 
 use crate::{
     backoff::Backoff,
-    policy::{Answer, Policy, grace::LastReplica, work::Habits},
+    policy::{
+        Answer, Policy,
+        grace::LastReplica,
+        work::{Findings, Habits},
+    },
     release::{NoEarlier, Rejected, Release},
     rollout::Trial,
     signals::Signals,
@@ -53,6 +57,15 @@ impl Memory {
             Some(Policy::Work(work)) => Some(work.habits()),
             Some(Policy::Kpa(_) | Policy::Hpa(_)) => None,
             None => self.habits.clone(),
+        }
+    }
+
+    /// What the law has learned, for people; `None`: this one learns nothing.
+    #[must_use]
+    pub fn findings(&self, aim: Aim) -> Option<Findings> {
+        match &self.policy {
+            Some(Policy::Work(work)) => Some(work.findings(aim)),
+            Some(Policy::Kpa(_) | Policy::Hpa(_)) | None => None,
         }
     }
 

@@ -65,7 +65,8 @@ impl Snapshot {
             sum.arrived += second.arrived;
             sum.ended += second.ended;
             sum.running += second.running;
-            sum.peak += second.peak;
+            sum.late += second.late;
+            sum.cold += second.cold;
         })
     }
 
@@ -142,8 +143,10 @@ pub struct Flow {
     pub ended: u32,
     /// Requests that ran, time-averaged; those that waited are left out.
     pub running: f64,
-    /// The most that waited and ran at any moment.
-    pub peak: u32,
+    /// Requests whose wait ended and had been longer than `late_after`, however it ended.
+    pub late: u32,
+    /// Those of them that had come while no replica served.
+    pub cold: u32,
 }
 
 /// One replica.

@@ -17,6 +17,8 @@ pub const REQUESTS: &str = "tidegate_requests_total";
 pub const REQUEST_SECONDS: &str = "tidegate_request_seconds";
 /// Waiting in the gate, by `service`.
 pub const WAIT_SECONDS: &str = "tidegate_wait_seconds";
+/// Requests that waited in the gate longer than `late_after`, by `service` and `cause`.
+pub const LATE: &str = "tidegate_late_requests_total";
 /// Requests that hold a lease, by `service`.
 pub const IN_FLIGHT: &str = "tidegate_in_flight";
 /// Requests that wait, by `service`.
@@ -113,6 +115,12 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
         Kind::Histogram,
         Unit::Seconds,
         "Waiting in the gate before the first attempt, by service",
+    ),
+    (
+        LATE,
+        Kind::Counter,
+        Unit::Count,
+        "Requests that waited longer than `scaling.late_after` or their goal, by service and cause (start: none of its replicas was ready; busy: they were, and full)",
     ),
     (IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests that run, by service"),
     (QUEUE, Kind::Gauge, Unit::Count, "Requests that wait, by service"),

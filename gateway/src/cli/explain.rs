@@ -1,5 +1,7 @@
 //! `tidegate explain`: why a service is as it is, in the order in which one asks: what, why, since when, what failed.
 
+mod law;
+
 use std::{fmt::Write, process::ExitCode, time::SystemTime};
 
 use clap::Args;
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::control::{
     history::{Entry, What},
-    status::{Explanation, FailureStatus, ServiceStatus},
+    status::{Explanation, FailureStatus},
 };
 
 /// Decisions that are shown; `--json` has all.
@@ -43,8 +45,8 @@ pub(super) async fn run(args: Explain) -> anyhow::Result<ExitCode> {
 
 /// The text at an instant, in seconds since 1970.
 fn text(explanation: &Explanation, now: u64) -> String {
-    let Explanation { status, history, last_failure, no_fit } = explanation;
-    let mut blocks = vec![summary(status, no_fit.as_deref())];
+    let Explanation { status, history, last_failure, .. } = explanation;
+    let mut blocks = vec![summary(explanation)];
     if !status.replicas.is_empty() {
         blocks.push(block("replicas", replicas::lines(&status.replicas)));
     }
@@ -55,15 +57,19 @@ fn text(explanation: &Explanation, now: u64) -> String {
     blocks.join("\n")
 }
 
-fn summary(status: &ServiceStatus, no_fit: Option<&str>) -> String {
+fn summary(explanation: &Explanation) -> String {
+    let Explanation { status, no_fit, waits, learned, .. } = explanation;
     let ready = status.replicas.iter().filter(|replica| replica.phase == "ready").count();
     let absent = || "not known yet".to_owned();
     let outside = !status.upstreams.is_empty();
     let rows = [
         ("why", Some(status.reason.clone())),
         // The reason may be just that.
-        ("no room", no_fit.filter(|why| *why != status.reason).map(str::to_owned)),
+        ("no room", no_fit.clone().filter(|why| *why != status.reason)),
         ("requests", Some(format!("{} in flight, {} waiting", status.in_flight, status.queued))),
+        ("waits", waits.as_ref().map(law::waits)),
+        ("goal", waits.as_ref().and_then(|waits| law::goal(waits, learned.as_ref()))),
+        ("learned", learned.as_ref().and_then(law::learned)),
         ("upstreams", outside.then(|| status.upstreams.join(", "))),
         ("image", (!outside).then(|| status.image.clone())),
         ("digest", (!outside).then(|| status.digest.clone().unwrap_or_else(absent))),
@@ -136,6 +142,7 @@ fn block(head: &str, lines: Vec<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::status::{LearnedStatus, ServiceStatus, WaitsStatus};
 
     fn explanation() -> Explanation {
         let entry = |at, what, reason: &str, times| Entry { at, what, reason: reason.into(), times };
@@ -171,6 +178,19 @@ mod tests {
                 log: vec!["no such table: users".into()],
             }),
             no_fit: Some("local has 12 MiB left".into()),
+            waits: Some(WaitsStatus {
+                requests: 200,
+                late: 30,
+                cold: 5,
+                late_after: 0.05,
+                allowed: Some(0.1),
+            }),
+            learned: Some(LearnedStatus {
+                request: Some(0.25),
+                start: None,
+                peakedness: 1.5,
+                aim: Some(0.031),
+            }),
         }
     }
 
@@ -181,6 +201,9 @@ api: failing, 0 of 1 replica wanted ready
   why       3 requests wait
   no room   local has 12 MiB left
   requests  0 in flight, 3 waiting
+  waits     15 % of 200 requests in the last hour waited longer than 50 ms (2.5 % came while no replica was ready)
+  goal      at most 10 %: missed in the last hour; inside, 3.1 % is aimed at
+  learned   a request takes 250 ms; what runs at once varies 1.5 times as much as by chance
   image     api:1
   digest    sha256:4f06
   revision  not known yet

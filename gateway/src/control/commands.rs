@@ -22,7 +22,8 @@ use super::{
     publish,
     state::{Goal, State, Waiter},
     status::{
-        BalanceStatus, Explanation, FailureStatus, HostStatus, ReplicaStatus, ServiceStatus, seconds_until,
+        BalanceStatus, Explanation, FailureStatus, HostStatus, LearnedStatus, ReplicaStatus, ServiceStatus,
+        seconds_until,
     },
 };
 use crate::{clock, fleet};
@@ -288,6 +289,7 @@ impl State {
     }
 
     fn explain(&self) -> Explanation {
+        let settings = self.fleet.settings();
         Explanation {
             status: self.status(),
             history: self.history.entries(),
@@ -298,6 +300,8 @@ impl State {
                 log: failure.log.clone(),
             }),
             no_fit: self.no_fit.clone(),
+            waits: self.waits.status(clock::now(), &settings.scaling),
+            learned: self.memory.findings(settings.scaling.work.aim).map(LearnedStatus::from),
         }
     }
 }

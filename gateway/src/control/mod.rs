@@ -30,6 +30,7 @@ mod squeeze;
 mod state;
 pub mod status;
 mod tick;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

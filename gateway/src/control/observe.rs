@@ -5,7 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tidegate_autoscaler::{Phase, Snapshot, snapshot::Host};
 
-use super::{engine::Engine, rooms::Rooms, state::State};
+use super::{engine::Engine, rooms::Rooms, state::State, waits::Counts};
 
 /// What all services share.
 pub(crate) struct Around<'a> {
@@ -27,6 +27,7 @@ pub(crate) fn observe(state: &mut State, around: &Around<'_>) -> Snapshot {
         member.in_flight = slot.map_or(0, |(_, in_flight)| *in_flight) + state.elsewhere.in_flight_of(member);
         member.count_into(&mut state.tallies);
     }
+    state.note_waits(around.now, Counts::of(&sample.demand.flow));
     let elsewhere = state.elsewhere.demand(sample.demand.samples.len());
     let present = state.members.values().filter(|member| member.phase != Phase::Gone);
     Snapshot {

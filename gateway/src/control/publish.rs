@@ -1,6 +1,6 @@
 //! Tells the data plane what was decided: slots for phases, open or closed gates, the routes. And the figures.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use metrics::{counter, gauge, histogram};
 use tidegate_autoscaler::{
@@ -18,6 +18,7 @@ use super::{
     member::Member,
     outside::Outside,
     state::{Goal, State},
+    waits::Counts,
 };
 use crate::{
     clock,
@@ -238,6 +239,17 @@ impl State {
         self.history.note(what, self.reason.clone());
     }
 
+    /// Notes for `explain` and the metrics who has waited for too long.
+    pub(super) fn note_waits(&mut self, now: Instant, counts: Counts) {
+        self.waits.note(now, counts);
+        for (cause, late) in [("start", counts.cold), ("busy", counts.late - counts.cold)] {
+            if late > 0 {
+                counter!(telemetry::LATE, "service" => self.fleet.name.to_string(), "cause" => cause)
+                    .increment(late);
+            }
+        }
+    }
+
     /// Whether all that serve are of the good version.
     fn runs_the_good_version(&self) -> bool {
         let Some(good) = &self.mix.main else { return false };
@@ -249,7 +261,7 @@ impl State {
     pub(super) fn answer_waiters(&mut self) {
         let (refused, no_fit) = (self.refused.clone(), self.no_fit.clone());
         let (members, last_failure) = (&self.members, &self.last_failure);
-        let ready = |since: Option<std::time::Instant>| {
+        let ready = |since: Option<Instant>| {
             let mut ready = members.values().filter(|member| member.phase == Phase::Ready).peekable();
             ready.peek().is_some() && ready.all(|member| since.is_none_or(|since| member.started >= since))
         };

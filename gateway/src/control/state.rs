@@ -18,7 +18,7 @@ use tidegate_config::{
 use tidegate_runner::PullProgress;
 use tokio::sync::oneshot;
 
-use super::{BREATH, history::History, member::Member, peers::Elsewhere};
+use super::{BREATH, history::History, member::Member, peers::Elsewhere, waits::Waits};
 use crate::fleet::Service;
 
 /// From so many entries on, those of versions that are gone are swept out.
@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// The last decision's versions.
     pub(crate) mix: Mix,
     pub(crate) history: History,
+    /// Who waited for too long of late.
+    pub(crate) waits: Waits,
     /// The last decision.
     pub(crate) want: u32,
     /// Its reason.
@@ -98,6 +100,7 @@ impl State {
             changed_meanwhile: false,
             mix: Mix::default(),
             history: History::default(),
+            waits: Waits::default(),
             want: 0,
             reason: String::new(),
             refused: None,

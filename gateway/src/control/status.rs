@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use serde::{Deserialize, Serialize};
+use tidegate_autoscaler::Findings;
 
 use super::history::Entry;
 use crate::fleet::{
@@ -158,6 +159,44 @@ pub struct Explanation {
     pub last_failure: Option<FailureStatus>,
     /// Why no host takes another replica, if none does.
     pub no_fit: Option<String>,
+    /// How requests of the last hour waited, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitsStatus>,
+    /// What the law has learned, where it learns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedStatus>,
+}
+
+/// Requests of the last hour that waited for too long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitsStatus {
+    /// All that came.
+    pub requests: u64,
+    /// Those that waited longer than `late_after`.
+    pub late: u64,
+    /// Those of them that came while no replica was ready.
+    pub cold: u64,
+    /// In seconds.
+    pub late_after: f64,
+    /// The share that may be late, as a fraction, if the file has a goal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<f64>,
+}
+
+/// What the law `work` has learned of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearnedStatus {
+    /// Seconds that a request takes; `None`: too few have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<f64>,
+    /// Seconds that a start takes, on average; `None`: none was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<f64>,
+    /// Variance of what would run if nobody waited, over that of as many requests that come by chance; above 1: in clumps.
+    pub peakedness: f64,
+    /// The share of late requests that is aimed at so that the goal comes out, as a fraction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aim: Option<f64>,
 }
 
 /// A replica that failed.
@@ -171,4 +210,10 @@ pub struct FailureStatus {
     pub cause: String,
     /// The last lines that it printed.
     pub log: Vec<String>,
+}
+
+impl From<Findings> for LearnedStatus {
+    fn from(Findings { request, start, peakedness, aim }: Findings) -> Self {
+        Self { request, start, peakedness, aim }
+    }
 }

@@ -78,8 +78,17 @@ struct Waiting<W> {
     ticket: TicketId,
     /// Which replica it would like.
     wish: Option<Wish>,
+    /// `None`: an attempt of its own failed, which is why it waits.
+    came: Option<Came>,
     /// `None`: its ticket was given back.
     waiter: Option<W>,
+}
+
+/// When a request came, and whether no replica served then.
+#[derive(Debug, Clone, Copy)]
+struct Came {
+    at: Instant,
+    cold: bool,
 }
 
 /// Tickets that wait at the tail are counted up from here, those put back at the head are counted down.
@@ -127,7 +136,8 @@ impl<R: Replica, W> Gate<R, W> {
         self.count_arrived(now);
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        self.queue.push_back(Waiting { ticket, wish, waiter: Some(waiter()) });
+        let came = Came { at: now, cold: !self.has_capacity() };
+        self.queue.push_back(Waiting { ticket, wish, came: Some(came), waiter: Some(waiter()) });
         self.count_waiting(now, 1);
         Entry::Queued(ticket)
     }
@@ -166,7 +176,7 @@ impl<R: Replica, W> Gate<R, W> {
         self.next_early -= 1;
         let ticket = TicketId(self.next_early);
         let failed = self.find(slot).ok().map(|at| Wish::Not(self.slots[at].seen.name));
-        self.queue.push_front(Waiting { ticket, wish: failed, waiter: Some(waiter()) });
+        self.queue.push_front(Waiting { ticket, wish: failed, came: None, waiter: Some(waiter()) });
         self.waiting += 1;
         let grants = self.settle(now);
         (ticket, Left { grants, drained: at.is_some_and(|at| self.slots[at].is_drained()), ejected, broken })
@@ -209,6 +219,7 @@ impl<R: Replica, W> Gate<R, W> {
         if self.queue[index].waiter.take().is_none() {
             return false;
         }
+        self.note_wait(now, self.queue[index].came);
         self.pass_over();
         self.count_waiting(now, -1);
         true
@@ -283,7 +294,13 @@ impl<R: Replica, W> Gate<R, W> {
         if self.has_capacity() {
             return Vec::new();
         }
-        let refused = self.queue.drain(..).filter_map(|waiting| waiting.waiter).collect();
+        let mut refused = Vec::new();
+        for waiting in std::mem::take(&mut self.queue) {
+            if let Some(waiter) = waiting.waiter {
+                self.note_wait(now, waiting.came);
+                refused.push(waiter);
+            }
+        }
         self.waiting = 0;
         self.measure(now);
         refused
@@ -432,9 +449,10 @@ impl<R: Replica, W> Gate<R, W> {
             self.pass_over();
             let wish = self.queue.front().and_then(|first| first.wish);
             let Some(grant) = self.take_slot(now, wish) else { break };
-            let waiter = self.queue.pop_front().and_then(|first| first.waiter);
+            let first = self.queue.pop_front().expect("as many in the queue as are counted");
+            self.note_wait(now, first.came);
             self.waiting -= 1;
-            grants.push((waiter.expect("as many waiters in the queue as are counted"), grant));
+            grants.push((first.waiter.expect("those who left are passed over"), grant));
         }
         self.measure(now);
         grants
@@ -444,6 +462,14 @@ impl<R: Replica, W> Gate<R, W> {
     fn pass_over(&mut self) {
         while self.queue.front().is_some_and(|first| first.waiter.is_none()) {
             self.queue.pop_front();
+        }
+    }
+
+    /// A wait is over, one way or the other.
+    fn note_wait(&mut self, now: Instant, came: Option<Came>) {
+        let late = |came: &Came| now.saturating_duration_since(came.at) > self.rules.late_after;
+        if let Some(Came { cold, .. }) = came.filter(late) {
+            self.meter.late(now, cold);
         }
     }
 
@@ -485,9 +511,12 @@ pub(crate) fn next_chance(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_autoscaler::snapshot::Flow;
     use tidegate_config::model;
 
     use super::*;
+
+    const LATE_AFTER: Duration = Duration::from_millis(500);
 
     impl Replica for &'static str {
         fn name(&self) -> u64 {
@@ -503,7 +532,7 @@ mod tests {
 
     fn world(limit: usize) -> World {
         let now = crate::clock::now();
-        let rules = Rules { queue: limit, balance: model::Balance::default() };
+        let rules = Rules { queue: limit, late_after: LATE_AFTER, balance: model::Balance::default() };
         World { now, gate: Gate::new(now, rules, 1), next: 0 }
     }
 
@@ -764,5 +793,33 @@ mod tests {
         w.now += Duration::from_secs(1);
         let went = w.gate.sample(w.now).demand.flow;
         assert_eq!(went.iter().map(|second| (second.arrived, second.ended)).collect::<Vec<_>>(), [(2, 1)]);
+    }
+
+    #[test]
+    fn who_waits_longer_than_is_borne_is_late_however_it_ends() {
+        let mut w = world(10);
+        let came = w.now;
+        // Before any replica serves: one leaves in time, one does not, one gets its slot late.
+        let tickets = [w.ticket(), w.ticket(), w.ticket()];
+        w.gate.cancel(came + LATE_AFTER, tickets[0]);
+        w.now = came + 2 * LATE_AFTER;
+        w.gate.cancel(w.now, tickets[1]);
+        w.slots(1, "a", 1);
+        // While one serves: one is in time, the other is not, and an attempt that failed is nobody's wait.
+        w.ticket();
+        w.now += LATE_AFTER;
+        left(&mut w, 1, Report::Unknown);
+        w.ticket();
+        w.now += 2 * LATE_AFTER;
+        let (_, failed) = w.gate.swap(w.now, SlotKey(1), Report::Failed, || 99);
+        assert_eq!(named(failed.grants), [(99, "a")]);
+        w.now += 2 * LATE_AFTER;
+        w.slots(1, "a", 0);
+        left(&mut w, 1, Report::Unknown);
+        w.gate.close(w.now);
+        w.now += Duration::from_secs(1);
+        let flow = w.gate.sample(w.now).demand.flow;
+        let sum = |of: fn(&Flow) -> u32| flow.iter().map(of).sum::<u32>();
+        assert_eq!((sum(|second| second.late), sum(|second| second.cold)), (3, 2), "{flow:?}");
     }
 }

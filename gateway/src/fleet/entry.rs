@@ -60,6 +60,8 @@ pub struct Form {
 pub struct Rules {
     /// How many requests may wait; those that wait already stay.
     pub queue: usize,
+    /// Who waits longer is late.
+    pub late_after: Duration,
     /// Which replica gets a request.
     pub balance: model::Balance,
 }
@@ -68,7 +70,8 @@ impl Rules {
     /// Those of a service.
     #[must_use]
     pub fn of(service: &model::Service) -> Self {
-        Self { queue: service.scaling.queue, balance: service.balance.clone() }
+        let scaling = &service.scaling;
+        Self { queue: scaling.queue, late_after: scaling.work.late_after, balance: service.balance.clone() }
     }
 }
 

@@ -66,13 +66,19 @@ impl Meter {
             self.idle_since = None;
         }
         self.level = level;
-        self.flow.peak = self.flow.peak.max(level.demand());
     }
 
     /// A request has come.
     pub(crate) fn arrived(&mut self, now: Instant) {
         self.advance(now);
         self.flow.arrived += 1;
+    }
+
+    /// A request has waited for too long; `cold`: it came while no replica served.
+    pub(crate) fn late(&mut self, now: Instant, cold: bool) {
+        self.advance(now);
+        self.flow.late += 1;
+        self.flow.cold += u32::from(cold);
     }
 
     /// A request that ran has ended.
@@ -103,8 +109,7 @@ impl Meter {
             if self.done.len() == KEPT {
                 self.done.pop_front();
             }
-            let fresh = Flow { peak: self.level.demand(), ..Flow::default() };
-            self.done.push_back((std::mem::take(&mut self.area), std::mem::replace(&mut self.flow, fresh)));
+            self.done.push_back((std::mem::take(&mut self.area), std::mem::take(&mut self.flow)));
             self.second = end;
         }
         self.count_to(now);
@@ -160,7 +165,10 @@ mod tests {
         }
         meter.set(ms(300), Level { waiting: 1, running: 1 });
         meter.set(ms(800), Level { waiting: 0, running: 2 });
-        for at in [1500, 2000] {
+        for (at, cold) in [(1500, true), (1600, false)] {
+            meter.late(ms(at), cold);
+        }
+        for at in [1700, 2000] {
             meter.ended(ms(at));
         }
         meter.set(ms(2000), Level::default());
@@ -170,7 +178,8 @@ mod tests {
         let counted = |of: fn(&Flow) -> u32| flow.iter().map(of).collect::<Vec<_>>();
         assert_eq!(counted(|second| second.arrived), [2, 0, 0]);
         assert_eq!(counted(|second| second.ended), [0, 1, 1]);
-        assert_eq!(counted(|second| second.peak), [2, 2, 2], "what is there at its beginning counts too");
+        assert_eq!(counted(|second| second.late), [0, 2, 0]);
+        assert_eq!(counted(|second| second.cold), [0, 1, 0]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 #[test]
 fn one_slow_replica_of_eleven_delays_hardly_anybody() {
     let start = crate::clock::now();
-    let rules = Rules { queue: 1, balance: model::Balance::default() };
+    let rules = Rules { queue: 1, late_after: Duration::MAX, balance: model::Balance::default() };
     let mut gate: Gate<&'static str, ()> = Gate::new(start, rules, 1);
     for (key, replica) in (1..).zip(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]) {
         assert!(gate.set_slots(start, SlotKey(key), &replica, u32::MAX).is_empty());

@@ -39,7 +39,11 @@ struct Request {
 /// So many seconds of so many requests per second each; what came of the last ones.
 fn live(adaptive: Option<model::Adaptive>, loads: &[(u32, f64)]) -> Seen {
     let start = crate::clock::now();
-    let rules = Rules { queue: 200, balance: model::Balance { adaptive, ..model::Balance::default() } };
+    let rules = Rules {
+        queue: 200,
+        late_after: Duration::MAX,
+        balance: model::Balance { adaptive, ..model::Balance::default() },
+    };
     let mut gate: Gate<&'static str, u32> = Gate::new(start, rules, 1);
     assert!(gate.set_slots(start, SlotKey(1), &"a", u32::MAX).is_empty());
     let (mut running, mut waiting) = (BTreeMap::new(), BTreeMap::<u32, (f64, TicketId)>::new());

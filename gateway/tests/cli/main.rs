@@ -424,6 +424,8 @@ fn explanation() -> Explanation {
             log: vec!["out of cheese".into()],
         }),
         no_fit: None,
+        waits: None,
+        learned: None,
     }
 }
 

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tidegate_config::units::Count;
+use tidegate_config::{model::Aim, units::Count};
 
+use super::steer::Steer;
 use crate::{
     forecast::Rates,
     keepalive::Gaps,
@@ -40,6 +41,7 @@ pub(super) struct Learned {
     service: Service,
     start: Starts,
     crowd: Crowd,
+    steer: Steer,
     /// Requests in a second after one with some, on average.
     follow: f64,
     came: bool,
@@ -61,6 +63,21 @@ pub struct Habits {
     start: Option<(f64, f64)>,
     crowd: Crowd,
     follow: f64,
+    #[serde(default)]
+    steer: Steer,
+}
+
+/// What has been learned, for people.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Findings {
+    /// Seconds that a request takes; `None`: too few have ended.
+    pub request: Option<f64>,
+    /// Seconds that a start takes on average; `None`: none was seen.
+    pub start: Option<f64>,
+    /// Variance over mean of what would run if nobody waited; 1 for independent requests.
+    pub peakedness: f64,
+    /// The share of late requests that is aimed at so that the one that was asked for comes out.
+    pub aim: Option<f64>,
 }
 
 /// Seconds of work and requests that ended, by which a request takes as long as they say (Little's law).
@@ -81,9 +98,9 @@ struct Crowd {
 impl Learned {
     /// As it was when these were kept.
     pub(super) fn restored(habits: Habits) -> Self {
-        let Habits { gaps, service, start, crowd, follow } = habits;
+        let Habits { gaps, service, start, crowd, follow, steer } = habits;
         let start = Starts::known(start);
-        Self { gaps, service, start, crowd, follow, ..Self::default() }
+        Self { gaps, service, start, crowd, follow, steer, ..Self::default() }
     }
 
     /// What is worth keeping.
@@ -94,6 +111,21 @@ impl Learned {
             start: self.start.learned(),
             crowd: self.crowd,
             follow: self.follow,
+            steer: self.steer,
+        }
+    }
+
+    /// For people.
+    pub(super) fn findings(&self, asked: Aim) -> Findings {
+        let aim = match self.aim(asked) {
+            Aim::Share(share) => Some(share),
+            Aim::Worth(_) => None,
+        };
+        Findings {
+            request: self.knows_service().then(|| self.service()),
+            start: self.start.learned().map(|(mean, _)| mean),
+            peakedness: self.crowd.peakedness(),
+            aim,
         }
     }
 
@@ -113,6 +145,9 @@ impl Learned {
             }
             self.service.count(second);
             self.crowd.count(arrived, service, self.rates.now());
+            if let Aim::Share(goal) = seen.service.scaling.work.aim {
+                self.steer.count(second, goal);
+            }
         }
         self.start.look(seen);
         self.look_at_gap(seen);
@@ -153,6 +188,19 @@ impl Learned {
     /// Whether there is anything to keep warm: a service that nobody has called yet is left as it is.
     pub(super) fn is_known(&self, seen: &Snapshot) -> bool {
         self.called || seen.replicas.iter().any(|replica| replica.phase.is_live())
+    }
+
+    /// What is aimed at inside so that it comes out as asked for.
+    pub(super) fn aim(&self, asked: Aim) -> Aim {
+        match asked {
+            Aim::Share(goal) => Aim::Share(self.steer.share(goal)),
+            Aim::Worth(_) => asked,
+        }
+    }
+
+    /// How many times more than usual sparing a late request is worth, where a share is aimed at.
+    pub(super) fn urgency(&self) -> f64 {
+        self.steer.urgency()
     }
 
     /// As if it had been learned.

@@ -7,12 +7,13 @@ mod calm;
 mod invest;
 mod learn;
 mod room;
+mod steer;
 
 use std::time::{Duration, Instant};
 
 use tidegate_config::{model::Aim, units::Count};
 
-pub use self::learn::Habits;
+pub use self::learn::{Findings, Habits};
 use self::{
     calm::Calm,
     invest::{Price, Purse},
@@ -57,6 +58,12 @@ impl Work {
         self.learned.habits()
     }
 
+    /// What it has learned, for people.
+    #[must_use]
+    pub fn findings(&self, aim: Aim) -> Findings {
+        self.learned.findings(aim)
+    }
+
     /// One look.
     #[must_use]
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
@@ -65,7 +72,9 @@ impl Work {
         let restart = self.restart(&question, load);
         let calm = self.calm_for(&question, restart);
         let proven = self.learned.proven(question.seen, slots(&question));
-        let steady = self.invest(&question, load, calm, room::for_load(&question, load).min(proven));
+        let aim = self.learned.aim(question.settings.work.aim);
+        let steady = room::for_load(&question, load, aim).min(proven);
+        let steady = self.invest(&question, load, calm, steady);
         let waiting = self.work_off(&question, load, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
@@ -178,13 +187,13 @@ impl Work {
 
     fn new_schedule(&self, question: &Question<'_>) -> Schedule {
         let worth = match question.settings.work.aim {
-            Aim::Worth(worth) => worth,
-            // Where a share is aimed at, `idle` says what a cold start is worth: no wait for the next one is longer.
-            Aim::Share(_) => grace::idle(question.settings),
+            Aim::Worth(worth) => worth.as_secs_f64(),
+            // Where a share is aimed at, `idle` says what a cold start is worth to begin with: no wait for the next one is longer.
+            Aim::Share(_) => grace::idle(question.settings).as_secs_f64() * self.learned.urgency(),
         };
         // With the one that ends the gap all are late that come during the start.
         let late = 1.0 + self.learned.follow();
-        self.learned.gaps.schedule(worth.as_secs_f64() * late, self.learned.mean_start())
+        self.learned.gaps.schedule(worth * late, self.learned.mean_start())
     }
 }
 

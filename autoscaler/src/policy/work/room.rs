@@ -16,8 +16,8 @@ use crate::{
 /// Replicas for those who wait are there for so many seconds after their start.
 const CLEARED: f64 = 3.0;
 
-/// Replicas for what is to be expected.
-pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
+/// Replicas for what is to be expected; `aim`: what is aimed at just now.
+pub(super) fn for_load(question: &Question<'_>, load: Load, aim: Aim) -> Count {
     let work = &question.settings.work;
     let slots = slots(question);
     if !work.parts.staffing {
@@ -27,7 +27,7 @@ pub(super) fn for_load(question: &Question<'_>, load: Load) -> Count {
         return 0;
     }
     let least = kpa::count((load.mean / slots).floor());
-    match work.aim {
+    match aim {
         Aim::Share(share) => {
             let most = least.saturating_mul(4).saturating_add(100);
             (least..most).find(|replicas| late(question, load, *replicas) <= share).unwrap_or(most)

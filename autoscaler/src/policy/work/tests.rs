@@ -45,11 +45,7 @@ impl Story {
 
     /// A second in which requests came and ended, `running` ran and `queued` waits.
     fn second(&mut self, arrived: u32, ended: u32, running: u32, queued: u32) -> Answer {
-        self.flow(
-            Flow { arrived, ended, running: f64::from(running), peak: running + queued },
-            running,
-            queued,
-        )
+        self.flow(Flow { arrived, ended, running: f64::from(running), ..Flow::default() }, running, queued)
     }
 
     fn flow(&mut self, flow: Flow, running: u32, queued: u32) -> Answer {
@@ -149,10 +145,10 @@ fn f4_a_little_more_than_one_replica_is_no_surge() {
     // One per second on average, as chance will have it.
     let usual = |second: usize| {
         let arrived = [0, 1, 2, 1, 0, 3, 0, 1][second % 8];
-        Flow { arrived, ended: arrived, running: f64::from(arrived) / 2.0, peak: 1 }
+        Flow { arrived, ended: arrived, running: f64::from(arrived) / 2.0, ..Flow::default() }
     };
     let before = (0..600).map(|second| story.flow(usual(second), 1, 0).want).last().expect("some seconds");
-    let more = Flow { arrived: 2, ended: 1, running: 0.75, peak: 2 };
+    let more = Flow { arrived: 2, ended: 1, running: 0.75, ..Flow::default() };
     assert_eq!(story.flow(more, 2, 0).want, before, "a single request more changes nothing");
 }
 
@@ -187,7 +183,8 @@ fn f6_room_follows_the_square_root() {
             window: &seen.window,
             seen: &seen.seen,
         };
-        room::for_load(&question, Load { mean: load, peakedness: 1.0, rate: load, service: 1.0 })
+        let load = Load { mean: load, peakedness: 1.0, rate: load, service: 1.0 };
+        room::for_load(&question, load, question.settings.work.aim)
     };
     // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
     let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];

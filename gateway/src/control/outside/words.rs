@@ -130,7 +130,14 @@ impl Outside {
 
     pub(in crate::control) fn explain(&self) -> Explanation {
         let history = self.history.entries();
-        Explanation { status: self.status(), history, last_failure: None, no_fit: None }
+        Explanation {
+            status: self.status(),
+            history,
+            last_failure: None,
+            no_fit: None,
+            waits: None,
+            learned: None,
+        }
     }
 
     /// Brings its gauges up to date, before they are read.

@@ -409,7 +409,7 @@ mod tests {
     use jiff::{Timestamp, tz::TimeZone};
     use tidegate_autoscaler::staffing;
     use tidegate_config::{
-        model::{Idle, KeepWarm, Law, ScalingPolicy, Service},
+        model::{Aim, Idle, KeepWarm, Law, ScalingPolicy, Service},
         units::Concurrency,
     };
 
@@ -526,6 +526,21 @@ mod tests {
         let waited = 1.0 - outcome.waits.quantile_below(1);
         let exact = staffing::erlang_c(6, 4.0);
         assert!((waited - exact).abs() < 0.03, "{waited} waited, {exact} by the formula");
+    }
+
+    /// Erlang's formula alone leaves one in four late where requests come by fives.
+    #[test]
+    fn a_goal_is_held_however_requests_come() {
+        for process in [Process::Poisson, Process::Burst { size: 5 }, Process::Gamma { cv: 3.0 }] {
+            let plan = Plan::new(Shape::constant(2.0, SECOND * 4 * 3600), process, 0).expect("a plan");
+            let bound = Duration::from_millis(50);
+            let goal = |scaling: &mut ScalingPolicy| {
+                scaling.law = Law::Work;
+                (scaling.work.aim, scaling.work.late_after) = (Aim::Share(0.05), bound);
+            };
+            let outcome = run(&Case { late_after: bound, ..case(plan, Takes::Always(bound), goal) });
+            assert!(outcome.late_share() <= 0.055, "{process:?}: {}", outcome.late_share());
+        }
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! A goal is held by what came out, not by a formula alone: the share that is aimed at inside is lowered while more requests are late
+//! than the goal allows, and raised while fewer are. Adaptive conformal inference (Gibbs and Candès, "Adaptive Conformal Inference
+//! Under Distribution Shift", NeurIPS 2021), of the logarithm: whatever the traffic does, the share of late requests comes to the goal in
+//! the long run, as far as replicas can bring that about.
+
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Flow;
+
+/// What one late request changes; one in time does so much times the share that may be late.
+const STEP: f64 = 0.05;
+/// Traffic of which nobody is late changes no more than this in a second: it takes minutes until what is wanted is there and seen.
+const SLOWEST: f64 = 1.0 / 120.0;
+/// How many requests come is averaged over so many seconds.
+const USUAL: f64 = 600.0;
+/// At most so many times stricter than the goal: where a load is small, one replica more makes that much of a difference.
+const STRICTEST: f64 = 4096.0;
+/// A late request is worth at most so many times more than usual.
+const DEAREST: f64 = 64.0;
+/// At most so many times laxer.
+const LAXEST: f64 = 2.0;
+
+/// How the share that is aimed at differs from the goal.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Steer {
+    /// The logarithm of the ratio, below zero where it is stricter.
+    laxer: f64,
+    /// Requests per second, on average.
+    rate: f64,
+    /// Seconds that were counted, up to [`USUAL`].
+    seconds: f64,
+}
+
+impl Steer {
+    /// A second went by in which a share of `goal` might have been late.
+    pub(super) fn count(&mut self, second: Flow, goal: f64) {
+        let (came, late) = (f64::from(second.arrived), f64::from(second.late));
+        self.seconds = (self.seconds + 1.0).min(USUAL);
+        self.rate += (came - self.rate) / self.seconds;
+        // The same for each request, however many come with it: only then does it come to the goal.
+        let step = STEP.min(SLOWEST / (goal * self.rate).max(1e-9));
+        self.laxer = (self.laxer + step * (goal * came - late)).clamp(-STRICTEST.ln(), LAXEST.ln());
+    }
+
+    /// The share to aim at for this goal.
+    pub(super) fn share(self, goal: f64) -> f64 {
+        goal * self.laxer.exp()
+    }
+
+    /// How many times more than usual sparing a late request is worth.
+    pub(super) fn urgency(self) -> f64 {
+        (-self.laxer).exp().min(DEAREST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOAL: f64 = 0.1;
+
+    fn after(seconds: u32, second: impl Fn(u32) -> (u32, u32)) -> Steer {
+        let mut steer = Steer::default();
+        for nth in 0..seconds {
+            let (arrived, late) = second(nth);
+            steer.count(Flow { arrived, late, ..Flow::default() }, GOAL);
+        }
+        steer
+    }
+
+    #[test]
+    fn it_stays_where_the_goal_is_just_met() {
+        for rate in [1, 10, 1000] {
+            let share = after(1000, |nth| (rate, if nth % 10 == 0 { rate } else { 0 })).share(GOAL);
+            assert!((share / GOAL - 1.0).abs() < 0.2, "{share} at {rate} per second");
+        }
+        assert_eq!(after(1000, |_| (0, 0)).share(GOAL), GOAL, "nothing is learned from nobody");
+    }
+
+    #[test]
+    fn too_many_late_make_it_stricter_and_too_few_a_little_laxer() {
+        let strict = after(100, |_| (10, 4));
+        assert!(strict.share(GOAL) < GOAL / 4.0 && strict.urgency() > 4.0, "{strict:?}");
+        assert!((after(10_000, |_| (10, 10)).share(GOAL) - GOAL / STRICTEST).abs() < 1e-9);
+        assert!((after(10_000, |_| (10, 0)).share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_bad_minute_is_made_up_for_in_the_minutes_after_it() {
+        let minute = |nth: u32| (100, if (600..660).contains(&nth) { 100 } else { 0 });
+        let share = |seconds| after(seconds, minute).share(GOAL);
+        assert!(share(600) > GOAL && share(660) < GOAL / 16.0);
+        assert!(share(1200) > GOAL, "and no longer");
+    }
+
+    /// Where a request is late with the probability `p(share)`, few enough are in the long run.
+    #[test]
+    fn the_goal_is_reached_where_the_formula_is_wrong() {
+        for wrong in [0.7, 3.0, 8.0] {
+            let (mut steer, mut late, mut chance) = (Steer::default(), 0.0, 1_u64);
+            for nth in 0..20_000 {
+                chance =
+                    chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let drawn = (chance >> 11) as f64 / (1_u64 << 53) as f64;
+                let is_late = drawn < (steer.share(GOAL) * wrong).min(1.0);
+                if nth >= 5000 {
+                    late += f64::from(u8::from(is_late));
+                }
+                steer.count(Flow { arrived: 1, late: u32::from(is_late), ..Flow::default() }, GOAL);
+            }
+            let share = late / 15_000.0;
+            assert!((share / GOAL - 1.0).abs() < 0.1, "{share} where the formula is wrong by {wrong}");
+        }
+    }
+}
