@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use tidegate_runner::{
@@ -107,6 +108,25 @@ async fn what_a_crash_left_goes_and_nothing_else() {
     assert!(!world.own.folder.join("replicas").exists());
     assert!(world.own.folder.join("images").exists() && world.own.folder.join("volumes/data").exists());
     doctor::purge(&world.own.folder, &world.own.instance).await.expect("nothing is left, which is fine");
+}
+
+#[tokio::test]
+async fn a_start_that_was_under_way_goes_too() {
+    let world = World::new();
+    // As a shim is before it has joined any group; it ends with its input.
+    let shim = |replica: &Path| {
+        let mut shell = Command::new("sh");
+        shell.arg0("tidegate-shim").args(["-c", "read nothing", "start"]).arg(replica).stdin(Stdio::piped());
+        shell.spawn().expect("sh is there")
+    };
+    let (mut ours, mut theirs) =
+        (shim(&world.replica("api-1-1")), shim(Path::new("/nowhere/replicas/api-1-1")));
+    doctor::purge(&world.own.folder, &world.own.instance).await.expect("all of it goes");
+    assert_eq!(theirs.try_wait().expect("it is ours"), None, "another instance's is left alone");
+    drop(ours.stdin.take());
+    assert_eq!(ours.wait().expect("it is ours").signal(), Some(9));
+    theirs.kill().expect("it lives");
+    theirs.wait().expect("it was ended");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use super::{
 
 /// What the names of control groups begin with.
 const PREFIX: &str = "tidegate-";
+/// What a shim's command line begins with.
+const SHIM: &[u8] = b"tidegate-shim\0";
 /// A folder without a record that is younger than this may be about to get one, or to go.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -114,14 +116,28 @@ fn processes(group: &Cgroup) -> BTreeSet<i32> {
 fn shims(groups: &[Group]) -> Vec<Shim> {
     let mut found = Vec::new();
     for group in groups.iter().filter(|group| group.name == "shims") {
-        for pid in processes(&Cgroup::of(&path(&group.instance, &group.name))) {
-            let Ok(Some(started)) = started(pid) else { continue };
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let pid = Pid { pid, started };
-            found.push(Shim { instance: group.instance.clone(), pid, folder: folder_in(&line) });
-        }
+        let all = processes(&Cgroup::of(&path(&group.instance, &group.name)));
+        found.extend(all.into_iter().filter_map(|pid| shim(&group.instance, pid)));
     }
     found
+}
+
+/// The shims of an instance's replicas, wherever they are: one that has just begun is in no group yet.
+pub(super) fn shims_of(instance: &str, folder: &Path) -> Vec<Shim> {
+    let replicas = folder.join("replicas");
+    let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse().ok());
+    let all = pids.filter(|pid| command_line(*pid).starts_with(SHIM)).filter_map(|pid| shim(instance, pid));
+    all.filter(|shim| shim.folder.as_ref().is_some_and(|folder| folder.starts_with(&replicas))).collect()
+}
+
+fn shim(instance: &str, pid: i32) -> Option<Shim> {
+    let started = started(pid).ok()??;
+    let folder = folder_in(&command_line(pid));
+    Some(Shim { instance: instance.to_owned(), pid: Pid { pid, started }, folder })
+}
+
+fn command_line(pid: i32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 /// The folder in a shim's command line: what follows `start` or `exec`.

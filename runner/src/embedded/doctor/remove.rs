@@ -55,8 +55,18 @@ fn last(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-/// All of an instance.
+/// All of an instance whose gateway has ended. What that was starting just then may still be in no group.
 pub(super) async fn purge(folder: &Path, instance: &str, run: &Path) -> Result<()> {
+    remove_all(folder, instance, run).await?;
+    let late = look::shims_of(instance, folder);
+    if late.is_empty() {
+        return Ok(());
+    }
+    late.iter().try_for_each(end)?;
+    remove_all(folder, instance, run).await
+}
+
+async fn remove_all(folder: &Path, instance: &str, run: &Path) -> Result<()> {
     let mut groups: Vec<_> = look::groups().into_iter().filter(|group| group.instance == instance).collect();
     // Replicas first, so that their shims see their end; the group above all last.
     groups.sort_by_key(|group| (group.name.is_empty(), group.name == "shims"));
