@@ -2,7 +2,9 @@
 //! The form is known by its looks; [`Options::form`] settles what looks like two. Loads are sent from [`profile`], which
 //! takes all callers together; simulations from [`each`], which keeps them apart.
 
-use std::{borrow::Cow, collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+mod access_log;
+
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use super::trace::Profile;
 
@@ -12,6 +14,8 @@ const MOST_VALUES: usize = 50_000_000;
 const EPOCH: f64 = 1e8;
 /// Times above are in milliseconds since 1970; a thousand times as much, in microseconds, and so on.
 const MILLIS: f64 = 1e11;
+/// Services that are named at most where another one was asked for.
+const NAMED: usize = 20;
 /// What would do, where a text is none of those that are known.
 const FORMS: &str = "counts of requests, times, or a header whose columns, between commas, are `time` (and `took`), \
     `count`, or 1, 2, 3, ...";
@@ -106,6 +110,14 @@ pub enum Invalid {
     /// A service was asked for.
     #[error("it names no services; service= chooses from an access log in JSON")]
     NoServices,
+    /// None of that service.
+    #[error("no request of {asked:?} is in it; it has those of {}", named.join(", "))]
+    OtherServices {
+        /// What was asked for.
+        asked: String,
+        /// What there is, at most [`NAMED`], by name.
+        named: Vec<String>,
+    },
     /// More than memory should hold.
     #[error("more than {MOST_VALUES} values; cut it into parts, or take longer bins")]
     TooLong,
@@ -177,7 +189,7 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let header: Vec<String> = cells(first).map(str::to_ascii_lowercase).collect();
     let column = |names: &[&str]| header.iter().position(|cell| names.contains(&cell.as_str()));
     if first.starts_with('{') {
-        return log(text, options);
+        return access_log::read(text, options);
     }
     options.names_no_services()?;
     if let Some(at) = column(&["count", "requests", "invocations"]) {
@@ -279,44 +291,6 @@ fn leading(line: &str) -> Option<Request> {
     // Of an instant with a blank in it the first branch has taken care.
     let word = line.split([' ', '\t', ',']).next()?;
     Some((instant(word.trim_matches('"'))?, None))
-}
-
-#[derive(serde::Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    time: Cow<'a, str>,
-    #[serde(borrow, default)]
-    service: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    replica: Option<Cow<'a, str>>,
-    total_ms: Option<f64>,
-    start_ms: Option<f64>,
-    upstream_ms: Option<f64>,
-}
-
-/// A log: each line a request, and the starts that some of them waited for.
-fn log(text: &str, options: &Options) -> Result<Recording, Invalid> {
-    let mut starts = BTreeMap::new();
-    let recording = requests(text, 0, options, |text| {
-        let line: Line<'_> = serde_json::from_str(text).ok()?;
-        let request = log_line(&line, options.service.as_deref())?;
-        if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
-            // Many may have waited for the same one.
-            starts.insert(replica.to_string(), millis(ms));
-        }
-        Some(request)
-    })?;
-    Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording })
-}
-
-/// A line of a log; nothing if the request is none of those that are wanted.
-fn log_line(line: &Line<'_>, service: Option<&str>) -> Option<Option<Request>> {
-    let came = instant(&line.time)?;
-    // What the gateway answered itself is work for nobody. Logs of others do not say.
-    let served = line.total_ms.is_none() || line.upstream_ms.is_some();
-    let wanted = service.is_none_or(|service| line.service.as_deref() == Some(service));
-    let took = line.upstream_ms.and_then(millis);
-    Some((served && wanted).then_some((came, took)))
 }
 
 /// A request per line. Lines of a log may be out of order, for they are written when requests end.
@@ -513,38 +487,6 @@ mod tests {
         assert_eq!(found, [(a, Some(ms(50))), (b, Some(ms(9)))], "c sent nothing");
         let late = each(Options { from: s(60), ..Options::default() });
         assert_eq!((late.len(), late[0].begins), (1, None), "b had nothing then; nobody says when");
-    }
-
-    #[test]
-    fn our_access_log_says_when_requests_came_and_how_long_replicas_took() {
-        let line = |time: &str, service: &str, upstream: &str| {
-            format!(
-                r#"{{"time":"2026-11-25T22:40:{time}Z","status":200,"total_ms":500.0{upstream},"service":"{service}"}}"#
-            )
-        };
-        let took = r#","upstream_ms":250.0"#;
-        let log = [
-            line("03", "api", r#","upstream_ms":750.0"#),
-            line("01.5", "api", took),
-            line("02", "web", took),
-            line("02", "api", ""),
-        ]
-        .join("\n");
-        let of = |service: Option<&str>, from| Options {
-            service: service.map(str::to_owned),
-            from: s(from),
-            ..Options::default()
-        };
-        let one = |options| each(&log, &options).expect("some").remove(0);
-        let api = one(of(Some("api"), 0));
-        assert_eq!(api.profile, times(&[0.0, 1.5]), "as they came, without what was refused");
-        assert_eq!((&*api.took, api.mean), (&[Some(ms(250)), Some(ms(750))][..], Some(ms(500))));
-        assert_eq!(one(of(None, 0)).took.len(), 3);
-        let later = one(of(Some("api"), 1));
-        assert_eq!((&*later.took, later.profile), (&[Some(ms(750))][..], times(&[0.5])));
-        let begins = Duration::from_millis(1_795_646_401_500);
-        assert_eq!((api.begins, later.begins), (Some(begins), Some(begins + s(1))));
-        assert_eq!(each(&log, &of(Some("none"), 0)), Err(Invalid::Empty));
     }
 
     #[test]

@@ -1,0 +1,112 @@
+//! The access log of `tidegate up` as a recording: each line a request, and the starts that some of them waited for. `[P]`
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::{Invalid, NAMED, Options, Recording, Request, instant, millis, requests};
+
+#[derive(serde::Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    service: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    replica: Option<Cow<'a, str>>,
+    total_ms: Option<f64>,
+    start_ms: Option<f64>,
+    upstream_ms: Option<f64>,
+}
+
+/// All of it, or what is in it of one service.
+pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> {
+    let (mut starts, mut named) = (BTreeMap::new(), BTreeSet::new());
+    let found = requests(text, 0, options, |text| {
+        let line: Line<'_> = serde_json::from_str(text).ok()?;
+        if let Some(name) = line.service.as_deref().filter(|name| !named.contains(*name)) {
+            named.insert(name.to_owned());
+        }
+        let request = self::request(&line, options.service.as_deref())?;
+        if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
+            // Many may have waited for the same one.
+            starts.insert(replica.to_string(), millis(ms));
+        }
+        Some(request)
+    });
+    match (found, &options.service) {
+        (Ok(recording), _) => Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording }),
+        (Err(Invalid::Empty), Some(asked)) if !named.is_empty() && !named.contains(asked) => {
+            Err(Invalid::OtherServices {
+                asked: asked.clone(),
+                named: named.into_iter().take(NAMED).collect(),
+            })
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// A line of a log; nothing if the request is none of those that are wanted.
+fn request(line: &Line<'_>, service: Option<&str>) -> Option<Option<Request>> {
+    let came = instant(&line.time)?;
+    // What the gateway answered itself is work for nobody. Logs of others do not say.
+    let served = line.total_ms.is_none() || line.upstream_ms.is_some();
+    let wanted = service.is_none_or(|service| line.service.as_deref() == Some(service));
+    let took = line.upstream_ms.and_then(millis);
+    Some((served && wanted).then_some((came, took)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::{recording::each, trace::Profile};
+
+    fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn times(times: &[f64]) -> Profile {
+        Profile::times(times.into()).expect("some")
+    }
+
+    #[test]
+    fn our_access_log_says_when_requests_came_and_how_long_replicas_took() {
+        let line = |time: &str, service: &str, upstream: &str| {
+            format!(
+                r#"{{"time":"2026-11-25T22:40:{time}Z","status":200,"total_ms":500.0{upstream},"service":"{service}"}}"#
+            )
+        };
+        let took = r#","upstream_ms":250.0"#;
+        let log = [
+            line("03", "api", r#","upstream_ms":750.0"#),
+            line("01.5", "api", took),
+            line("02", "web", took),
+            line("02", "api", ""),
+        ]
+        .join("\n");
+        let of = |service: Option<&str>, from| Options {
+            service: service.map(str::to_owned),
+            from: s(from),
+            ..Options::default()
+        };
+        let one = |options| each(&log, &options).expect("some").remove(0);
+        let api = one(of(Some("api"), 0));
+        assert_eq!(api.profile, times(&[0.0, 1.5]), "as they came, without what was refused");
+        assert_eq!((&*api.took, api.mean), (&[Some(ms(250)), Some(ms(750))][..], Some(ms(500))));
+        assert_eq!(one(of(None, 0)).took.len(), 3);
+        let later = one(of(Some("api"), 1));
+        assert_eq!((&*later.took, later.profile), (&[Some(ms(750))][..], times(&[0.5])));
+        let begins = Duration::from_millis(1_795_646_401_500);
+        assert_eq!((api.begins, later.begins), (Some(begins), Some(begins + s(1))));
+        let error = each(&log, &of(Some("none"), 0)).expect_err("there is none");
+        assert_eq!(error.to_string(), r#"no request of "none" is in it; it has those of api, web"#);
+        assert_eq!(each(&log, &of(Some("api"), 60)), Err(Invalid::Empty), "it has some, but not then");
+    }
+}
