@@ -40,7 +40,7 @@ pub(in crate::cli) struct Assumed {
     #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread)]
     start_spread: f64,
     /// When the traffic begins, for `keep_warm` [default: as the trace says, else a Monday at midnight, UTC]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     begins: Option<Timestamp>,
     /// A request that waits longer is late [default: as the file says under `policy = "work"`, else 500ms]
     #[arg(long, value_name = "DURATION", value_parser = span)]
@@ -96,6 +96,10 @@ fn on_average(takes: &Takes) -> String {
 pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "expected a number with a unit, as in 500ms, 30s or 5m".to_owned())
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time with its zone, as in 2026-03-02T08:00:00Z".to_owned())
 }
 
 fn spread(text: &str) -> Result<f64, String> {
