@@ -24,6 +24,9 @@ const ERRORS: f64 = 0.02;
 const DEVIATIONS: f64 = 0.003;
 /// No single second counts for more than so many times what is usual: a step is no reason to expect steps.
 const UNUSUAL: f64 = 4.0;
+/// What is remembered of surges: the weight of each fades by this with the next, and so many that lasted are taken for granted.
+const FADES: f64 = 0.95;
+const GRANTED: f64 = 4.0;
 /// Below this a rate is none: an hour's average of less than one request.
 const NOTHING: f64 = 1e-4;
 
@@ -38,6 +41,7 @@ pub struct Rates {
     level: f64,
     trend: f64,
     contest: Contest,
+    surges: Surges,
 }
 
 /// Who predicts best: what each said some seconds ago is compared with what came since.
@@ -49,6 +53,15 @@ struct Contest {
     errors: [f64; AVERAGES + 1],
 }
 
+/// How much of a surge was still there when what was started for it would have been ready.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Surges {
+    /// The rate that usually predicts best, and the higher one that was believed instead.
+    believed: Option<(f64, f64)>,
+    seen: f64,
+    lasted: f64,
+}
+
 impl Default for Rates {
     fn default() -> Self {
         Self {
@@ -58,6 +71,7 @@ impl Default for Rates {
             level: 0.0,
             trend: 0.0,
             contest: Contest::default(),
+            surges: Surges::default(),
         }
     }
 }
@@ -89,15 +103,15 @@ impl Rates {
     /// Per second as of now.
     #[must_use]
     pub fn now(&self) -> f64 {
-        let best = self.best().min(AVERAGES - 1);
-        self.contradicted(self.averages[best], best)
+        let (usual, believed) = self.believed();
+        if believed > usual { usual + self.surges.last() * (believed - usual) } else { believed }
     }
 
     /// Whether a quicker average is believed than the one that usually predicts best.
     #[must_use]
     pub fn is_contradicted(&self) -> bool {
-        let best = self.best().min(AVERAGES - 1);
-        (self.contradicted(self.averages[best], best) - self.averages[best]).abs() > 0.0
+        let (usual, believed) = self.believed();
+        (believed - usual).abs() > 0.0
     }
 
     /// What is to be expected within so many seconds.
@@ -115,6 +129,12 @@ impl Rates {
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.averages[3] < 0.01
+    }
+
+    /// The rate that usually predicts best, and what quicker averages make of it.
+    fn believed(&self) -> (f64, f64) {
+        let best = self.best().min(AVERAGES - 1);
+        (self.averages[best], self.contradicted(self.averages[best], best))
     }
 
     fn best(&self) -> usize {
@@ -151,9 +171,26 @@ impl Rates {
         for (error, said) in self.contest.errors.iter_mut().zip(self.contest.said) {
             *error += ERRORS * ((said - came).powi(2) - *error);
         }
+        self.surges.judge(came);
+        self.surges.believed = Some(self.believed()).filter(|(usual, believed)| believed > usual);
         self.contest.said[..AVERAGES].copy_from_slice(&self.averages);
         self.contest.said[AVERAGES] = self.holt(ahead / 2.0);
         (self.contest.came, self.contest.seconds) = (0.0, 0.0);
+    }
+}
+
+impl Surges {
+    fn judge(&mut self, came: f64) {
+        if let Some((usual, believed)) = self.believed.take() {
+            let lasted = ((came - usual) / (believed - usual)).clamp(0.0, 1.0);
+            self.seen = FADES * self.seen + 1.0;
+            self.lasted = FADES * self.lasted + lasted;
+        }
+    }
+
+    /// The part of a surge that is to be expected to last.
+    fn last(&self) -> f64 {
+        (GRANTED + self.lasted) / (GRANTED + self.seen)
     }
 }
 
@@ -205,6 +242,25 @@ mod tests {
         }
         rates.record(10.0, 8.0);
         assert!((0.7..1.6).contains(&rates.now()), "{}", rates.now());
+    }
+
+    /// What is expected at the height of a surge to 20 per second, from 1, after fifty others that lasted so many seconds each.
+    fn at_a_surge(lasted: usize) -> f64 {
+        let mut rates = Rates::default();
+        let mut go = |seconds: usize, rate: f64| (0..seconds).for_each(|_| rates.record(rate, 8.0));
+        for _ in 0..50 {
+            go(200, 1.0);
+            go(lasted, 20.0);
+        }
+        go(200, 1.0);
+        go(4, 20.0);
+        rates.now()
+    }
+
+    #[test]
+    fn a_surge_is_believed_as_far_as_others_lasted() {
+        let (short, long) = (at_a_surge(4), at_a_surge(60));
+        assert!(short < 0.6 * long && long > 10.0, "{short} after short ones, {long} after long ones");
     }
 
     #[test]

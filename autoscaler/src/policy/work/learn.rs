@@ -171,11 +171,16 @@ impl Learned {
         rate.max((came - BURST * came.sqrt()) / within)
     }
 
-    /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came.
+    /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
+    /// as would be full where a late request is worth little compared with a start; up to twice as many where it is worth much.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some((_, came)) = self.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
-        kpa::count((came.max(present) / slots).ceil()).max(1)
+        let spare = match seen.service.scaling.work.aim {
+            Aim::Worth(worth) => worth.as_secs_f64() / (worth.as_secs_f64() + self.mean_start()),
+            Aim::Share(_) => 1.0,
+        };
+        kpa::count((came.max(present) * ((1.0 + spare) / slots).min(1.0)).ceil()).max(1)
     }
 
     /// When a wake began that is still news, and how many requests have come since.

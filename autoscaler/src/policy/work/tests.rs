@@ -275,3 +275,23 @@ fn a_handful_at_once_gets_no_more_replicas_than_it_has_requests() {
         assert!(wants.iter().all(|want| *want <= handful), "{handful}: {wants:?}");
     }
 }
+
+/// The most that is wanted within five seconds of so many at once, of replicas that take ten.
+fn woken_by(handful: u32, worth: Duration) -> Count {
+    let mut story = Story::of(Law::Work, |work| work.aim = Aim::Worth(worth));
+    std::sync::Arc::make_mut(&mut story.seen.service).scaling.concurrency = std::num::NonZeroU32::new(10);
+    fixture::load(&mut story.seen, handful, 0);
+    story.seen.demand[0].arriving = handful;
+    story.seen.now += Duration::from_millis(handful.into());
+    let first = story.ask().want;
+    story.seen.demand[0].arriving = 0;
+    let later = (0..5).map(|second| story.second(if second == 0 { handful } else { 0 }, 0, 0, handful).want);
+    later.fold(first, Count::max)
+}
+
+#[test]
+fn replicas_of_a_wake_are_half_full_or_full_where_little_is_lost() {
+    assert!((1..=4).contains(&woken_by(19, secs(60))), "{}", woken_by(19, secs(60)));
+    assert!((1..=2).contains(&woken_by(19, Duration::from_millis(10))));
+    assert!(woken_by(200, secs(60)) > woken_by(200, Duration::from_millis(10)));
+}
