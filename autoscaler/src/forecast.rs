@@ -36,7 +36,7 @@ pub struct Rates {
     /// Seconds that have been counted, as far as that matters.
     seconds: f64,
     averages: [f64; AVERAGES],
-    /// Squares of how far each is from the next but one, over the rate.
+    /// Squares of how far each is from the next but one, or from the last, over the rate.
     deviations: [f64; AVERAGES],
     level: f64,
     trend: f64,
@@ -85,8 +85,8 @@ impl Rates {
             *average += weight * (arrived - *average);
         }
         self.trace(arrived);
-        for at in 0..AVERAGES - 2 {
-            let (quick, slow) = (self.averages[at], self.averages[at + 2]);
+        for at in 0..AVERAGES - 1 {
+            let (quick, slow) = (self.averages[at], self.averages[(at + 2).min(AVERAGES - 1)]);
             if slow > NOTHING {
                 let square = (quick - slow).powi(2) / slow;
                 self.deviations[at] +=
@@ -118,11 +118,7 @@ impl Rates {
     #[must_use]
     pub fn ahead(&self, seconds: f64) -> f64 {
         let best = self.best();
-        if best == AVERAGES {
-            self.holt(seconds).max(self.contradicted(self.averages[0], 0))
-        } else {
-            self.now()
-        }
+        if best == AVERAGES { self.holt(seconds).max(self.averages[0]) } else { self.now() }
     }
 
     /// Whether next to nothing has come for a minute.

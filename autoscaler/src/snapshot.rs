@@ -137,13 +137,13 @@ impl Demand {
 /// What went through one gateway's gate in one whole second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Flow {
-    /// Requests that came, those that had to wait included.
+    /// Requests that came, also those that had to wait or found the queue full.
     pub arrived: u32,
     /// Requests that ran and ended.
     pub ended: u32,
     /// Requests that ran, time-averaged; those that waited are left out.
     pub running: f64,
-    /// Requests whose wait ended and had been longer than `late_after`, however it ended.
+    /// Requests whose wait ended and had been longer than `late_after`, however it ended, and those that found the queue full.
     pub late: u32,
     /// Those of them that had come while no replica served.
     pub cold: u32,

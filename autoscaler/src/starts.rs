@@ -1,9 +1,9 @@
 //! How long a service's starts take, learned from those that were seen. Used by the law [`work`](crate::policy::work) and by
-//! whoever has to say what a cold start costs. Absent: starts that failed.
+//! whoever has to say what a cold start costs. Absent: starts that failed, and those of an earlier run of the gateway.
 
 use std::time::Duration;
 
-use crate::{replica::Phase, snapshot::Snapshot};
+use crate::{decide::adopted, replica::Phase, snapshot::Snapshot};
 
 /// Where nothing has been started yet: what a start is taken to take, in seconds.
 const START: f64 = 1.0;
@@ -35,7 +35,9 @@ impl Starts {
                 self.took(replica.since.saturating_duration_since(replica.started));
             }
         }
+        // What an earlier run of the gateway started is only probed again.
         let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
+        let starting = starting.filter(|replica| !adopted(seen, replica));
         self.starting.clear();
         self.starting.extend(starting.map(|replica| replica.id.order()));
     }

@@ -6,22 +6,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Aim, units::Count};
 
-use super::steer::Steer;
+use super::{service_time::ServiceTime, steer::Steer};
 use crate::{
-    forecast::Rates,
-    keepalive::Gaps,
-    policy::kpa,
-    replica::Phase,
-    snapshot::{Flow, Snapshot},
-    starts::Starts,
+    forecast::Rates, keepalive::Gaps, policy::kpa, replica::Phase, snapshot::Snapshot, starts::Starts,
 };
 
-/// Where no request has ended yet: what one is taken to take.
-const SERVICE: f64 = 1.0;
-/// From so many requests on it is known how long one takes.
-const KNOWN: f64 = 10.0;
-/// Older requests fade once so many are counted.
-const REQUESTS: f64 = 5000.0;
 /// Weight of the newest second in what is learned of fluctuation.
 const CROWD: f64 = 0.002;
 /// By so many deviations less than what has come counts as proven.
@@ -38,7 +27,7 @@ const SHORTEST_OF_START: f64 = 0.05;
 pub(super) struct Learned {
     pub(super) rates: Rates,
     pub(super) gaps: Gaps,
-    service: Service,
+    service: ServiceTime,
     start: Starts,
     crowd: Crowd,
     steer: Steer,
@@ -58,7 +47,7 @@ pub(super) struct Learned {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Habits {
     gaps: Gaps,
-    service: Service,
+    service: ServiceTime,
     /// Seconds that a start takes: mean and mean deviation.
     start: Option<(f64, f64)>,
     crowd: Crowd,
@@ -80,13 +69,6 @@ pub struct Findings {
     pub aim: Option<f64>,
 }
 
-/// Seconds of work and requests that ended, by which a request takes as long as they say (Little's law).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Service {
-    seconds: f64,
-    ended: f64,
-}
-
 /// What would run if nobody waited, as arrivals show it, and how much more it fluctuates than by chance.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Crowd {
@@ -95,9 +77,22 @@ struct Crowd {
     excess: f64,
 }
 
+impl Habits {
+    /// Whether these are numbers that can have been learned: files are written by others, too.
+    fn is_sound(&self) -> bool {
+        let Self { gaps: _, service, start, crowd, follow, steer } = self;
+        let (mean, deviation) = start.unwrap_or_default();
+        let values = [mean, deviation, *follow, crowd.running, crowd.mean, crowd.excess.abs()];
+        service.is_sound() && steer.is_sound() && values.iter().all(|value| (0.0..=1e6).contains(value))
+    }
+}
+
 impl Learned {
-    /// As it was when these were kept.
+    /// As it was when these were kept; as at first where they cannot be right.
     pub(super) fn restored(habits: Habits) -> Self {
+        if !habits.is_sound() {
+            return Self::default();
+        }
         let Habits { gaps, service, start, crowd, follow, steer } = habits;
         let start = Starts::known(start);
         Self { gaps, service, start, crowd, follow, steer, ..Self::default() }
@@ -146,7 +141,7 @@ impl Learned {
             self.service.count(second);
             self.crowd.count(arrived, service, self.rates.now());
             if let Aim::Share(goal) = seen.service.scaling.work.aim {
-                self.steer.count(second, goal);
+                self.steer.count(second, goal, seen.service.scaling.work.late_after);
             }
         }
         self.start.look(seen);
@@ -211,7 +206,7 @@ impl Learned {
     /// As if it had been learned.
     #[cfg(test)]
     pub(super) fn know(&mut self, service: f64, start: f64) {
-        self.service = Service { seconds: service * KNOWN, ended: KNOWN };
+        self.service = ServiceTime::of(service);
         self.start = Starts::known(Some((start, 0.0)));
     }
 
@@ -270,26 +265,5 @@ impl Crowd {
 
     fn peakedness(&self) -> f64 {
         if self.mean <= 1e-6 { 1.0 } else { (1.0 + self.excess / self.mean).clamp(0.5, 20.0) }
-    }
-}
-
-impl Service {
-    fn count(&mut self, second: Flow) {
-        self.seconds += second.running;
-        self.ended += f64::from(second.ended);
-        if self.ended > REQUESTS {
-            self.seconds *= 0.5;
-            self.ended *= 0.5;
-        }
-    }
-
-    /// Whether enough have ended to believe it.
-    fn is_known(&self) -> bool {
-        self.ended >= KNOWN
-    }
-
-    fn time(&self) -> f64 {
-        // Before the first one has ended, what runs so far is the least that it takes.
-        if self.ended == 0.0 { SERVICE.max(self.seconds) } else { self.seconds / self.ended }
     }
 }

@@ -7,6 +7,7 @@ mod calm;
 mod invest;
 mod learn;
 mod room;
+mod service_time;
 mod steer;
 
 use std::time::{Duration, Instant};

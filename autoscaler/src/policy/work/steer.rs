@@ -3,6 +3,8 @@
 //! Under Distribution Shift", NeurIPS 2021), of the logarithm: whatever the traffic does, the share of late requests comes to the goal in
 //! the long run, as far as replicas can bring that about.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Flow;
@@ -29,17 +31,30 @@ pub(super) struct Steer {
     rate: f64,
     /// Seconds that were counted, up to [`USUAL`].
     seconds: f64,
+    /// The goal that it is for: the share, and the seconds after which a request is late.
+    #[serde(default)]
+    goal: (f64, f64),
 }
 
 impl Steer {
-    /// A second went by in which a share of `goal` might have been late.
-    pub(super) fn count(&mut self, second: Flow, goal: f64) {
+    /// A second went by in which a share of `goal` might have been late, which who waits longer than `late_after` is.
+    pub(super) fn count(&mut self, second: Flow, goal: f64, late_after: Duration) {
+        let of = (goal, late_after.as_secs_f64());
+        if self.goal != of {
+            *self = Self { goal: of, ..Self::default() };
+        }
         let (came, late) = (f64::from(second.arrived), f64::from(second.late));
         self.seconds = (self.seconds + 1.0).min(USUAL);
         self.rate += (came - self.rate) / self.seconds;
         // The same for each request, however many come with it: only then does it come to the goal.
         let step = STEP.min(SLOWEST / (goal * self.rate).max(1e-9));
         self.laxer = (self.laxer + step * (goal * came - late)).clamp(-STRICTEST.ln(), LAXEST.ln());
+    }
+
+    /// Whether these are numbers that can have been learned.
+    pub(super) fn is_sound(&self) -> bool {
+        let values = [self.laxer.exp(), self.rate, self.seconds, self.goal.0, self.goal.1];
+        values.iter().all(|value| (0.0..=1e9).contains(value))
     }
 
     /// The share to aim at for this goal.
@@ -63,7 +78,7 @@ mod tests {
         let mut steer = Steer::default();
         for nth in 0..seconds {
             let (arrived, late) = second(nth);
-            steer.count(Flow { arrived, late, ..Flow::default() }, GOAL);
+            steer.count(Flow { arrived, late, ..Flow::default() }, GOAL, Duration::ZERO);
         }
         steer
     }
@@ -83,6 +98,14 @@ mod tests {
         assert!(strict.share(GOAL) < GOAL / 4.0 && strict.urgency() > 4.0, "{strict:?}");
         assert!((after(10_000, |_| (10, 10)).share(GOAL) - GOAL / STRICTEST).abs() < 1e-9);
         assert!((after(10_000, |_| (10, 0)).share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
+    }
+
+    #[test]
+    fn another_goal_is_begun_anew() {
+        let mut steer = after(100, |_| (10, 4));
+        let second = Flow { arrived: 10, late: 1, ..Flow::default() };
+        steer.count(second, GOAL, Duration::from_secs(1));
+        assert!((steer.share(GOAL) - GOAL).abs() < 1e-3, "{steer:?}");
     }
 
     #[test]
@@ -106,7 +129,8 @@ mod tests {
                 if nth >= 5000 {
                     late += f64::from(u8::from(is_late));
                 }
-                steer.count(Flow { arrived: 1, late: u32::from(is_late), ..Flow::default() }, GOAL);
+                let second = Flow { arrived: 1, late: u32::from(is_late), ..Flow::default() };
+                steer.count(second, GOAL, Duration::ZERO);
             }
             let share = late / 15_000.0;
             assert!((share / GOAL - 1.0).abs() < 0.1, "{share} where the formula is wrong by {wrong}");

@@ -1,4 +1,4 @@
-//! The flaws of averaged concurrency (F1 to F6 in docs/scaling.md), each met by the law and shown by Knative's beside it.
+//! The flaws of averaged concurrency, each met by the law and most shown by Knative's beside it; and what the law learns.
 
 use std::time::Duration;
 
@@ -208,6 +208,12 @@ fn what_was_learned_is_known_again_after_a_restart() {
     let schedule = |work: &Work| work.learned.gaps.schedule(60.0, 2.0);
     assert_eq!(schedule(&after), schedule(before));
     assert_ne!(schedule(&after), schedule(&Work::default()), "and that is more than nothing");
+    for wrong in [-500.0, 1e300] {
+        let mut spoilt: serde_json::Value = serde_json::from_str(&kept).expect("as it was kept");
+        spoilt["start"] = serde_json::json!([wrong, 1.0]);
+        let spoilt = Work::restored(serde_json::from_value(spoilt).expect("numbers"));
+        assert_eq!(spoilt, Work::default(), "what cannot be right is forgotten");
+    }
     for wrong in [r#"[-1.0]"#.to_owned(), format!("{:?}", [1.0; 99])] {
         assert!(serde_json::from_str::<crate::keepalive::Gaps>(&wrong).is_err(), "{wrong}");
     }
@@ -294,4 +300,24 @@ fn replicas_of_a_wake_are_half_full_or_full_where_little_is_lost() {
     assert!((1..=4).contains(&woken_by(19, secs(60))), "{}", woken_by(19, secs(60)));
     assert!((1..=2).contains(&woken_by(19, Duration::from_millis(10))));
     assert!(woken_by(200, secs(60)) > woken_by(200, Duration::from_millis(10)));
+}
+
+#[test]
+fn what_an_earlier_gateway_started_teaches_nothing_of_starts() {
+    let mut story = Story::of(Law::Work, |_| ());
+    if let Policy::Work(work) = &mut story.policy {
+        work.learned.know(0.1, 10.0);
+    }
+    for number in 1..=9 {
+        let mut adopted = fixture::replica(number, Phase::Starting, story.seen.now);
+        adopted.id = tidegate_config::name::ReplicaId::new("api".parse().expect("a name"), 1, number);
+        story.seen.replicas.push(adopted);
+    }
+    story.second(0, 0, 0, 0);
+    for replica in &mut story.seen.replicas {
+        (replica.phase, replica.since) = (Phase::Ready, story.seen.now);
+    }
+    story.second(0, 0, 0, 0);
+    let Policy::Work(work) = &story.policy else { panic!("another law") };
+    assert_eq!(work.findings(Aim::Share(0.1)).start, Some(10.0));
 }

@@ -528,6 +528,15 @@ mod tests {
         assert!((waited - exact).abs() < 0.03, "{waited} waited, {exact} by the formula");
     }
 
+    #[test]
+    fn a_service_that_slows_down_tenfold_is_kept_up_with() {
+        let plan = Plan::new(Shape::constant(5.0, SECOND * 3600), Process::Poisson, 0).expect("a plan");
+        let quick = [Some(Duration::from_millis(100)); 5 * 1800];
+        let work = |scaling: &mut ScalingPolicy| scaling.law = Law::Work;
+        let outcome = run(&Case { took: quick.into(), ..case(plan, Takes::Always(SECOND), work) });
+        assert!(outcome.late_share() < 0.01, "{} are late", outcome.late_share());
+    }
+
     /// Erlang's formula alone leaves one in four late where requests come by fives.
     #[test]
     fn a_goal_is_held_however_requests_come() {
