@@ -241,7 +241,7 @@ impl State {
 
     /// Notes for `explain` and the metrics who has waited for too long.
     pub(super) fn note_waits(&mut self, now: Instant, counts: Counts) {
-        self.waits.note(now, counts);
+        self.waits.note(now, counts, &self.fleet.settings().scaling);
         for (cause, late) in [("start", counts.cold), ("busy", counts.late - counts.cold)] {
             if late > 0 {
                 counter!(telemetry::LATE, "service" => self.fleet.name.to_string(), "cause" => cause)

@@ -20,6 +20,8 @@ const SLICE: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     slices: VecDeque<(Instant, Counts)>,
+    /// Who waited longer than this was late.
+    late_after: Duration,
 }
 
 /// Requests that came, those of them that waited too long, and those of these that came while no replica served.
@@ -52,8 +54,12 @@ impl Counts {
 }
 
 impl Waits {
-    /// These went through since the last call.
-    pub(crate) fn note(&mut self, now: Instant, counts: Counts) {
+    /// These went through since the last call, under these settings.
+    pub(crate) fn note(&mut self, now: Instant, counts: Counts, scaling: &ScalingPolicy) {
+        if self.late_after != scaling.work.late_after {
+            // What was counted before is of other requests.
+            *self = Self { slices: VecDeque::new(), late_after: scaling.work.late_after };
+        }
         while self.slices.front().is_some_and(|(begun, _)| *begun + HOUR <= now) {
             self.slices.pop_front();
         }
@@ -81,7 +87,7 @@ impl Waits {
             requests,
             late,
             cold,
-            late_after: scaling.work.late_after.as_secs_f64(),
+            late_after: self.late_after.as_secs_f64(),
             allowed,
         })
     }
@@ -98,13 +104,23 @@ mod tests {
         let minute = |nth: u64| start + Duration::from_secs(60 * nth);
         assert_eq!(waits.status(start, &scaling), None);
         for nth in 0..200 {
-            waits.note(minute(nth), Counts { requests: 10, late: 2, cold: 1 });
+            waits.note(minute(nth), Counts { requests: 10, late: 2, cold: 1 }, &scaling);
         }
         let told = waits.status(minute(200), &scaling).expect("somebody called");
         assert!((550..=600).contains(&told.requests), "{told:?}");
         assert_eq!((told.late * 5, told.cold * 10), (told.requests, told.requests));
         assert!(waits.slices.len() <= 13, "{}", waits.slices.len());
         assert_eq!(waits.status(minute(300), &scaling), None, "silence is not told as success");
+    }
+
+    #[test]
+    fn what_was_late_under_other_settings_is_not_told() {
+        let (now, mut waits, mut scaling) = (crate::clock::now(), Waits::default(), ScalingPolicy::default());
+        waits.note(now, Counts { requests: 10, late: 5, cold: 0 }, &scaling);
+        scaling.work.late_after = Duration::from_secs(5);
+        waits.note(now, Counts { requests: 1, late: 0, cold: 0 }, &scaling);
+        let told = waits.status(now, &scaling).expect("somebody called");
+        assert_eq!((told.requests, told.late, told.late_after), (1, 0, 5.0));
     }
 
     #[test]

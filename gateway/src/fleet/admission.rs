@@ -131,6 +131,9 @@ impl<R: Replica, W> Gate<R, W> {
             return Entry::Closed;
         }
         if self.waiting as usize >= self.rules.queue {
+            // It would have been served if there were more replicas.
+            self.meter.arrived(now);
+            self.meter.late(now, !self.has_capacity());
             return Entry::Full;
         }
         self.count_arrived(now);
@@ -821,5 +824,18 @@ mod tests {
         let flow = w.gate.sample(w.now).demand.flow;
         let sum = |of: fn(&Flow) -> u32| flow.iter().map(of).sum::<u32>();
         assert_eq!((sum(|second| second.late), sum(|second| second.cold)), (3, 2), "{flow:?}");
+    }
+
+    #[test]
+    fn who_finds_the_queue_full_came_and_was_late() {
+        let mut w = world(1);
+        w.slots(1, "a", 1);
+        w.enter();
+        w.ticket();
+        assert_eq!(w.enter(), Entry::Full);
+        w.now += Duration::from_secs(1);
+        let flow = w.gate.sample(w.now).demand.flow;
+        let counted: Vec<_> = flow.iter().map(|second| (second.arrived, second.late, second.cold)).collect();
+        assert_eq!(counted, [(3, 1, 0)]);
     }
 }

@@ -59,7 +59,8 @@ fn percent(share: f64) -> String {
     match percent {
         0.0 | 100.0 | 10.0.. => format!("{percent:.0} %"),
         1.0.. => trimmed(format!("{percent:.1}"), " %"),
-        _ => trimmed(format!("{percent:.2}"), " %"),
+        0.005.. => trimmed(format!("{percent:.2}"), " %"),
+        _ => "less than 0.01 %".into(),
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
         let few = WaitsStatus { late_after: 1.25, cold: 3, ..of(1_000_000, 123, None) };
         assert_eq!(
             waits(&few),
-            "0.01 % of 1000000 requests in the last hour waited longer than 1.2 s (0 % came while no replica was ready)"
+            "0.01 % of 1000000 requests in the last hour waited longer than 1.2 s (less than 0.01 % came while no replica was ready)"
         );
     }
 

@@ -7,10 +7,11 @@ pub(super) mod settings;
 pub(super) mod subject;
 mod table;
 
-use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr};
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use tidegate_config::model::Aim;
 use tidegate_loadtest::plan::{Process, Shape, read::shape};
 
 use self::{
@@ -79,9 +80,19 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
         print_json(&table::values(&tried, &assumed))?;
     } else {
         print(&table::table(&tried, late_after, &assumed))?;
-        base.notes().iter().try_for_each(|note| print(&format!("Note: {note}\n")))?;
+        let goals = tried.iter().filter_map(|one| other_goal(&one.setting, late_after));
+        let mut notes = base.notes().into_iter().chain(goals);
+        notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a goal is about other waits than those that count as late.
+fn other_goal(setting: &Setting, late_after: Duration) -> Option<String> {
+    let work = &setting.scaling.work;
+    let is_other = matches!(work.aim, Aim::Share(_)) && work.late_after != late_after;
+    let wait = humantime::format_duration(work.late_after);
+    is_other.then(|| format!("whether {} is met is told by --late-after {wait}", setting.name))
 }
 
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {

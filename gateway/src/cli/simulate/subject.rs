@@ -62,7 +62,7 @@ impl Base {
         let limit = self.tried.concurrency.map_or(UNLIMITED, |limit| limit.get());
         let requests = if limit == 1 { "request" } else { "requests" };
         format!(
-            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, and there are at most {}.",
+            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.",
             assumed.told(traffic),
             self.tried.max
         )

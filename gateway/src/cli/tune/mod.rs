@@ -9,7 +9,10 @@ use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::Format;
+use tidegate_config::{
+    Format,
+    model::{self, ScalingPolicy},
+};
 use tidegate_loadtest::plan::{Process, recording::Recording};
 
 use self::{choose::Aim, text::Judged};
@@ -37,9 +40,9 @@ pub(super) struct Tune {
     trace: PathBuf,
     #[command(flatten)]
     subject: Subject,
-    /// How many requests may be late, as in 1%
-    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
-    late: f64,
+    /// How many requests may be late, as in 1% [default: as the service's goal says, else 1%]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    late: Option<f64>,
     /// Instead of that: what it may cost to spare one request being late, in seconds of a replica
     #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = given::span)]
     worth: Option<Duration>,
@@ -59,11 +62,22 @@ fn share(text: &str) -> Result<f64, String> {
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0).ok_or_else(allowed)
 }
 
+/// The share of requests that may be late where nothing is asked for.
+fn allowed(own: &ScalingPolicy) -> f64 {
+    match own.work.aim {
+        model::Aim::Share(goal) => goal,
+        model::Aim::Worth(_) => 0.01,
+    }
+}
+
 pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
     let (fit, judge) = parts(args)?;
     let base = args.subject.base()?;
     let late_after = args.assumed.late_after(&base.tried);
-    let aim = args.worth.map_or(Aim::Share(args.late), |worth| Aim::Worth(worth.as_secs_f64()));
+    let aim = match args.worth {
+        Some(worth) => Aim::Worth(worth.as_secs_f64()),
+        None => Aim::Share(args.late.unwrap_or_else(|| allowed(&base.tried))),
+    };
     let on = |part| Trial {
         assumed: &args.assumed,
         late_after,

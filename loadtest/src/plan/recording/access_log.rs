@@ -23,7 +23,7 @@ struct Line<'a> {
 /// All of it, or what is in it of one service.
 pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let (mut starts, mut named) = (BTreeMap::new(), BTreeSet::new());
-    let found = requests(text, 0, options, |text| {
+    let found = requests(written(text), 0, options, |text| {
         let line: Line<'_> = serde_json::from_str(text).ok()?;
         if let Some(name) = line.service.as_deref().filter(|name| !named.contains(*name)) {
             named.insert(name.to_owned());
@@ -44,6 +44,14 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> 
             })
         }
         (Err(error), _) => Err(error),
+    }
+}
+
+/// Without a last line that is still being written.
+fn written(text: &str) -> &str {
+    match text.rsplit_once('\n') {
+        Some((whole, last)) if serde_json::from_str::<serde::de::IgnoredAny>(last).is_err() => whole,
+        _ => text,
     }
 }
 
@@ -108,5 +116,8 @@ mod tests {
         let error = each(&log, &of(Some("none"), 0)).expect_err("there is none");
         assert_eq!(error.to_string(), r#"no request of "none" is in it; it has those of api, web"#);
         assert_eq!(each(&log, &of(Some("api"), 60)), Err(Invalid::Empty), "it has some, but not then");
+        let half = format!("{log}\n{}", &line("04", "api", took)[..40]);
+        assert_eq!(each(&half, &of(None, 0)), each(&log, &of(None, 0)), "the last line is being written");
+        assert!(each(&format!("{half}\n{log}"), &of(None, 0)).is_err(), "but not one before it");
     }
 }
