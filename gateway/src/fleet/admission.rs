@@ -4,6 +4,7 @@
 //! Absent: phases and settings other than the numbers it is given, clocks, tasks.
 
 mod look;
+mod waiting;
 
 use std::{
     collections::VecDeque,
@@ -12,6 +13,7 @@ use std::{
 
 use tidegate_autoscaler::snapshot::Demand;
 
+use self::waiting::{Came, Waiting};
 pub use super::entry::{Entry, Form, Grant, Grants, Left, Replica, Rules, Sample, SlotKey, TicketId};
 use super::{
     balancer::{self, Answer, Candidate, Draw, Out, Report, Wish, circuit::Circuit},
@@ -70,25 +72,6 @@ pub struct Gate<R, W> {
     /// What retries may cost.
     budget: Budget,
     meter: Meter,
-}
-
-/// A request that waits.
-#[derive(Debug)]
-struct Waiting<W> {
-    ticket: TicketId,
-    /// Which replica it would like.
-    wish: Option<Wish>,
-    /// `None`: an attempt of its own failed, which is why it waits.
-    came: Option<Came>,
-    /// `None`: its ticket was given back.
-    waiter: Option<W>,
-}
-
-/// When a request came, and whether no replica served then.
-#[derive(Debug, Clone, Copy)]
-struct Came {
-    at: Instant,
-    cold: bool,
 }
 
 /// Tickets that wait at the tail are counted up from here, those put back at the head are counted down.
@@ -470,8 +453,7 @@ impl<R: Replica, W> Gate<R, W> {
 
     /// A wait is over, one way or the other.
     fn note_wait(&mut self, now: Instant, came: Option<Came>) {
-        let late = |came: &Came| now.saturating_duration_since(came.at) > self.rules.late_after;
-        if let Some(Came { cold, .. }) = came.filter(late) {
+        if let Some(Came { cold, .. }) = came.filter(|came| came.is_late(now, self.rules.late_after)) {
             self.meter.late(now, cold);
         }
     }
