@@ -31,7 +31,14 @@ pub(super) async fn run(args: Record) -> anyhow::Result<ExitCode> {
     let mut output: Box<dyn Write> = match &args.output {
         Some(file) => {
             let made = std::fs::File::create_new(file);
-            Box::new(made.with_context(|| format!("cannot make {}", file.display()))?)
+            let why = || match file.exists() {
+                true => format!(
+                    "{} is there already and is not written over; name another --output",
+                    file.display()
+                ),
+                false => format!("cannot make {}", file.display()),
+            };
+            Box::new(made.with_context(why)?)
         }
         None => Box::new(std::io::stdout()),
     };

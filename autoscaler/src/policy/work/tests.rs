@@ -223,13 +223,14 @@ type Change = fn(&mut Settings);
 
 #[test]
 fn every_part_can_be_switched_off() {
-    let off: [(Change, &str); 6] = [
+    let off: [(Change, &str); 7] = [
         (|work| work.parts.work = false, "work"),
         (|work| work.parts.forecast = false, "forecast"),
         (|work| work.parts.staffing = false, "staffing"),
         (|work| work.parts.backlog = false, "backlog"),
         (|work| work.parts.calm = false, "calm"),
         (|work| work.parts.keep = false, "keep"),
+        (|work| work.parts.invest = false, "invest"),
     ];
     let run = |change: Change| {
         let mut story = Story::of(Law::Work, change).with(60);
