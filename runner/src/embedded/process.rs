@@ -27,6 +27,8 @@ mod program;
 pub(crate) use pidfd::started;
 use program::sealed;
 
+/// What a shim is called in lists of processes.
+pub(super) const NAME: &str = "tidegate-shim";
 /// How long a shim may take to say that its replica runs.
 const START: Duration = Duration::from_secs(60);
 /// More than a shim ever answers.
@@ -120,7 +122,7 @@ impl Shims {
 
     fn command<'a>(&self, words: impl IntoIterator<Item = &'a OsStr>) -> Command {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
-        command.arg0("tidegate-shim").args(&self.args).args(words).env_clear().current_dir("/");
+        command.arg0(NAME).args(&self.args).args(words).env_clear().current_dir("/");
         // A huge page each for a process that needs half a megabyte: the allocator does without, and the replica's
         // own program gets them back.
         command.env("MIMALLOC_ALLOW_THP", "0");

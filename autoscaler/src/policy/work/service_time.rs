@@ -22,76 +22,81 @@ const SIGNIFICANT: f64 = 3.0;
 /// What ended of late.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct ServiceTime {
-    seconds: f64,
-    ended: f64,
+    #[serde(flatten)]
+    long: Sums,
     #[serde(skip)]
-    quick: Quick,
+    quick: Sums,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Quick {
+/// Seconds of work, and requests that ended meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Sums {
     seconds: f64,
     ended: f64,
+}
+
+impl Sums {
+    /// One more second, by which older ones fade.
+    fn add(&mut self, second: Flow, stays: f64) {
+        self.seconds = self.seconds * stays + second.running;
+        self.ended = self.ended * stays + f64::from(second.ended);
+    }
+
+    /// Seconds of each.
+    fn mean(self) -> f64 {
+        self.seconds / self.ended
+    }
 }
 
 impl ServiceTime {
     /// As if it had been learned.
     #[cfg(test)]
     pub(super) fn of(seconds: f64) -> Self {
-        Self { seconds: seconds * KNOWN, ended: KNOWN, quick: Quick::default() }
+        Self { long: Sums { seconds: seconds * KNOWN, ended: KNOWN }, quick: Sums::default() }
     }
 
     /// A second went by.
     pub(super) fn count(&mut self, second: Flow) {
-        let ended = f64::from(second.ended);
-        let stays = (-1.0 / SHORT).exp();
-        self.quick.seconds = self.quick.seconds * stays + second.running;
-        self.quick.ended = self.quick.ended * stays + ended;
+        self.quick.add(second, (-1.0 / SHORT).exp());
         if self.is_surprised() {
             // What was known before is of another time.
-            (self.seconds, self.ended) = (self.quick.seconds, self.quick.ended);
+            self.long = self.quick;
             return;
         }
-        let fades = if self.ended > MANY {
-            0.5
-        } else if self.ended > FEW {
-            (-1.0 / LONG).exp()
-        } else {
-            1.0
+        let stays = match self.long.ended {
+            ended if ended > MANY => 0.5,
+            ended if ended > FEW => (-1.0 / LONG).exp(),
+            _ => 1.0,
         };
-        self.seconds = self.seconds * fades + second.running;
-        self.ended = self.ended * fades + ended;
+        self.long.add(second, stays);
     }
 
     /// Whether enough have ended to believe it.
     pub(super) fn is_known(&self) -> bool {
-        self.ended >= KNOWN
+        self.long.ended >= KNOWN
     }
 
     /// In seconds.
     pub(super) fn time(&self) -> f64 {
         // Before the first one has ended, what runs so far is the least that it takes.
-        if self.ended == 0.0 {
-            return GUESS.max(self.seconds);
-        }
-        self.seconds / self.ended
+        if self.long.ended == 0.0 { GUESS.max(self.long.seconds) } else { self.long.mean() }
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        [self.seconds, self.ended].iter().all(|value| (0.0..=1e9).contains(value))
+        [self.long.seconds, self.long.ended].iter().all(|value| (0.0..=1e9).contains(value))
     }
 
     /// Whether the quick average says something else, and more than chance would.
     fn is_surprised(&self) -> bool {
-        let Quick { seconds, ended } = self.quick;
+        let ended = self.quick.ended;
         if ended < KNOWN || !self.is_known() {
             return false;
         }
-        let (quick, slow) = (seconds / ended, self.seconds / self.ended);
+        let (quick, long) = (self.quick.mean(), self.long.mean());
         // What takes long still runs, and has not ended: of that it knows nothing.
         let is_short = quick < SHORT / 2.0;
-        is_short && (quick - slow).abs() > SIGNIFICANT * slow / ended.sqrt()
+        is_short && (quick - long).abs() > SIGNIFICANT * long / ended.sqrt()
     }
 }
 

@@ -8,14 +8,16 @@ use std::{
 };
 
 use super::{
-    super::{cgroup::Cgroup, process::started, task::Pid},
+    super::{
+        cgroup::Cgroup,
+        process::{self, started},
+        task::Pid,
+    },
     leftovers::{Group, Own, Owner, Seen, Shim},
 };
 
 /// What the names of control groups begin with.
 const PREFIX: &str = "tidegate-";
-/// What a shim's command line begins with.
-const SHIM: &[u8] = b"tidegate-shim\0";
 /// A folder without a record that is younger than this may be about to get one, or to go.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -126,7 +128,8 @@ fn shims(groups: &[Group]) -> Vec<Shim> {
 pub(super) fn shims_of(instance: &str, folder: &Path) -> Vec<Shim> {
     let replicas = folder.join("replicas");
     let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse().ok());
-    let all = pids.filter(|pid| command_line(*pid).starts_with(SHIM)).filter_map(|pid| shim(instance, pid));
+    let is_shim = |line: &[u8]| line.split(|byte| *byte == 0).next() == Some(process::NAME.as_bytes());
+    let all = pids.filter(|pid| is_shim(&command_line(*pid))).filter_map(|pid| shim(instance, pid));
     all.filter(|shim| shim.folder.as_ref().is_some_and(|folder| folder.starts_with(&replicas))).collect()
 }
 

@@ -9,13 +9,14 @@ use std::{
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use super::NAME;
+
 /// A copy of a program.
 pub(super) fn sealed(program: &Path) -> io::Result<OwnedFd> {
     let mut from = File::open(program)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Machines may refuse programs in memory unless it is said that this is one; old kernels do not know the word.
-    let made = memfd_create("tidegate-shim", flags | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create("tidegate-shim", flags));
+    let made = memfd_create(NAME, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(NAME, flags));
     let mut copy = File::from(made?);
     io::copy(&mut from, &mut copy)?;
     copy.rewind()?;
