@@ -98,6 +98,7 @@ pub(crate) const PURE: &[&str] = &[
     "loadtest/src/plan/piece.rs",
     "loadtest/src/plan/process.rs",
     "loadtest/src/plan/recording.rs",
+    "loadtest/src/plan/recording/access_log.rs",
     "loadtest/src/plan/shape.rs",
     "loadtest/src/plan/trace.rs",
     "loadtest/src/pace.rs",
