@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     describe::time,
-    model::{Aim, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
+    model::{Aim, Goal, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
 };
 
 /// Keys of a section with their values, in the order in which they are read best.
@@ -58,8 +58,8 @@ fn law(law: Law, work: &Work, usual: &Work) -> Written {
     match work.aim {
         Aim::Share(share) if work.late_after.is_zero() => all.push(("wait_probability", json!(share))),
         Aim::Share(share) => {
-            let percentile = ((1.0 - share) * 1e8).round() / 1e6;
-            all.push(("goal", json!(format!("p{percentile} wait < {}", time(work.late_after)))));
+            let goal = Goal { share, wait: work.late_after };
+            all.push(("goal", json!(goal.to_string())));
         }
         Aim::Worth(worth) => {
             all.push(("late_worth", json!(time(worth))));

@@ -70,6 +70,13 @@ impl FromStr for Goal {
     }
 }
 
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percentile = ((1.0 - self.share) * 1e8).round() / 1e6;
+        write!(f, "p{percentile} wait < {}", humantime::format_duration(self.wait))
+    }
+}
+
 /// The text says no goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a percentile from p50 to p99.99 and a bound, as in \"p95 wait < 50ms\"")]
@@ -133,6 +140,10 @@ mod tests {
         assert!((goal.share - 0.05).abs() < 1e-9);
         assert_eq!(goal.wait, Duration::from_millis(50));
         assert!("p99.9  wait <1s".parse::<Goal>().is_ok());
+        assert_eq!(
+            Goal { share: 0.0025, wait: Duration::from_millis(1500) }.to_string(),
+            "p99.75 wait < 1s 500ms"
+        );
         for wrong in
             ["", "p95", "p95 wait > 50ms", "95 wait < 50ms", "p40 wait < 1s", "p95 wait < 50", "p95 cpu < 1s"]
         {

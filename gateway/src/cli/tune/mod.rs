@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use tidegate_config::{
     Format,
-    model::{self, ScalingPolicy},
+    model::{self, Goal, ScalingPolicy},
 };
 use tidegate_loadtest::plan::{Process, recording::Recording};
 
@@ -32,6 +32,8 @@ const FITTED: f64 = 2.0 / 3.0;
 const LEAST: f64 = 30.0;
 /// How many settings are tried around the best one, once it is known.
 const AROUND: i32 = 6;
+/// Goals that are tried, as parts of the share that may be late.
+const STRICTER: [f64; 3] = [1.0, 0.5, 0.25];
 
 #[derive(Debug, Args)]
 pub(super) struct Tune {
@@ -142,7 +144,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// The best that can be found: of many that are far apart, and then of some around the best of those.
     fn best(&self, aim: Aim) -> anyhow::Result<(Setting, Outcome)> {
-        let first = self.try_all(settings::sweep())?;
+        let first = self.try_all([settings::sweep(), goals(aim, self.fit.late_after)].concat())?;
         let place = choose::best(first.iter().map(|(_, outcome)| outcome), aim).context("some were tried")?;
         let near = around(&first[place].0.name);
         let mut all = vec![first[place].clone()];
@@ -152,9 +154,9 @@ impl Search<'_> {
     }
 
     fn try_all(&self, texts: Vec<String>) -> anyhow::Result<Vec<(Setting, Outcome)>> {
-        // Ours has to know what is late; the others have no such setting.
+        // Ours has to know what is late, where a goal does not say it; the others have no such setting.
         let late_after = humantime::format_duration(self.fit.late_after);
-        let full = |text: &str| match text.starts_with("policy=work") {
+        let full = |text: &str| match text.contains("late_worth=") {
             true => format!("{text},late_after={late_after}"),
             false => text.to_owned(),
         };
@@ -173,6 +175,14 @@ impl Search<'_> {
     }
 }
 
+/// What is asked for as a goal, which steers by itself, and stricter ones: on the way to it more requests are late.
+fn goals(aim: Aim, late_after: Duration) -> Vec<String> {
+    let Aim::Share(share) = aim else { return Vec::new() };
+    let goals = STRICTER.map(|part| Goal { share: share * part, wait: late_after }.to_string());
+    let can_be_asked = |goal: &String| goal.parse::<Goal>().is_ok();
+    goals.into_iter().filter(can_be_asked).map(|goal| format!("policy=work,goal={goal}")).collect()
+}
+
 /// Settings like this one whose late requests are worth somewhat less or more; none of a law that has no such knob.
 fn around(name: &str) -> Vec<String> {
     let worth = name.split(',').find_map(|part| part.strip_prefix("late_worth="));
@@ -184,4 +194,26 @@ fn around(name: &str) -> Vec<String> {
     let near = steps.map(|step| worth.mul_f64(3_f64.powf(f64::from(step) / f64::from(AROUND))));
     let tenths = |near: Duration| (near.as_secs_f64() * 10.0).round() * 100.0;
     near.map(|near| format!("policy=work,late_worth={:.0}ms", tenths(near).max(100.0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals_are_what_is_asked_for_and_stricter_ones() {
+        let goals = goals(Aim::Share(0.01), Duration::from_millis(500));
+        let all = ["p99", "p99.5", "p99.75"]
+            .map(|percentile| format!("policy=work,goal={percentile} wait < 500ms"));
+        assert_eq!(goals, all);
+        for goal in goals {
+            settings::read(&ScalingPolicy::default(), &goal).expect("good");
+        }
+    }
+
+    #[test]
+    fn what_no_goal_can_say_is_not_tried() {
+        assert!(goals(Aim::Share(0.0), Duration::ZERO).is_empty(), "nobody may be late");
+        assert!(goals(Aim::Worth(60.0), Duration::ZERO).is_empty());
+    }
 }
