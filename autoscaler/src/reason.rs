@@ -190,6 +190,9 @@ pub struct WorkFigures {
 impl fmt::Display for WorkFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rate, service, load, needs } = self;
+        if load.max(*rate) < 0.005 {
+            return write!(f, "no load: {needs}");
+        }
         write!(f, "{rate:.2} requests/s of {:.0} ms are {load:.2} at once: {needs}", service * 1000.0)
     }
 }
@@ -414,5 +417,11 @@ mod tests {
             assert_eq!(reason.to_string(), *text);
             assert_eq!(reason.label(), label);
         }
+    }
+
+    #[test]
+    fn where_nothing_comes_no_time_of_a_request_is_told() {
+        let work = WorkFigures { rate: 0.0, service: 1.0, load: 0.0, needs: 0 };
+        assert_eq!(Reason::Work(work).to_string(), "no load: 0 replicas");
     }
 }
