@@ -66,6 +66,8 @@ struct Run<'c> {
     start_times: Chance,
     least: Least,
     want: u32,
+    /// When the first replica of all became ready.
+    first_ready: Option<Instant>,
     outcome: Outcome,
     point: Point,
     next_point: Instant,
@@ -147,6 +149,7 @@ impl<'c> Run<'c> {
             start_times: Chance::new(chance.below(u64::MAX)),
             least: Least::new(slots),
             want: 0,
+            first_ready: None,
             outcome: Outcome { step, ..Outcome::default() },
             point: Point::default(),
             next_point: origin + step,
@@ -200,6 +203,7 @@ impl<'c> Run<'c> {
             }
             Some(Event::Ready(id)) => {
                 if let Some(at) = self.replicas.find(&id) {
+                    self.first_ready.get_or_insert(self.now);
                     self.advance(at, replica::Event::Passed);
                     self.looks.rung = true;
                 }
@@ -245,6 +249,8 @@ impl<'c> Run<'c> {
             let wait = self.now.saturating_duration_since(asks.arrived);
             let late = wait > self.case.late_after;
             self.outcome.cold += u64::from(asks.cold);
+            let first = self.first_ready.is_some_and(|ready| asks.arrived + self.case.late_after < ready);
+            self.outcome.first += u64::from(first);
             self.outcome.served(wait, asks.takes, late);
             self.point.late += u32::from(late);
             self.replicas.takes(grant.slot, self.now);
@@ -459,6 +465,7 @@ mod tests {
     fn one_request_wakes_one_replica_which_goes_when_idle() {
         let outcome = run(&case(at(&[10], 300), Takes::Always(SECOND), |_| ()));
         assert_eq!((outcome.requests, outcome.late, outcome.cold, outcome.starts), (1, 1, 1, 1));
+        assert_eq!(outcome.first, 1, "which nobody could have helped");
         // Two seconds to start, one of work, sixty idle.
         assert!((outcome.replica_seconds - 63.0).abs() < 0.1, "{}", outcome.replica_seconds);
         assert!((outcome.idle_seconds - 60.0).abs() < 0.1, "{}", outcome.idle_seconds);

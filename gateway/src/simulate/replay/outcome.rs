@@ -11,6 +11,8 @@ pub struct Outcome {
     pub requests: u64,
     /// Those that waited for longer than was allowed, or were refused.
     pub late: u64,
+    /// Late ones that nobody could help who did not know of them: they came while the first replica of all started.
+    pub first: u64,
     /// Those that were refused: the queue was full, or the hold deadline passed.
     pub refused: u64,
     /// Those that waited for a replica to start.
@@ -67,6 +69,7 @@ impl Default for Outcome {
         Self {
             requests: 0,
             late: 0,
+            first: 0,
             refused: 0,
             cold: 0,
             starts: 0,
@@ -92,6 +95,12 @@ impl Outcome {
         share(self.late, self.requests)
     }
 
+    /// The share of requests that were late whatever the settings.
+    #[must_use]
+    pub fn first_share(&self) -> f64 {
+        share(self.first, self.requests)
+    }
+
     /// The share of requests that waited for a start.
     #[must_use]
     pub fn cold_share(&self) -> f64 {
@@ -115,6 +124,7 @@ impl Outcome {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.late += other.late;
+        self.first += other.first;
         self.refused += other.refused;
         self.cold += other.cold;
         self.starts += other.starts;
