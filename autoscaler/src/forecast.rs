@@ -121,6 +121,12 @@ impl Rates {
         if best == AVERAGES { self.holt(seconds).max(self.averages[0]) } else { self.now() }
     }
 
+    /// The part of a surge that is to be expected to last through a start, as earlier ones did.
+    #[must_use]
+    pub fn lasting(&self) -> f64 {
+        self.surges.last()
+    }
+
     /// Whether next to nothing has come for a minute.
     #[must_use]
     pub fn is_silent(&self) -> bool {

@@ -63,6 +63,7 @@ impl Snapshot {
     pub fn flow(&self) -> Vec<Flow> {
         together(self.demand.iter().map(|gateway| &*gateway.flow), |sum, second| {
             sum.arrived += second.arrived;
+            sum.pairs = std::array::from_fn(|at| sum.pairs[at].saturating_add(second.pairs[at]));
             sum.ended += second.ended;
             sum.running += second.running;
             sum.late += second.late;
@@ -134,11 +135,16 @@ impl Demand {
     }
 }
 
+/// Parts of a second in which requests are counted together.
+pub const PARTS: [u32; 3] = [64, 16, 4];
+
 /// What went through one gateway's gate in one whole second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Flow {
     /// Requests that came, also those that had to wait or found the queue full.
     pub arrived: u32,
+    /// Pairs of them that came within the same one of so many [`PARTS`] of the second: clumps make more than chance.
+    pub pairs: [u32; PARTS.len()],
     /// Requests that ran and ended.
     pub ended: u32,
     /// Requests that ran, time-averaged; those that waited are left out.

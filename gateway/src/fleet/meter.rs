@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate_autoscaler::snapshot::Flow;
+use tidegate_autoscaler::snapshot::{Flow, PARTS};
 
 /// One sample covers this long; Knative's bucket.
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub(crate) struct Meter {
     /// Demand times seconds within the current second.
     area: f64,
     flow: Flow,
+    /// In which part of the second the last request came, and how many came in it, for each size of parts.
+    together: [(u32, u32); PARTS.len()],
     done: VecDeque<(f64, Flow)>,
     idle_since: Option<Instant>,
 }
@@ -52,6 +54,7 @@ impl Meter {
             counted: now,
             area: 0.0,
             flow: Flow::default(),
+            together: [(0, 0); PARTS.len()],
             done: VecDeque::new(),
             idle_since: Some(now),
         }
@@ -72,6 +75,21 @@ impl Meter {
     pub(crate) fn arrived(&mut self, now: Instant) {
         self.advance(now);
         self.flow.arrived += 1;
+        self.count_pairs(now);
+    }
+
+    /// With those who came before it in the same part of the second.
+    fn count_pairs(&mut self, now: Instant) {
+        let into = now.saturating_duration_since(self.second).subsec_nanos();
+        for (at, parts) in PARTS.into_iter().enumerate() {
+            let part = into / (1_000_000_000 / parts);
+            let (last, before) = &mut self.together[at];
+            if *last != part {
+                (*last, *before) = (part, 0);
+            }
+            self.flow.pairs[at] = self.flow.pairs[at].saturating_add(*before);
+            *before += 1;
+        }
     }
 
     /// A request has waited for too long; `cold`: it came while no replica served.
@@ -110,6 +128,7 @@ impl Meter {
                 self.done.pop_front();
             }
             self.done.push_back((std::mem::take(&mut self.area), std::mem::take(&mut self.flow)));
+            self.together = [(0, 0); PARTS.len()];
             self.second = end;
         }
         self.count_to(now);
@@ -180,6 +199,18 @@ mod tests {
         assert_eq!(counted(|second| second.ended), [0, 1, 1]);
         assert_eq!(counted(|second| second.late), [0, 2, 0]);
         assert_eq!(counted(|second| second.cold), [0, 1, 0]);
+    }
+
+    #[test]
+    fn who_comes_at_once_is_counted_in_pairs() {
+        let start = crate::clock::now();
+        let mut meter = Meter::new(start);
+        for at in [300, 300, 301, 340, 900, 1900] {
+            meter.arrived(start + Duration::from_millis(at));
+        }
+        let (_, flow) = meter.sample(start + SECOND * 2);
+        // Three within a 64th of a second, and a fourth within the same quarter.
+        assert_eq!(flow.iter().map(|second| second.pairs).collect::<Vec<_>>(), [[3, 3, 6], [0, 0, 0]]);
     }
 
     #[test]

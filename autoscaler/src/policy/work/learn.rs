@@ -1,26 +1,23 @@
 //! What the law learns from what it is shown: arrivals, how long a request takes, how long a start takes, and the gaps
 //! in which nothing happens.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Aim, units::Count};
 
-use super::{service_time::ServiceTime, steer::Steer};
-use crate::{
-    forecast::Rates, keepalive::Gaps, policy::kpa, replica::Phase, snapshot::Snapshot, starts::Starts,
+use super::{
+    crowd::Crowd,
+    news::{News, Usual},
+    service_time::ServiceTime,
+    steer::Steer,
 };
+use crate::{forecast::Rates, keepalive::Gaps, policy::kpa, snapshot::Snapshot, starts::Starts};
 
-/// Weight of the newest second in what is learned of fluctuation.
-const CROWD: f64 = 0.002;
-/// By so many deviations less than what has come counts as proven.
-const BURST: f64 = 1.75;
-/// For so long a wake says more than what was usual before.
-const NEWS: Duration = Duration::from_secs(10);
-/// No rate is told from less time than this, in seconds.
-const SHORTEST: f64 = 0.05;
-/// Nor than from this part of a start: who decides that little later decides better.
-const SHORTEST_OF_START: f64 = 0.05;
+/// Half of all surges last for so many seconds, as long as nothing else is known of them.
+const SURGE: f64 = 4.0;
+/// Weight of the newest second in how many follow upon one another.
+const FOLLOW: f64 = 0.01;
 
 /// What has been learned of a service.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,8 +31,7 @@ pub(super) struct Learned {
     /// Requests in a second after one with some, on average.
     follow: f64,
     came: bool,
-    /// When requests came to a service without a ready replica, and how many have come since in whole seconds.
-    wake: Option<(Instant, f64)>,
+    news: News,
     /// Since when nothing ran or waited, at the last look.
     pub(super) idle_since: Option<Instant>,
     /// Somebody has called since the gateway began.
@@ -69,21 +65,16 @@ pub struct Findings {
     pub aim: Option<f64>,
 }
 
-/// What would run if nobody waited, as arrivals show it, and how much more it fluctuates than by chance.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Crowd {
-    running: f64,
-    mean: f64,
-    excess: f64,
-}
-
 impl Habits {
     /// Whether these are numbers that can have been learned: files are written by others, too.
     fn is_sound(&self) -> bool {
         let Self { gaps: _, service, start, crowd, follow, steer } = self;
         let (mean, deviation) = start.unwrap_or_default();
-        let values = [mean, deviation, *follow, crowd.running, crowd.mean, crowd.excess.abs()];
-        service.is_sound() && steer.is_sound() && values.iter().all(|value| (0.0..=1e6).contains(value))
+        let values = [mean, deviation, *follow];
+        service.is_sound()
+            && crowd.is_sound()
+            && steer.is_sound()
+            && values.iter().all(|value| (0.0..=1e6).contains(value))
     }
 }
 
@@ -132,57 +123,53 @@ impl Learned {
             let arrived = f64::from(second.arrived);
             self.rates.record(arrived, ahead);
             if self.came {
-                self.follow += CROWD * 5.0 * (arrived - self.follow);
+                self.follow += FOLLOW * (arrived - self.follow);
             }
             self.came = arrived > 0.0;
-            if let Some((_, came)) = &mut self.wake {
-                *came += arrived;
-            }
+            self.news.count(arrived);
             self.service.count(second);
-            self.crowd.count(arrived, service, self.rates.now());
+            self.crowd.count(second, service, self.rates.now());
             if let Aim::Share(goal) = seen.service.scaling.work.aim {
                 self.steer.count(second, goal, seen.service.scaling.work.late_after);
             }
         }
         self.start.look(seen);
         self.look_at_gap(seen);
+        let (rate, peakedness) = (self.rates.now(), self.crowd.peakedness());
+        self.news.look(seen, Usual { rate, peakedness, start: self.mean_start() });
     }
 
     /// Requests per second to be expected, and how much they fluctuate around that; a burst that has just begun shows at
     /// once.
-    pub(super) fn rate(&self, seen: &Snapshot, ahead: Option<f64>) -> (f64, f64) {
+    pub(super) fn rate(&self, ahead: Option<f64>) -> (f64, f64) {
         let rate = ahead.map_or_else(|| self.rates.now(), |ahead| self.rates.ahead(ahead));
         let usual = self.crowd.peakedness();
-        // What clumps bring has come already where a quick average is believed.
-        let peakedness = if self.rates.is_contradicted() { usual.min(1.0) } else { usual };
-        (self.woken(seen, rate), peakedness)
-    }
-
-    /// The rate that those prove who have come since a wake began, while that is news.
-    fn woken(&self, seen: &Snapshot, rate: f64) -> f64 {
-        let Some((since, came)) = self.came_since_wake(seen) else { return rate };
-        let within = seen.now.saturating_duration_since(since).as_secs_f64();
-        let within = within.max(SHORTEST).max(SHORTEST_OF_START * self.mean_start());
-        rate.max((came - BURST * came.sqrt()) / within)
+        // What clumps of seconds bring has come already where a quick average is believed.
+        let quick = self.rates.is_contradicted();
+        let peakedness = if quick { usual.min(self.crowd.peakedness_within()) } else { usual };
+        (rate.max(self.news.rate()), peakedness)
     }
 
     /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
     /// as would be full where a late request is worth little compared with a start; up to twice as many where it is worth much.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
-        let Some((_, came)) = self.came_since_wake(seen) else { return Count::MAX };
+        let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
         let spare = match seen.service.scaling.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64() / (worth.as_secs_f64() + self.mean_start()),
             Aim::Share(_) => 1.0,
         };
-        kpa::count((came.max(present) * ((1.0 + spare) / slots).min(1.0)).ceil()).max(1)
+        let most = came.max(present) * ((1.0 + spare) / slots).min(1.0);
+        kpa::count(most.ceil()).max(1)
     }
 
-    /// When a wake began that is still news, and how many requests have come since.
-    fn came_since_wake(&self, seen: &Snapshot) -> Option<(Instant, f64)> {
-        let (since, before) = self.wake?;
-        let arriving: u32 = seen.demand.iter().map(|gateway| gateway.arriving).sum();
-        Some((since, before + f64::from(arriving)))
+    /// How likely it is that they go on coming for another `more` seconds who have been coming for `since` seconds while somebody
+    /// waited: the longer they have, the likelier (Lomax's law with an exponent of 1, which is Lindy's in a wake, of which nothing else
+    /// is known), and as likely as that earlier surges went on.
+    pub(super) fn goes_on(&self, since: f64, more: f64) -> f64 {
+        let (granted, earlier) = if self.news.is_wake() { (0.0, 1.0) } else { (SURGE, self.rates.lasting()) };
+        let lasted = since + granted;
+        if lasted > 0.0 { earlier * lasted / (lasted + more) } else { 0.0 }
     }
 
     /// Whether there is anything to keep warm: a service that nobody has called yet is left as it is.
@@ -243,27 +230,5 @@ impl Learned {
             self.gaps.record(ended.saturating_duration_since(before).as_secs_f64());
         }
         self.idle_since = since;
-        let ready = seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
-        self.wake = match self.wake {
-            Some((at, _)) if at + NEWS <= seen.now => None,
-            None if since.is_none() && !ready => Some((seen.now, 0.0)),
-            wake => wake,
-        };
-    }
-}
-
-impl Crowd {
-    fn count(&mut self, arrived: f64, service: f64, rate: f64) {
-        let stays = (-1.0 / service.max(1e-3)).exp();
-        self.running = self.running * stays + arrived * service * (1.0 - stays);
-        let mean = rate * service;
-        // What independent requests would show.
-        let chance = mean * service * (1.0 - stays) / (1.0 + stays);
-        self.mean += CROWD * (mean - self.mean);
-        self.excess += CROWD * ((self.running - mean).powi(2) - chance - self.excess);
-    }
-
-    fn peakedness(&self) -> f64 {
-        if self.mean <= 1e-6 { 1.0 } else { (1.0 + self.excess / self.mean).clamp(0.5, 20.0) }
     }
 }

@@ -4,8 +4,10 @@
 //! Holds: what is learned is values only, so that it can be kept. Absent: bounds, which replicas.
 
 mod calm;
+mod crowd;
 mod invest;
 mod learn;
+mod news;
 mod room;
 mod service_time;
 mod steer;
@@ -111,7 +113,7 @@ impl Work {
             return Load { mean, peakedness: 1.0, rate: mean / service.max(1e-6), service };
         }
         let ahead = learned.start() + 1.0;
-        let (rate, peakedness) = learned.rate(question.seen, parts.forecast.then_some(ahead));
+        let (rate, peakedness) = learned.rate(parts.forecast.then_some(ahead));
         let present = f64::from(question.seen.in_flight() + question.seen.queued());
         Load::after(ahead, present, peakedness, rate, service)
     }

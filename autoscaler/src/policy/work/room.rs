@@ -48,8 +48,7 @@ fn late(question: &Question<'_>, load: Load, replicas: Count) -> f64 {
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
 /// be ready, and never more than there are requests for. They are worked off within a start, or sooner: who comes meanwhile is late
 /// as well, and as many replicas are worth it as cost no more than they spare of that. `since`: how long somebody has been waiting,
-/// in seconds; a surge is taken to go on for as long again (Lindy's law), and so to last through a start with the probability
-/// since / (since + start).
+/// in seconds.
 pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load, since: f64) -> Count {
     let (seen, work) = (question.seen, &question.settings.work);
     let (queued, slots) = (f64::from(seen.queued()), slots(question));
@@ -64,7 +63,7 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
         (slots * count(seen, |phase| *phase == Phase::Ready), slots * count(seen, Phase::is_live));
     let first = if live > ready { remaining(seen, start) } else { start };
     // Seconds of work that wait when more replicas are there, and then what is left of them when a new one would be ready.
-    let lasts = if since > 0.0 { since / (since + first) } else { 0.0 };
+    let lasts = learned.goes_on(since, first);
     let grows = (steady - ready) * first;
     let waiting = queued * load.service + if grows > 0.0 { grows * lasts } else { grows };
     let left = waiting - (live - steady) * (start - first);

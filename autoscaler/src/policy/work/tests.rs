@@ -9,7 +9,7 @@ use crate::{
     fixture::{self, secs},
     policy::Policy,
     replica::Phase,
-    snapshot::{Flow, Snapshot},
+    snapshot::{Flow, PARTS, Snapshot},
     window::Window,
 };
 
@@ -45,7 +45,10 @@ impl Story {
 
     /// A second in which requests came and ended, `running` ran and `queued` waits.
     fn second(&mut self, arrived: u32, ended: u32, running: u32, queued: u32) -> Answer {
-        self.flow(Flow { arrived, ended, running: f64::from(running), ..Flow::default() }, running, queued)
+        // As many pairs as there are by chance.
+        let pairs = PARTS.map(|parts| arrived * arrived.saturating_sub(1) / 2 / parts);
+        let second = Flow { arrived, pairs, ended, ..Flow::default() };
+        self.flow(Flow { running: f64::from(running), ..second }, running, queued)
     }
 
     fn flow(&mut self, flow: Flow, running: u32, queued: u32) -> Answer {
@@ -170,6 +173,21 @@ fn f5_a_step_is_met_within_seconds() {
 }
 
 #[test]
+fn who_begins_to_wait_tells_of_a_step_within_the_second() {
+    let mut story = Story::of(Law::Work, |_| ()).with(15);
+    let calm = story.steady(120, 10).want;
+    let ask = |story: &mut Story, millis, arriving| {
+        story.seen.now += Duration::from_millis(millis);
+        story.seen.demand[0].arriving = arriving;
+        fixture::load(&mut story.seen, 1, 15);
+        story.ask().want
+    };
+    // Ten a second until then, fifty a second from then on.
+    assert!(ask(&mut story, 500, 5) <= calm + 1, "a single one that waits is no step");
+    assert!(ask(&mut story, 400, 25) >= calm + 10, "{}", story.ask().want);
+}
+
+#[test]
 fn f6_room_follows_the_square_root() {
     let want = |load: f64| {
         let seen = Story::of(Law::Work, |work| {
@@ -189,6 +207,19 @@ fn f6_room_follows_the_square_root() {
     // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
     let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];
     assert_eq!(rows.map(|(load, _)| want(load)), rows.map(|(_, replicas)| replicas));
+}
+
+/// What is wanted in the end where five requests of 100 ms come each second, so many pairs of them in the same quarter.
+fn wanted_for(pairs: u32) -> Count {
+    let mut story = Story::of(Law::Work, |work| work.late_after = Duration::from_millis(50));
+    let second = Flow { arrived: 5, pairs: [0, 0, pairs], ended: 5, running: 0.5, ..Flow::default() };
+    (0..600).map(|_| story.flow(second, 0, 0).want).last().expect("some seconds")
+}
+
+#[test]
+fn who_comes_at_once_needs_more_than_who_comes_by_chance() {
+    let (at_once, by_chance) = (wanted_for(10), wanted_for(2));
+    assert!(at_once >= by_chance + 2, "{at_once} and {by_chance}");
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! How much more than by chance requests vary: from second to second, and within a second. Used by the law [`work`](super).
+
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::{Flow, PARTS};
+
+/// Weight of the newest second in what is learned of fluctuation.
+const CROWD: f64 = 0.002;
+
+/// What would run if nobody waited, as arrivals show it, and how much more it fluctuates than by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Crowd {
+    running: f64,
+    mean: f64,
+    /// By how much the variance from second to second is above that of independent requests,
+    excess: f64,
+    /// and what clumps within a second add to it.
+    #[serde(default)]
+    within: f64,
+}
+
+impl Crowd {
+    /// A second went by; requests take `service` seconds, and `rate` of them are usual.
+    pub(super) fn count(&mut self, second: Flow, service: f64, rate: f64) {
+        let arrived = f64::from(second.arrived);
+        let stays = (-1.0 / service.max(1e-3)).exp();
+        self.running = self.running * stays + arrived * service * (1.0 - stays);
+        let mean = rate * service;
+        // What independent requests would show.
+        let chance = mean * service * (1.0 - stays) / (1.0 + stays);
+        self.mean += CROWD * (mean - self.mean);
+        self.excess += CROWD * ((self.running - mean).powi(2) - chance - self.excess);
+        self.within += CROWD * (within(second, service) - self.within);
+    }
+
+    /// Variance over mean.
+    pub(super) fn peakedness(&self) -> f64 {
+        self.over_mean(self.excess + self.within)
+    }
+
+    /// The same where the rate is told anew each second.
+    pub(super) fn peakedness_within(&self) -> f64 {
+        self.over_mean(self.within)
+    }
+
+    /// Whether these are numbers that can have been learned.
+    pub(super) fn is_sound(&self) -> bool {
+        let values = [self.running, self.mean, self.excess.abs(), self.within.abs()];
+        values.iter().all(|value| (0.0..=1e6).contains(value))
+    }
+
+    fn over_mean(&self, excess: f64) -> f64 {
+        if self.mean <= 1e-6 { 1.0 } else { (1.0 + excess / self.mean).clamp(0.5, 20.0) }
+    }
+}
+
+/// What clumps within a second add to the variance of what runs if nobody waits. Where times are exponential, each request finds as many
+/// more others than there are on average as the peakedness is above 1 (Eckberg 1983): here, as many pairs more than by chance have
+/// come in a part of a second that is a little longer than a request takes.
+fn within(second: Flow, service: f64) -> f64 {
+    let arrived = f64::from(second.arrived);
+    let parts = PARTS.map(|parts| 1.0 / f64::from(parts));
+    let at = parts.iter().position(|part| *part >= service).unwrap_or(parts.len() - 1);
+    let by_chance = arrived * (arrived - 1.0) / 2.0 * parts[at];
+    // Who takes longer than all parts meets many of its second, clumps or not.
+    let seen = (parts[at] / service.max(1e-3)).min(1.0);
+    service * seen * (f64::from(second.pairs[at]) - by_chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is learned where a second in `every` has so many requests of 100 ms, and so many pairs of them come in the same quarter.
+    fn learned(every: u32, arrived: u32, pairs: u32) -> f64 {
+        let (mut crowd, service) = (Crowd::default(), 0.1);
+        let rate = f64::from(arrived) / f64::from(every);
+        for second in 0..3000 {
+            let flow = Flow { arrived, pairs: [0, 0, pairs], ..Flow::default() };
+            crowd.count(if second % every == 0 { flow } else { Flow::default() }, service, rate);
+        }
+        crowd.peakedness()
+    }
+
+    #[test]
+    fn clumps_within_a_second_and_of_seconds_count() {
+        let near = |got: f64, want: f64| assert!((got - want).abs() < 0.5, "{got}, not {want}");
+        // One more than what a request finds less what there is on average: half a one, and two others of a clump of five.
+        near(learned(1, 5, 10), 1.0 + 2.0 - 0.5);
+        near(learned(1, 4, 1), 1.0);
+        // Of ten seconds' requests in one, each finds four or five, wherever in it they come.
+        near(learned(10, 50, 1225 / 4), 1.0 + 4.41 - 0.5);
+    }
+}

@@ -1,0 +1,121 @@
+//! How many requests come just now, told by those who have come since requests began to wait: averages follow a step within
+//! seconds, but the first one who waits says that there may be one. Used by the law [`work`](super).
+
+use std::time::{Duration, Instant};
+
+use crate::{replica::Phase, snapshot::Snapshot};
+
+/// Where nothing was ready, whoever comes is news;
+const WAKE: Evidence = Evidence { sure: 1.75, of_a_start: 0.05 };
+/// where something runs, most who wait do so by chance, and a page that asks for many things at once is no step.
+const STEP: Evidence = Evidence { sure: 2.5, of_a_start: 0.1 };
+/// It is news for so long; then averages have followed.
+const NEWS: Duration = Duration::from_secs(10);
+/// Only for so long if it says no more than they do: a step may come later.
+const NOTHING_NEW: Duration = Duration::from_secs(1);
+/// No rate is told from less time than this, in seconds.
+const SHORTEST: f64 = 0.05;
+
+/// When a rate counts as proven.
+struct Evidence {
+    /// By so many deviations less than what has come.
+    sure: f64,
+    /// It is told from this part of a start at the least: who decides that little later decides better.
+    of_a_start: f64,
+}
+
+/// What those tell who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct News {
+    told: Option<Told>,
+    /// Requests waited at the last look.
+    waits: bool,
+    /// Requests per second that were proven then.
+    rate: f64,
+}
+
+/// Requests have begun to wait.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Told {
+    since: Instant,
+    /// How many have come since, but for those of the second that is not over yet.
+    came: f64,
+    /// No replica was ready.
+    wake: bool,
+}
+
+/// What is known otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usual {
+    /// Requests per second.
+    pub(super) rate: f64,
+    /// How many times more than by chance their number varies.
+    pub(super) peakedness: f64,
+    /// Seconds that a start takes.
+    pub(super) start: f64,
+}
+
+impl News {
+    /// One more second in which so many came.
+    pub(super) fn count(&mut self, arrived: f64) {
+        if let Some(told) = &mut self.told {
+            told.came += arrived;
+        }
+    }
+
+    /// One look, after what was counted until then.
+    pub(super) fn look(&mut self, seen: &Snapshot, usual: Usual) {
+        let waits = seen.queued() > 0;
+        let began = waits && !std::mem::replace(&mut self.waits, waits);
+        self.told = self.told.filter(|told| {
+            let age = seen.now.saturating_duration_since(told.since);
+            let tells = told.wake || told.rate(seen, usual) > usual.rate;
+            age < NEWS && (tells || !began && age < NOTHING_NEW)
+        });
+        if waits {
+            self.told.get_or_insert_with(|| Told::begin(seen));
+        }
+        self.rate = self.told.map_or(0.0, |told| told.rate(seen, usual));
+    }
+
+    /// Requests per second that are proven; none without news.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Whether requests found no replica ready, and that is news.
+    pub(super) fn is_wake(&self) -> bool {
+        self.told.is_some_and(|told| told.wake)
+    }
+
+    /// How many requests have come since they found no replica ready, while that is news.
+    pub(super) fn came_since_wake(&self, seen: &Snapshot) -> Option<f64> {
+        self.told.filter(|told| told.wake).map(|told| told.came(seen))
+    }
+}
+
+impl Told {
+    fn begin(seen: &Snapshot) -> Self {
+        let wake = !seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
+        // Who came in this second before the first one waited is no news, unless nobody was served.
+        let came = if wake { 0.0 } else { -arriving(seen) };
+        Self { since: seen.now, came, wake }
+    }
+
+    fn came(self, seen: &Snapshot) -> f64 {
+        (self.came + arriving(seen)).max(0.0)
+    }
+
+    fn rate(self, seen: &Snapshot, usual: Usual) -> f64 {
+        let Evidence { sure, of_a_start } = if self.wake { WAKE } else { STEP };
+        let within = seen.now.saturating_duration_since(self.since).as_secs_f64();
+        let within = within.max(SHORTEST).max(of_a_start * usual.start);
+        let came = self.came(seen);
+        (came - sure * (came * usual.peakedness).sqrt()) / within
+    }
+}
+
+/// Requests that have come in the second that is not over yet.
+fn arriving(seen: &Snapshot) -> f64 {
+    seen.demand.iter().map(|gateway| f64::from(gateway.arriving)).sum()
+}
