@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tidegate::simulate::replay::{Case, Outcome, Takes, run};
+use tidegate::simulate::replay::{Case, Outcome, Takes, run_all};
 use tidegate_config::{
     model::{Aim, Idle, Law, ScalingPolicy, Service},
     units::Concurrency,
@@ -15,6 +15,9 @@ use super::{
     settings::{self, Setting},
     slices::Slice,
 };
+
+/// Chance decides about single steps: so many runs of each, all together.
+const RUNS: u64 = 10;
 
 /// One service of one slot per replica.
 fn outcome(
@@ -27,17 +30,22 @@ fn outcome(
     (of.scaling.max, of.scaling.concurrency) = (1000, Concurrency::new(1));
     (of.scaling.hold, of.scaling.drain, of.scaling.queue) = (service * 36_000, service * 36_000, 1_000_000);
     change(&mut of.scaling);
-    let shape = shape(words).expect("a shape");
-    run(&Case {
-        service: Arc::new(of),
-        plan: Plan::new(shape, Process::Scatter, 0).expect("a plan"),
+    let plan = Plan::new(shape(words).expect("a shape"), Process::Scatter, 0).expect("a plan");
+    let of = Arc::new(of);
+    let case = |seed| Case {
+        service: Arc::clone(&of),
+        plan: plan.clone(),
         begins: Timestamp::UNIX_EPOCH,
         took: Arc::default(),
         service_time: Takes::with_mean(service, 1.0),
         start_time: Takes::with_median(start, 0.5),
         late_after: Duration::from_millis(500),
-        seed: 3,
-    })
+        seed,
+    };
+    let cases: Vec<_> = (0..RUNS).map(|seed| (0, case(seed))).collect();
+    let mut outcome = run_all(&cases, 1, super::threads(), &|_| ()).swap_remove(0);
+    outcome.replica_seconds /= RUNS as f64;
+    outcome
 }
 
 /// Prints them all.

@@ -169,6 +169,9 @@ fn run(slice: &Slice, settings: &[Setting], seeds: u64) -> Vec<Outcome> {
             }
         }
     }
-    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    run_all(&cases, settings.len(), threads, &|_| ())
+    run_all(&cases, settings.len(), threads(), &|_| ())
+}
+
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
