@@ -26,6 +26,9 @@ pub(super) struct ServiceTime {
     long: Sums,
     #[serde(skip)]
     quick: Sums,
+    /// What ran in the last second.
+    #[serde(skip)]
+    running: f64,
 }
 
 /// Seconds of work, and requests that ended meanwhile.
@@ -52,11 +55,12 @@ impl ServiceTime {
     /// As if it had been learned.
     #[cfg(test)]
     pub(super) fn of(seconds: f64) -> Self {
-        Self { long: Sums { seconds: seconds * KNOWN, ended: KNOWN }, quick: Sums::default() }
+        Self { long: Sums { seconds: seconds * KNOWN, ended: KNOWN }, quick: Sums::default(), running: 0.0 }
     }
 
     /// A second went by.
     pub(super) fn count(&mut self, second: Flow) {
+        self.running = second.running;
         self.quick.add(second, (-1.0 / SHORT).exp());
         if self.is_surprised() {
             // What was known before is of another time.
@@ -78,8 +82,12 @@ impl ServiceTime {
 
     /// In seconds.
     pub(super) fn time(&self) -> f64 {
-        // Before the first one has ended, what runs so far is the least that it takes.
-        if self.long.ended == 0.0 { GUESS.max(self.long.seconds) } else { self.long.mean() }
+        if self.is_known() {
+            return self.long.mean();
+        }
+        // Those that run have not ended yet: what they have taken so far is the least that one takes.
+        let least = self.long.seconds / (self.long.ended + self.running).max(1.0);
+        if self.long.ended == 0.0 { GUESS.max(least) } else { least }
     }
 
     /// Whether these are numbers that can have been learned.
@@ -155,5 +163,16 @@ mod tests {
             time.count(Flow { arrived: 10, ended: 1, running, ..Flow::default() });
         }
         assert!(!time.is_surprised(), "{}", time.time());
+    }
+
+    #[test]
+    fn before_any_has_ended_those_that_run_tell_the_least() {
+        let mut time = ServiceTime::default();
+        for _ in 0..5 {
+            time.count(Flow { running: 30.0, ..Flow::default() });
+        }
+        assert!((time.time() - 5.0).abs() < 1e-9, "thirty of at least five seconds: {}", time.time());
+        time.count(Flow { running: 30.0, ended: 1, ..Flow::default() });
+        assert!((5.0..10.0).contains(&time.time()), "{}", time.time());
     }
 }
