@@ -66,7 +66,9 @@ impl FromStr for Goal {
         if word.trim() != "wait" || !(50.0..=99.99).contains(&percentile) {
             return Err(NotAGoal);
         }
-        Ok(Self { share: 1.0 - percentile / 100.0, wait })
+        // Decimal places of a percentage, no more.
+        let share = ((100.0 - percentile) * 1e6).round() / 1e8;
+        Ok(Self { share, wait })
     }
 }
 

@@ -178,9 +178,12 @@ impl Search<'_> {
 /// What is asked for as a goal, which steers by itself, and stricter ones: on the way to it more requests are late.
 fn goals(aim: Aim, late_after: Duration) -> Vec<String> {
     let Aim::Share(share) = aim else { return Vec::new() };
-    let goals = STRICTER.map(|part| Goal { share: share * part, wait: late_after }.to_string());
-    let can_be_asked = |goal: &String| goal.parse::<Goal>().is_ok();
-    goals.into_iter().filter(can_be_asked).map(|goal| format!("policy=work,goal={goal}")).collect()
+    let in_words = |part| match share * part {
+        share if late_after.is_zero() => format!("policy=work,wait_probability={share}"),
+        share => format!("policy=work,goal={}", Goal { share, wait: late_after }),
+    };
+    let can_be_asked = |text: &String| settings::read(&ScalingPolicy::default(), text).is_ok();
+    STRICTER.map(in_words).into_iter().filter(can_be_asked).collect()
 }
 
 /// Settings like this one whose late requests are worth somewhat less or more; none of a law that has no such knob.
@@ -214,6 +217,7 @@ mod tests {
     #[test]
     fn what_no_goal_can_say_is_not_tried() {
         assert!(goals(Aim::Share(0.0), Duration::ZERO).is_empty(), "nobody may be late");
+        assert_eq!(goals(Aim::Share(0.1), Duration::ZERO)[0], "policy=work,wait_probability=0.1");
         assert!(goals(Aim::Worth(60.0), Duration::ZERO).is_empty());
     }
 }
