@@ -143,7 +143,8 @@ pub const PARTS: [u32; 3] = [64, 16, 4];
 pub struct Flow {
     /// Requests that came, also those that had to wait or found the queue full.
     pub arrived: u32,
-    /// Pairs of them that came within the same one of so many [`PARTS`] of the second: clumps make more than chance.
+    /// Pairs of them that came within the same one of so many [`PARTS`] of the second: clumps make more than chance. Of several gateways, pairs
+    /// across them are not seen.
     pub pairs: [u32; PARTS.len()],
     /// Requests that ran and ended.
     pub ended: u32,

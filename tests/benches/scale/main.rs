@@ -1,9 +1,9 @@
 //! `make bench-scale`: the law `work` against Knative's, a fixed target and Kubernetes', on real and synthetic traffic. Each law's
 //! best settings make a front of cost against late requests; the fronts are compared at the cost, and at the share of late requests,
 //! that Knative's law has at its defaults. TRACES=DIR names the traces, FULL=1 replays all of them with ten seeds, ONLY=T2 replays
-//! those whose names begin so, POINTS=1 prints what each setting came to, SEEDS=1 is quicker. `least` beside a ratio is where no law
-//! gets below: the late ratio of somebody for whom nobody waits but for each service's first start of all, and the cost ratio of somebody
-//! who knew every request beforehand.
+//! those whose names begin so, POINTS=1 prints what each setting came to, SEEDS=1 is quicker. `least` beside a ratio is what hardly any
+//! law gets below: the late ratio of those who come during each service's first start of all (Knative's law makes it), and the cost ratio
+//! of somebody who knew every request beforehand.
 
 mod capped;
 mod experiments;

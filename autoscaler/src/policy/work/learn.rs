@@ -16,6 +16,8 @@ use crate::{forecast::Rates, keepalive::Gaps, policy::kpa, snapshot::Snapshot, s
 
 /// Half of all surges last for so many seconds, as long as nothing else is known of them.
 const SURGE: f64 = 4.0;
+/// What has not lasted for so many seconds may be a page that asks for many things at once.
+const SURGE_SHOWS: f64 = 0.5;
 /// Weight of the newest second in how many follow upon one another.
 const FOLLOW: f64 = 0.01;
 
@@ -167,7 +169,8 @@ impl Learned {
     /// waited: the longer they have, the likelier (Lomax's law with an exponent of 1, which is Lindy's in a wake, of which nothing else
     /// is known), and as likely as that earlier surges went on.
     pub(super) fn goes_on(&self, since: f64, more: f64) -> f64 {
-        let (granted, earlier) = if self.news.is_wake() { (0.0, 1.0) } else { (SURGE, self.rates.lasting()) };
+        let surge = SURGE * (since / SURGE_SHOWS).min(1.0);
+        let (granted, earlier) = if self.news.is_wake() { (0.0, 1.0) } else { (surge, self.rates.lasting()) };
         let lasted = since + granted;
         if lasted > 0.0 { earlier * lasted / (lasted + more) } else { 0.0 }
     }

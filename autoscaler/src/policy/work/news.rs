@@ -8,7 +8,7 @@ use crate::{replica::Phase, snapshot::Snapshot};
 /// Where nothing was ready, whoever comes is news;
 const WAKE: Evidence = Evidence { sure: 1.75, of_a_start: 0.05 };
 /// where something runs, most who wait do so by chance, and a page that asks for many things at once is no step.
-const STEP: Evidence = Evidence { sure: 2.5, of_a_start: 0.1 };
+const STEP: Evidence = Evidence { sure: 2.5, of_a_start: 0.25 };
 /// It is news for so long; then averages have followed.
 const NEWS: Duration = Duration::from_secs(10);
 /// Only for so long if it says no more than they do: a step may come later.
@@ -66,7 +66,8 @@ impl News {
     /// One look, after what was counted until then.
     pub(super) fn look(&mut self, seen: &Snapshot, usual: Usual) {
         let waits = seen.queued() > 0;
-        let began = waits && !std::mem::replace(&mut self.waits, waits);
+        let waited = std::mem::replace(&mut self.waits, waits);
+        let began = waits && !waited;
         self.told = self.told.filter(|told| {
             let age = seen.now.saturating_duration_since(told.since);
             let tells = told.wake || told.rate(seen, usual) > usual.rate;
@@ -97,7 +98,7 @@ impl News {
 impl Told {
     fn begin(seen: &Snapshot) -> Self {
         let wake = !seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
-        // Who came in this second before the first one waited is no news, unless nobody was served.
+        // Who came in this second before the first one waited is no news, unless nobody can be served.
         let came = if wake { 0.0 } else { -arriving(seen) };
         Self { since: seen.now, came, wake }
     }

@@ -75,7 +75,7 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
         Aim::Share(_) => 0.0,
     };
     let room = worth.sqrt().max(left / work.late_after.as_secs_f64().max(start));
-    let most = ready + left / load.service.max(1e-6);
+    let most = ready + queued;
     kpa::count(((steady + room).min(most) / slots).ceil()).max(1)
 }
 
