@@ -107,11 +107,21 @@ fn addresses(answer: &Message) -> Vec<String> {
     answer.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
+/// A port that is free for UDP may be taken for TCP: then another one.
+async fn same_port() -> (UdpSocket, TcpListener) {
+    for _ in 0..50 {
+        let udp = UdpSocket::bind((HERE, 0)).await.expect("a socket");
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().expect("an address")).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free for both");
+}
+
 /// A nameserver that knows one address, over UDP and over TCP, and no other name.
 async fn nameserver(tasks: &mut JoinSet<()>) -> SocketAddr {
-    let udp = UdpSocket::bind((HERE, 0)).await.expect("a socket");
+    let (udp, tcp) = same_port().await;
     let address = udp.local_addr().expect("an address");
-    let tcp = TcpListener::bind(address).await.expect("the same port");
     tasks.spawn(async move {
         let mut query = vec![0; 4096];
         while let Ok((length, peer)) = udp.recv_from(&mut query).await {
