@@ -165,13 +165,14 @@ impl Learned {
         kpa::count(most.ceil()).max(1)
     }
 
-    /// How likely it is that they go on coming for another `more` seconds who have been coming for `since` seconds while somebody
-    /// waited: the longer they have, the likelier (Lomax's law with an exponent of 1, which is Lindy's in a wake, of which nothing else
-    /// is known), and as likely as that earlier surges went on.
-    pub(super) fn goes_on(&self, since: f64, more: f64) -> f64 {
-        let surge = SURGE * (since / SURGE_SHOWS).min(1.0);
+    /// How likely it is that they go on coming for another `more` seconds who have been coming while somebody waited: the longer they
+    /// have, the likelier (Lomax's law with an exponent of 1, which is Lindy's in a wake, of which nothing else is known), and as likely
+    /// as that earlier surges went on.
+    pub(super) fn goes_on(&self, now: Instant, more: f64) -> f64 {
+        let waited = self.news.waits_for(now);
+        let surge = SURGE * (waited / SURGE_SHOWS).min(1.0);
         let (granted, earlier) = if self.news.is_wake() { (0.0, 1.0) } else { (surge, self.rates.lasting()) };
-        let lasted = since + granted;
+        let lasted = waited + granted;
         if lasted > 0.0 { earlier * lasted / (lasted + more) } else { 0.0 }
     }
 

@@ -42,9 +42,8 @@ pub struct Work {
     learned: Learned,
     purse: Purse,
     calm: Calm,
-    /// For those who wait, and since when somebody does.
+    /// For those who wait.
     waiting: Calm,
-    queued_since: Option<Instant>,
     schedule: Schedule,
 }
 
@@ -122,11 +121,9 @@ impl Work {
     fn work_off(&mut self, question: &Question<'_>, load: Load, proven: Count) -> Count {
         let now = question.now;
         if question.seen.queued() == 0 {
-            self.queued_since = None;
             return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
         }
-        let since = now.saturating_duration_since(*self.queued_since.get_or_insert(now));
-        let wanted = room::for_backlog(question, &self.learned, load, since.as_secs_f64()).min(proven);
+        let wanted = room::for_backlog(question, &self.learned, load).min(proven);
         self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
 

@@ -28,8 +28,8 @@ struct Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct News {
     told: Option<Told>,
-    /// Requests waited at the last look.
-    waits: bool,
+    /// Since when requests wait without a pause; `None` where none did at the last look.
+    waiting_since: Option<Instant>,
     /// Requests per second that were proven then.
     rate: f64,
 }
@@ -66,8 +66,8 @@ impl News {
     /// One look, after what was counted until then.
     pub(super) fn look(&mut self, seen: &Snapshot, usual: Usual) {
         let waits = seen.queued() > 0;
-        let waited = std::mem::replace(&mut self.waits, waits);
-        let began = waits && !waited;
+        let began = waits && self.waiting_since.is_none();
+        self.waiting_since = waits.then(|| self.waiting_since.unwrap_or(seen.now));
         self.told = self.told.filter(|told| {
             let age = seen.now.saturating_duration_since(told.since);
             let tells = told.wake || told.rate(seen, usual) > usual.rate;
@@ -82,6 +82,11 @@ impl News {
     /// Requests per second that are proven; none without news.
     pub(super) fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// For how long requests have been waiting without a pause, in seconds.
+    pub(super) fn waits_for(&self, now: Instant) -> f64 {
+        self.waiting_since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64())
     }
 
     /// Whether requests found no replica ready, and that is news.

@@ -46,10 +46,9 @@ fn late(question: &Question<'_>, load: Load, replicas: Count) -> f64 {
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
-/// be ready, and never more than there are requests for. They are worked off within a start, or sooner: who comes meanwhile is late
-/// as well, and as many replicas are worth it as cost no more than they spare of that. `since`: how long somebody has been waiting,
-/// in seconds.
-pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load, since: f64) -> Count {
+/// be ready, and never more than those who wait. They are worked off within a start, or sooner: who comes meanwhile is late as well,
+/// and as many replicas are worth it as cost no more than they spare of that.
+pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load) -> Count {
     let (seen, work) = (question.seen, &question.settings.work);
     let (queued, slots) = (f64::from(seen.queued()), slots(question));
     if queued == 0.0 {
@@ -63,7 +62,7 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
         (slots * count(seen, |phase| *phase == Phase::Ready), slots * count(seen, Phase::is_live));
     let first = if live > ready { remaining(seen, start) } else { start };
     // Seconds of work that wait when more replicas are there, and then what is left of them when a new one would be ready.
-    let lasts = learned.goes_on(since, first);
+    let lasts = learned.goes_on(question.now, first);
     let grows = (steady - ready) * first;
     let waiting = queued * load.service + if grows > 0.0 { grows * lasts } else { grows };
     let left = waiting - (live - steady) * (start - first);

@@ -11,7 +11,7 @@ pub struct Outcome {
     pub requests: u64,
     /// Those that waited for longer than was allowed, or were refused.
     pub late: u64,
-    /// Late ones that nobody could help who did not know of them: they came while the first replica of all started.
+    /// Late ones that came while the first replica of all started: hardly anybody helps them who does not know of them.
     pub first: u64,
     /// Those that were refused: the queue was full, or the hold deadline passed.
     pub refused: u64,
@@ -95,7 +95,7 @@ impl Outcome {
         share(self.late, self.requests)
     }
 
-    /// The share of requests that were late whatever the settings.
+    /// The share of requests that were late and came while the first replica of all started.
     #[must_use]
     pub fn first_share(&self) -> f64 {
         share(self.first, self.requests)
