@@ -1,34 +1,38 @@
-//! How many requests come per second, now and over the time that a start takes. Fed with whole seconds by the law
+//! How many requests come per second, now and when a start would be over. Fed with whole seconds by the law
 //! [`work`](crate::policy::work).
 //!
-//! Several averages, from a few seconds to a quarter of an hour, and Holt's method compete: the one that has predicted the
-//! recent past best is believed, as long as quicker ones do not differ from it by more than they usually do. So traffic
-//! that is all noise is averaged for long, and a step shows within seconds.
+//! Averages, from a few seconds to a quarter of an hour, and the trends between them compete: the one that has predicted the
+//! recent past best is believed, as long as quicker averages do not differ from it by more than they usually do. So traffic
+//! that is all noise is averaged for long, a ramp is followed, and a step shows within seconds.
 //! Absent: clocks; a second's place in the row is its time.
 
+mod surges;
+
+use self::surges::Surges;
+
 /// Averages: time constants of 4 s, 8 s, ... 1024 s.
-const AVERAGES: usize = 9;
-const SHORTEST: f64 = 4.0;
+const AVERAGES: usize = 10;
+const SHORTEST: f64 = 2.0;
+/// Trends: of each average and the one that is twice as slow, but for the slowest.
+const TRENDS: usize = AVERAGES - 2;
+/// A trend at most multiplies or divides an average by this.
+const STEEPEST: f64 = 2.0;
 /// A quicker average counts if it differs by so many of its usual deviations.
 const SIGNIFICANT: f64 = 4.0;
+/// What the average over this part of the seconds of a prediction does not show is a surge.
+const SHOWN: f64 = 0.5;
 /// Who has not been watched for long is taken to have been silent for so many seconds before.
 const SILENT: f64 = 4.0;
-/// Holt's method: weight of the newest level and trend, and how much of the trend is left with each second (Gardner and
-/// McKenzie 1985).
-const ALPHA: f64 = 0.5;
-const BETA: f64 = 0.1;
-const PHI: f64 = 0.9;
 /// Weight of the newest comparison in what is remembered of errors.
 const ERRORS: f64 = 0.02;
 /// Weight of the newest second in what is remembered of deviations.
 const DEVIATIONS: f64 = 0.003;
 /// No single second counts for more than so many times what is usual: a step is no reason to expect steps.
 const UNUSUAL: f64 = 4.0;
-/// What is remembered of surges: the weight of each fades by this with the next, and so many that lasted are taken for granted.
-const FADES: f64 = 0.95;
-const GRANTED: f64 = 4.0;
 /// Below this a rate is none: an hour's average of less than one request.
 const NOTHING: f64 = 1e-4;
+/// Predictions are judged after so many seconds at the least, and at the most.
+const JUDGED: std::ops::RangeInclusive<f64> = 4.0..=60.0;
 
 /// Arrivals, second by second.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,28 +42,30 @@ pub struct Rates {
     averages: [f64; AVERAGES],
     /// Squares of how far each is from the next but one, or from the last, over the rate.
     deviations: [f64; AVERAGES],
-    level: f64,
-    trend: f64,
     contest: Contest,
     surges: Surges,
+    /// For how many seconds predictions are of use.
+    ahead: f64,
 }
 
-/// Who predicts best: what each said some seconds ago is compared with what came since.
+/// Requests per second that are to be expected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expected {
+    /// What there is without the surge,
+    pub usual: f64,
+    /// and with it; the same where there is none.
+    pub surge: f64,
+    /// What usually predicts best does not say so, but something quicker.
+    pub sudden: bool,
+}
+
+/// Who predicts best: what each said some seconds ago is compared with what came since. Averages, then trends.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Contest {
-    said: [f64; AVERAGES + 1],
+    said: [f64; AVERAGES + TRENDS],
     came: f64,
     seconds: f64,
-    errors: [f64; AVERAGES + 1],
-}
-
-/// How much of a surge was still there when what was started for it would have been ready.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Surges {
-    /// The rate that usually predicts best, and the higher one that was believed instead.
-    believed: Option<(f64, f64)>,
-    seen: f64,
-    lasted: f64,
+    errors: [f64; AVERAGES + TRENDS],
 }
 
 impl Default for Rates {
@@ -68,10 +74,9 @@ impl Default for Rates {
             seconds: 0.0,
             averages: [0.0; AVERAGES],
             deviations: std::array::from_fn(chance),
-            level: 0.0,
-            trend: 0.0,
             contest: Contest::default(),
             surges: Surges::default(),
+            ahead: 0.0,
         }
     }
 }
@@ -79,12 +84,96 @@ impl Default for Rates {
 impl Rates {
     /// One more second in which so many requests came; `ahead`: for how many seconds predictions are of use.
     pub fn record(&mut self, arrived: f64, ahead: f64) {
+        self.ahead = ahead;
         self.seconds = (self.seconds + 1.0).min(1e6);
         for (at, average) in self.averages.iter_mut().enumerate() {
             let weight = (1.0 / constant(at)).max(1.0 / (self.seconds + SILENT));
             *average += weight * (arrived - *average);
         }
-        self.trace(arrived);
+        self.deviate();
+        self.surges.record(self.expects(0.0), self.averages[0], self.judged_after());
+        self.contest.came += arrived;
+        self.contest.seconds += 1.0;
+        if self.contest.seconds >= self.judged_after() {
+            self.judge();
+        }
+    }
+
+    /// Per second as of now.
+    #[must_use]
+    pub fn now(&self) -> f64 {
+        let best = self.best();
+        let said = self.says(best, 0.0);
+        match self.contradicted(said, average(best)) {
+            Some(more) if more > said => said + self.surges.lasting(1.0) * (more - said),
+            Some(less) => less,
+            None => said,
+        }
+    }
+
+    /// What is to be expected in so many seconds.
+    #[must_use]
+    pub fn expects(&self, seconds: f64) -> Expected {
+        let best = self.best();
+        let said = self.says(best, seconds);
+        let quicker = self.contradicted(self.says(best, 0.0), average(best));
+        let surge = quicker.unwrap_or(said);
+        let slow = self.slow();
+        let surges = average(best) < slow && self.contradicted(self.averages[slow], slow).is_some();
+        let usual = if surges { self.averages[slow] } else { said };
+        Expected { usual: usual.min(surge), surge, sudden: quicker.is_some() }
+    }
+
+    /// For how many seconds there has been a surge.
+    #[must_use]
+    pub fn surges_for(&self) -> f64 {
+        self.surges.age()
+    }
+
+    /// The part of a surge that is to be expected to last through a start, as earlier ones did; `guess`: as far as one knows
+    /// without them.
+    #[must_use]
+    pub fn lasting(&self, guess: f64) -> f64 {
+        self.surges.lasting(guess)
+    }
+
+    /// Whether next to nothing has come for a minute.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.averages[4] < 0.01
+    }
+
+    fn best(&self) -> usize {
+        let errors = self.contest.errors.iter().enumerate();
+        errors.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+    }
+
+    /// What one of those that compete says of the rate in so many seconds.
+    fn says(&self, who: usize, seconds: f64) -> f64 {
+        let Some(at) = who.checked_sub(AVERAGES) else { return self.averages[who] };
+        let (quick, slow) = (self.averages[at], self.averages[at + 1]);
+        // Behind a steady trend each lags by its time constant (Brown, "Statistical Forecasting for Inventory Control", 1959).
+        let trend = (quick - slow) / constant(at);
+        (quick + trend * (constant(at) + seconds)).clamp(quick / STEEPEST, quick * STEEPEST)
+    }
+
+    /// The rate of a quicker average which differs from this one by too much for chance.
+    fn contradicted(&self, rate: f64, from: usize) -> Option<f64> {
+        (0..from).rev().fold(None, |quicker, at| {
+            let rate = quicker.unwrap_or(rate);
+            let usual = (self.deviations[at].max(chance(at)) * rate.max(NOTHING)).sqrt();
+            let least = 1.0 / constant(at);
+            let differs = (self.averages[at] - rate).abs() > SIGNIFICANT * usual + least;
+            if differs { Some(self.averages[at]) } else { quicker }
+        })
+    }
+
+    /// The average that is too slow for a surge.
+    fn slow(&self) -> usize {
+        (0..AVERAGES - 1).find(|at| constant(*at) >= SHOWN * self.ahead).unwrap_or(AVERAGES - 1)
+    }
+
+    fn deviate(&mut self) {
         for at in 0..AVERAGES - 1 {
             let (quick, slow) = (self.averages[at], self.averages[(at + 2).min(AVERAGES - 1)]);
             if slow > NOTHING {
@@ -93,107 +182,25 @@ impl Rates {
                     DEVIATIONS * (square.min(UNUSUAL * self.deviations[at]) - self.deviations[at]);
             }
         }
-        self.contest.came += arrived;
-        self.contest.seconds += 1.0;
-        if self.contest.seconds >= ahead.clamp(4.0, 60.0) {
-            self.judge(ahead);
-        }
     }
 
-    /// Per second as of now.
-    #[must_use]
-    pub fn now(&self) -> f64 {
-        let (usual, believed) = self.believed();
-        if believed > usual { usual + self.surges.last() * (believed - usual) } else { believed }
+    fn judged_after(&self) -> f64 {
+        self.ahead.clamp(*JUDGED.start(), *JUDGED.end())
     }
 
-    /// Whether a quicker average is believed than the one that usually predicts best.
-    #[must_use]
-    pub fn is_contradicted(&self) -> bool {
-        let (usual, believed) = self.believed();
-        (believed - usual).abs() > 0.0
-    }
-
-    /// What is to be expected within so many seconds.
-    #[must_use]
-    pub fn ahead(&self, seconds: f64) -> f64 {
-        let best = self.best();
-        if best == AVERAGES { self.holt(seconds).max(self.averages[0]) } else { self.now() }
-    }
-
-    /// The part of a surge that is to be expected to last through a start, as earlier ones did.
-    #[must_use]
-    pub fn lasting(&self) -> f64 {
-        self.surges.last()
-    }
-
-    /// Whether next to nothing has come for a minute.
-    #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.averages[3] < 0.01
-    }
-
-    /// The rate that usually predicts best, and what quicker averages make of it.
-    fn believed(&self) -> (f64, f64) {
-        let best = self.best().min(AVERAGES - 1);
-        (self.averages[best], self.contradicted(self.averages[best], best))
-    }
-
-    fn best(&self) -> usize {
-        let errors = self.contest.errors.iter().enumerate();
-        errors.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
-    }
-
-    /// The rate, or that of a quicker average which differs from it too much for chance.
-    fn contradicted(&self, mut rate: f64, from: usize) -> f64 {
-        for at in (0..from).rev() {
-            let usual = (self.deviations[at].max(chance(at)) * rate.max(NOTHING)).sqrt();
-            let least = 1.0 / constant(at);
-            if (self.averages[at] - rate).abs() > SIGNIFICANT * usual + least {
-                rate = self.averages[at];
-            }
-        }
-        rate
-    }
-
-    fn trace(&mut self, arrived: f64) {
-        let level = ALPHA * arrived + (1.0 - ALPHA) * (self.level + PHI * self.trend);
-        self.trend = BETA * (level - self.level) + (1.0 - BETA) * PHI * self.trend;
-        self.level = level;
-    }
-
-    /// The mean of what Holt's method expects of so many seconds to come.
-    fn holt(&self, seconds: f64) -> f64 {
-        let steps = seconds.max(1.0).ceil();
-        (self.level + self.trend * PHI * (1.0 - PHI.powf(steps)) / (1.0 - PHI)).max(0.0)
-    }
-
-    fn judge(&mut self, ahead: f64) {
+    fn judge(&mut self) {
         let came = self.contest.came / self.contest.seconds;
         for (error, said) in self.contest.errors.iter_mut().zip(self.contest.said) {
             *error += ERRORS * ((said - came).powi(2) - *error);
         }
-        self.surges.judge(came);
-        self.surges.believed = Some(self.believed()).filter(|(usual, believed)| believed > usual);
-        self.contest.said[..AVERAGES].copy_from_slice(&self.averages);
-        self.contest.said[AVERAGES] = self.holt(ahead / 2.0);
+        self.contest.said = std::array::from_fn(|who| self.says(who, self.ahead / 2.0));
         (self.contest.came, self.contest.seconds) = (0.0, 0.0);
     }
 }
 
-impl Surges {
-    fn judge(&mut self, came: f64) {
-        if let Some((usual, believed)) = self.believed.take() {
-            let lasted = ((came - usual) / (believed - usual)).clamp(0.0, 1.0);
-            self.seen = FADES * self.seen + 1.0;
-            self.lasted = FADES * self.lasted + lasted;
-        }
-    }
-
-    /// The part of a surge that is to be expected to last.
-    fn last(&self) -> f64 {
-        (GRANTED + self.lasted) / (GRANTED + self.seen)
-    }
+/// The average that one of those that compete is, or that it begins with.
+fn average(who: usize) -> usize {
+    who.checked_sub(AVERAGES).unwrap_or(who)
 }
 
 fn constant(at: usize) -> f64 {
@@ -225,7 +232,8 @@ mod tests {
     fn what_is_steady_is_told_exactly() {
         let rates = after(&[(600, 20.0)]);
         assert!((rates.now() - 20.0).abs() < 0.3, "{}", rates.now());
-        assert!(!rates.is_contradicted());
+        let Expected { usual, surge, .. } = rates.expects(0.0);
+        assert!(surge - usual < 0.3, "{usual} and {surge}");
     }
 
     #[test]
@@ -243,7 +251,7 @@ mod tests {
             rates.record(if second % 10 == 0 { 10.0 } else { 0.0 }, 8.0);
         }
         rates.record(10.0, 8.0);
-        assert!((0.7..1.6).contains(&rates.now()), "{}", rates.now());
+        assert!((0.7..2.0).contains(&rates.now()), "{}", rates.now());
     }
 
     /// What is expected at the height of a surge to 20 per second, from 1, after fifty others that lasted so many seconds each.
@@ -271,7 +279,8 @@ mod tests {
         for second in 0..600 {
             rates.record(f64::from(second), 10.0);
         }
-        assert!(rates.ahead(10.0) > 600.0, "{} behind 599 and rising", rates.ahead(10.0));
+        let Expected { usual, surge, .. } = rates.expects(10.0);
+        assert!((605.0..615.0).contains(&surge), "{usual} to {surge} ten seconds behind 599 and rising");
     }
 
     #[test]

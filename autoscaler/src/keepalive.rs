@@ -23,6 +23,8 @@ const PRIOR: f64 = 2.0;
 /// this share ends in it. The same for all bins: how long a gap lasts still, compared with how long it has lasted, says nothing about
 /// how long that is (Pareto, with an exponent of one half).
 const ENDS: f64 = 0.083;
+/// Fewer gaps than these are no habit.
+const HABIT: f64 = 3.0;
 /// Each new gap lets the older ones that came as far count so much less: habits change.
 const FADE: f64 = 0.999;
 
@@ -89,11 +91,21 @@ impl Gaps {
     /// When to be warm where a late request is worth `worth` seconds of a replica and a start takes `start`.
     #[must_use]
     pub fn schedule(&self, worth: f64, start: f64) -> Schedule {
+        self.best(ENDS, worth, start)
+    }
+
+    /// The same where nothing is taken for granted: warm only when gaps have been seen to end.
+    #[must_use]
+    pub fn habit(&self, worth: f64, start: f64) -> Schedule {
+        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(0.0, worth, start) }
+    }
+
+    fn best(&self, granted: f64, worth: f64, start: f64) -> Schedule {
         // What is still to be had from here on, being warm and being cold, for a gap that lasts so long.
         let (mut warm, mut cold) = (-start, -start);
         let mut choices = [(false, false); BINS];
         for at in (0..BINS).rev() {
-            let ends = self.0[at].ends();
+            let ends = self.0[at].ends(granted);
             let length = upper(at) - lower(at);
             let idle = worth * ends - length * (1.0 - ends / 2.0) + (1.0 - ends) * warm;
             let gone = (1.0 - ends) * cold - start * ends;
@@ -107,8 +119,8 @@ impl Gaps {
 
 impl Bin {
     /// The probability that a gap that has come as far as this bin ends in it.
-    fn ends(self) -> f64 {
-        (self.ended + PRIOR * ENDS) / (self.reached + PRIOR)
+    fn ends(self, granted: f64) -> f64 {
+        (self.ended + PRIOR * granted) / (self.reached + PRIOR)
     }
 }
 

@@ -52,6 +52,12 @@ impl Starts {
         self.known.map_or(START, |(mean, deviation)| mean + 1.5 * deviation)
     }
 
+    /// Seconds until one that began `age` seconds ago is ready. Who is overdue is late by as much again.
+    pub(crate) fn remaining(&self, age: f64) -> f64 {
+        let (mean, deviation) = self.known.unwrap_or((START, 0.0));
+        (mean - age).abs().max(deviation)
+    }
+
     fn took(&mut self, time: Duration) {
         let time = time.as_secs_f64();
         self.known = Some(match self.known {
@@ -60,5 +66,16 @@ impl Starts {
                 (mean + NEWEST * (time - mean), deviation + NEWEST * ((time - mean).abs() - deviation))
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_overdue_is_not_counted_on() {
+        let starts = Starts::known(Some((10.0, 2.0)));
+        assert_eq!([0.0, 6.0, 9.5, 30.0].map(|age| starts.remaining(age)), [10.0, 4.0, 2.0, 20.0]);
     }
 }

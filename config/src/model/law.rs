@@ -104,6 +104,8 @@ pub struct Parts {
     pub calm: bool,
     /// Learns when the last replica may go and when one should be ready again; off: `idle`.
     pub keep: bool,
+    /// Keeps what surges that come back will need, or starts it again in time; off: each is met as the first.
+    pub surges: bool,
 }
 
 impl Default for Work {
@@ -128,6 +130,7 @@ impl Default for Parts {
             events: true,
             calm: true,
             keep: true,
+            surges: true,
         }
     }
 }

@@ -11,6 +11,9 @@ const CROWD: f64 = 0.002;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Crowd {
     running: f64,
+    /// The same of what was expected to arrive.
+    #[serde(default)]
+    expected: f64,
     mean: f64,
     /// By how much the variance from second to second is above that of independent requests,
     excess: f64,
@@ -26,10 +29,11 @@ impl Crowd {
         let stays = (-1.0 / service.max(1e-3)).exp();
         self.running = self.running * stays + arrived * service * (1.0 - stays);
         let mean = rate * service;
+        self.expected = self.expected * stays + mean * (1.0 - stays);
         // What independent requests would show.
         let chance = mean * service * (1.0 - stays) / (1.0 + stays);
         self.mean += CROWD * (mean - self.mean);
-        self.excess += CROWD * ((self.running - mean).powi(2) - chance - self.excess);
+        self.excess += CROWD * ((self.running - self.expected).powi(2) - chance - self.excess);
         self.within += CROWD * (within(second, service) - self.within);
     }
 

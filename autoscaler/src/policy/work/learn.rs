@@ -8,11 +8,21 @@ use tidegate_config::{model::Aim, units::Count};
 
 use super::{
     crowd::Crowd,
+    levels::{Habit, Levels, Terms},
     news::{News, Usual},
+    outlook::Outlook,
     service_time::ServiceTime,
     steer::Steer,
 };
-use crate::{forecast::Rates, keepalive::Gaps, policy::kpa, snapshot::Snapshot, starts::Starts};
+use crate::{
+    forecast::{Expected, Rates},
+    keepalive::Gaps,
+    policy::kpa,
+    replica::Phase,
+    snapshot::Snapshot,
+    staffing::Load,
+    starts::Starts,
+};
 
 /// Half of all surges last for so many seconds, as long as nothing else is known of them.
 const SURGE: f64 = 4.0;
@@ -26,6 +36,7 @@ const FOLLOW: f64 = 0.01;
 pub(super) struct Learned {
     pub(super) rates: Rates,
     pub(super) gaps: Gaps,
+    pub(super) levels: Levels,
     service: ServiceTime,
     start: Starts,
     crowd: Crowd,
@@ -52,6 +63,8 @@ pub struct Habits {
     follow: f64,
     #[serde(default)]
     steer: Steer,
+    #[serde(default)]
+    levels: Vec<Habit>,
 }
 
 /// What has been learned, for people.
@@ -70,12 +83,13 @@ pub struct Findings {
 impl Habits {
     /// Whether these are numbers that can have been learned: files are written by others, too.
     fn is_sound(&self) -> bool {
-        let Self { gaps: _, service, start, crowd, follow, steer } = self;
+        let Self { gaps: _, service, start, crowd, follow, steer, levels } = self;
         let (mean, deviation) = start.unwrap_or_default();
         let values = [mean, deviation, *follow];
         service.is_sound()
             && crowd.is_sound()
             && steer.is_sound()
+            && Levels::is_sound(levels)
             && values.iter().all(|value| (0.0..=1e6).contains(value))
     }
 }
@@ -86,9 +100,9 @@ impl Learned {
         if !habits.is_sound() {
             return Self::default();
         }
-        let Habits { gaps, service, start, crowd, follow, steer } = habits;
-        let start = Starts::known(start);
-        Self { gaps, service, start, crowd, follow, steer, ..Self::default() }
+        let Habits { gaps, service, start, crowd, follow, steer, levels } = habits;
+        let (start, levels) = (Starts::known(start), Levels::restored(levels));
+        Self { gaps, levels, service, start, crowd, follow, steer, ..Self::default() }
     }
 
     /// What is worth keeping.
@@ -100,6 +114,7 @@ impl Learned {
             crowd: self.crowd,
             follow: self.follow,
             steer: self.steer,
+            levels: self.levels.habits(),
         }
     }
 
@@ -117,9 +132,9 @@ impl Learned {
         }
     }
 
-    pub(super) fn look(&mut self, seen: &Snapshot) {
+    pub(super) fn look(&mut self, seen: &Snapshot, slots: f64, worth: f64) {
         let (service, ahead) = (self.service(), self.start() + 5.0);
-        let flow = seen.flow();
+        let (flow, before) = (seen.flow(), self.rates.now());
         self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
         for second in flow {
             let arrived = f64::from(second.arrived);
@@ -131,6 +146,11 @@ impl Learned {
             self.news.count(arrived);
             self.service.count(second);
             self.crowd.count(second, service, self.rates.now());
+            let late_after = seen.service.scaling.work.late_after.as_secs_f64();
+            let terms = Terms { service, start: self.start.mean(), slots, late_after, worth };
+            if self.knows_service() {
+                self.levels.count(seen.now, second, terms);
+            }
             if let Aim::Share(goal) = seen.service.scaling.work.aim {
                 self.steer.count(second, goal, seen.service.scaling.work.late_after);
             }
@@ -138,18 +158,26 @@ impl Learned {
         self.start.look(seen);
         self.look_at_gap(seen);
         let (rate, peakedness) = (self.rates.now(), self.crowd.peakedness());
-        self.news.look(seen, Usual { rate, peakedness, start: self.mean_start() });
+        self.news.look(seen, Usual { rate, before, peakedness, start: self.mean_start() });
     }
 
-    /// Requests per second to be expected, and how much they fluctuate around that; a burst that has just begun shows at
-    /// once.
-    pub(super) fn rate(&self, ahead: Option<f64>) -> (f64, f64) {
-        let rate = ahead.map_or_else(|| self.rates.now(), |ahead| self.rates.ahead(ahead));
-        let usual = self.crowd.peakedness();
+    /// What is to be expected in `ahead` seconds, or now: what is usual, and that a surge goes on which has just begun.
+    pub(super) fn outlook(&self, seen: &Snapshot, ahead: Option<f64>) -> Outlook {
+        let service = self.service();
+        let Expected { usual, surge, sudden } = self.rates.expects(ahead.unwrap_or(0.0));
+        let varies = self.crowd.peakedness();
         // What clumps of seconds bring has come already where a quick average is believed.
-        let quick = self.rates.is_contradicted();
-        let peakedness = if quick { usual.min(self.crowd.peakedness_within()) } else { usual };
-        (rate.max(self.news.rate()), peakedness)
+        let told = sudden || self.news.rate() > surge;
+        let quick = if told { varies.min(self.crowd.peakedness_within()) } else { varies };
+        // Who comes while nobody can be served is all surge.
+        let usual = self.news.before_wake().map_or(usual, |before| usual.min(before));
+        let surge = surge.max(self.news.rate());
+        let present = f64::from(seen.in_flight() + seen.queued());
+        let load = |peakedness, rate| Load::after(self.start() + 1.0, present, peakedness, rate, service);
+        if surge <= usual {
+            return Outlook::steady(load(quick, usual));
+        }
+        Outlook { usual: load(varies, usual), surge: load(quick, surge), likely: self.goes_on(seen.now) }
     }
 
     /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
@@ -165,15 +193,14 @@ impl Learned {
         kpa::count(most.ceil()).max(1)
     }
 
-    /// How likely it is that they go on coming for another `more` seconds who have been coming while somebody waited: the longer they
-    /// have, the likelier (Lomax's law with an exponent of 1, which is Lindy's in a wake, of which nothing else is known), and as likely
-    /// as that earlier surges went on.
-    pub(super) fn goes_on(&self, now: Instant, more: f64) -> f64 {
-        let waited = self.news.waits_for(now);
-        let surge = SURGE * (waited / SURGE_SHOWS).min(1.0);
-        let (granted, earlier) = if self.news.is_wake() { (0.0, 1.0) } else { (surge, self.rates.lasting()) };
-        let lasted = waited + granted;
-        if lasted > 0.0 { earlier * lasted / (lasted + more) } else { 0.0 }
+    /// How likely it is that a surge lasts through a start: the longer it has, the likelier (Lomax's law with an exponent of 1, which is
+    /// Lindy's in a wake, of which nothing else is known), and as likely as earlier ones lasted.
+    fn goes_on(&self, now: Instant) -> f64 {
+        let age = self.news.waits_for(now).max(self.rates.surges_for());
+        let wake = self.news.is_wake();
+        let granted = if wake { 0.0 } else { SURGE * (age / SURGE_SHOWS).min(1.0) };
+        let guess = if age > 0.0 { (age + granted) / (age + granted + self.mean_start()) } else { 0.0 };
+        if wake { guess } else { self.rates.lasting(guess) }
     }
 
     /// Whether there is anything to keep warm: a service that nobody has called yet is left as it is.
@@ -209,6 +236,13 @@ impl Learned {
     /// Whether that is known, and not only taken for granted.
     pub(super) fn knows_service(&self) -> bool {
         self.service.is_known()
+    }
+
+    /// How long each of those that start still takes, in seconds.
+    pub(super) fn remaining<'a>(&'a self, seen: &'a Snapshot) -> impl Iterator<Item = f64> + 'a {
+        let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
+        let ages = starting.map(|replica| seen.now.saturating_duration_since(replica.started).as_secs_f64());
+        ages.map(|age| self.start.remaining(age))
     }
 
     /// How many requests come during a start that begins with the first one after a gap.

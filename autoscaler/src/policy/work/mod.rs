@@ -7,7 +7,9 @@ mod calm;
 mod crowd;
 mod invest;
 mod learn;
+mod levels;
 mod news;
+mod outlook;
 mod room;
 mod service_time;
 mod steer;
@@ -21,6 +23,7 @@ use self::{
     calm::Calm,
     invest::{Price, Purse},
     learn::Learned,
+    outlook::Outlook,
 };
 use super::{Answer, Question, grace, kpa};
 use crate::{
@@ -34,7 +37,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Nobody has waited for so long: what was started for them may go.
 const WORKED_OFF: Duration = Duration::from_secs(2);
 /// A lower want is held back for so many start-up times at the least.
-const STARTS: f64 = 3.0;
+const STARTS: f64 = 1.5;
 
 /// What the law remembers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -70,17 +73,19 @@ impl Work {
     #[must_use]
     pub fn ask(mut self, question: Question<'_>) -> (Answer, Self) {
         self.learn(&question);
-        let load = self.load(&question);
-        let restart = self.restart(&question, load);
+        let outlook = self.outlook(&question);
+        let restart = self.restart(&question, &outlook);
         let calm = self.calm_for(&question, restart);
         let proven = self.learned.proven(question.seen, slots(&question));
         let aim = self.learned.aim(question.settings.work.aim);
-        let steady = room::for_load(&question, load, aim).min(proven);
-        let steady = self.invest(&question, load, calm, steady);
-        let waiting = self.work_off(&question, load, proven);
+        let steady = room::for_load(&question, &outlook, aim).min(proven);
+        let steady = self.invest(&question, &outlook, calm, steady);
+        let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
-        let figures = WorkFigures { rate: load.rate, service: load.service, load: load.mean, needs };
+        let held = held.max(self.for_surges(&question));
+        let figures =
+            WorkFigures { rate: outlook.rate(), service: outlook.service(), load: outlook.mean(), needs };
         let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
         let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
         let answer = match question.seen.idle_since() {
@@ -92,7 +97,8 @@ impl Work {
 
     fn learn(&mut self, question: &Question<'_>) {
         let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
-        self.learned.look(question.seen);
+        let worth = self.worth(question);
+        self.learned.look(question.seen, slots(question), worth);
         if !knew && self.learned.knows_service() {
             // What was wanted before was guesswork.
             self.calm = Calm::default();
@@ -104,31 +110,33 @@ impl Work {
     }
 
     /// What is to be expected when a replica that is started now is ready.
-    fn load(&self, question: &Question<'_>) -> Load {
+    fn outlook(&self, question: &Question<'_>) -> Outlook {
         let (parts, learned) = (question.settings.work.parts, &self.learned);
-        let service = learned.service();
         if !parts.work {
-            let mean = question.window.average(question.settings.stable_window);
-            return Load { mean, peakedness: 1.0, rate: mean / service.max(1e-6), service };
+            let (mean, service) =
+                (question.window.average(question.settings.stable_window), learned.service());
+            return Outlook::steady(Load { mean, peakedness: 1.0, rate: mean / service.max(1e-6), service });
         }
-        let ahead = learned.start() + 1.0;
-        let (rate, peakedness) = learned.rate(parts.forecast.then_some(ahead));
-        let present = f64::from(question.seen.in_flight() + question.seen.queued());
-        Load::after(ahead, present, peakedness, rate, service)
+        learned.outlook(question.seen, parts.forecast.then_some(learned.start() + 1.0))
     }
 
     /// Those who wait keep what they were given until they are gone.
-    fn work_off(&mut self, question: &Question<'_>, load: Load, proven: Count) -> Count {
+    fn work_off(&mut self, question: &Question<'_>, outlook: &Outlook, proven: Count) -> Count {
         let now = question.now;
         if question.seen.queued() == 0 {
             return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
         }
-        let wanted = room::for_backlog(question, &self.learned, load).min(proven);
+        let wanted = room::for_backlog(question, &self.learned, outlook).min(proven);
         self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
 
+    /// What surges that come back will need.
+    fn for_surges(&self, question: &Question<'_>) -> Count {
+        if question.settings.work.parts.surges { self.learned.levels.warm(question.now) } else { 0 }
+    }
+
     /// Of what is worth it, what is also worth its start.
-    fn invest(&mut self, question: &Question<'_>, load: Load, calm: Duration, wanted: Count) -> Count {
+    fn invest(&mut self, question: &Question<'_>, outlook: &Outlook, calm: Duration, wanted: Count) -> Count {
         let work = &question.settings.work;
         let Aim::Worth(worth) = work.aim else { return wanted };
         if !work.parts.invest || !work.parts.staffing || !self.learned.knows_service() {
@@ -136,8 +144,10 @@ impl Work {
         }
         let start = self.learned.mean_start();
         let price = Price { each: start + calm.as_secs_f64(), ahead: start + 1.0 };
-        let cost = |replicas| room::cost(question, load, worth, replicas);
-        self.purse.buy(question.now, self.calm.held(), wanted, price, cost)
+        let cost = |replicas| room::cost(question, outlook, worth, replicas);
+        // What is there need not be bought.
+        let held = self.calm.held().max(room::live(question.seen));
+        self.purse.buy(question.now, held, wanted, price, cost)
     }
 
     /// For so long less must do before any goes.
@@ -148,10 +158,10 @@ impl Work {
 
     /// What it costs to start a replica again that was let go too early, in seconds of a replica: the start, and those who come
     /// meanwhile and would not be late if it were there. To hold it for longer than that would cost more.
-    fn restart(&self, question: &Question<'_>, load: Load) -> Duration {
+    fn restart(&self, question: &Question<'_>, outlook: &Outlook) -> Duration {
         let Aim::Worth(worth) = question.settings.work.aim else { return Duration::MAX };
         let start = self.learned.mean_start();
-        let late = load.rate.min(slots(question) / load.service.max(1e-3)) * start;
+        let late = outlook.rate().min(slots(question) / outlook.service().max(1e-3)) * start;
         Duration::try_from_secs_f64(start + late * worth.as_secs_f64()).unwrap_or(Duration::MAX)
     }
 
@@ -176,7 +186,8 @@ impl Work {
         let warm = warm && self.learned.is_known(question.seen);
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
         let again = if self.learned.rates.is_silent() {
-            change.map(|change| since + change)
+            let levels = self.learned.levels.next_change(question.now);
+            change.map(|change| since + change).into_iter().chain(levels).min()
         } else {
             // Not yet quiet for long enough to be left alone.
             answer.again
@@ -185,12 +196,17 @@ impl Work {
         Answer { want: Count::from(warm), reason, again }
     }
 
-    fn new_schedule(&self, question: &Question<'_>) -> Schedule {
-        let worth = match question.settings.work.aim {
+    /// Seconds of a replica that one late request less is worth.
+    fn worth(&self, question: &Question<'_>) -> f64 {
+        match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
             // Where a share is aimed at, `idle` says what a cold start is worth to begin with: no wait for the next one is longer.
             Aim::Share(_) => grace::idle(question.settings).as_secs_f64() * self.learned.urgency(),
-        };
+        }
+    }
+
+    fn new_schedule(&self, question: &Question<'_>) -> Schedule {
+        let worth = self.worth(question);
         // With the one that ends the gap all are late that come during the start.
         let late = 1.0 + self.learned.follow();
         self.learned.gaps.schedule(worth * late, self.learned.mean_start())

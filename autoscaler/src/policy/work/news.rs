@@ -42,6 +42,8 @@ struct Told {
     came: f64,
     /// No replica was ready.
     wake: bool,
+    /// Requests per second that were usual before.
+    before: f64,
 }
 
 /// What is known otherwise.
@@ -49,6 +51,8 @@ struct Told {
 pub(super) struct Usual {
     /// Requests per second.
     pub(super) rate: f64,
+    /// The same at the last look.
+    pub(super) before: f64,
     /// How many times more than by chance their number varies.
     pub(super) peakedness: f64,
     /// Seconds that a start takes.
@@ -74,7 +78,7 @@ impl News {
             age < NEWS && (tells || !began && age < NOTHING_NEW)
         });
         if waits {
-            self.told.get_or_insert_with(|| Told::begin(seen));
+            self.told.get_or_insert_with(|| Told::begin(seen, usual.before));
         }
         self.rate = self.told.map_or(0.0, |told| told.rate(seen, usual));
     }
@@ -94,6 +98,11 @@ impl News {
         self.told.is_some_and(|told| told.wake)
     }
 
+    /// Requests per second that were usual before they found no replica ready, while that is news.
+    pub(super) fn before_wake(&self) -> Option<f64> {
+        self.told.filter(|told| told.wake).map(|told| told.before)
+    }
+
     /// How many requests have come since they found no replica ready, while that is news.
     pub(super) fn came_since_wake(&self, seen: &Snapshot) -> Option<f64> {
         self.told.filter(|told| told.wake).map(|told| told.came(seen))
@@ -101,11 +110,11 @@ impl News {
 }
 
 impl Told {
-    fn begin(seen: &Snapshot) -> Self {
+    fn begin(seen: &Snapshot, before: f64) -> Self {
         let wake = !seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
         // Who came in this second before the first one waited is no news, unless nobody can be served.
         let came = if wake { 0.0 } else { -arriving(seen) };
-        Self { since: seen.now, came, wake }
+        Self { since: seen.now, came, wake, before }
     }
 
     fn came(self, seen: &Snapshot) -> f64 {

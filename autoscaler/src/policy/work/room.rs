@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_config::{model::Aim, units::Count};
 
-use super::{learn::Learned, slots};
+use super::{learn::Learned, outlook::Outlook, slots};
 use crate::{
     policy::{Question, kpa},
     replica::Phase,
@@ -17,38 +17,47 @@ use crate::{
 const CLEARED: f64 = 3.0;
 
 /// Replicas for what is to be expected; `aim`: what is aimed at just now.
-pub(super) fn for_load(question: &Question<'_>, load: Load, aim: Aim) -> Count {
+pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, aim: Aim) -> Count {
     let work = &question.settings.work;
     let slots = slots(question);
+    let mean = outlook.mean();
     if !work.parts.staffing {
-        return kpa::count((load.mean / kpa::target(question.settings, question.learned)).ceil());
+        return kpa::count((mean / kpa::target(question.settings, question.learned)).ceil());
     }
-    if load.mean <= 0.0 {
+    if mean <= 0.0 {
         return 0;
     }
-    let least = kpa::count((load.mean / slots).floor());
+    let full = |load: &Load| kpa::count((load.mean / slots).floor());
+    let least = full(&outlook.usual).min(full(&outlook.surge));
     match aim {
         Aim::Share(share) => {
-            let most = least.saturating_mul(4).saturating_add(100);
-            (least..most).find(|replicas| late(question, load, *replicas) <= share).unwrap_or(most)
+            let most = full(&outlook.surge).max(least).saturating_mul(4).saturating_add(100);
+            (least..most).find(|replicas| late(question, outlook, *replicas) <= share).unwrap_or(most)
         }
-        Aim::Worth(worth) => cheapest(least, |replicas| cost(question, load, worth, replicas)),
+        Aim::Worth(worth) => {
+            let from = [full(&outlook.usual), full(&outlook.surge)];
+            cheapest(from, |replicas| cost(question, outlook, worth, replicas))
+        }
     }
 }
 
 /// What so many replicas cost per second, and those who are late with them.
-pub(super) fn cost(question: &Question<'_>, load: Load, worth: Duration, replicas: Count) -> f64 {
-    f64::from(replicas) + load.rate * worth.as_secs_f64() * late(question, load, replicas)
+pub(super) fn cost(question: &Question<'_>, outlook: &Outlook, worth: Duration, replicas: Count) -> f64 {
+    let slots = f64::from(replicas) * slots(question);
+    let late = outlook.late(slots, question.settings.work.late_after.as_secs_f64());
+    f64::from(replicas) + worth.as_secs_f64() * late
 }
 
-fn late(question: &Question<'_>, load: Load, replicas: Count) -> f64 {
-    load.late(f64::from(replicas) * slots(question), question.settings.work.late_after.as_secs_f64())
+fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
+    let slots = f64::from(replicas) * slots(question);
+    let late = outlook.late(slots, question.settings.work.late_after.as_secs_f64());
+    if late > 0.0 { late / outlook.rate() } else { 0.0 }
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
 /// be ready, and never more than those who wait. They are worked off within a start, or sooner: who comes meanwhile is late as well,
 /// and as many replicas are worth it as cost no more than they spare of that.
-pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load) -> Count {
+pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, outlook: &Outlook) -> Count {
     let (seen, work) = (question.seen, &question.settings.work);
     let (queued, slots) = (f64::from(seen.queued()), slots(question));
     if queued == 0.0 {
@@ -57,82 +66,107 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, load: Load
     if !work.parts.backlog {
         return kpa::count(((f64::from(seen.in_flight()) + queued) / slots).ceil());
     }
-    let (steady, start) = (load.rate * load.service, learned.mean_start());
-    let (ready, live) =
-        (slots * count(seen, |phase| *phase == Phase::Ready), slots * count(seen, Phase::is_live));
-    let first = if live > ready { remaining(seen, start) } else { start };
-    // Seconds of work that wait when more replicas are there, and then what is left of them when a new one would be ready.
-    let lasts = learned.goes_on(question.now, first);
-    let grows = (steady - ready) * first;
-    let waiting = queued * load.service + if grows > 0.0 { grows * lasts } else { grows };
-    let left = waiting - (live - steady) * (start - first);
+    let start = learned.mean_start();
+    let more: f64 = learned.remaining(seen).map(|remaining| slots * (start - remaining).max(0.0)).sum();
+    let backlog = Backlog {
+        waiting: queued * outlook.service(),
+        ready: slots * count(seen, |phase| *phase == Phase::Ready),
+        live: slots * count(seen, Phase::is_live),
+        more,
+        start,
+        service: outlook.service(),
+        late_after: work.late_after.as_secs_f64(),
+    };
+    let left = outlook.mean_of(|load| backlog.left(load.rate));
     if left <= 0.0 {
         return 0;
     }
-    let worth = match work.aim {
-        Aim::Worth(worth) => worth.as_secs_f64() * load.rate * lasts * left * slots / (start + CLEARED),
-        Aim::Share(_) => 0.0,
+    let least = outlook.rate() * outlook.service() + left / backlog.late_after.max(start);
+    let room = match work.aim {
+        Aim::Worth(worth) => least.max(backlog.cheapest(outlook, worth.as_secs_f64(), slots)),
+        Aim::Share(_) => least,
     };
-    let room = worth.sqrt().max(left / work.late_after.as_secs_f64().max(start));
-    let most = ready + queued;
-    kpa::count(((steady + room).min(most) / slots).ceil()).max(1)
+    let most = backlog.ready + queued;
+    kpa::count((room.min(most) / slots).ceil()).max(1)
 }
 
-/// The number of replicas at which they and the late requests together cost the least; `cost`: of so many, per second.
-fn cheapest(least: Count, cost: impl Fn(Count) -> f64) -> Count {
-    let mut best = (0, cost(0));
-    for replicas in least.. {
-        let cost = cost(replicas);
-        if cost < best.1 {
-            best = (replicas, cost);
+/// Those who wait, and what there is for them. All but times are slots, or seconds of them.
+#[derive(Debug, Clone, Copy)]
+struct Backlog {
+    waiting: f64,
+    ready: f64,
+    live: f64,
+    /// What those that start will have done when one more would be ready.
+    more: f64,
+    start: f64,
+    service: f64,
+    late_after: f64,
+}
+
+impl Backlog {
+    /// Work that waits when one more would be ready.
+    fn left(&self, rate: f64) -> f64 {
+        (self.waiting + (rate * self.service - self.ready) * self.start - self.more).max(0.0)
+    }
+
+    /// Slots at which they and who is late for want of more cost the least.
+    fn cheapest(&self, outlook: &Outlook, worth: f64, slots: f64) -> f64 {
+        let price = (self.start + CLEARED) / slots;
+        let cost =
+            |at: f64| (at - self.live) * price + worth * outlook.mean_of(|load| self.late(load.rate, at));
+        let best = |(likely, load): (f64, Load)| {
+            let left = self.left(load.rate);
+            let steady = load.rate * self.service;
+            [steady + (worth * likely * load.rate * left / price).sqrt(), left / self.late_after.max(1e-3)]
+        };
+        let futures = [(outlook.likely, outlook.surge), (1.0 - outlook.likely, outlook.usual)];
+        let candidates = futures.into_iter().flat_map(best).filter(|at| *at > self.live);
+        candidates.chain([self.live]).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(self.live)
+    }
+
+    /// Requests that are late with so many slots, from when one more would be ready until the next decision has had time to tell.
+    fn late(&self, rate: f64, slots: f64) -> f64 {
+        // Who waits for less than that is not late, if a start is over by then.
+        let left = (self.left(rate) - (self.late_after - self.start).max(0.0) * slots).max(0.0);
+        let room = slots - rate * self.service;
+        rate * if left <= 0.0 {
+            0.0
+        } else if room > 0.0 {
+            (left / room).min(self.start)
+        } else {
+            self.start
         }
-        // Each one costs 1 for certain: beyond all that could be saved there is nothing to look for.
-        if f64::from(replicas) > best.1 || cost - f64::from(replicas) < 1.0 {
-            break;
+    }
+}
+
+/// The number of replicas at which they and the late requests together cost the least; `cost`: of so many, per second. It falls
+/// behind each of the numbers that loads keep busy, and then rises again.
+fn cheapest(from: [Count; 2], cost: impl Fn(Count) -> f64) -> Count {
+    let mut best = (0, cost(0));
+    for from in from {
+        let (mut last, mut rises) = (f64::INFINITY, 0);
+        for replicas in from.. {
+            let cost = cost(replicas);
+            if cost < best.1 {
+                best = (replicas, cost);
+            }
+            rises = if cost > last { rises + 1 } else { 0 };
+            last = cost;
+            // Each one costs 1 for certain: beyond all that could be saved there is nothing to look for.
+            if f64::from(replicas) > best.1 || cost - f64::from(replicas) < 1.0 || rises > 2 {
+                break;
+            }
         }
     }
     best.0
 }
 
+/// Replicas that are ready or on their way.
+pub(super) fn live(seen: &Snapshot) -> Count {
+    kpa::count(count(seen, Phase::is_live))
+}
+
 fn count(seen: &Snapshot, is: impl Fn(&Phase) -> bool) -> f64 {
     let count = seen.replicas.iter().filter(|replica| is(&replica.phase)).count();
     f64::from(Count::try_from(count).unwrap_or(Count::MAX))
-}
-
-/// Seconds until the oldest of those that start is ready, as far as one knows.
-fn remaining(seen: &Snapshot, start: f64) -> f64 {
-    let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
-    let oldest = starting.map(|replica| seen.now.saturating_duration_since(replica.started)).max();
-    oldest.map_or(0.0, |age| (start - age.as_secs_f64()).max(0.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Independent requests of a second each.
-    fn load(mean: f64) -> Load {
-        Load { mean, peakedness: 1.0, rate: mean, service: 1.0 }
-    }
-
-    #[test]
-    fn more_is_bought_as_long_as_it_saves_more_than_it_costs() {
-        let buys = |mean: f64, worth: f64| {
-            let load = load(mean);
-            let cost = |n: Count| f64::from(n) + mean * worth * load.late(f64::from(n), 0.5);
-            cheapest(kpa::count(mean.floor()), cost)
-        };
-        assert_eq!(buys(0.01, 10.0), 0, "a tenth of a second is saved per second");
-        assert_eq!(buys(0.01, 1000.0), 1);
-        assert!(buys(10.0, 10.0) < buys(10.0, 100.0));
-        assert!(buys(10.0, 100.0) < buys(10.0, 1000.0));
-        // The square-root law: room grows more slowly than the load.
-        let room = |mean: f64| f64::from(buys(mean, 100.0)) / mean;
-        assert!(room(5.0) > room(50.0) && room(50.0) > room(200.0));
-        for mean in [5.0, 50.0, 200.0] {
-            let (n, late) = (buys(mean, 60.0), |n: Count| load(mean).late(f64::from(n), 0.5));
-            let cost = |n: Count| f64::from(n) + mean * 60.0 * late(n);
-            assert!((1..2 * n).all(|other| cost(n) <= cost(other) + 1e-9), "{n} for {mean}");
-        }
-    }
 }

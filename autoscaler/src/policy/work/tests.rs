@@ -127,7 +127,7 @@ fn f2_a_long_start_is_waited_for_before_more_is_started() {
     story.obey(calm);
     let answer = story.second(30, 4, 4, 26);
     let next = story.second(4, 4, 4, 26);
-    assert!(answer.want.max(next.want) < 24, "{} and {}", answer.want, next.want);
+    assert!(next.want <= answer.want && answer.want < 34, "{} and {}", answer.want, next.want);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn f6_room_follows_the_square_root() {
             seen: &seen.seen,
         };
         let load = Load { mean: load, peakedness: 1.0, rate: load, service: 1.0 };
-        room::for_load(&question, load, question.settings.work.aim)
+        room::for_load(&question, &Outlook::steady(load), question.settings.work.aim)
     };
     // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
     let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];
@@ -290,7 +290,7 @@ type Change = fn(&mut Settings);
 
 #[test]
 fn every_part_can_be_switched_off() {
-    let off: [(Change, &str); 7] = [
+    let off: [(Change, &str); 8] = [
         (|work| work.parts.work = false, "work"),
         (|work| work.parts.forecast = false, "forecast"),
         (|work| work.parts.staffing = false, "staffing"),
@@ -298,13 +298,19 @@ fn every_part_can_be_switched_off() {
         (|work| work.parts.calm = false, "calm"),
         (|work| work.parts.keep = false, "keep"),
         (|work| work.parts.invest = false, "invest"),
+        (|work| work.parts.surges = false, "surges"),
     ];
     let run = |change: Change| {
-        let mut story = Story::of(Law::Work, change).with(60);
+        let mut story = Story::of(Law::Work, change).with(10);
         let mut wants: Vec<Count> = Vec::new();
-        for second in 0..300_u32 {
-            // A ramp, a burst that waits, silence.
-            let rate = if second < 200 { second / 4 } else { 0 };
+        for second in 0..700_u32 {
+            // A ramp, a burst that waits, a surge each minute, silence.
+            let rate = match second {
+                0..200 => second / 4,
+                200..600 if second % 60 < 5 => 60,
+                200..600 => 1,
+                _ => 0,
+            };
             let queued = if (100..110).contains(&second) { 20 } else { 0 };
             wants.push(story.second(rate, rate, rate, queued).want);
         }
@@ -367,7 +373,7 @@ fn woken_by(handful: u32, worth: Duration) -> Count {
 fn replicas_of_a_wake_are_half_full_or_full_where_little_is_lost() {
     assert!((1..=4).contains(&woken_by(19, secs(60))), "{}", woken_by(19, secs(60)));
     assert!((1..=2).contains(&woken_by(19, Duration::from_millis(10))));
-    assert!(woken_by(200, secs(60)) > woken_by(200, Duration::from_millis(10)));
+    assert!((20..=40).contains(&woken_by(200, secs(60))), "{}", woken_by(200, secs(60)));
 }
 
 #[test]

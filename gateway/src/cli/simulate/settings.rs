@@ -51,13 +51,15 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
     Ok(Setting { name: text.to_owned(), scaling })
 }
 
-const PARTS: [&str; 8] = ["work", "forecast", "staffing", "invest", "backlog", "events", "calm", "keep"];
+const PARTS: [&str; 9] =
+    ["work", "forecast", "staffing", "invest", "backlog", "events", "calm", "keep", "surges"];
 
 fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
     Some(match part {
         "work" => &mut parts.work,
         "forecast" => &mut parts.forecast,
         "staffing" => &mut parts.staffing,
+        "surges" => &mut parts.surges,
         "invest" => &mut parts.invest,
         "backlog" => &mut parts.backlog,
         "events" => &mut parts.events,

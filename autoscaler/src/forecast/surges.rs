@@ -1,0 +1,63 @@
+//! How long a higher rate than usual lasts: how much of it was still there when what was started for it would have been ready.
+//! Learned by the [forecast](super).
+
+use super::Expected;
+
+/// The weight of each surge fades by this with the next, and what is known without any counts for so many.
+const FADES: f64 = 0.95;
+const GRANTED: f64 = 4.0;
+
+/// What is remembered of surges.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Surges {
+    /// The one that is watched.
+    watched: Option<Surge>,
+    /// For how many seconds there has been one.
+    age: f64,
+    seen: f64,
+    lasted: f64,
+}
+
+/// A higher rate was believed than the usual one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Surge {
+    usual: f64,
+    highest: f64,
+    seconds: f64,
+}
+
+impl Surges {
+    /// One more second; `now`: the quickest average, `judged_after`: how many seconds after its beginning a surge is judged.
+    pub(super) fn record(&mut self, expected: Expected, now: f64, judged_after: f64) {
+        let Expected { usual, surge, .. } = expected;
+        self.age = if surge > usual { self.age + 1.0 } else { 0.0 };
+        let Some(watched) = &mut self.watched else {
+            self.watched = (surge > usual).then_some(Surge { usual, highest: surge, seconds: 0.0 });
+            return;
+        };
+        watched.highest = watched.highest.max(surge);
+        watched.seconds += 1.0;
+        if watched.seconds >= judged_after {
+            self.seen = FADES * self.seen + 1.0;
+            self.lasted = FADES * self.lasted + watched.left(now);
+            self.watched = None;
+        }
+    }
+
+    /// For how many seconds there has been a surge.
+    pub(super) fn age(&self) -> f64 {
+        self.age
+    }
+
+    /// The part of one that is to be expected to last; `guess`: what is known without earlier ones.
+    pub(super) fn lasting(&self, guess: f64) -> f64 {
+        (GRANTED * guess + self.lasted) / (GRANTED + self.seen)
+    }
+}
+
+impl Surge {
+    /// The part that is left of it.
+    fn left(self, now: f64) -> f64 {
+        ((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0)
+    }
+}

@@ -1,0 +1,230 @@
+//! Surges that come back: how many replicas stay behind one, or are there again before the next. For each of some sizes of a fleet it is
+//! reckoned who would be late with it, and learned how long it is from one such time to the next, as [`Gaps`] of the last replica
+//! are. Used by the law [`work`](super). Absent: the last replica, which [`Work::idle`](super::Work) speaks of.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tidegate_config::units::Count;
+
+use crate::{
+    keepalive::{Gaps, Schedule},
+    snapshot::Flow,
+};
+
+/// Weight of the newest surge.
+const NEWEST: f64 = 0.2;
+/// After so long averages have followed a surge.
+const SEEN: Duration = Duration::from_secs(10);
+/// Fleets that are reckoned with, at most: up to some thousand replicas.
+const MOST: usize = 22;
+
+/// Fleets, smallest first, up to the largest with which somebody would have been late.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Levels(Vec<Level>);
+
+/// A fleet, and when it was too small.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Level {
+    /// Requests that would run or wait.
+    present: f64,
+    /// Since when nobody would be late; `None` while somebody is.
+    enough_since: Option<Instant>,
+    /// Since when somebody was.
+    late_since: Option<Instant>,
+    /// Who was late in this surge, over the replicas that would have been needed; and on average.
+    late: f64,
+    usually: f64,
+    gaps: Gaps,
+    schedule: Schedule,
+    /// It was there already when somebody would have been late without, and stays until the law has seen why.
+    stays_until: Option<Instant>,
+}
+
+/// What is worth keeping of one: the gaps, and who is late after one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Habit(Gaps, f64);
+
+/// What fleets are judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// Seconds that a request takes.
+    pub(super) service: f64,
+    /// Seconds that a start takes.
+    pub(super) start: f64,
+    /// Requests at once that a replica is good for.
+    pub(super) slots: f64,
+    /// Seconds after which who waits is late.
+    pub(super) late_after: f64,
+    /// Seconds of a replica that one late request less is worth.
+    pub(super) worth: f64,
+}
+
+impl Levels {
+    /// As it was when these were kept.
+    pub(super) fn restored(habits: Vec<Habit>) -> Self {
+        let level = |Habit(gaps, usually)| Level { gaps, usually, ..Level::default() };
+        Self(habits.into_iter().take(MOST).map(level).collect())
+    }
+
+    /// What is worth keeping.
+    pub(super) fn habits(&self) -> Vec<Habit> {
+        self.0.iter().map(|level| Habit(level.gaps.clone(), level.usually)).collect()
+    }
+
+    /// A second has gone by.
+    pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
+        let arrived = f64::from(second.arrived);
+        let mut needed = 0;
+        for at in 0..MOST {
+            if at == self.0.len() {
+                // Until now nobody would have been late with this one.
+                let present = self.0.last().map_or(0.0, |smaller| smaller.present - arrived);
+                let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
+                self.0.push(new);
+            }
+            if self.0[at].is_late(arrived, fleet(at) * terms.slots, terms) {
+                needed = at + 1;
+            } else if at + 1 >= self.0.len() {
+                break;
+            }
+        }
+        let share = arrived / fleet(needed);
+        for (at, level) in self.0.iter_mut().enumerate() {
+            if at < needed { level.was_late(now, share, terms) } else { level.was_enough(now, terms) }
+        }
+    }
+
+    /// Replicas that are to be there for what may come.
+    pub(super) fn warm(&self, now: Instant) -> Count {
+        let warm = self.0.iter().rposition(|level| level.is_warm(now));
+        warm.map_or(0, |at| crate::policy::kpa::count(fleet(at + 1)))
+    }
+
+    /// When that changes next, where nothing comes.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let change = |level: &Level| {
+            let since = level.enough_since?;
+            Some(since + level.schedule.next_change(now.saturating_duration_since(since))?)
+        };
+        self.0.iter().filter_map(change).min()
+    }
+
+    /// Whether these are numbers that can have been learned.
+    pub(super) fn is_sound(habits: &[Habit]) -> bool {
+        habits.iter().all(|Habit(_, usually)| (0.0..=1e9).contains(usually))
+    }
+}
+
+impl Level {
+    /// A second in which so many came: whether who comes then waits too long with `cap` slots.
+    fn is_late(&mut self, arrived: f64, cap: f64, terms: Terms) -> bool {
+        let service = terms.service.max(1e-3);
+        let present = self.present + arrived;
+        let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
+        self.present = present - served;
+        (self.present - cap) * service > terms.late_after * cap
+    }
+
+    fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
+        if let Some(since) = self.enough_since {
+            let until = now + Duration::from_secs_f64(terms.start) + SEEN;
+            self.stays_until = Some(until).filter(|_| self.is_warm(now));
+            self.enough_since = None;
+            self.gaps.record(now.saturating_duration_since(since).as_secs_f64());
+            self.late = 0.0;
+            self.late_since = None;
+        }
+        let since = *self.late_since.get_or_insert(now);
+        if now.saturating_duration_since(since).as_secs_f64() < terms.start.max(1.0) {
+            self.late += share;
+        }
+    }
+
+    fn was_enough(&mut self, now: Instant, terms: Terms) {
+        if self.enough_since.is_some() {
+            return;
+        }
+        self.enough_since = Some(now);
+        if self.late_since.is_some() {
+            let first = self.usually == 0.0;
+            self.usually += if first { 1.0 } else { NEWEST } * (self.late - self.usually);
+        }
+        self.schedule = self.gaps.habit(terms.worth * self.usually, terms.start);
+    }
+
+    fn is_warm(&self, now: Instant) -> bool {
+        match self.enough_since {
+            Some(since) => self.schedule.is_warm(now.saturating_duration_since(since)),
+            None => self.stays_until.is_some_and(|until| now < until),
+        }
+    }
+}
+
+/// Replicas of a fleet: 1, 2, 3, 4, 6, 8, 12, 16, ...
+fn fleet(at: usize) -> f64 {
+    let doubled = f64::from(1_u32 << (at / 2).min(20));
+    match at {
+        0 => 1.0,
+        _ if at % 2 == 1 => 2.0 * doubled,
+        _ => 1.5 * doubled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms = Terms { service: 0.2, start: 2.0, slots: 1.0, late_after: 0.5, worth: 60.0 };
+
+    /// Surges of five seconds every minute, of so many per second, and then nothing for so many seconds.
+    fn warm_after(surges: usize, rate: u32, quiet: u64) -> Count {
+        let mut levels = Levels::default();
+        let mut now = crate::fixture::origin();
+        let mut go = |now: &mut Instant, seconds: u64, rate| {
+            for _ in 0..seconds {
+                *now += Duration::from_secs(1);
+                levels.count(*now, Flow { arrived: rate, ..Flow::default() }, TERMS);
+            }
+        };
+        for _ in 0..surges {
+            go(&mut now, 55, 1);
+            go(&mut now, 5, rate);
+        }
+        go(&mut now, quiet, 1);
+        levels.warm(now)
+    }
+
+    #[test]
+    fn what_surges_that_come_back_need_is_there_again() {
+        // Fifty times 200 ms are ten at once. They are started again in time for the next one.
+        assert!(warm_after(6, 50, 20) < 10, "{}", warm_after(6, 50, 20));
+        assert!((10..=16).contains(&warm_after(6, 50, 54)), "{}", warm_after(6, 50, 54));
+        assert_eq!(warm_after(6, 50, 600), 0, "they no longer come");
+    }
+
+    #[test]
+    fn two_surges_are_no_habit() {
+        assert_eq!(warm_after(2, 50, 54), 0);
+    }
+
+    #[test]
+    fn what_one_replica_bears_is_no_surge() {
+        assert_eq!(warm_after(6, 4, 54), 0);
+    }
+
+    #[test]
+    fn what_was_learned_of_surges_is_known_again() {
+        let mut levels = Levels::default();
+        let mut now = crate::fixture::origin();
+        for second in 0..600 {
+            now += Duration::from_secs(1);
+            let arrived = if second % 60 < 5 { 50 } else { 1 };
+            levels.count(now, Flow { arrived, ..Flow::default() }, TERMS);
+        }
+        let kept = serde_json::to_string(&levels.habits()).expect("values only");
+        let after = Levels::restored(serde_json::from_str(&kept).expect("as it was kept"));
+        assert_eq!(after.habits(), serde_json::from_str::<Vec<Habit>>(&kept).expect("as it was kept"));
+        assert!(!after.habits().is_empty());
+    }
+}
