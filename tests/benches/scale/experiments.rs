@@ -19,11 +19,12 @@ use super::{
 /// Chance decides about single steps: so many runs of each, all together.
 const RUNS: u64 = 10;
 
-/// One service of one slot per replica.
-fn outcome(
+/// One service of one slot per replica; replica-seconds per run, all else of all runs.
+pub(crate) fn outcome(
     words: &str,
     service: Duration,
     start: Duration,
+    runs: u64,
     change: impl FnOnce(&mut ScalingPolicy),
 ) -> Outcome {
     let mut of = Service::of("tried".parse().expect("a valid name"), "tried");
@@ -42,9 +43,9 @@ fn outcome(
         late_after: Duration::from_millis(500),
         seed,
     };
-    let cases: Vec<_> = (0..RUNS).map(|seed| (0, case(seed))).collect();
+    let cases: Vec<_> = (0..runs).map(|seed| (0, case(seed))).collect();
     let mut outcome = run_all(&cases, 1, super::threads(), &|_| ()).swap_remove(0);
-    outcome.replica_seconds /= RUNS as f64;
+    outcome.replica_seconds /= runs as f64;
     outcome
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn print() {
     );
     for (name, words, service, start) in rows {
         for (law, label) in [(Law::Kpa, "kpa"), (Law::Work, "work"), (Law::Hpa, "hpa")] {
-            let got = outcome(words, service, start, |scaling| scaling.law = law);
+            let got = outcome(words, service, start, RUNS, |scaling| scaling.law = law);
             row(name, label, &got);
         }
     }
@@ -115,7 +116,7 @@ fn row(name: &str, label: &str, got: &Outcome) {
 /// What each part is good for: the law without it.
 fn without(words: &str) {
     type Switch = fn(&mut tidegate_config::model::Parts);
-    let parts: [(&str, Switch); 9] = [
+    let parts: [(&str, Switch); 10] = [
         ("nothing", |_| ()),
         ("work", |parts| parts.work = false),
         ("forecast", |parts| parts.forecast = false),
@@ -125,9 +126,10 @@ fn without(words: &str) {
         ("events", |parts| parts.events = false),
         ("calm", |parts| parts.calm = false),
         ("keep", |parts| parts.keep = false),
+        ("surges", |parts| parts.surges = false),
     ];
     for (name, switch) in parts {
-        let got = outcome(words, Duration::from_millis(200), Duration::from_secs(2), |scaling| {
+        let got = outcome(words, Duration::from_millis(200), Duration::from_secs(2), RUNS, |scaling| {
             scaling.law = Law::Work;
             switch(&mut scaling.work.parts);
         });

@@ -9,6 +9,7 @@ mod capped;
 mod experiments;
 mod settings;
 mod slices;
+mod variety;
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,8 +29,13 @@ fn main() -> anyhow::Result<()> {
     let usual = if full { 10 } else { 3 };
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual);
     let only = std::env::var("ONLY").unwrap_or_default();
+    if only == "variety" {
+        variety::print();
+        return Ok(());
+    }
     if only.is_empty() {
         experiments::print();
+        variety::print();
         if let Some(folder) = traces() {
             let rare = slices::azure(&folder, false)?.swap_remove(0);
             experiments::keep_alive(&rare);
