@@ -22,6 +22,13 @@ pub enum Reason {
         /// What is to be expected.
         figures: WorkFigures,
     },
+    /// Less would do, but surges come back that need so many.
+    Returns {
+        /// What is to be there.
+        held: Count,
+        /// What is to be expected without them.
+        figures: WorkFigures,
+    },
     /// The demand of the surge window, far above the stable one.
     Surge(Figures),
     /// A surge is not over, and nothing is taken away during one.
@@ -199,10 +206,11 @@ impl fmt::Display for WorkFigures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 25] = [
+    pub const LABELS: [&'static str; 26] = [
         "demand",
         "work",
         "calm",
+        "returns",
         "surge",
         "surge_held",
         "up_rate",
@@ -234,6 +242,7 @@ impl Reason {
             Self::Demand(_) => "demand",
             Self::Work(_) => "work",
             Self::Calm { .. } => "calm",
+            Self::Returns { .. } => "returns",
             Self::Surge(_) => "surge",
             Self::SurgeHeld { .. } => "surge_held",
             Self::UpRate { .. } => "up_rate",
@@ -268,6 +277,9 @@ impl fmt::Display for Reason {
                 write!(f, "{figures} {}", if figures.needs == 1 { "replica" } else { "replicas" })
             }
             Self::Calm { held, figures } => write!(f, "{figures} would do; {held} are let go slowly"),
+            Self::Returns { held, figures } => {
+                write!(f, "{figures} would do; {held} are there for a surge that comes back")
+            }
             Self::Surge(figures) => write!(f, "surge: {figures}"),
             Self::SurgeHeld { held, left } => {
                 write!(f, "held at {} for the rest of a surge ({} s left)", replicas(*held), secs(*left))
@@ -359,6 +371,10 @@ mod tests {
             (
                 Reason::Calm { held: 8, figures: work },
                 "12.50 requests/s of 200 ms are 2.50 at once: 5 would do; 8 are let go slowly",
+            ),
+            (
+                Reason::Returns { held: 8, figures: work },
+                "12.50 requests/s of 200 ms are 2.50 at once: 5 would do; 8 are there for a surge that comes back",
             ),
             (Reason::Surge(figures), "surge: demand 123.4 over 6 s needs 2 replicas at 70 each"),
             (

@@ -83,13 +83,20 @@ impl Work {
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
-        let held = held.max(self.for_surges(&question));
+        let again = self.for_surges(&question);
         let figures =
             WorkFigures { rate: outlook.rate(), service: outlook.service(), load: outlook.mean(), needs };
-        let reason = if held > needs { Reason::Calm { held, figures } } else { Reason::Work(figures) };
-        let answer = Answer { want: held, reason, again: Some(question.now + EVERY) };
+        let want = held.max(again);
+        let reason = if again > held {
+            Reason::Returns { held: again, figures }
+        } else if held > needs {
+            Reason::Calm { held, figures }
+        } else {
+            Reason::Work(figures)
+        };
+        let answer = Answer { want, reason, again: Some(question.now + EVERY) };
         let answer = match question.seen.idle_since() {
-            Some(since) if held <= 1 => self.idle(&question, since, answer),
+            Some(since) if want <= 1 => self.idle(&question, since, answer),
             Some(_) | None => answer,
         };
         (answer, self)
