@@ -109,7 +109,12 @@ async fn a_drained_host_is_emptied_without_an_error_and_gets_nothing_until_told(
     assert_eq!(world.engines["b"].specs().len(), 0);
     world.until_ready("api", 2).await;
 
-    // The order outlives the gateway.
+    // The order outlives the gateway, once it is written down.
+    found("the order on disk", async || {
+        let kept = world.kept();
+        if kept.contains("draining") { Ok(()) } else { Err(kept) }
+    })
+    .await;
     let world = world.crash_and_start().await;
     let hosts = world.control().hosts().await.expect("a control loop");
     assert_eq!(hosts.iter().map(|host| host.order.as_str()).collect::<Vec<_>>(), ["open", "draining"]);
