@@ -10,7 +10,7 @@ mod surges;
 
 use self::surges::Surges;
 
-/// Averages: time constants of 4 s, 8 s, ... 1024 s.
+/// Averages: time constants of 2 s, 4 s, ... 1024 s.
 const AVERAGES: usize = 10;
 const SHORTEST: f64 = 2.0;
 /// Trends: of each average and the one that is twice as slow, but for the slowest.

@@ -170,3 +170,34 @@ fn count(seen: &Snapshot, is: impl Fn(&Phase) -> bool) -> f64 {
     let count = seen.replicas.iter().filter(|replica| is(&replica.phase)).count();
     f64::from(Count::try_from(count).unwrap_or(Count::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Independent requests of a second each.
+    fn load(mean: f64) -> Load {
+        Load { mean, peakedness: 1.0, rate: mean, service: 1.0 }
+    }
+
+    #[test]
+    fn more_is_bought_as_long_as_it_saves_more_than_it_costs() {
+        let buys = |mean: f64, worth: f64| {
+            let load = load(mean);
+            let cost = |n: Count| f64::from(n) + mean * worth * load.late(f64::from(n), 0.5);
+            cheapest([kpa::count(mean.floor()); 2], cost)
+        };
+        assert_eq!(buys(0.01, 10.0), 0, "a tenth of a second is saved per second");
+        assert_eq!(buys(0.01, 1000.0), 1);
+        assert!(buys(10.0, 10.0) < buys(10.0, 100.0));
+        assert!(buys(10.0, 100.0) < buys(10.0, 1000.0));
+        // The square-root law: room grows more slowly than the load.
+        let room = |mean: f64| f64::from(buys(mean, 100.0)) / mean;
+        assert!(room(5.0) > room(50.0) && room(50.0) > room(200.0));
+        for mean in [5.0, 50.0, 200.0] {
+            let (n, late) = (buys(mean, 60.0), |n: Count| load(mean).late(f64::from(n), 0.5));
+            let cost = |n: Count| f64::from(n) + mean * 60.0 * late(n);
+            assert!((1..2 * n).all(|other| cost(n) <= cost(other) + 1e-9), "{n} for {mean}");
+        }
+    }
+}
