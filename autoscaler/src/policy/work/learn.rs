@@ -135,6 +135,9 @@ impl Learned {
     pub(super) fn look(&mut self, seen: &Snapshot, slots: f64, worth: f64) {
         let (service, ahead) = (self.service(), self.start() + 5.0);
         let (flow, before) = (seen.flow(), self.rates.now());
+        let work = &seen.service.scaling.work;
+        let late_after = work.late_after.as_secs_f64();
+        let terms = Terms { service, start: self.mean_start(), slots, late_after, worth };
         self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
         for second in flow {
             let arrived = f64::from(second.arrived);
@@ -146,13 +149,11 @@ impl Learned {
             self.news.count(arrived);
             self.service.count(second);
             self.crowd.count(second, service, self.rates.now());
-            let late_after = seen.service.scaling.work.late_after.as_secs_f64();
-            let terms = Terms { service, start: self.start.mean(), slots, late_after, worth };
             if self.knows_service() {
                 self.levels.count(seen.now, second, terms);
             }
-            if let Aim::Share(goal) = seen.service.scaling.work.aim {
-                self.steer.count(second, goal, seen.service.scaling.work.late_after);
+            if let Aim::Share(goal) = work.aim {
+                self.steer.count(second, goal, work.late_after);
             }
         }
         self.start.look(seen);

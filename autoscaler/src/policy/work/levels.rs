@@ -9,6 +9,7 @@ use tidegate_config::units::Count;
 
 use crate::{
     keepalive::{Gaps, Schedule},
+    policy::kpa,
     snapshot::Flow,
 };
 
@@ -98,7 +99,7 @@ impl Levels {
     /// Replicas that are to be there for what may come.
     pub(super) fn warm(&self, now: Instant) -> Count {
         let warm = self.0.iter().rposition(|level| level.is_warm(now));
-        warm.map_or(0, |at| crate::policy::kpa::count(fleet(at + 1)))
+        warm.map_or(0, |at| kpa::count(fleet(at + 1)))
     }
 
     /// When that changes next, where nothing comes.

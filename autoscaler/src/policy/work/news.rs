@@ -95,17 +95,21 @@ impl News {
 
     /// Whether requests found no replica ready, and that is news.
     pub(super) fn is_wake(&self) -> bool {
-        self.told.is_some_and(|told| told.wake)
+        self.wake().is_some()
     }
 
     /// Requests per second that were usual before they found no replica ready, while that is news.
     pub(super) fn before_wake(&self) -> Option<f64> {
-        self.told.filter(|told| told.wake).map(|told| told.before)
+        self.wake().map(|told| told.before)
     }
 
     /// How many requests have come since they found no replica ready, while that is news.
     pub(super) fn came_since_wake(&self, seen: &Snapshot) -> Option<f64> {
-        self.told.filter(|told| told.wake).map(|told| told.came(seen))
+        self.wake().map(|told| told.came(seen))
+    }
+
+    fn wake(&self) -> Option<Told> {
+        self.told.filter(|told| told.wake)
     }
 }
 

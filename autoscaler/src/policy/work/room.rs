@@ -32,7 +32,7 @@ pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, aim: Aim) -> 
     match aim {
         Aim::Share(share) => {
             let most = full(&outlook.surge).max(least).saturating_mul(4).saturating_add(100);
-            (least..most).find(|replicas| late(question, outlook, *replicas) <= share).unwrap_or(most)
+            (least..most).find(|replicas| late_share(question, outlook, *replicas) <= share).unwrap_or(most)
         }
         Aim::Worth(worth) => {
             let from = [full(&outlook.usual), full(&outlook.surge)];
@@ -43,14 +43,18 @@ pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, aim: Aim) -> 
 
 /// What so many replicas cost per second, and those who are late with them.
 pub(super) fn cost(question: &Question<'_>, outlook: &Outlook, worth: Duration, replicas: Count) -> f64 {
-    let slots = f64::from(replicas) * slots(question);
-    let late = outlook.late(slots, question.settings.work.late_after.as_secs_f64());
-    f64::from(replicas) + worth.as_secs_f64() * late
+    f64::from(replicas) + worth.as_secs_f64() * late(question, outlook, replicas)
 }
 
+/// Requests that are late per second with so many replicas.
 fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
     let slots = f64::from(replicas) * slots(question);
-    let late = outlook.late(slots, question.settings.work.late_after.as_secs_f64());
+    outlook.late(slots, question.settings.work.late_after.as_secs_f64())
+}
+
+/// The same over all requests.
+fn late_share(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
+    let late = late(question, outlook, replicas);
     if late > 0.0 { late / outlook.rate() } else { 0.0 }
 }
 
@@ -70,8 +74,8 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, outlook: &
     let more: f64 = learned.remaining(seen).map(|remaining| slots * (start - remaining).max(0.0)).sum();
     let backlog = Backlog {
         waiting: queued * outlook.service(),
-        ready: slots * count(seen, |phase| *phase == Phase::Ready),
-        live: slots * count(seen, Phase::is_live),
+        ready: slots * f64::from(count(seen, |phase| *phase == Phase::Ready)),
+        live: slots * f64::from(live(seen)),
         more,
         start,
         service: outlook.service(),
@@ -163,12 +167,12 @@ fn cheapest(from: [Count; 2], cost: impl Fn(Count) -> f64) -> Count {
 
 /// Replicas that are ready or on their way.
 pub(super) fn live(seen: &Snapshot) -> Count {
-    kpa::count(count(seen, Phase::is_live))
+    count(seen, Phase::is_live)
 }
 
-fn count(seen: &Snapshot, is: impl Fn(&Phase) -> bool) -> f64 {
+fn count(seen: &Snapshot, is: impl Fn(&Phase) -> bool) -> Count {
     let count = seen.replicas.iter().filter(|replica| is(&replica.phase)).count();
-    f64::from(Count::try_from(count).unwrap_or(Count::MAX))
+    Count::try_from(count).unwrap_or(Count::MAX)
 }
 
 #[cfg(test)]
