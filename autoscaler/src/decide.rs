@@ -285,7 +285,7 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
 fn last_replica(memory: &mut Memory, seen: &Snapshot, counts: &Counts, needs: Count) -> Last {
     let scaling = &seen.service.scaling;
     if scaling.law == Law::Work {
-        // It has learned when that is.
+        // It knows when that is.
         return match () {
             () if counts.busy => {
                 Last::Keep(Reason::Busy { in_flight: seen.in_flight(), queued: seen.queued() }, None)
@@ -295,10 +295,10 @@ fn last_replica(memory: &mut Memory, seen: &Snapshot, counts: &Counts, needs: Co
     }
     match scaling.idle {
         _ if counts.live == 0 && seen.queued() == 0 && needs == 0 => Last::Zero(Reason::Asleep),
-        Idle::After(_) if counts.live == 0 && seen.queued() == 0 => Last::Zero(Reason::Asleep),
-        Idle::After(idle) => match seen.idle_since() {
+        Idle::Auto | Idle::After(_) if counts.live == 0 && seen.queued() == 0 => Last::Zero(Reason::Asleep),
+        Idle::Auto | Idle::After(_) => match seen.idle_since() {
             None => Last::Keep(Reason::Busy { in_flight: seen.in_flight(), queued: seen.queued() }, None),
-            Some(since) => after_idle(seen, since, idle),
+            Some(since) => after_idle(seen, since, grace::idle(scaling)),
         },
         Idle::Kpa => {
             let left = memory.last_replica.left(seen.now, needs > 0, scaling.stable_window);
@@ -366,7 +366,7 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
     match scaling.idle {
         // What it has learned is not over.
         _ if scaling.law == Law::Work => memory.window.clear(),
-        Idle::After(_) => {
+        Idle::Auto | Idle::After(_) => {
             memory.window.clear();
             memory.policy = Some(Policy::start(scaling.law, seen.now, 0, None));
             memory.answer = None;
@@ -498,6 +498,26 @@ mod tests {
         assert_eq!(found.reason.to_string(), "kept warm until idle 60 s passes (42 s left)");
         assert_eq!(found.again_at, Some(story.seen.now + secs(42)));
         story.after(41).expect(1, "kept_warm").after(1).expect(0, "idle");
+    }
+
+    #[test]
+    fn a_fixed_time_holds_under_every_law() {
+        for law in [Law::Kpa, Law::Work, Law::Hpa] {
+            let mut story =
+                Story::new(|s| (s.law, s.idle, s.stable_window) = (law, Idle::After(secs(40)), secs(6)))
+                    .with(1, &Phase::Ready);
+            story.load(0, 1).load(0, 0);
+            let found = story.decide();
+            let until = story.seen.now + secs(40);
+            assert!(found.again_at.is_some_and(|at| at <= until), "{law}: it is looked at again in time");
+            story.after(39).expect(1, "kept_warm").after(1);
+            assert_eq!(story.decide().want, 0, "{law}");
+            // A new gateway counts from its own beginning.
+            story.seen.gateway_started = story.seen.now;
+            story.memory = Memory::default();
+            story.after(39).expect(1, "kept_warm").after(1);
+            assert_eq!(story.decide().want, 0, "{law}");
+        }
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn worth() -> String {
 
 fn idle(idle: Idle) -> String {
     match idle {
+        Idle::Auto => "auto".into(),
         Idle::After(length) => duration(length),
         Idle::Kpa => "kpa".into(),
     }

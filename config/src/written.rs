@@ -25,11 +25,9 @@ pub fn written(scaling: &ScalingPolicy) -> Written {
 #[must_use]
 pub fn without_effect(scaling: &ScalingPolicy) -> Vec<&'static str> {
     const RATES: [&str; 4] = ["surge_window", "max_up_rate", "max_down_rate", "scale_down_delay"];
-    let has_goal = matches!(scaling.work.aim, Aim::Share(_));
     let ignored = |key: &str| match (scaling.law, key) {
         (Law::Kpa, _) => false,
         (Law::Work, "target") => true,
-        (Law::Work, "idle") => !has_goal,
         (Law::Work | Law::Hpa, "surge_threshold") => scaling.signals.rps.is_none(),
         (Law::Work | Law::Hpa, key) => RATES.contains(&key),
     };
@@ -88,6 +86,7 @@ fn counts(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
 
 fn averages(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
     let idle = |scaling: &ScalingPolicy| match scaling.idle {
+        Idle::Auto => "auto".to_owned(),
         Idle::After(length) => time(length),
         Idle::Kpa => "kpa".to_owned(),
     };
@@ -167,8 +166,7 @@ mod tests {
             ("", &[][..]),
             ("policy = \"hpa\"\n", &["surge_threshold", "max_up_rate"]),
             ("policy = \"hpa\"\ntarget_rps = 5\n", &["max_up_rate"]),
-            ("policy = \"work\"\n", &["target", "surge_threshold", "max_up_rate", "idle"]),
-            ("policy = \"work\"\nwait_probability = 0.1\n", &["target", "surge_threshold", "max_up_rate"]),
+            ("policy = \"work\"\n", &["target", "surge_threshold", "max_up_rate"]),
         ] {
             assert_eq!(without_effect(&read(&format!("{text}{rates}"))), ignored, "{text}");
         }

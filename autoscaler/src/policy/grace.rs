@@ -12,6 +12,7 @@ pub const GRACE: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn idle(scaling: &ScalingPolicy) -> Duration {
     match scaling.idle {
+        Idle::Auto => Idle::USUAL,
         Idle::After(idle) => idle,
         Idle::Kpa => scaling.stable_window + GRACE,
     }

@@ -23,7 +23,9 @@ pub(super) fn check(
     check_counts(&raw, &default, writer, problems);
     if let Some(Idle::After(Duration::ZERO)) = raw.idle.as_ref().map(|idle| idle.value) {
         problems.extend(
-            raw.idle.as_ref().map(|idle| idle.problem("too short").allowed("more than 0s, or \"kpa\"")),
+            raw.idle
+                .as_ref()
+                .map(|idle| idle.problem("too short").allowed("more than 0s, \"auto\" or \"kpa\"")),
         );
     }
     check_window(&raw, problems);

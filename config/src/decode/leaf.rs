@@ -228,14 +228,16 @@ fn duration(node: &Node, key: &str, allowed: &str, problems: &mut Vec<Draft>) ->
     None
 }
 
-schema!(Idle, "Idle", { "title": "duration or \"kpa\"", "type": "string", "examples": ["60s", "kpa"] });
+schema!(Idle, "Idle", { "title": "duration, \"auto\" or \"kpa\"", "type": "string", "examples": ["auto", "60s", "kpa"] });
 
 impl Decode for Idle {
     fn decode(node: &Node, key: &str, problems: &mut Vec<Draft>) -> Option<Self> {
-        if matches!(&node.kind, Kind::Text(text) if text == "kpa") {
-            return Some(Self::Kpa);
+        match &node.kind {
+            Kind::Text(text) if text == "auto" => return Some(Self::Auto),
+            Kind::Text(text) if text == "kpa" => return Some(Self::Kpa),
+            _ => (),
         }
-        let allowed = format!("{DURATION}, or \"kpa\" for Knative's rule");
+        let allowed = format!("{DURATION}, \"auto\", or \"kpa\" for Knative's rule");
         duration(node, key, &allowed, problems).map(Self::After)
     }
 }

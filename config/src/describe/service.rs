@@ -107,6 +107,7 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         queue,
     } = scaling;
     let idle = match idle {
+        Idle::Auto => "auto".to_owned(),
         Idle::After(length) => time(*length),
         Idle::Kpa => "kpa".to_owned(),
     };

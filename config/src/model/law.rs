@@ -31,7 +31,7 @@ pub struct Work {
     pub late_after: Duration,
     /// How many late requests are too many.
     pub aim: Aim,
-    /// For how long a lower want is held back at the least; three start-up times if that is more.
+    /// For how long a lower want is held back at the least; one and a half start-up times if that is more.
     pub calm: Duration,
     /// Its parts; all are on unless one is to be judged by what happens without it.
     pub parts: Parts,
@@ -102,8 +102,6 @@ pub struct Parts {
     pub events: bool,
     /// Takes replicas away slowly; off: at once.
     pub calm: bool,
-    /// Learns when the last replica may go and when one should be ready again; off: `idle`.
-    pub keep: bool,
     /// Keeps what surges that come back will need, or starts it again in time; off: each is met as the first.
     pub surges: bool,
 }
@@ -129,7 +127,6 @@ impl Default for Parts {
             backlog: true,
             events: true,
             calm: true,
-            keep: true,
             surges: true,
         }
     }

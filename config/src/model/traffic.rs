@@ -66,7 +66,7 @@ impl Default for ScalingPolicy {
             max_up_rate: 1000.0,
             max_down_rate: 2.0,
             scale_down_delay: Duration::ZERO,
-            idle: Idle::After(Duration::from_secs(60)),
+            idle: Idle::default(),
             drain: Duration::from_secs(30),
             hold: Duration::from_secs(60),
             queue: 10_000,
@@ -83,12 +83,20 @@ impl ScalingPolicy {
 }
 
 /// When the last replica goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Idle {
+    /// As long as the gaps between requests say under the law `work`; [`Self::USUAL`] under the others.
+    #[default]
+    Auto,
     /// Once nothing ran, streamed or waited for this long.
     After(Duration),
     /// Knative's rule: a stable window without demand, then its 30 s grace.
     Kpa,
+}
+
+impl Idle {
+    /// How long the last one stays where nothing else is said or known.
+    pub const USUAL: Duration = Duration::from_secs(60);
 }
 
 /// When a replica counts as ready, and as failed.

@@ -42,8 +42,8 @@ section! {
         late_worth: Span = worth(),
         /// With `policy = "work"`: a request that waits longer is late.
         late_after: Span = duration(d.work.late_after),
-        /// With `policy = "work"`: how long fewer replicas must do before any goes; three times as long as a start takes if
-        /// that is more.
+        /// With `policy = "work"`: how long fewer replicas must do before any goes; one and a half times as long as a start
+        /// takes if that is more.
         calm: Span = duration(d.work.calm),
         /// Requests that a replica gets at once; more wait. Default: no limit, and scaling as if it were 100.
         concurrency: u32,
@@ -62,8 +62,9 @@ section! {
         max_down_rate: f64 = d.max_down_rate,
         /// With `policy = "kpa"`: how long demand must stay lower before replicas go.
         scale_down_delay: Span = duration(d.scale_down_delay),
-        /// How long nothing must run, stream or wait before the last replica goes; `"kpa"` for Knative's rule. `policy = "work"`
-        /// learns that itself, unless it has a `goal` or `wait_probability`.
+        /// How long nothing must run, stream or wait before the last replica goes. `"auto"`: with `policy = "work"` as long as
+        /// the gaps between earlier requests say, and there again before the next one is likely; else 60 s. `"kpa"` for Knative's
+        /// rule.
         idle: Idle = idle(d.idle),
         /// How long a replica that goes may finish its requests.
         drain: Span = duration(d.drain),

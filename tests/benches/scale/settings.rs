@@ -7,6 +7,9 @@ use tidegate_config::{
     units::{Concurrency, Percent},
 };
 
+/// How many seconds the last replica is kept, where that is fixed.
+const IDLE: [u64; 3] = [60, 10, 600];
+
 /// Settings of a law.
 pub(crate) struct Setting {
     pub(crate) law: &'static str,
@@ -19,7 +22,7 @@ impl Setting {
         let scaling = &self.scaling;
         match scaling.work.aim {
             Aim::Worth(worth) if self.law == "work" => {
-                format!("work, late_worth {:.1} s", worth.as_secs_f64())
+                format!("work, late_worth {:.1} s, idle {:?}", worth.as_secs_f64(), scaling.idle)
             }
             _ => format!(
                 "{}, target {} %, window {} s, idle {:?}",
@@ -60,7 +63,7 @@ fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     let seconds = Duration::from_secs;
     [70, 50, 90].into_iter().flat_map(move |target| {
         [60, 15, 120].into_iter().flat_map(move |window| {
-            [60, 10, 600].into_iter().map(move |idle| ScalingPolicy {
+            IDLE.into_iter().map(move |idle| ScalingPolicy {
                 target: Percent::new(target).expect("in range"),
                 stable_window: seconds(window),
                 idle: Idle::After(seconds(idle)),
@@ -70,11 +73,15 @@ fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     })
 }
 
-/// One knob: what a late request is worth, from a tenth of a second of a replica to some hours.
+/// Eighteen of what a late request is worth, from a tenth of a second of a replica to some hours, and three with each time for which
+/// Knative's law keeps the last replica.
 fn ours(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
-    (0..27).map(|step| {
-        let mut scaling = ScalingPolicy { law: Law::Work, ..base.clone() };
-        scaling.work.aim = Aim::Worth(Duration::from_secs_f64(0.1 * 1.6_f64.powi(step)));
+    let learned = (0..18).map(|step| (0.1 * 2_f64.powi(step), Idle::Auto));
+    let after = |seconds| Idle::After(Duration::from_secs(seconds));
+    let fixed = IDLE.into_iter().flat_map(move |idle| [1.0, 8.0, 64.0].map(|worth| (worth, after(idle))));
+    learned.chain(fixed).map(|(worth, idle)| {
+        let mut scaling = ScalingPolicy { law: Law::Work, idle, ..base.clone() };
+        scaling.work.aim = Aim::Worth(Duration::from_secs_f64(worth));
         scaling
     })
 }

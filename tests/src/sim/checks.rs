@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,10 @@ use tidegate::simulate::{
     world::{Step, World},
 };
 use tidegate_autoscaler::Phase;
-use tidegate_config::name::{ReplicaId, ServiceName};
+use tidegate_config::{
+    model::{Idle, Law, Service},
+    name::{ReplicaId, ServiceName},
+};
 
 use super::{
     rules,
@@ -31,7 +35,7 @@ pub struct Checks {
     /// When a replica failed before it had proved itself, per service.
     failed: BTreeMap<ServiceName, Instant>,
     ready_since: BTreeMap<ReplicaId, Instant>,
-    /// When anything was last done or changed a phase.
+    /// When anything was last done or changed a phase, but for services that have learned when the last replica goes.
     pub moved: Duration,
     /// Decisions looked at.
     pub looked: u64,
@@ -84,7 +88,7 @@ impl Checks {
                 rules::hold(looked, self.failed.get(name).copied())
             }
             Note::Phase(id, from, to) => {
-                self.moved = at;
+                self.moves(world, id, at);
                 self.remember_failure(id, from.as_ref(), to, now);
                 let drain = world.settings(id.service()).map_or(Duration::ZERO, |s| s.scaling.drain);
                 self.shadow(id.service())?.phase(id, from.as_ref(), to, drain, now)
@@ -115,7 +119,7 @@ impl Checks {
             Note::GaveBack(request, replica) => self.of(*request)?.gave_back(*request, replica, now),
             Note::Ended(request, outcome) => self.ended(*request, outcome),
             Note::Called(_, what, id) => {
-                self.moved = at;
+                id.iter().for_each(|id| self.moves(world, id, at));
                 let again =
                     *what == "start" && id.as_ref().is_some_and(|id| !self.started.insert(id.clone()));
                 ensure(!again, || format!("{id:?} is started twice"))
@@ -178,6 +182,13 @@ impl Checks {
         self.shadows.get_mut(name).ok_or_else(|| format!("unknown service {name}"))
     }
 
+    /// Something happens to a replica.
+    fn moves(&mut self, world: &World, id: &ReplicaId, at: Duration) {
+        if !learns(world, id.service()) {
+            self.moved = at;
+        }
+    }
+
     /// What must hold once the load has ended and nothing is broken any more. `tight`: there may be no room for all.
     ///
     /// # Errors
@@ -186,16 +197,26 @@ impl Checks {
         ensure(self.moved < still_from, || format!("something still happens at {:?}", self.moved))?;
         let open = world.requests().find(|request| request.end.is_none());
         ensure(open.is_none(), || format!("never ended: {open:?}"))?;
-        let members: BTreeSet<&ReplicaId> = world.members().collect();
-        let containers: BTreeSet<&ReplicaId> = world.containers().collect();
+        let at_rest = |id: &&ReplicaId| !learns(world, id.service());
+        let members: BTreeSet<&ReplicaId> = world.members().filter(at_rest).collect();
+        let containers: BTreeSet<&ReplicaId> = world.containers().filter(at_rest).collect();
         ensure(members == containers, || format!("in the books {members:?}, on the hosts {containers:?}"))?;
         for name in self.shadows.keys() {
-            let min = world.settings(name).map_or(0, |settings| settings.scaling.min) as usize;
-            let own = members.iter().filter(|id| id.service() == name).count();
-            ensure(own == min || (tight && own < min), || {
+            let bounds =
+                |settings: &Arc<Service>| (settings.scaling.min as usize, settings.scaling.max as usize);
+            let (min, max) = world.settings(name).map_or((0, 0), bounds);
+            let most = if learns(world, name) { max } else { min };
+            let own = world.members().filter(|id| id.service() == name).count();
+            ensure((min..=most).contains(&own) || (tight && own < min), || {
                 format!("{name} ends with {own} replicas, its minimum is {min}")
             })?;
         }
         Ok(())
     }
+}
+
+/// Whether a service has learned when its last replica goes, and may go on keeping one for hours.
+fn learns(world: &World, name: &ServiceName) -> bool {
+    let scaling = world.settings(name).map(|settings| &settings.scaling);
+    scaling.is_some_and(|scaling| (scaling.law, scaling.idle) == (Law::Work, Idle::Auto))
 }

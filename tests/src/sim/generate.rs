@@ -9,7 +9,7 @@ use tidegate::simulate::{
     workload::{self, Kind},
 };
 use tidegate_config::{
-    model::{Adaptive, Affinity, Balance, Circuit, Common, Host, Idle, ScalingPolicy, Service, Sleep},
+    model::{Adaptive, Affinity, Balance, Circuit, Common, Host, Idle, Law, ScalingPolicy, Service, Sleep},
     name::{HostName, ServiceName},
     units::Percent,
 };
@@ -136,8 +136,13 @@ fn scaling(chance: &mut Chance) -> ScalingPolicy {
     let max = 1 + count(chance.below(8));
     let min = if chance.happens(0.25) { (1 + count(chance.below(2))).min(max) } else { 0 };
     let limits = [None, NonZeroU32::new(1), NonZeroU32::new(2), NonZeroU32::new(10), NonZeroU32::new(100)];
-    let kpa = chance.happens(0.2);
-    let idle = secs(2 + chance.below(58));
+    let law = [Law::Kpa, Law::Work, Law::Work, Law::Hpa][usize::try_from(chance.below(4)).unwrap_or(0)];
+    let idle = match chance.below(5) {
+        // What Kubernetes' law holds back for five minutes would outlast the run by Knative's rule.
+        0 if law != Law::Hpa => Idle::Kpa,
+        1 => Idle::Auto,
+        _ => Idle::After(secs(2 + chance.below(58))),
+    };
     ScalingPolicy {
         min,
         max,
@@ -145,7 +150,8 @@ fn scaling(chance: &mut Chance) -> ScalingPolicy {
         concurrency: limits[usize::try_from(chance.below(5)).unwrap_or(0)],
         stable_window: secs(6 + chance.below(55)),
         scale_down_delay: if chance.happens(0.2) { secs(10) } else { Duration::ZERO },
-        idle: if kpa { Idle::Kpa } else { Idle::After(idle) },
+        law,
+        idle,
         drain: secs(1 + chance.below(20)),
         hold: secs(5 + chance.below(56)),
         queue: usize::try_from(20 + chance.below(500)).unwrap_or(20),

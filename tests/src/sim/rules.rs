@@ -8,7 +8,7 @@ use tidegate_autoscaler::{
     mix::Role,
     snapshot::{Host, HostOrder, HostState, Image, Replica},
 };
-use tidegate_config::model::{Idle, ScalingPolicy};
+use tidegate_config::model::{Idle, Law, ScalingPolicy};
 
 use super::shadow::{Check, ensure};
 
@@ -67,7 +67,10 @@ fn last_replica(looked: &Evaluation) -> Check {
     })?;
     let asked = seen.asked.sleep.is_some();
     let idle_since = seen.idle_since().map_or(seen.now, |since| since.max(seen.gateway_started));
-    let idle = match seen.service.scaling.idle {
+    let scaling = &seen.service.scaling;
+    let idle = match scaling.idle {
+        Idle::Auto if scaling.law == Law::Work => Duration::ZERO,
+        Idle::Auto => Idle::USUAL,
         Idle::After(idle) => idle,
         Idle::Kpa => Duration::ZERO,
     };

@@ -16,7 +16,10 @@ mod steer;
 
 use std::time::{Duration, Instant};
 
-use tidegate_config::{model::Aim, units::Count};
+use tidegate_config::{
+    model::{Aim, Idle},
+    units::Count,
+};
 
 pub use self::learn::{Findings, Habits};
 use self::{
@@ -96,8 +99,8 @@ impl Work {
         };
         let answer = Answer { want, reason, again: Some(question.now + EVERY) };
         let answer = match question.seen.idle_since() {
-            Some(since) if want <= 1 => self.idle(&question, since, answer),
-            Some(_) | None => answer,
+            Some(since) => self.idle(&question, since, answer),
+            None => answer,
         };
         (answer, self)
     }
@@ -182,23 +185,32 @@ impl Work {
 
     /// Nothing runs or waits: whether one replica stays, or is to be there again.
     fn idle(&self, question: &Question<'_>, since: Instant, answer: Answer) -> Answer {
+        let fixed = question.settings.idle != Idle::Auto;
+        // A fixed time begins anew with the gateway, as under the other laws.
+        let since = if fixed { since.max(question.seen.gateway_started) } else { since };
         let idle = question.now.saturating_duration_since(since);
-        let learned = question.settings.work.parts.keep;
-        let (warm, change) = if learned {
-            (self.schedule.is_warm(idle), self.schedule.next_change(idle))
+        let (warm, change) = if fixed {
+            let keep = grace::idle(question.settings);
+            (idle < keep, Some(keep).filter(|keep| *keep > idle))
         } else {
-            let fixed = grace::idle(question.settings);
-            (idle < fixed, Some(fixed).filter(|fixed| *fixed > idle))
+            (self.schedule.is_warm(idle), self.schedule.next_change(idle))
         };
+        let at = change.map(|change| since + change);
+        let quiet = self.learned.rates.is_silent();
+        // Several are there for what may come soon: until it has been quiet for long, or for surges that come back.
+        let several = match () {
+            () if fixed => warm,
+            () if quiet => answer.want <= self.for_surges(question),
+            () => true,
+        };
+        if answer.want > 1 && several {
+            return Answer { again: at.into_iter().chain(answer.again).min(), ..answer };
+        }
         let warm = warm && self.learned.is_known(question.seen);
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
-        let again = if self.learned.rates.is_silent() {
-            let levels = self.learned.levels.next_change(question.now);
-            change.map(|change| since + change).into_iter().chain(levels).min()
-        } else {
-            // Not yet quiet for long enough to be left alone.
-            answer.again
-        };
+        // Until it has been quiet for long enough it is not left alone.
+        let look = if quiet { self.learned.levels.next_change(question.now) } else { answer.again };
+        let again = at.into_iter().chain(look).min();
         let reason = if warm { Reason::KeptWarm { idle: idle + left, left } } else { Reason::Asleep };
         Answer { want: Count::from(warm), reason, again }
     }
@@ -207,8 +219,8 @@ impl Work {
     fn worth(&self, question: &Question<'_>) -> f64 {
         match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            // Where a share is aimed at, `idle` says what a cold start is worth to begin with: no wait for the next one is longer.
-            Aim::Share(_) => grace::idle(question.settings).as_secs_f64() * self.learned.urgency(),
+            // Where a share is aimed at, a cold start is worth a minute to begin with.
+            Aim::Share(_) => Idle::USUAL.as_secs_f64() * self.learned.urgency(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_config::model::{Law, ScalingPolicy, Work as Settings};
+use tidegate_config::model::{Idle, Law, ScalingPolicy};
 
 use super::*;
 use crate::{
@@ -22,14 +22,14 @@ struct Story {
 }
 
 impl Story {
-    fn of(law: Law, change: impl FnOnce(&mut Settings)) -> Self {
+    fn of(law: Law, change: impl FnOnce(&mut ScalingPolicy)) -> Self {
         let mut settings = ScalingPolicy {
             law,
             max: 1000,
             concurrency: std::num::NonZeroU32::new(1),
             ..ScalingPolicy::default()
         };
-        change(&mut settings.work);
+        change(&mut settings);
         let seen = fixture::snapshot(settings);
         let policy = Policy::start(law, seen.now, 0, None);
         Self { seen, policy, window: Window::default(), next: 1 }
@@ -144,7 +144,7 @@ fn f3_no_cliff_behind_a_burst() {
 
 #[test]
 fn f4_a_little_more_than_one_replica_is_no_surge() {
-    let mut story = Story::of(Law::Work, |work| work.aim = Aim::Worth(secs(20))).with(2);
+    let mut story = Story::of(Law::Work, |scaling| scaling.work.aim = Aim::Worth(secs(20))).with(2);
     // One per second on average, as chance will have it.
     let usual = |second: usize| {
         let arrived = [0, 1, 2, 1, 0, 3, 0, 1][second % 8];
@@ -226,8 +226,8 @@ fn a_step_soon_after_somebody_waited_by_chance_shows_as_soon() {
 #[test]
 fn f6_room_follows_the_square_root() {
     let want = |load: f64| {
-        let seen = Story::of(Law::Work, |work| {
-            (work.late_after, work.aim) = (Duration::ZERO, Aim::Share(0.1));
+        let seen = Story::of(Law::Work, |scaling| {
+            (scaling.work.late_after, scaling.work.aim) = (Duration::ZERO, Aim::Share(0.1));
         });
         let question = Question {
             now: seen.seen.now,
@@ -247,7 +247,7 @@ fn f6_room_follows_the_square_root() {
 
 /// What is wanted in the end where five requests of 100 ms come each second, so many pairs of them in the same quarter.
 fn wanted_for(pairs: u32) -> Count {
-    let mut story = Story::of(Law::Work, |work| work.late_after = Duration::from_millis(50));
+    let mut story = Story::of(Law::Work, |scaling| scaling.work.late_after = Duration::from_millis(50));
     let second = Flow { arrived: 5, pairs: [0, 0, pairs], ended: 5, running: 0.5, ..Flow::default() };
     (0..600).map(|_| story.flow(second, 0, 0).want).last().expect("some seconds")
 }
@@ -286,19 +286,42 @@ fn what_was_learned_is_known_again_after_a_restart() {
     }
 }
 
-type Change = fn(&mut Settings);
+#[test]
+fn where_it_has_been_quiet_for_minutes_one_is_enough() {
+    let mut story = Story::of(Law::Work, |scaling| {
+        (scaling.work.parts.surges, scaling.work.aim) = (false, Aim::Worth(secs(3600)));
+    })
+    .with(10);
+    for second in 0..1200 {
+        let arrived = if second % 40 == 0 { 20 } else { 0 };
+        story.flow(
+            Flow { arrived, ended: arrived, running: f64::from(arrived) / 5.0, ..Flow::default() },
+            0,
+            0,
+        );
+    }
+    story.seen.demand[0].idle_since = Some(story.seen.now);
+    let mut quiet = |seconds| {
+        (0..seconds).for_each(|_| drop(story.second(0, 0, 0, 0)));
+        story.ask().want
+    };
+    assert!(quiet(20) > 1, "the next clump is expected");
+    assert!(quiet(160) <= 1);
+}
+
+type Change = fn(&mut ScalingPolicy);
 
 #[test]
 fn every_part_can_be_switched_off() {
     let off: [(Change, &str); 8] = [
-        (|work| work.parts.work = false, "work"),
-        (|work| work.parts.forecast = false, "forecast"),
-        (|work| work.parts.staffing = false, "staffing"),
-        (|work| work.parts.backlog = false, "backlog"),
-        (|work| work.parts.calm = false, "calm"),
-        (|work| work.parts.keep = false, "keep"),
-        (|work| work.parts.invest = false, "invest"),
-        (|work| work.parts.surges = false, "surges"),
+        (|scaling| scaling.work.parts.work = false, "work"),
+        (|scaling| scaling.work.parts.forecast = false, "forecast"),
+        (|scaling| scaling.work.parts.staffing = false, "staffing"),
+        (|scaling| scaling.work.parts.backlog = false, "backlog"),
+        (|scaling| scaling.work.parts.calm = false, "calm"),
+        (|scaling| scaling.idle = Idle::After(Idle::USUAL), "keep"),
+        (|scaling| scaling.work.parts.invest = false, "invest"),
+        (|scaling| scaling.work.parts.surges = false, "surges"),
     ];
     let run = |change: Change| {
         let mut story = Story::of(Law::Work, change).with(10);
@@ -358,7 +381,7 @@ fn a_handful_at_once_gets_no_more_replicas_than_it_has_requests() {
 
 /// The most that is wanted within five seconds of so many at once, of replicas that take ten.
 fn woken_by(handful: u32, worth: Duration) -> Count {
-    let mut story = Story::of(Law::Work, |work| work.aim = Aim::Worth(worth));
+    let mut story = Story::of(Law::Work, |scaling| scaling.work.aim = Aim::Worth(worth));
     std::sync::Arc::make_mut(&mut story.seen.service).scaling.concurrency = std::num::NonZeroU32::new(10);
     fixture::load(&mut story.seen, handful, 0);
     story.seen.demand[0].arriving = handful;

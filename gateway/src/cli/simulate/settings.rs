@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tidegate_config::{
     Format,
-    model::{Parts, ScalingPolicy},
+    model::{Idle, Parts, ScalingPolicy},
     written::{toml, without_effect, written},
 };
 
@@ -44,6 +44,10 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
         )));
     }
     for part in without {
+        if part == "keep" {
+            scaling.idle = Idle::After(Idle::USUAL);
+            continue;
+        }
         *switch(&mut scaling.work.parts, part).ok_or_else(|| {
             Misuse(format!("{text:?}: the law has no part {part:?}; it has {}", PARTS.join(", ")))
         })? = false;
@@ -64,7 +68,6 @@ fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
         "backlog" => &mut parts.backlog,
         "events" => &mut parts.events,
         "calm" => &mut parts.calm,
-        "keep" => &mut parts.keep,
         _ => return None,
     })
 }
@@ -77,6 +80,8 @@ fn left(base: &ScalingPolicy, pairs: &[(String, String)]) -> Vec<(&'static str, 
     let other_aim = AIMS.iter().any(|key| said(key).is_some());
     let is_left = |key: &str| match key {
         "calm" => !other_law,
+        // The law that learns it does.
+        "idle" => !(other_law && said("policy") == Some("work")),
         "late_after" => !other_law && (!other_aim || said("late_worth").is_some()),
         key if AIMS.contains(&key) => {
             !other_law && !other_aim && (said("late_after").is_none() || key == "late_worth")
@@ -156,7 +161,8 @@ mod tests {
         assert_eq!(tried.scaling.work.late_after, Duration::from_millis(50));
         assert!(matches!(tried.scaling.work.aim, Aim::Share(_)));
         let parts = tried.scaling.work.parts;
-        assert!(!parts.forecast && !parts.keep && parts.calm);
+        assert!(!parts.forecast && parts.calm);
+        assert_eq!(tried.scaling.idle, Idle::After(Idle::USUAL), "not learned");
         let quoted = read(&base, r#"policy=work,goal="p95 wait < 50ms""#).expect("good");
         assert_eq!(quoted.scaling.work, tried_aim(&base));
         assert_eq!(
@@ -185,7 +191,10 @@ mod tests {
         assert_eq!(of(&kpa, "work"), "policy=work late_worth=1m min=1", "nor what it does not look at");
         let goal = read(&kpa, "policy=work,goal=p95 wait < 50ms,calm=1m").expect("good").scaling;
         assert_eq!(of(&goal, "late_worth=5s"), "policy=work late_worth=5s calm=1m min=1");
-        assert_eq!(of(&goal, "kpa"), "policy=kpa min=1 idle=5m", "which a goal looks at, too");
+        assert_eq!(of(&goal, "kpa"), "policy=kpa min=1");
+        let fixed = read(&kpa, "policy=work,idle=5m").expect("good").scaling;
+        assert_eq!(of(&fixed, "late_worth=5s"), "policy=work late_worth=5s min=1 idle=5m");
+        assert_eq!(of(&fixed, "kpa"), "policy=kpa min=1 idle=5m");
         let worth = read(&kpa, "policy=work,late_worth=5s,late_after=2s").expect("good").scaling;
         assert_eq!(of(&worth, "late_worth=9s"), "policy=work late_worth=9s late_after=2s min=1");
         assert_eq!(of(&worth, "late_after=1s"), "policy=work late_worth=5s late_after=1s min=1");

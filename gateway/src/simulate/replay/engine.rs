@@ -474,6 +474,16 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_time_is_kept_to_the_instant_under_every_law() {
+        for law in [Law::Kpa, Law::Work, Law::Hpa] {
+            let fixed =
+                |scaling: &mut ScalingPolicy| (scaling.law, scaling.idle) = (law, Idle::After(SECOND * 10));
+            let outcome = run(&case(at(&[10], 300), Takes::Always(Duration::from_millis(1300)), fixed));
+            assert!((outcome.replica_seconds - 13.3).abs() < 1e-3, "{law}: {}", outcome.replica_seconds);
+        }
+    }
+
+    #[test]
     fn what_is_known_of_a_request_is_how_long_it_takes() {
         let took = [Some(SECOND * 7), None].into();
         let case = Case { took, ..case(at(&[1, 20, 40], 60), Takes::Always(SECOND), |_| ()) };
