@@ -85,9 +85,11 @@ impl ServiceTime {
         if self.is_known() {
             return self.long.mean();
         }
-        // Those that run have not ended yet: what they have taken so far is the least that one takes.
+        // Those that run have not ended yet: what they have taken so far is the least that one takes, and it is the most if they
+        // take no longer than those that have ended, which are the short ones.
         let least = self.long.seconds / (self.long.ended + self.running).max(1.0);
-        if self.long.ended == 0.0 { GUESS.max(least) } else { least }
+        let most = if self.long.ended > 0.0 { self.long.mean() } else { f64::INFINITY };
+        GUESS.clamp(least, most)
     }
 
     /// Whether these are numbers that can have been learned.
@@ -174,5 +176,16 @@ mod tests {
         assert!((time.time() - 5.0).abs() < 1e-9, "thirty of at least five seconds: {}", time.time());
         time.count(Flow { running: 30.0, ended: 1, ..Flow::default() });
         assert!((5.0..10.0).contains(&time.time()), "{}", time.time());
+    }
+
+    #[test]
+    fn who_ends_first_is_quick() {
+        let mut time = ServiceTime::default();
+        time.count(Flow { running: 4.0, ended: 2, ..Flow::default() });
+        assert!((time.time() - GUESS).abs() < 1e-9, "two of six have ended: {}", time.time());
+        // Six have, of whom each has taken a fifth of a second.
+        let mut time = ServiceTime::default();
+        time.count(Flow { running: 1.2, ended: 6, ..Flow::default() });
+        assert!((0.1..=0.2).contains(&time.time()), "{}", time.time());
     }
 }
