@@ -31,7 +31,8 @@ image = "IMAGE"                    # as in "nginx:1.27", or "docker-archive:imag
 # min = 0                          # 0: nothing runs while nobody calls
 # max = 10
 # concurrency = 20                 # requests that one replica gets at once; default: no limit
-# idle = "60s"                     # how long nobody must call before the last replica goes
+# goal = "p95 wait < 50ms"         # how long requests may wait; default: as long as less would cost more
+# idle = "60s"                     # when nobody has called for so long, the last replica goes; default: as pays
 
 # [services.hello.health]
 # probe = "http:/healthz"          # default: the image's own check, else whether the port is open

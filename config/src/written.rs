@@ -144,7 +144,7 @@ mod tests {
             "policy = \"work\"\nlate_worth = \"40s\"\nlate_after = \"2s\"\nconcurrency = 8\nmin = 1\nmax = 40\ninitial = 2\n\
              keep_warm = [{ cron = \"0 8 * * mon-fri\", lasts = \"10h\", replicas = 2, zone = \"Europe/Berlin\" }]\n\
              target_rps = 50\ntarget_cpu = 0.7\ntarget_memory = 0.8\n",
-            "stable_window = \"30s\"\nsurge_window = 0.2\nsurge_threshold = 3\nmax_up_rate = 10\nmax_down_rate = 4\n\
+            "policy = \"kpa\"\nstable_window = \"30s\"\nsurge_window = 0.2\nsurge_threshold = 3\nmax_up_rate = 10\nmax_down_rate = 4\n\
              scale_down_delay = \"1m\"\ndrain = \"5s\"\nhold = \"2m\"\nqueue = 50\n",
         ] {
             let (first, written) = (read(text), lines(&written(&read(text))));
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn defaults_are_left_out() {
-        assert_eq!(lines(&written(&ScalingPolicy::default())), "policy = \"kpa\"\n");
+        assert_eq!(lines(&written(&ScalingPolicy::default())), "policy = \"work\"\nlate_worth = \"1m\"\n");
         let work = "policy = \"work\"\nlate_worth = \"1m\"\n";
         assert_eq!(lines(&written(&read("policy = \"work\""))), work, "but for what the law aims at");
     }
@@ -163,7 +163,8 @@ mod tests {
     fn keys_that_a_law_does_not_look_at() {
         let rates = "target = 0.5\nsurge_threshold = 3\nmax_up_rate = 9\nidle = \"5m\"\n";
         for (text, ignored) in [
-            ("", &[][..]),
+            ("", &["target", "surge_threshold", "max_up_rate"][..]),
+            ("policy = \"kpa\"\n", &[]),
             ("policy = \"hpa\"\n", &["surge_threshold", "max_up_rate"]),
             ("policy = \"hpa\"\ntarget_rps = 5\n", &["max_up_rate"]),
             ("policy = \"work\"\n", &["target", "surge_threshold", "max_up_rate"]),

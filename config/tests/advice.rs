@@ -122,10 +122,12 @@ fn what_is_for_tcp_is_refused_over_http() {
 #[test]
 fn settings_that_a_scaling_policy_does_not_look_at_are_noted() {
     let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
-    noted(&scaling("target = 0.5, max_up_rate = 10"), &[]);
+    noted(&scaling("policy = 'kpa', target = 0.5, max_up_rate = 10"), &[]);
     noted(&scaling("policy = 'hpa', target = 0.5"), &[]);
     let said = "services.web.scaling has `target`, `max_up_rate`, which `policy = \"work\"` does not look at";
-    noted(&scaling("policy = 'work', target = 0.5, max_up_rate = 10"), &[said]);
+    for policy in ["", "policy = 'work', "] {
+        noted(&scaling(&format!("{policy}target = 0.5, max_up_rate = 10")), &[said]);
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn idle_keys(raw: &raw::Scaling) -> impl Iterator<Item = Draft> {
         raw.late_after.as_ref().map(|after| after.problem(MESSAGE)),
         raw.calm.as_ref().map(|calm| calm.problem(MESSAGE)),
     ];
-    let help = || "add `policy = \"work\"`".to_owned();
+    let help = || "write `policy = \"work\"`, or leave `policy` out".to_owned();
     found.into_iter().flatten().map(move |draft| draft.allowed("with policy = \"work\" only").help(help()))
 }
 

@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr, time::Duration};
 /// Which law says how many replicas there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Law {
-    /// Knative's: demand, averaged, over a target.
-    #[default]
-    Kpa,
     /// The work that comes, what a late request is worth and what a start takes.
+    #[default]
     Work,
+    /// Knative's: demand, averaged, over a target.
+    Kpa,
     /// As Kubernetes' horizontal pod autoscaler: the ratio of demand to target, every 15 s.
     Hpa,
 }

@@ -30,9 +30,9 @@ section! {
         target_cpu: Percent,
         /// The same for `resources.memory`.
         target_memory: Percent,
-        /// How the number of replicas is worked out: `"kpa"` as Knative does it, `"work"` from the work that comes, what a
-        /// start takes and what a late request is worth (docs/scaling.md), `"hpa"` as Kubernetes does it.
-        policy: Law = "kpa",
+        /// How the number of replicas is worked out: `"work"` from the work that comes, what a start takes and what a late
+        /// request is worth (docs/scaling.md), `"kpa"` as Knative does it, `"hpa"` as Kubernetes does it.
+        policy: Law = "work",
         /// With `policy = "work"`: how long requests may wait, as in `"p95 wait < 50ms"`; `tidegate explain` says whether they do.
         goal: Text,
         /// With `policy = "work"`: the share of requests that may have to wait at all.

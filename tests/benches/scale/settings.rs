@@ -35,9 +35,10 @@ impl Setting {
     }
 }
 
-/// What all settings have in common: nobody gives up, nothing is cut off.
+/// What all settings have in common: nobody gives up, nothing is cut off. Of Knative's law.
 pub(crate) fn base(concurrency: u32) -> ScalingPolicy {
     ScalingPolicy {
+        law: Law::Kpa,
         max: 1000,
         concurrency: Concurrency::new(concurrency),
         hold: Duration::from_secs(3600),

@@ -211,7 +211,11 @@ impl Work {
         // Until it has been quiet for long enough it is not left alone.
         let look = if quiet { self.learned.levels.next_change(question.now) } else { answer.again };
         let again = at.into_iter().chain(look).min();
-        let reason = if warm { Reason::KeptWarm { idle: idle + left, left } } else { Reason::Asleep };
+        let reason = match () {
+            () if warm => Reason::KeptWarm { idle: idle + left, left },
+            () if room::live(question.seen) > 0 => Reason::Idle { idle_for: idle },
+            () => Reason::Asleep,
+        };
         Answer { want: Count::from(warm), reason, again }
     }
 

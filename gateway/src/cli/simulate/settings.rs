@@ -186,7 +186,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        let kpa = read(&ScalingPolicy::default(), "min=1,target=0.5,idle=5m").expect("good").scaling;
+        let kpa = read(&ScalingPolicy::default(), "kpa,min=1,target=0.5,idle=5m").expect("good").scaling;
         assert_eq!(of(&kpa, "stable_window=30s"), "policy=kpa min=1 target=0.5 stable_window=30s idle=5m");
         assert_eq!(of(&kpa, "work"), "policy=work late_worth=1m min=1", "nor what it does not look at");
         let goal = read(&kpa, "policy=work,goal=p95 wait < 50ms,calm=1m").expect("good").scaling;

@@ -429,7 +429,7 @@ mod tests {
     /// A service whose replicas take one request at a time.
     fn case(plan: Plan, service: Takes, change: impl FnOnce(&mut ScalingPolicy)) -> Case {
         let mut of = Service::of("a".parse().expect("a valid name"), "a:1");
-        (of.scaling.concurrency, of.scaling.max) = (Concurrency::new(1), 100);
+        (of.scaling.law, of.scaling.concurrency, of.scaling.max) = (Law::Kpa, Concurrency::new(1), 100);
         (of.scaling.hold, of.scaling.drain) = (SECOND * 3600, SECOND * 3600);
         change(&mut of.scaling);
         Case {
