@@ -1,5 +1,6 @@
-//! What a law can do at best: of all settings tried, those that no other one beats in both cost and late requests, and
-//! straight lines between them. Pure.
+//! What a law can do at best: of all settings tried, those that are beaten in cost and late requests by no other one and by no mixture of
+//! two, and straight lines between them: who has one setting for a part of the time and another one for the rest gets what is on the
+//! line. So the front is convex, and a further setting never makes it worse. Pure.
 
 /// Costs in replica-seconds and shares of late requests, cheapest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,9 +14,15 @@ impl Front {
         all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let mut front: Vec<(f64, f64)> = Vec::new();
         for point in all {
-            if front.last().is_none_or(|last| point.1 < last.1) {
-                front.push(point);
+            if front.last().is_some_and(|last| point.1 >= last.1) {
+                continue;
             }
+            while let [.., before, last] = front[..]
+                && is_above(last, before, point)
+            {
+                front.pop();
+            }
+            front.push(point);
         }
         Self(front)
     }
@@ -48,6 +55,11 @@ impl Front {
     }
 }
 
+/// Whether a point is on the line between two others, or above it.
+fn is_above(point: (f64, f64), from: (f64, f64), to: (f64, f64)) -> bool {
+    (point.1 - from.1) * (to.0 - from.0) >= (to.1 - from.1) * (point.0 - from.0)
+}
+
 /// One over the other; nothing over nothing is 1, something over nothing a thousand.
 #[must_use]
 pub fn ratio(ours: f64, theirs: f64) -> f64 {
@@ -72,6 +84,22 @@ mod tests {
         for (share, cost) in [(1.0, 0.0), (0.6, 50.0), (0.15, 150.0), (0.1, 200.0), (0.05, 400.0)] {
             assert!((front.cost_at(share) - cost).abs() < 1e-9, "at {share}");
         }
+    }
+
+    #[test]
+    fn a_further_setting_never_makes_it_worse() {
+        let all = [(100.0, 0.5), (110.0, 0.1), (115.0, 0.09), (130.0, 0.01), (90.0, 0.6), (120.0, 0.3)];
+        for n in 0..all.len() {
+            let (fewer, more) = (Front::of(all[..n].to_vec()), Front::of(all[..=n].to_vec()));
+            for step in 0..=200 {
+                let (cost, share) = (f64::from(step), f64::from(step) / 200.0);
+                assert!(more.share_at(cost) <= fewer.share_at(cost) + 1e-9, "at {cost}, with {:?}", all[n]);
+                let reached = fewer.share_at(f64::INFINITY) <= share;
+                assert!(!reached || more.cost_at(share) <= fewer.cost_at(share) + 1e-9, "at {share}");
+            }
+        }
+        let front = Front::of(all);
+        assert_eq!(front.points(), [(0.0, 1.0), (110.0, 0.1), (130.0, 0.01)]);
     }
 
     #[test]
