@@ -265,8 +265,15 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
         return answer;
     }
     let found = counts.ready.max(counts.adopted);
-    let before = memory.policy.take().filter(|policy| policy.law() == settings.law);
-    let policy = before.unwrap_or_else(|| Policy::start(settings.law, seen.now, found, memory.habits.take()));
+    if memory.policy.as_ref().is_some_and(|policy| policy.law() != settings.law) {
+        // Who tries another law for a while finds what was learned again.
+        memory.habits = memory.habits();
+        memory.policy = None;
+    }
+    let policy = memory.policy.take().unwrap_or_else(|| {
+        let habits = if settings.law == Law::Work { memory.habits.take() } else { None };
+        Policy::start(settings.law, seen.now, found, habits)
+    });
     let question = Question {
         now: seen.now,
         settings,
@@ -368,6 +375,7 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
         _ if scaling.law == Law::Work => memory.window.clear(),
         Idle::Auto | Idle::After(_) => {
             memory.window.clear();
+            memory.habits = memory.habits();
             memory.policy = Some(Policy::start(scaling.law, seen.now, 0, None));
             memory.answer = None;
         }
@@ -378,6 +386,8 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::{Timestamp, tz::TimeZone};
     use tidegate_config::model::KeepWarm;
 
@@ -517,6 +527,26 @@ mod tests {
             story.memory = Memory::default();
             story.after(39).expect(1, "kept_warm").after(1).expect(0, "idle");
         }
+    }
+
+    #[test]
+    fn who_tries_another_law_loses_nothing_that_was_learned() {
+        let mut story = Story::new(|s| s.law = Law::Work).with(1, &Phase::Ready);
+        for _ in 0..5 {
+            story.load(0, 1).decide();
+            story.load(0, 0).decide();
+            story.after(90).decide();
+        }
+        let learned = story.memory.habits().expect("habits");
+        let law = |story: &mut Story, law| {
+            Arc::make_mut(&mut story.seen.service).scaling.law = law;
+            story.decide();
+        };
+        law(&mut story, Law::Kpa);
+        assert_eq!(story.memory.habits().as_ref(), Some(&learned), "they are kept meanwhile");
+        law(&mut story, Law::Hpa);
+        law(&mut story, Law::Work);
+        assert_eq!(story.memory.habits(), Some(learned));
     }
 
     #[test]

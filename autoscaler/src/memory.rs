@@ -55,8 +55,7 @@ impl Memory {
     pub fn habits(&self) -> Option<Habits> {
         match &self.policy {
             Some(Policy::Work(work)) => Some(work.habits()),
-            Some(Policy::Kpa(_) | Policy::Hpa(_)) => None,
-            None => self.habits.clone(),
+            Some(Policy::Kpa(_) | Policy::Hpa(_)) | None => self.habits.clone(),
         }
     }
 

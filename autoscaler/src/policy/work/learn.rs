@@ -28,8 +28,10 @@ use crate::{
 const SURGE: f64 = 4.0;
 /// What has not lasted for so many seconds may be a page that asks for many things at once.
 const SURGE_SHOWS: f64 = 0.5;
-/// Weight of the newest second in how many follow upon one another.
-const FOLLOW: f64 = 0.01;
+/// Weight of the newest gap at the least in how many follow upon one another.
+const FOLLOW: f64 = 0.05;
+/// A gap of fewer seconds is a pause of traffic that goes on.
+const PAUSE: f64 = 10.0;
 
 /// What has been learned of a service.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,9 +43,8 @@ pub(super) struct Learned {
     start: Starts,
     crowd: Crowd,
     steer: Steer,
-    /// Requests in a second after one with some, on average.
-    follow: f64,
-    came: bool,
+    /// Requests that come within a start after the one that ends a gap.
+    follow: Follow,
     news: News,
     /// Since when nothing ran or waited, at the last look.
     pub(super) idle_since: Option<Instant>,
@@ -60,7 +61,8 @@ pub struct Habits {
     /// Seconds that a start takes: mean and mean deviation.
     start: Option<(f64, f64)>,
     crowd: Crowd,
-    follow: f64,
+    #[serde(default)]
+    followed: Follow,
     #[serde(default)]
     steer: Steer,
     #[serde(default)]
@@ -80,12 +82,42 @@ pub struct Findings {
     pub aim: Option<f64>,
 }
 
+/// How many requests come within a start after the one that ends a gap: who comes in the middle of busy traffic says nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Follow {
+    gaps: f64,
+    mean: f64,
+    /// Seconds since a gap ended, and who has come in them.
+    #[serde(skip)]
+    counted: Option<(f64, f64)>,
+}
+
+impl Follow {
+    /// A gap has ended.
+    fn begin(&mut self) {
+        self.counted = Some((0.0, 0.0));
+    }
+
+    /// One more second in which so many came; a start takes `start` seconds.
+    fn count(&mut self, arrived: f64, start: f64) {
+        let Some((seconds, came)) = &mut self.counted else { return };
+        (*seconds, *came) = (*seconds + 1.0, *came + arrived);
+        if *seconds >= start {
+            self.gaps += 1.0;
+            // But for the one that ended it; of a part of a second as much less.
+            let followed = (*came - 1.0).max(0.0) * (start / *seconds).min(1.0);
+            self.mean += (followed - self.mean) * (1.0 / self.gaps).max(FOLLOW);
+            self.counted = None;
+        }
+    }
+}
+
 impl Habits {
     /// Whether these are numbers that can have been learned: files are written by others, too.
     fn is_sound(&self) -> bool {
-        let Self { gaps: _, service, start, crowd, follow, steer, levels } = self;
+        let Self { gaps: _, service, start, crowd, followed, steer, levels } = self;
         let (mean, deviation) = start.unwrap_or_default();
-        let values = [mean, deviation, *follow];
+        let values = [mean, deviation, followed.gaps, followed.mean];
         service.is_sound()
             && crowd.is_sound()
             && steer.is_sound()
@@ -100,7 +132,7 @@ impl Learned {
         if !habits.is_sound() {
             return Self::default();
         }
-        let Habits { gaps, service, start, crowd, follow, steer, levels } = habits;
+        let Habits { gaps, service, start, crowd, followed: follow, steer, levels } = habits;
         let (start, levels) = (Starts::known(start), Levels::restored(levels));
         Self { gaps, levels, service, start, crowd, follow, steer, ..Self::default() }
     }
@@ -112,7 +144,7 @@ impl Learned {
             service: self.service,
             start: self.start.learned(),
             crowd: self.crowd,
-            follow: self.follow,
+            followed: self.follow,
             steer: self.steer,
             levels: self.levels.habits(),
         }
@@ -142,10 +174,7 @@ impl Learned {
         for second in flow {
             let arrived = f64::from(second.arrived);
             self.rates.record(arrived, ahead);
-            if self.came {
-                self.follow += FOLLOW * (arrived - self.follow);
-            }
-            self.came = arrived > 0.0;
+            self.follow.count(arrived, self.mean_start());
             self.news.count(arrived);
             self.service.count(second);
             self.crowd.count(second, service, self.rates.now());
@@ -248,7 +277,7 @@ impl Learned {
 
     /// How many requests come during a start that begins with the first one after a gap.
     pub(super) fn follow(&self) -> f64 {
-        self.follow * self.mean_start()
+        self.follow.mean
     }
 
     /// How long a start takes, in seconds: only one in ten takes longer.
@@ -266,7 +295,11 @@ impl Learned {
         if let Some(before) = self.idle_since.filter(|before| since != Some(*before)) {
             // Whoever waits or runs now, or did in between, came after the gap.
             let ended = since.map_or(seen.now, |since| since.min(seen.now));
-            self.gaps.record(ended.saturating_duration_since(before).as_secs_f64());
+            let length = ended.saturating_duration_since(before).as_secs_f64();
+            self.gaps.record(length);
+            if length >= PAUSE {
+                self.follow.begin();
+            }
         }
         self.idle_since = since;
     }

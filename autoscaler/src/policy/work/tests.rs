@@ -287,6 +287,21 @@ fn what_was_learned_is_known_again_after_a_restart() {
 }
 
 #[test]
+fn after_busy_traffic_the_last_one_is_kept_for_no_longer_than_after_little() {
+    let kept = |rate| {
+        let mut story = Story::of(Law::Work, |_| ()).with(10);
+        if let Policy::Work(work) = &mut story.policy {
+            work.learned.know(0.02, 10.0);
+        }
+        story.steady(600, rate);
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        (1..20_000).find(|_| story.second(0, 0, 0, 0).want == 0).expect("it goes")
+    };
+    let (busy, little) = (kept(100), kept(1));
+    assert!(busy <= 300 && busy <= 2 * little, "{busy} s and {little} s");
+}
+
+#[test]
 fn where_it_has_been_quiet_for_minutes_one_is_enough() {
     let mut story = Story::of(Law::Work, |scaling| {
         (scaling.work.parts.surges, scaling.work.aim) = (false, Aim::Worth(secs(3600)));
