@@ -266,9 +266,7 @@ fn ask(memory: &mut Memory, seen: &Snapshot, counts: &Counts) -> Answer {
     }
     let found = counts.ready.max(counts.adopted);
     if memory.policy.as_ref().is_some_and(|policy| policy.law() != settings.law) {
-        // Who tries another law for a while finds what was learned again.
-        memory.habits = memory.habits();
-        memory.policy = None;
+        memory.leave_law();
     }
     let policy = memory.policy.take().unwrap_or_else(|| {
         let habits = if settings.law == Law::Work { memory.habits.take() } else { None };
@@ -375,7 +373,7 @@ fn forget(memory: &mut Memory, seen: &Snapshot, counts: &Counts) {
         _ if scaling.law == Law::Work => memory.window.clear(),
         Idle::Auto | Idle::After(_) => {
             memory.window.clear();
-            memory.habits = memory.habits();
+            memory.leave_law();
             memory.policy = Some(Policy::start(scaling.law, seen.now, 0, None));
             memory.answer = None;
         }

@@ -59,6 +59,13 @@ impl Memory {
         }
     }
 
+    /// The law begins anew, or is another one now: what it has learned is kept for when it is asked again.
+    pub(crate) fn leave_law(&mut self) {
+        if let Some(Policy::Work(work)) = self.policy.take() {
+            self.habits = Some(work.habits());
+        }
+    }
+
     /// What the law has learned, for people; `None`: this one learns nothing.
     #[must_use]
     pub fn findings(&self, aim: Aim) -> Option<Findings> {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub use gateway::describe_gateway;
 pub use service::describe_service;
 
-use crate::model::Model;
+use crate::model::{Idle, Model};
 
 /// Settings by key, each as text.
 pub type Settings = BTreeMap<String, String>;
@@ -74,6 +74,14 @@ fn below(parent: &str, settings: Settings) -> Settings {
 
 pub(crate) fn time(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+pub(crate) fn idle(idle: Idle) -> String {
+    match idle {
+        Idle::Auto => "auto".to_owned(),
+        Idle::After(length) => time(length),
+        Idle::Kpa => "kpa".to_owned(),
+    }
 }
 
 fn list(items: impl IntoIterator<Item = impl Display>) -> String {

@@ -36,7 +36,6 @@ pub(crate) use self::{
 };
 use crate::{
     decode::{At, Named, section},
-    model::Idle,
     units::Percent,
 };
 
@@ -72,19 +71,11 @@ fn duration(duration: std::time::Duration) -> String {
     }
 }
 
-/// A rule for the last replica as the file would say it.
+/// What a late request is worth, as the file would say it.
 fn worth() -> String {
     match crate::model::Work::default().aim {
         crate::model::Aim::Worth(worth) => duration(worth),
         crate::model::Aim::Share(share) => share.to_string(),
-    }
-}
-
-fn idle(idle: Idle) -> String {
-    match idle {
-        Idle::Auto => "auto".into(),
-        Idle::After(length) => duration(length),
-        Idle::Kpa => "kpa".into(),
     }
 }
 

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    describe::time,
-    model::{Aim, Goal, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
+    describe::{idle, time},
+    model::{Aim, Goal, KeepWarm, Law, ScalingPolicy, Signals, Work},
 };
 
 /// Keys of a section with their values, in the order in which they are read best.
@@ -85,11 +85,6 @@ fn counts(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
 }
 
 fn averages(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
-    let idle = |scaling: &ScalingPolicy| match scaling.idle {
-        Idle::Auto => "auto".to_owned(),
-        Idle::After(length) => time(length),
-        Idle::Kpa => "kpa".to_owned(),
-    };
     let all = [
         said("target", scaling.target.fraction(), usual.target.fraction()),
         said("stable_window", time(scaling.stable_window), time(usual.stable_window)),
@@ -98,7 +93,7 @@ fn averages(scaling: &ScalingPolicy, usual: &ScalingPolicy) -> Written {
         said("max_up_rate", scaling.max_up_rate, usual.max_up_rate),
         said("max_down_rate", scaling.max_down_rate, usual.max_down_rate),
         said("scale_down_delay", time(scaling.scale_down_delay), time(usual.scale_down_delay)),
-        said("idle", idle(scaling), idle(usual)),
+        said("idle", idle(scaling.idle), idle(usual.idle)),
         said("drain", time(scaling.drain), time(usual.drain)),
         said("hold", time(scaling.hold), time(usual.hold)),
         said("queue", scaling.queue, usual.queue),

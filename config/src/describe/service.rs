@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Described, Settings, below, fingerprint, list, or_none, settings, time};
 use crate::{
     model::{
-        Aim, Health, Idle, Ignore, KeepWarm, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Signals,
+        Aim, Health, Ignore, KeepWarm, Law, Placement, Probe, Rollout, ScalingPolicy, Service, Signals,
         Sleep, Update, Upstream, WaitingPage, Wake, Work,
     },
     spec::{Launch, Protocol},
@@ -106,11 +106,6 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         hold,
         queue,
     } = scaling;
-    let idle = match idle {
-        Idle::Auto => "auto".to_owned(),
-        Idle::After(length) => time(*length),
-        Idle::Kpa => "kpa".to_owned(),
-    };
     let mut all = describe_law(*law, work);
     all.extend(settings([
         ("min", min.to_string()),
@@ -128,7 +123,7 @@ fn describe_scaling(scaling: &ScalingPolicy) -> Settings {
         ("max_up_rate", max_up_rate.to_string()),
         ("max_down_rate", max_down_rate.to_string()),
         ("scale_down_delay", time(*scale_down_delay)),
-        ("idle", idle),
+        ("idle", super::idle(*idle)),
         ("drain", time(*drain)),
         ("hold", time(*hold)),
         ("queue", queue.to_string()),

@@ -82,6 +82,35 @@ impl ScalingPolicy {
     }
 }
 
+impl ScalingPolicy {
+    /// What can be switched off of the law `work`: its parts, and that it learns when the last replica goes.
+    pub const PARTS: [&str; 9] =
+        ["work", "forecast", "staffing", "invest", "backlog", "events", "calm", "keep", "surges"];
+
+    /// Switches one of [`PARTS`](Self::PARTS) off; `false`: there is none of this name.
+    #[must_use]
+    pub fn switch_off(&mut self, part: &str) -> bool {
+        let parts = &mut self.work.parts;
+        let switch = match part {
+            "work" => &mut parts.work,
+            "forecast" => &mut parts.forecast,
+            "staffing" => &mut parts.staffing,
+            "invest" => &mut parts.invest,
+            "backlog" => &mut parts.backlog,
+            "events" => &mut parts.events,
+            "calm" => &mut parts.calm,
+            "surges" => &mut parts.surges,
+            "keep" => {
+                self.idle = Idle::After(Idle::USUAL);
+                return true;
+            }
+            _ => return false,
+        };
+        *switch = false;
+        true
+    }
+}
+
 /// When the last replica goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Idle {

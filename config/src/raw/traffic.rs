@@ -1,6 +1,6 @@
 //! How many replicas run, when they count as well, and how requests are sent to them.
 
-use super::{duration, idle, text_or_table, worth};
+use super::{duration, text_or_table, worth};
 use crate::{
     decode::{
         At,
@@ -65,7 +65,7 @@ section! {
         /// How long nothing must run, stream or wait before the last replica goes. `"auto"`: with `policy = "work"` as long as
         /// the gaps between earlier requests say, and there again before the next one is likely; else 60 s. `"kpa"` for Knative's
         /// rule.
-        idle: Idle = idle(d.idle),
+        idle: Idle = "auto",
         /// How long a replica that goes may finish its requests.
         drain: Span = duration(d.drain),
         /// How long a request may wait for a replica.

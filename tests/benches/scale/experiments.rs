@@ -115,23 +115,10 @@ fn row(name: &str, label: &str, got: &Outcome) {
 
 /// What each part is good for: the law without it.
 fn without(words: &str) {
-    type Switch = fn(&mut ScalingPolicy);
-    let parts: [(&str, Switch); 10] = [
-        ("nothing", |_| ()),
-        ("work", |scaling| scaling.work.parts.work = false),
-        ("forecast", |scaling| scaling.work.parts.forecast = false),
-        ("staffing", |scaling| scaling.work.parts.staffing = false),
-        ("invest", |scaling| scaling.work.parts.invest = false),
-        ("backlog", |scaling| scaling.work.parts.backlog = false),
-        ("events", |scaling| scaling.work.parts.events = false),
-        ("calm", |scaling| scaling.work.parts.calm = false),
-        ("keep", |scaling| scaling.idle = Idle::After(Idle::USUAL)),
-        ("surges", |scaling| scaling.work.parts.surges = false),
-    ];
-    for (name, switch) in parts {
+    for name in ["nothing"].into_iter().chain(ScalingPolicy::PARTS) {
         let got = outcome(words, Duration::from_millis(200), Duration::from_secs(2), RUNS, |scaling| {
             scaling.law = Law::Work;
-            switch(scaling);
+            assert!(name == "nothing" || scaling.switch_off(name), "{name} is a part");
         });
         row(&format!("a ramp, a fall, silence; without {name}"), "work", &got);
     }

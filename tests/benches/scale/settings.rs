@@ -7,9 +7,6 @@ use tidegate_config::{
     units::{Concurrency, Percent},
 };
 
-/// How many seconds the last replica is kept, where that is fixed.
-const IDLE: [u64; 3] = [60, 10, 600];
-
 /// Settings of a law.
 pub(crate) struct Setting {
     pub(crate) law: &'static str,
@@ -64,10 +61,10 @@ fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     let seconds = Duration::from_secs;
     [70, 50, 90].into_iter().flat_map(move |target| {
         [60, 15, 120].into_iter().flat_map(move |window| {
-            IDLE.into_iter().map(move |idle| ScalingPolicy {
+            fixed().into_iter().map(move |idle| ScalingPolicy {
                 target: Percent::new(target).expect("in range"),
                 stable_window: seconds(window),
-                idle: Idle::After(seconds(idle)),
+                idle,
                 ..base.clone()
             })
         })
@@ -78,11 +75,15 @@ fn knative(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
 /// Knative's law keeps the last replica.
 fn ours(base: &ScalingPolicy) -> impl Iterator<Item = ScalingPolicy> {
     let learned = (0..18).map(|step| (0.1 * 2_f64.powi(step), Idle::Auto));
-    let after = |seconds| Idle::After(Duration::from_secs(seconds));
-    let fixed = IDLE.into_iter().flat_map(move |idle| [1.0, 8.0, 64.0].map(|worth| (worth, after(idle))));
+    let fixed = fixed().into_iter().flat_map(|idle| [1.0, 8.0, 64.0].map(|worth| (worth, idle)));
     learned.chain(fixed).map(|(worth, idle)| {
         let mut scaling = ScalingPolicy { law: Law::Work, idle, ..base.clone() };
         scaling.work.aim = Aim::Worth(Duration::from_secs_f64(worth));
         scaling
     })
+}
+
+/// How long the last replica is kept, where that is fixed.
+fn fixed() -> [Idle; 3] {
+    [60, 10, 600].map(|seconds| Idle::After(Duration::from_secs(seconds)))
 }

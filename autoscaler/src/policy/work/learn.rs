@@ -8,6 +8,7 @@ use tidegate_config::{model::Aim, units::Count};
 
 use super::{
     crowd::Crowd,
+    follow::Follow,
     levels::{Habit, Levels, Terms},
     news::{News, Usual},
     outlook::Outlook,
@@ -28,10 +29,6 @@ use crate::{
 const SURGE: f64 = 4.0;
 /// What has not lasted for so many seconds may be a page that asks for many things at once.
 const SURGE_SHOWS: f64 = 0.5;
-/// Weight of the newest gap at the least in how many follow upon one another.
-const FOLLOW: f64 = 0.05;
-/// A gap of fewer seconds is a pause of traffic that goes on.
-const PAUSE: f64 = 10.0;
 
 /// What has been learned of a service.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -82,44 +79,15 @@ pub struct Findings {
     pub aim: Option<f64>,
 }
 
-/// How many requests come within a start after the one that ends a gap: who comes in the middle of busy traffic says nothing of it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Follow {
-    gaps: f64,
-    mean: f64,
-    /// Seconds since a gap ended, and who has come in them.
-    #[serde(skip)]
-    counted: Option<(f64, f64)>,
-}
-
-impl Follow {
-    /// A gap has ended.
-    fn begin(&mut self) {
-        self.counted = Some((0.0, 0.0));
-    }
-
-    /// One more second in which so many came; a start takes `start` seconds.
-    fn count(&mut self, arrived: f64, start: f64) {
-        let Some((seconds, came)) = &mut self.counted else { return };
-        (*seconds, *came) = (*seconds + 1.0, *came + arrived);
-        if *seconds >= start {
-            self.gaps += 1.0;
-            // But for the one that ended it; of a part of a second as much less.
-            let followed = (*came - 1.0).max(0.0) * (start / *seconds).min(1.0);
-            self.mean += (followed - self.mean) * (1.0 / self.gaps).max(FOLLOW);
-            self.counted = None;
-        }
-    }
-}
-
 impl Habits {
     /// Whether these are numbers that can have been learned: files are written by others, too.
     fn is_sound(&self) -> bool {
         let Self { gaps: _, service, start, crowd, followed, steer, levels } = self;
         let (mean, deviation) = start.unwrap_or_default();
-        let values = [mean, deviation, followed.gaps, followed.mean];
+        let values = [mean, deviation];
         service.is_sound()
             && crowd.is_sound()
+            && followed.is_sound()
             && steer.is_sound()
             && Levels::is_sound(levels)
             && values.iter().all(|value| (0.0..=1e6).contains(value))
@@ -277,7 +245,7 @@ impl Learned {
 
     /// How many requests come during a start that begins with the first one after a gap.
     pub(super) fn follow(&self) -> f64 {
-        self.follow.mean
+        self.follow.mean()
     }
 
     /// How long a start takes, in seconds: only one in ten takes longer.
@@ -297,9 +265,7 @@ impl Learned {
             let ended = since.map_or(seen.now, |since| since.min(seen.now));
             let length = ended.saturating_duration_since(before).as_secs_f64();
             self.gaps.record(length);
-            if length >= PAUSE {
-                self.follow.begin();
-            }
+            self.follow.after(length);
         }
         self.idle_since = since;
     }

@@ -5,6 +5,7 @@
 
 mod calm;
 mod crowd;
+mod follow;
 mod invest;
 mod learn;
 mod levels;
@@ -39,6 +40,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Nobody has waited for so long: what was started for them may go.
 const WORKED_OFF: Duration = Duration::from_secs(2);
+/// Where a share is aimed at, a cold start is worth so many seconds of a replica to begin with.
+const WORTH: f64 = 60.0;
 /// A lower want is held back for so many start-up times at the least.
 const STARTS: f64 = 1.5;
 
@@ -199,18 +202,20 @@ impl Work {
         let quiet = self.learned.rates.is_silent();
         // Several are there for what may come soon: until it has been quiet for long, or for surges that come back.
         let several = match () {
+            () if answer.want <= 1 => false,
             () if fixed => warm,
             () if quiet => answer.want <= self.for_surges(question),
             () => true,
         };
-        if answer.want > 1 && several {
-            return Answer { again: at.into_iter().chain(answer.again).min(), ..answer };
+        // Until it has been quiet for long enough it is not left alone.
+        let alone = quiet && !several;
+        let look = if alone { self.learned.levels.next_change(question.now) } else { answer.again };
+        let again = at.into_iter().chain(look).min();
+        if several {
+            return Answer { again, ..answer };
         }
         let warm = warm && self.learned.is_known(question.seen);
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
-        // Until it has been quiet for long enough it is not left alone.
-        let look = if quiet { self.learned.levels.next_change(question.now) } else { answer.again };
-        let again = at.into_iter().chain(look).min();
         let reason = match () {
             () if warm => Reason::KeptWarm { idle: idle + left, left },
             () if room::live(question.seen) > 0 => Reason::Idle { idle_for: idle },
@@ -223,8 +228,7 @@ impl Work {
     fn worth(&self, question: &Question<'_>) -> f64 {
         match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            // Where a share is aimed at, a cold start is worth a minute to begin with.
-            Aim::Share(_) => Idle::USUAL.as_secs_f64() * self.learned.urgency(),
+            Aim::Share(_) => WORTH * self.learned.urgency(),
         }
     }
 

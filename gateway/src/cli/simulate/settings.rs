@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tidegate_config::{
     Format,
-    model::{Idle, Parts, ScalingPolicy},
+    model::ScalingPolicy,
     written::{toml, without_effect, written},
 };
 
@@ -44,32 +44,12 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
         )));
     }
     for part in without {
-        if part == "keep" {
-            scaling.idle = Idle::After(Idle::USUAL);
-            continue;
+        if !scaling.switch_off(part) {
+            let all = ScalingPolicy::PARTS.join(", ");
+            return Err(Misuse(format!("{text:?}: the law has no part {part:?}; it has {all}")));
         }
-        *switch(&mut scaling.work.parts, part).ok_or_else(|| {
-            Misuse(format!("{text:?}: the law has no part {part:?}; it has {}", PARTS.join(", ")))
-        })? = false;
     }
     Ok(Setting { name: text.to_owned(), scaling })
-}
-
-const PARTS: [&str; 9] =
-    ["work", "forecast", "staffing", "invest", "backlog", "events", "calm", "keep", "surges"];
-
-fn switch<'p>(parts: &'p mut Parts, part: &str) -> Option<&'p mut bool> {
-    Some(match part {
-        "work" => &mut parts.work,
-        "forecast" => &mut parts.forecast,
-        "staffing" => &mut parts.staffing,
-        "surges" => &mut parts.surges,
-        "invest" => &mut parts.invest,
-        "backlog" => &mut parts.backlog,
-        "events" => &mut parts.events,
-        "calm" => &mut parts.calm,
-        _ => return None,
-    })
 }
 
 /// What is left of the base beside what is said: another law has other settings, another aim stands alone.
@@ -147,7 +127,7 @@ pub(in crate::cli) fn sweep() -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_config::model::{Aim, Law};
+    use tidegate_config::model::{Aim, Idle, Law};
 
     use super::*;
 
