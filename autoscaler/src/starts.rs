@@ -14,14 +14,16 @@ const NEWEST: f64 = 0.2;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Starts {
     known: Option<(f64, f64)>,
-    /// Replicas that were starting at the last look.
+    /// Replicas that were starting at the last look,
     starting: Vec<(u64, u64)>,
+    /// and the newest one of all that had been there by then; `None` before the first look.
+    newest: Option<(u64, u64)>,
 }
 
 impl Starts {
     /// As they were when these were kept.
     pub(crate) fn known(known: Option<(f64, f64)>) -> Self {
-        Self { known, starting: Vec::new() }
+        Self { known, ..Self::default() }
     }
 
     /// What is worth keeping.
@@ -30,16 +32,20 @@ impl Starts {
     }
 
     pub(crate) fn look(&mut self, seen: &Snapshot) {
-        for replica in &seen.replicas {
-            if replica.phase == Phase::Ready && self.starting.contains(&replica.id.order()) {
+        // What an earlier run of the gateway started is only probed again.
+        let own = || seen.replicas.iter().filter(|replica| !adopted(seen, replica));
+        for replica in own().filter(|replica| replica.phase == Phase::Ready) {
+            let id = replica.id.order();
+            // A quick start is over before anybody has looked.
+            if self.newest.is_some_and(|newest| id > newest) || self.starting.contains(&id) {
                 self.took(replica.since.saturating_duration_since(replica.started));
             }
         }
-        // What an earlier run of the gateway started is only probed again.
-        let starting = seen.replicas.iter().filter(|replica| replica.phase == Phase::Starting);
-        let starting = starting.filter(|replica| !adopted(seen, replica));
+        let starting = own().filter(|replica| replica.phase == Phase::Starting);
         self.starting.clear();
         self.starting.extend(starting.map(|replica| replica.id.order()));
+        let newest = seen.replicas.iter().map(|replica| replica.id.order()).max();
+        self.newest = Some(self.newest.max(newest).unwrap_or_default());
     }
 
     /// Seconds, on average.
@@ -71,7 +77,38 @@ impl Starts {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::model::ScalingPolicy;
+
     use super::*;
+    use crate::fixture::{replica, secs, snapshot};
+
+    /// What is known after looks that show these, a minute after each other; replicas took 2 s until ready.
+    fn after(looks: &[&[(u64, Phase)]]) -> Option<(f64, f64)> {
+        let (mut starts, mut seen) = (Starts::default(), snapshot(ScalingPolicy::default()));
+        for look in looks {
+            seen.now += secs(60);
+            let (started, ready) = (seen.now - secs(5), seen.now - secs(3));
+            seen.replicas = look.iter().map(|(id, phase)| replica(*id, phase.clone(), ready)).collect();
+            seen.replicas.iter_mut().for_each(|replica| replica.started = started);
+            starts.look(&seen);
+        }
+        starts.learned()
+    }
+
+    #[test]
+    fn a_start_counts_however_quick_it_was() {
+        let known = Some((2.0, 1.0));
+        assert_eq!(after(&[&[], &[(1, Phase::Starting)], &[(1, Phase::Ready)]]), known);
+        assert_eq!(after(&[&[], &[(1, Phase::Ready)]]), known, "over before anybody looked");
+        assert_eq!(after(&[&[(1, Phase::Ready)], &[(1, Phase::Ready), (2, Phase::Ready)]]), known);
+    }
+
+    #[test]
+    fn what_was_there_before_or_never_became_ready_does_not_count() {
+        assert_eq!(after(&[&[(1, Phase::Ready)], &[(1, Phase::Ready)]]), None, "nobody saw it start");
+        assert_eq!(after(&[&[(2, Phase::Ready)], &[(1, Phase::Lost)], &[(1, Phase::Ready)]]), None);
+        assert_eq!(after(&[&[], &[(1, Phase::Draining)], &[(1, Phase::Ready)]]), None);
+    }
 
     #[test]
     fn who_is_overdue_is_not_counted_on() {
