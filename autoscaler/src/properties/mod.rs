@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
 use tidegate_config::{
-    model::{Idle, Rollout, ScalingPolicy, Sleep, Update},
+    model::{Idle, Law, Rollout, ScalingPolicy, Sleep, Update},
     units::Percent,
 };
 
@@ -34,6 +34,12 @@ fn habits() -> impl Strategy<Value = Habits> {
     })
 }
 
+/// A law, and how long the last replica is kept under it.
+fn law() -> impl Strategy<Value = (Law, Idle)> {
+    let law = prop_oneof![3 => Just(Law::Work), 2 => Just(Law::Kpa), 1 => Just(Law::Hpa)];
+    (law, prop_oneof![Just(Idle::Auto), Just(Idle::After(secs(30))), Just(Idle::Kpa)])
+}
+
 fn world(scaling: ScalingPolicy, habits: Habits) -> World {
     let mut world = World::new(scaling);
     let service = Arc::make_mut(&mut world.seen.service);
@@ -48,16 +54,13 @@ proptest! {
     #[test]
     fn whatever_happens(
         (min, max, initial) in (0_u32..3, 0_u32..6, 0_u32..4),
-        kpa in any::<bool>(),
+        (law, idle) in law(),
         delay in prop_oneof![Just(0_u64), Just(10)],
         habits in habits(),
         events in vec((happens(), any::<bool>()), 1..80),
     ) {
-        let mut scaling = ScalingPolicy { min: min.min(max), max, initial, ..ScalingPolicy::default() };
-        scaling.scale_down_delay = secs(delay);
-        if kpa {
-            scaling.idle = Idle::Kpa;
-        }
+        let (min, scale_down_delay) = (min.min(max), secs(delay));
+        let scaling = ScalingPolicy { law, idle, min, max, initial, scale_down_delay, ..ScalingPolicy::default() };
         let mut world = world(scaling, habits);
         for (event, tick) in events {
             world.happen(event);
@@ -67,11 +70,18 @@ proptest! {
         }
     }
 
-    /// Left alone, with all that is started becoming ready, a service ends at zero or at its minimum, and still.
+    /// Left alone, with all that is started becoming ready, a service ends at zero or at its minimum, and still; at one where
+    /// it has been learned that this is worth it.
     #[test]
-    fn calm_comes_back((min, max) in (0_u32..3, 3_u32..6), habits in habits(), events in vec(happens(), 1..40)) {
+    fn calm_comes_back(
+        (min, max) in (0_u32..3, 3_u32..6),
+        (law, idle) in law(),
+        habits in habits(),
+        events in vec(happens(), 1..40),
+    ) {
         let least = if habits.update == Update::Recreate { min.min(1) } else { min };
-        let mut world = world(ScalingPolicy { min, max, ..ScalingPolicy::default() }, habits);
+        let most = if (law, idle) == (Law::Work, Idle::Auto) { least.max(1) } else { least };
+        let mut world = world(ScalingPolicy { law, idle, min, max, ..ScalingPolicy::default() }, habits);
         for event in events {
             world.happen(event);
             let (_, plan) = world.evaluate(true);
@@ -81,13 +91,15 @@ proptest! {
         load(&mut world.seen, 0, 0);
         world.all_is_well();
         for _ in 0..300 {
-            world.seen.now += secs(2);
+            world.quiet(2);
             world.calm();
             let (_, plan) = world.evaluate(true);
             world.execute(plan);
         }
         let (decision, plan) = world.evaluate(true);
-        prop_assert_eq!((decision.want, &*plan.steps), (least, &[][..]), "{:?} {:?}", decision, world.seen.replicas);
-        prop_assert_eq!(world.seen.replicas.len(), least as usize, "{:?} {:?}", decision, world.seen.replicas);
+        prop_assert!((least..=most).contains(&decision.want), "{:?} {:?}", decision, world.seen.replicas);
+        prop_assert_eq!(&*plan.steps, &[][..], "{:?} {:?}", decision, world.seen.replicas);
+        let there = world.seen.replicas.len();
+        prop_assert_eq!(there, decision.want as usize, "{:?} {:?}", decision, world.seen.replicas);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     fixture::{self, exited, host_name, load, present, replica, secs, snapshot},
     plan::plan,
     replica::{Event, Phase, next},
-    snapshot::{Host, HostOrder, HostState, Image, Replica, Snapshot, Tally},
+    snapshot::{Flow, Host, HostOrder, HostState, Image, Replica, Snapshot, Tally},
 };
 
 /// Something that happens; indices pick among what there is.
@@ -19,6 +19,8 @@ use crate::{
 pub(super) enum Happens {
     Seconds(u64),
     Load(u32, u32),
+    /// A second in which so many came and ended.
+    Came(u32),
     Goes(usize),
     Breaks(usize),
     Removed(usize),
@@ -44,6 +46,7 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         4 => (0_u64..90).prop_map(Happens::Seconds),
         4 => (0_u32..4, 0_u32..400).prop_map(|(queued, running)| Happens::Load(queued, running)),
         3 => Just(Happens::Load(0, 0)),
+        4 => (0_u32..40).prop_map(Happens::Came),
         8 => (0_usize..16).prop_map(Happens::Goes),
         2 => (0_usize..16).prop_map(Happens::Breaks),
         1 => (0_usize..16).prop_map(Happens::Removed),
@@ -86,8 +89,13 @@ impl World {
     pub(super) fn happen(&mut self, event: Happens) {
         let now = self.seen.now;
         match event {
-            Happens::Seconds(n) => self.seen.now += secs(n),
+            Happens::Seconds(n) => self.quiet(n),
             Happens::Load(queued, in_flight) => load(&mut self.seen, queued, in_flight),
+            Happens::Came(arrived) => {
+                self.seen.now += secs(1);
+                let running = f64::from(self.seen.in_flight());
+                self.seen.demand[0].flow = vec![Flow { arrived, ended: arrived, running, ..Flow::default() }];
+            }
             Happens::Goes(index) => self.goes_on(index),
             Happens::Breaks(index) => self.send_nth(index, Event::Broke(exited())),
             Happens::Removed(index) => self.send_nth(index, Event::Removed),
@@ -121,6 +129,13 @@ impl World {
             Happens::Forgive => self.memory.release_mut().forgive(),
         }
         self.count_rooms();
+    }
+
+    /// So many seconds go by in which nobody comes.
+    pub(super) fn quiet(&mut self, seconds: u64) {
+        self.seen.now += secs(seconds);
+        let second = Flow { running: f64::from(self.seen.in_flight()), ..Flow::default() };
+        self.seen.demand[0].flow = (0..seconds).map(|_| second).collect();
     }
 
     /// What runs on a lost host is lost, as far as anybody knows.
@@ -214,6 +229,7 @@ impl World {
             "same in, same out"
         );
         self.memory = memory;
+        self.seen.demand[0].flow.clear();
         let plan = plan(&decision, &self.seen);
         (decision, plan)
     }
