@@ -227,8 +227,17 @@ impl Draft {
     fn apply_adoption(&mut self, seen: &Snapshot, counts: &Counts) {
         let until = seen.gateway_started + seen.service.scaling.stable_window;
         let left = until.saturating_duration_since(seen.now);
-        if !left.is_zero() {
-            self.at_least(counts.adopted, Reason::Adopted { replicas: counts.adopted, left });
+        if left.is_zero() {
+            return;
+        }
+        let adopted = Reason::Adopted { replicas: counts.adopted, left };
+        // Of two reasons to stay the one counts that lasts for longer.
+        if self.want == counts.adopted
+            && matches!(self.reason, Reason::KeptWarm { left: kept, .. } if kept < left)
+        {
+            self.reason = adopted;
+        } else {
+            self.at_least(counts.adopted, adopted);
         }
     }
 
@@ -679,6 +688,10 @@ mod tests {
         let mut story = Story::new(|s| s.stable_window = secs(6)).with(1, &Phase::Ready);
         story.seen.gateway_started = story.seen.now;
         story.after(59).expect(1, "kept_warm").after(1).expect(0, "idle");
+        // One replica that would go sooner: it is not said that it does.
+        let mut story = Story::new(|s| s.idle = Idle::After(secs(10))).with(1, &Phase::Ready);
+        story.seen.gateway_started = story.seen.now;
+        story.expect(1, "adopted").after(59).expect(1, "adopted").after(1).expect(0, "idle");
     }
 
     #[test]
