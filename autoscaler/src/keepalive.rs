@@ -21,8 +21,13 @@ const BINS: usize = 57;
 /// What is taken for granted before anything is known: of so many gaps that come as far as a bin,
 const PRIOR: f64 = 2.0;
 /// this share ends in it. The same for all bins: how long a gap lasts still, compared with how long it has lasted, says nothing about
-/// how long that is (Pareto, with an exponent of one half).
+/// how long that is (Pareto, with an exponent of one half),
 const ENDS: f64 = 0.083;
+/// but for the first one, which has no beginning: the same law, from a quarter of a second on.
+const ENDS_AT_ONCE: f64 = 0.5;
+/// What a start costs at the least, in seconds of a replica, however quick it is: a container is made for it, and removed. With less,
+/// gaps that end at random have a replica started in several of their bins.
+const LEAST_START: f64 = 4.0;
 /// Fewer gaps than these are no habit.
 const HABIT: f64 = 3.0;
 /// Each new gap lets the older ones that came as far count so much less: habits change.
@@ -91,27 +96,28 @@ impl Gaps {
     /// When to be warm where a late request is worth `worth` seconds of a replica and a start takes `start`.
     #[must_use]
     pub fn schedule(&self, worth: f64, start: f64) -> Schedule {
-        self.best(ENDS, worth, start)
+        self.best(|at| if at == 0 { ENDS_AT_ONCE } else { ENDS }, worth, start)
     }
 
     /// The same where nothing is taken for granted: warm only when gaps have been seen to end.
     #[must_use]
     pub fn habit(&self, worth: f64, start: f64) -> Schedule {
-        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(0.0, worth, start) }
+        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(|_| 0.0, worth, start) }
     }
 
-    fn best(&self, granted: f64, worth: f64, start: f64) -> Schedule {
+    fn best(&self, granted: impl Fn(usize) -> f64, worth: f64, start: f64) -> Schedule {
+        let price = start.max(LEAST_START);
         // What is still to be had from here on, being warm and being cold, for a gap that lasts so long.
-        let (mut warm, mut cold) = (-start, -start);
+        let (mut warm, mut cold) = (-price, -price);
         let mut choices = [(false, false); BINS];
         for at in (0..BINS).rev() {
-            let ends = self.0[at].ends(granted);
+            let ends = self.0[at].ends(granted(at));
             let length = upper(at) - lower(at);
             let idle = worth * ends - length * (1.0 - ends / 2.0) + (1.0 - ends) * warm;
-            let gone = (1.0 - ends) * cold - start * ends;
-            choices[at] = (idle >= gone, idle - start > gone);
+            let gone = (1.0 - ends) * cold - price * ends;
+            choices[at] = (idle >= gone, idle - price > gone);
             warm = idle.max(gone);
-            cold = gone.max(idle - start);
+            cold = gone.max(idle - price);
         }
         follow(&choices, start)
     }
@@ -148,7 +154,13 @@ impl Schedule {
     /// Whether one is to be there so far into the gap.
     #[must_use]
     pub fn is_warm(&self, into: Duration) -> bool {
-        self.0.iter().any(|(from, to)| (*from..*to).contains(&into))
+        self.warm_from(into).is_some()
+    }
+
+    /// Since when one is to be there so far into the gap: since its beginning, or again.
+    #[must_use]
+    pub fn warm_from(&self, into: Duration) -> Option<Duration> {
+        self.0.iter().find(|(from, to)| (*from..*to).contains(&into)).map(|(from, _)| *from)
     }
 
     /// When that changes next, from the beginning of the gap.
@@ -218,9 +230,35 @@ mod tests {
 
     #[test]
     fn of_a_service_that_is_not_known_one_is_kept_for_a_while() {
-        let schedule = Gaps::default().schedule(60.0, 2.0);
-        let kept = schedule.next_change(Duration::ZERO).expect("not for ever");
-        assert!((1.0..120.0).contains(&kept.as_secs_f64()), "{kept:?}");
+        for (worth, start, kept) in
+            [(5.0, 0.05, 1.0..10.0), (60.0, 2.0, 10.0..60.0), (600.0, 30.0, 60.0..900.0)]
+        {
+            let schedule = Gaps::default().schedule(worth, start);
+            let until = schedule.next_change(Duration::ZERO).expect("not for ever");
+            assert!(kept.contains(&until.as_secs_f64()), "{until:?} where one is worth {worth} s");
+            assert_eq!(schedule.next_change(until), None, "and then it is gone");
+        }
+    }
+
+    /// Gaps of 50 s on average that say nothing of when they end: `quantile` of an exponential distribution.
+    fn at_random(gaps: u32) -> Gaps {
+        let mut learned = Gaps::default();
+        for nth in 1..gaps {
+            // Evenly spread, and in no order (the golden ratio).
+            let quantile = (f64::from(nth) * 0.618_033_988_749_895).fract();
+            learned.record(-50.0 * (1.0 - quantile).ln());
+        }
+        learned
+    }
+
+    #[test]
+    fn however_quick_a_start_is_chance_is_no_reason_for_many() {
+        for gaps in [20, 50, 100, 300, 1000] {
+            for worth in [20.0, 40.0, 60.0, 80.0] {
+                let Schedule(warm) = at_random(gaps).schedule(worth, 0.05);
+                assert!(warm.len() <= 2, "{warm:?} of {gaps} gaps, at {worth}");
+            }
+        }
     }
 
     #[test]

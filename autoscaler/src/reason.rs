@@ -106,6 +106,13 @@ pub enum Reason {
         /// Until then.
         left: Duration,
     },
+    /// Ready again before the next request comes, as earlier ones came after so long.
+    Expected {
+        /// By which time of idleness it usually has come.
+        idle: Duration,
+        /// Until then.
+        left: Duration,
+    },
     /// No demand for a stable window; the last replica stays for the grace period (`idle = "kpa"`).
     Grace {
         /// Until it goes.
@@ -206,7 +213,7 @@ impl fmt::Display for WorkFigures {
 
 impl Reason {
     /// Every label there is.
-    pub const LABELS: [&'static str; 26] = [
+    pub const LABELS: [&'static str; 27] = [
         "demand",
         "work",
         "calm",
@@ -225,6 +232,7 @@ impl Reason {
         "squeezed",
         "busy",
         "kept_warm",
+        "expected",
         "grace",
         "idle",
         "asleep",
@@ -257,6 +265,7 @@ impl Reason {
             Self::Squeezed => "squeezed",
             Self::Busy { .. } => "busy",
             Self::KeptWarm { .. } => "kept_warm",
+            Self::Expected { .. } => "expected",
             Self::Grace { .. } => "grace",
             Self::Idle { .. } => "idle",
             Self::Asleep => "asleep",
@@ -308,6 +317,12 @@ impl fmt::Display for Reason {
             Self::KeptWarm { idle, left } => {
                 write!(f, "kept warm until idle {} s passes ({} s left)", secs(*idle), secs(*left))
             }
+            Self::Expected { idle, left } => write!(
+                f,
+                "ready ahead of a request that usually comes before {} s of quiet have passed ({} s left)",
+                secs(*idle),
+                secs(*left)
+            ),
             Self::Grace { left } => {
                 write!(
                     f,
@@ -315,7 +330,7 @@ impl fmt::Display for Reason {
                     secs(*left)
                 )
             }
-            Self::Idle { idle_for } => write!(f, "idle for {} s", secs(*idle_for)),
+            Self::Idle { idle_for } => write!(f, "idle for {} s", idle_for.as_secs()),
             Self::Asleep => f.write_str("nothing runs and nothing waits"),
             Self::Adopted { replicas: found, left } => {
                 write!(f, "adopted at the gateway's start: {} ({} s left)", replicas(*found), secs(*left))
@@ -407,6 +422,10 @@ mod tests {
             (
                 Reason::KeptWarm { idle: s(60), left: Duration::from_millis(41_001) },
                 "kept warm until idle 60 s passes (42 s left)",
+            ),
+            (
+                Reason::Expected { idle: s(320), left: s(40) },
+                "ready ahead of a request that usually comes before 320 s of quiet have passed (40 s left)",
             ),
             (
                 Reason::Grace { left: s(30) },

@@ -192,18 +192,18 @@ impl Work {
         // A fixed time begins anew with the gateway, as under the other laws.
         let since = if fixed { since.max(question.seen.gateway_started) } else { since };
         let idle = question.now.saturating_duration_since(since);
-        let (warm, change) = if fixed {
+        let (warm_from, change) = if fixed {
             let keep = grace::idle(question.settings);
-            (idle < keep, Some(keep).filter(|keep| *keep > idle))
+            ((idle < keep).then_some(Duration::ZERO), Some(keep).filter(|keep| *keep > idle))
         } else {
-            (self.schedule.is_warm(idle), self.schedule.next_change(idle))
+            (self.schedule.warm_from(idle), self.schedule.next_change(idle))
         };
         let at = change.map(|change| since + change);
         let quiet = self.learned.rates.is_silent();
         // Several are there for what may come soon: until it has been quiet for long, or for surges that come back.
         let several = match () {
             () if answer.want <= 1 => false,
-            () if fixed => warm,
+            () if fixed => warm_from.is_some(),
             () if quiet => answer.want <= self.for_surges(question),
             () => true,
         };
@@ -214,14 +214,15 @@ impl Work {
         if several {
             return Answer { again, ..answer };
         }
-        let warm = warm && self.learned.is_known(question.seen);
+        let warm_from = warm_from.filter(|_| self.learned.is_known(question.seen));
         let left = change.map_or(Duration::ZERO, |change| change.saturating_sub(idle));
-        let reason = match () {
-            () if warm => Reason::KeptWarm { idle: idle + left, left },
-            () if room::live(question.seen) > 0 => Reason::Idle { idle_for: idle },
-            () => Reason::Asleep,
+        let reason = match warm_from {
+            Some(Duration::ZERO) => Reason::KeptWarm { idle: idle + left, left },
+            Some(_) => Reason::Expected { idle: idle + left, left },
+            None if room::live(question.seen) > 0 => Reason::Idle { idle_for: idle },
+            None => Reason::Asleep,
         };
-        Answer { want: Count::from(warm), reason, again }
+        Answer { want: Count::from(warm_from.is_some()), reason, again }
     }
 
     /// Seconds of a replica that one late request less is worth.
@@ -233,10 +234,11 @@ impl Work {
     }
 
     fn new_schedule(&self, question: &Question<'_>) -> Schedule {
-        let worth = self.worth(question);
-        // With the one that ends the gap all are late that come during the start.
-        let late = 1.0 + self.learned.follow();
-        self.learned.gaps.schedule(worth * late, self.learned.mean_start())
+        let (start, late_after) =
+            (self.learned.mean_start(), question.settings.work.late_after.as_secs_f64());
+        // With the one that ends the gap all have to wait that come during the start: the less, the sooner it is over.
+        let late = (1.0 + self.learned.follow()) * if start < late_after { start / late_after } else { 1.0 };
+        self.learned.gaps.schedule(self.worth(question) * late, start)
     }
 }
 

@@ -88,6 +88,12 @@ impl Story {
         }
     }
 
+    /// Nothing runs or comes any more: for how many seconds the last one is kept.
+    fn kept(&mut self) -> u32 {
+        self.seen.demand[0].idle_since = Some(self.seen.now);
+        (1..20_000).find(|_| self.second(0, 0, 0, 0).want == 0).expect("it goes")
+    }
+
     /// As many seconds of steady traffic on replicas that suffice: so many come and end, and as many run as take a second.
     fn steady(&mut self, seconds: u32, rate: u32) -> Answer {
         (0..seconds).map(|_| self.second(rate, rate, rate, 0)).last().expect("some seconds")
@@ -294,11 +300,43 @@ fn after_busy_traffic_the_last_one_is_kept_for_no_longer_than_after_little() {
             work.learned.know(0.02, 10.0);
         }
         story.steady(600, rate);
-        story.seen.demand[0].idle_since = Some(story.seen.now);
-        (1..20_000).find(|_| story.second(0, 0, 0, 0).want == 0).expect("it goes")
+        story.kept()
     };
     let (busy, little) = (kept(100), kept(1));
     assert!(busy <= 300 && busy <= 2 * little, "{busy} s and {little} s");
+}
+
+#[test]
+fn the_last_one_is_kept_for_less_where_nobody_is_late_for_a_start() {
+    let kept = |late_after| {
+        let mut story = Story::of(Law::Work, |scaling| scaling.work.late_after = late_after).with(1);
+        if let Policy::Work(work) = &mut story.policy {
+            work.learned.know(0.1, 1.0);
+        }
+        story.steady(60, 1);
+        story.kept()
+    };
+    let (late, in_time) = (kept(Duration::from_millis(500)), kept(secs(10)));
+    assert!(in_time < late / 2, "{in_time} s, and {late} s where all are late");
+}
+
+#[test]
+fn what_is_started_ahead_says_so() {
+    let mut story = Story::of(Law::Work, |_| ()).with(1);
+    let mut labels = Vec::new();
+    for _ in 0..20 {
+        labels.clear();
+        story.steady(1, 1);
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        for _ in 1..300 {
+            let answer = story.second(0, 0, 0, 0);
+            story.seen.replicas.truncate(answer.want as usize);
+            story.obey(answer.want);
+            labels.push((answer.reason.label(), answer.want));
+        }
+    }
+    labels.dedup();
+    assert_eq!(labels, [("kept_warm", 1), ("idle", 0), ("asleep", 0), ("expected", 1)]);
 }
 
 #[test]
