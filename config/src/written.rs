@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     describe::{idle, time},
-    model::{Aim, Goal, KeepWarm, Law, ScalingPolicy, Signals, Work},
+    model::{Aim, Goal, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
 };
 
 /// Keys of a section with their values, in the order in which they are read best.
@@ -21,17 +21,28 @@ pub fn written(scaling: &ScalingPolicy) -> Written {
     all
 }
 
-/// Keys under `scaling` that these settings say and their law does not look at.
+/// Whether a key under `scaling` does anything beside these settings; those of `work` are refused beside another law.
+#[must_use]
+pub fn has_effect(key: &str, scaling: &ScalingPolicy) -> bool {
+    let ScalingPolicy { signals, work, idle, .. } = scaling;
+    match (scaling.law, key) {
+        (Law::Kpa, _) => true,
+        (Law::Work, "target") => !work.parts.staffing,
+        (Law::Work, "stable_window") => {
+            *signals != Signals::default() || *idle == Idle::Kpa || !work.parts.work
+        }
+        (Law::Work | Law::Hpa, "surge_threshold") => signals.rps.is_some(),
+        (Law::Work | Law::Hpa, "surge_window" | "max_up_rate" | "max_down_rate" | "scale_down_delay") => {
+            false
+        }
+        (Law::Work | Law::Hpa, _) => true,
+    }
+}
+
+/// Keys under `scaling` that these settings say and that have no effect beside the others.
 #[must_use]
 pub fn without_effect(scaling: &ScalingPolicy) -> Vec<&'static str> {
-    const RATES: [&str; 4] = ["surge_window", "max_up_rate", "max_down_rate", "scale_down_delay"];
-    let ignored = |key: &str| match (scaling.law, key) {
-        (Law::Kpa, _) => false,
-        (Law::Work, "target") => true,
-        (Law::Work | Law::Hpa, "surge_threshold") => scaling.signals.rps.is_none(),
-        (Law::Work | Law::Hpa, key) => RATES.contains(&key),
-    };
-    written(scaling).into_iter().map(|(key, _)| key).filter(|key| ignored(key)).collect()
+    written(scaling).into_iter().map(|(key, _)| key).filter(|key| !has_effect(key, scaling)).collect()
 }
 
 /// A value as TOML has it, on one line.

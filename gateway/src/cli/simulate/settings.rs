@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 use tidegate_config::{
-    Format,
-    model::ScalingPolicy,
-    written::{toml, without_effect, written},
+    Format, Place, Problem, Problems,
+    model::{Law, ScalingPolicy},
+    written::{has_effect, toml, written},
 };
 
 use crate::cli::output::Misuse;
@@ -22,39 +22,127 @@ const AIMS: [&str; 3] = ["goal", "wait_probability", "late_worth"];
 /// What only engines could tell.
 const MEASURED: [&str; 2] = ["target_cpu", "target_memory"];
 
+/// How keys are told from those of a whole file, which nobody wrote.
+const SECTION: &str = "services.tried.scaling";
+
 /// Reads settings: those of `base`, but for what `text` says instead.
 pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, Misuse> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    let mut without = Vec::new();
-    for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
-        let (key, value) = part.split_once('=').unwrap_or(("policy", part));
-        match key.trim() {
-            "without" => without.extend(value.split('+').map(str::trim)),
-            key => pairs.push((key.to_owned(), value.trim().to_owned())),
-        }
-    }
-    let mut left = left(base, &pairs);
+    let said = Said::of(text);
+    let mut left = left(base, &said.pairs);
     // What one law would look at is no part of settings for another.
-    let idle = without_effect(&check(text, &left, &pairs)?);
-    left.retain(|(key, _)| !idle.contains(key));
-    let mut scaling = check(text, &left, &pairs)?;
-    if pairs.iter().any(|(key, _)| MEASURED.contains(&&**key)) {
-        return Err(Misuse(format!(
-            "{text:?}: what replicas use is not simulated; leave target_cpu and target_memory out"
-        )));
-    }
-    for part in without {
-        if !scaling.switch_off(part) {
-            let all = ScalingPolicy::PARTS.join(", ");
-            return Err(Misuse(format!("{text:?}: the law has no part {part:?}; it has {all}")));
-        }
-    }
+    let first = said.over(&left)?;
+    left.retain(|(key, _)| has_effect(key, &first));
+    let mut scaling = said.over(&left)?;
+    said.switch_off(&mut scaling)?;
+    said.check_effect(&scaling)?;
     Ok(Setting { name: text.to_owned(), scaling })
 }
 
+/// What a text says.
+struct Said<'t> {
+    text: &'t str,
+    pairs: Vec<(&'t str, &'t str)>,
+    /// Parts of the law to be switched off.
+    without: Vec<&'t str>,
+}
+
+impl<'t> Said<'t> {
+    fn of(text: &'t str) -> Self {
+        let mut said = Self { text, pairs: Vec::new(), without: Vec::new() };
+        for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or(("policy", part));
+            match key.trim() {
+                "without" => said.without.extend(value.split('+').map(str::trim)),
+                key => said.pairs.push((key, value.trim())),
+            }
+        }
+        said
+    }
+
+    /// These settings and what is left of others, read and checked as a file.
+    fn over(&self, left: &[(&'static str, Value)]) -> Result<ScalingPolicy, Misuse> {
+        if self.pairs.is_empty() && self.without.is_empty() {
+            return Err(Misuse(
+                "--try is empty; say what to try, as in --try policy=work,late_worth=30s".to_owned(),
+            ));
+        }
+        if self.pairs.iter().any(|(key, _)| MEASURED.contains(key)) {
+            return Err(
+                self.wrong("what replicas use is not simulated; leave target_cpu and target_memory out")
+            );
+        }
+        let mut file = format!("[services.tried]\nimage = \"tried\"\n[{SECTION}]\n");
+        for (key, value) in left {
+            file += &format!("{key} = {}\n", toml(value));
+        }
+        for (key, value) in &self.pairs {
+            let bare = value.parse::<f64>().is_ok() || value.starts_with(['[', '"', '\'']);
+            let value = if bare { (*value).to_owned() } else { format!("{value:?}") };
+            file += &format!("{key} = {value}\n");
+        }
+        let model =
+            tidegate_config::parse(&file, Format::Toml).map_err(|problems| self.problems(&problems))?;
+        let service = model.services.into_values().next().expect("one service is in the file");
+        Ok(service.scaling.clone())
+    }
+
+    fn switch_off(&self, scaling: &mut ScalingPolicy) -> Result<(), Misuse> {
+        if let (Some(_), law @ (Law::Kpa | Law::Hpa)) = (self.without.first(), scaling.law) {
+            return Err(self.wrong(&format!(
+                "{law} has no parts that could be switched off; leave `without` out, or try policy=work,without={}",
+                self.without.join("+")
+            )));
+        }
+        if self.without.contains(&"keep") && self.pairs.iter().any(|(key, _)| *key == "idle") {
+            return Err(self.wrong(
+                "`without=keep` and `idle` contradict each other: without `keep` the last replica goes after 60s; leave one of them out",
+            ));
+        }
+        for part in &self.without {
+            if !scaling.switch_off(part) {
+                let all = ScalingPolicy::PARTS.join(", ");
+                return Err(self.wrong(&format!("the law has no part {part:?}; it has {all}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody tries a setting in order to see nothing of it.
+    fn check_effect(&self, scaling: &ScalingPolicy) -> Result<(), Misuse> {
+        let ignored: Vec<_> = self.pairs.iter().filter(|(key, _)| !has_effect(key, scaling)).collect();
+        if ignored.is_empty() {
+            return Ok(());
+        }
+        let keys = ignored.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let same: String = ignored.iter().map(|(key, value)| format!(",{key}={value}")).collect();
+        let (has, it) = if ignored.len() == 1 { ("has", "it") } else { ("have", "them") };
+        Err(self.wrong(&format!(
+            "{keys} {has} no effect under policy={}; leave {it} out, or try policy=kpa{same}",
+            scaling.law
+        )))
+    }
+
+    fn wrong(&self, what: &str) -> Misuse {
+        Misuse(format!("--try '{}': {what}", self.text))
+    }
+
+    /// Problems of the file, as those of the words that it was made of.
+    fn problems(&self, problems: &Problems) -> Misuse {
+        let own = |problem: &Problem| {
+            let place = Place::Whole { file: format!("--try '{}'", self.text) };
+            let key =
+                problem.key.strip_prefix(SECTION).unwrap_or(&problem.key).trim_start_matches('.').to_owned();
+            let help = problem.help.clone().filter(|help| !help.contains("services.tried"));
+            Problem { place, key, help, excerpt: None, also: Vec::new(), ..problem.clone() }
+        };
+        let all = problems.list().iter().map(own).map(|problem| problem.to_string());
+        Misuse(all.collect::<Vec<_>>().join("\n").trim_end().to_owned())
+    }
+}
+
 /// What is left of the base beside what is said: another law has other settings, another aim stands alone.
-fn left(base: &ScalingPolicy, pairs: &[(String, String)]) -> Vec<(&'static str, Value)> {
-    let said = |key: &str| pairs.iter().find(|(other, _)| other == key).map(|(_, value)| &**value);
+fn left(base: &ScalingPolicy, pairs: &[(&str, &str)]) -> Vec<(&'static str, Value)> {
+    let said = |key: &str| pairs.iter().find(|(other, _)| *other == key).map(|(_, value)| *value);
     let law = base.law.to_string();
     let other_law = said("policy").is_some_and(|policy| policy != law);
     let other_aim = AIMS.iter().any(|key| said(key).is_some());
@@ -69,26 +157,6 @@ fn left(base: &ScalingPolicy, pairs: &[(String, String)]) -> Vec<(&'static str, 
         _ => true,
     };
     written(base).into_iter().filter(|(key, _)| is_left(key) && said(key).is_none()).collect()
-}
-
-fn check(
-    text: &str,
-    base: &[(&'static str, Value)],
-    pairs: &[(String, String)],
-) -> Result<ScalingPolicy, Misuse> {
-    let mut file = String::from("[services.tried]\nimage = \"tried\"\n[services.tried.scaling]\n");
-    for (key, value) in base {
-        file += &format!("{key} = {}\n", toml(value));
-    }
-    for (key, value) in pairs {
-        let bare = value.parse::<f64>().is_ok() || value.starts_with(['[', '"', '\'']);
-        let value = if bare { value.clone() } else { format!("{value:?}") };
-        file += &format!("{key} = {value}\n");
-    }
-    let model = tidegate_config::parse(&file, Format::Toml)
-        .map_err(|problems| Misuse(format!("the settings {text:?} cannot be used:\n{problems}")))?;
-    let service = model.services.into_values().next().expect("one service is in the file");
-    Ok(service.scaling.clone())
 }
 
 /// Cut at the commas that are in no list, table or string.
@@ -196,6 +264,51 @@ mod tests {
         assert!(said("policy=word").contains("did you mean \"work\"?"));
         assert!(said("targte=0.5").contains("did you mean `target`?"));
         assert!(said("policy=work,without=luck").contains("it has work, forecast"));
+        assert!(said("").starts_with("--try is empty; "));
+        assert!(said(" , ").starts_with("--try is empty; "));
+        assert!(said("kpa,without=calm+keep").ends_with("or try policy=work,without=calm+keep"));
+        assert!(said("without=keep,idle=5m").contains("contradict each other"));
+    }
+
+    #[test]
+    fn problems_cite_the_words_that_were_tried() {
+        for text in
+            ["policy=word", "min=20", "kpa,calm=1m", "goal=p95 wait < 1s,late_worth=5s", "min=[", "memory=5"]
+        {
+            let said = read(&ScalingPolicy::default(), text).expect_err("wrong").0;
+            assert!(said.starts_with(&format!("--try '{text}': ")), "{said}");
+            for other in ["tidegate.toml", "services.tried", "problem"] {
+                assert!(!said.contains(other), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_have_no_effect_is_not_tried() {
+        let said = |base, text| read(base, text).map_err(|wrong| wrong.0);
+        let work = ScalingPolicy::default();
+        assert_eq!(
+            said(&work, "target=0.5").expect_err("for kpa"),
+            "--try 'target=0.5': `target` has no effect under policy=work; leave it out, or try policy=kpa,target=0.5"
+        );
+        let both =
+            said(&work, "policy=work,late_worth=5s,stable_window=30s,max_up_rate=9").expect_err("for kpa");
+        assert!(both.contains("`stable_window`, `max_up_rate` have no effect"), "{both}");
+        assert!(
+            both.ends_with("leave them out, or try policy=kpa,stable_window=30s,max_up_rate=9"),
+            "{both}"
+        );
+        for text in [
+            "kpa,target=0.5",
+            "hpa,target=0.5",
+            "without=staffing,target=0.5",
+            "stable_window=30s,target_rps=5",
+            "stable_window=30s,idle=kpa",
+        ] {
+            said(&work, text).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+        let kpa = said(&work, "kpa").expect("good").scaling;
+        assert!(said(&kpa, "target=0.5").is_ok(), "the law of the file is the one that it is tried with");
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::{model::ScalingPolicy, units::Concurrency};
+use tidegate_config::{
+    model::{Idle, Law, ScalingPolicy},
+    units::Concurrency,
+};
 use tidegate_loadtest::plan::{
     read::recordings,
     recording::{Form, Options, Recording},
@@ -61,8 +64,14 @@ impl Base {
     pub(in crate::cli) fn told(&self, assumed: &Assumed, traffic: &[Traffic]) -> String {
         let limit = self.tried.concurrency.map_or(UNLIMITED, |limit| limit.get());
         let requests = if limit == 1 { "request" } else { "requests" };
+        let learned = self.own.law != Law::Work && self.own.idle != Idle::Auto;
+        let idle = if learned {
+            " `work` learns when the last replica goes instead of the file's `idle`."
+        } else {
+            ""
+        };
         format!(
-            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.",
+            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.{idle}",
             assumed.told(traffic),
             self.tried.max
         )
@@ -123,5 +132,29 @@ impl Subject {
         let (service, own) = (self.service.clone(), self.config.is_some());
         let options = Options { form: self.form, service, own, ..Options::default() };
         recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::simulate::settings;
+
+    #[test]
+    fn an_idle_that_work_does_not_take_over_is_told() {
+        #[derive(clap::Parser)]
+        struct Args {
+            #[command(flatten)]
+            assumed: Assumed,
+        }
+        let Args { assumed } = clap::Parser::parse_from(["simulate"]);
+        let told = |text| {
+            let own = settings::read(&ScalingPolicy::default(), text).expect("good").scaling;
+            Base::of(own).told(&assumed, &[])
+        };
+        assert!(told("kpa,idle=5m").ends_with("instead of the file's `idle`."));
+        for none in ["kpa", "work,idle=5m"] {
+            assert!(told(none).ends_with("gives up."), "{none}");
+        }
     }
 }
