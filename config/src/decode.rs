@@ -181,6 +181,12 @@ macro_rules! section {
         impl $name {
             /// Every key that the table may have.
             pub(crate) const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            /// The keys that are there.
+            #[allow(dead_code, reason = "only asked of tables whose keys may have no effect")]
+            pub(crate) fn said(&self) -> Vec<&'static str> {
+                [$(self.$key.as_ref().map(|_| stringify!($key))),*].into_iter().flatten().collect()
+            }
         }
 
         impl crate::decode::Decode for $name {

@@ -58,6 +58,8 @@ pub struct Model {
     pub images: Images,
     /// What users registered.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// Keys under `scaling` that the file has and that have no effect there, by service; those without any are left out.
+    pub ignored: BTreeMap<ServiceName, Vec<&'static str>>,
 }
 
 /// A registered service.

@@ -7,7 +7,6 @@ use crate::{
     model::{Engine, Host, Limits, Middleware, Model, Service, Sleep},
     name::Authority,
     spec::Source,
-    written::without_effect,
 };
 
 /// Everything worth a second look, in whole sentences.
@@ -22,7 +21,7 @@ pub fn notes(model: &Model) -> Vec<String> {
         notes.extend(unlabelled(service, &model.hosts));
         notes.extend(sleep(service, &model.hosts));
         notes.extend(measured(service, &model.hosts));
-        notes.extend(ignored(service));
+        notes.extend(ignored(service, model));
         notes.extend(too_late(service, &model.gateway.limits));
         notes.extend(too_long(service, &model.gateway.limits));
         notes.extend(passed_on(service, model));
@@ -129,16 +128,15 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
 }
 
 /// Settings of another law.
-fn ignored(service: &Service) -> Option<String> {
-    let keys = without_effect(&service.scaling);
-    (!keys.is_empty()).then(|| {
-        format!(
-            "services.{}.scaling has {}, which `policy = \"{}\"` does not look at",
-            service.name,
-            keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
-            service.scaling.law
-        )
-    })
+fn ignored(service: &Service, model: &Model) -> Option<String> {
+    let keys = model.ignored.get(&service.name)?;
+    let it = if keys.len() == 1 { "it" } else { "them" };
+    Some(format!(
+        "services.{}.scaling has {}, which `policy = \"{}\"` does not look at: leave {it} out, or say `policy = \"kpa\"`",
+        service.name,
+        keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
+        service.scaling.law
+    ))
 }
 
 /// The gateway's own bound holds whatever a service says.

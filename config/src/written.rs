@@ -39,12 +39,6 @@ pub fn has_effect(key: &str, scaling: &ScalingPolicy) -> bool {
     }
 }
 
-/// Keys under `scaling` that these settings say and that have no effect beside the others.
-#[must_use]
-pub fn without_effect(scaling: &ScalingPolicy) -> Vec<&'static str> {
-    written(scaling).into_iter().map(|(key, _)| key).filter(|key| !has_effect(key, scaling)).collect()
-}
-
 /// A value as TOML has it, on one line.
 #[must_use]
 pub fn toml(value: &Value) -> String {
@@ -167,15 +161,22 @@ mod tests {
 
     #[test]
     fn keys_that_a_law_does_not_look_at() {
-        let rates = "target = 0.5\nsurge_threshold = 3\nmax_up_rate = 9\nidle = \"5m\"\n";
-        for (text, ignored) in [
-            ("", &["target", "surge_threshold", "max_up_rate"][..]),
-            ("policy = \"kpa\"\n", &[]),
-            ("policy = \"hpa\"\n", &["surge_threshold", "max_up_rate"]),
-            ("policy = \"hpa\"\ntarget_rps = 5\n", &["max_up_rate"]),
-            ("policy = \"work\"\n", &["target", "surge_threshold", "max_up_rate"]),
+        const RATES: [&str; 4] = ["surge_window", "max_up_rate", "max_down_rate", "scale_down_delay"];
+        for (text, more) in [
+            ("", &["target", "stable_window", "surge_threshold"][..]),
+            ("policy = \"work\"\nidle = \"kpa\"\n", &["target", "surge_threshold"]),
+            ("policy = \"work\"\ntarget_cpu = 0.5\n", &["target", "surge_threshold"]),
+            ("policy = \"work\"\ntarget_rps = 5\n", &["target"]),
+            ("policy = \"hpa\"\n", &["surge_threshold"]),
+            ("policy = \"hpa\"\ntarget_rps = 5\n", &[]),
         ] {
-            assert_eq!(without_effect(&read(&format!("{text}{rates}"))), ignored, "{text}");
+            let scaling = read(text);
+            for key in crate::raw::Scaling::KEYS {
+                let ignored = more.contains(key) || RATES.contains(key);
+                assert_eq!(has_effect(key, &scaling), !ignored, "{key} beside {text}");
+            }
         }
+        let kpa = read("policy = \"kpa\"\n");
+        assert!(crate::raw::Scaling::KEYS.iter().all(|key| has_effect(key, &kpa)));
     }
 }

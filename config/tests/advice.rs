@@ -124,9 +124,16 @@ fn settings_that_a_scaling_policy_does_not_look_at_are_noted() {
     let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
     noted(&scaling("policy = 'kpa', target = 0.5, max_up_rate = 10"), &[]);
     noted(&scaling("policy = 'hpa', target = 0.5"), &[]);
-    let said = "services.web.scaling has `target`, `max_up_rate`, which `policy = \"work\"` does not look at";
+    let said = "services.web.scaling has `target`, `max_up_rate`, which `policy = \"work\"` does not look at: \
+                leave them out, or say `policy = \"kpa\"`";
     for policy in ["", "policy = 'work', "] {
         noted(&scaling(&format!("{policy}target = 0.5, max_up_rate = 10")), &[said]);
+    }
+    // Also where they say what holds anyway.
+    noted(&scaling("target = 0.7"), &["has `target`, which"]);
+    noted(&scaling("stable_window = '60s'"), &["has `stable_window`, which"]);
+    for signal in ["target_rps = 5", "target_cpu = 0.5", "target_memory = 0.5"] {
+        noted(&scaling(&format!("stable_window = '60s', {signal}")), &[]);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     problem::Draft,
     raw,
     spec::{Launch, Protocol},
+    written::has_effect,
 };
 
 mod access;
@@ -92,7 +93,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
     let only = names.len() == 1;
     let mut streams = streams::Seen::new(&gateway, secure);
     let mut routes = routes::Seen::new(&gateway);
-    let mut services = BTreeMap::new();
+    let (mut services, mut ignored) = (BTreeMap::new(), BTreeMap::new());
     for (name, service) in raw_services {
         let Some(checked) = value::parsed::<ServiceName>(&name, problems) else { continue };
         let upstreams = upstreams::check(&name, &service.value, &gateway, problems);
@@ -102,7 +103,12 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         let writer = release::writer(service.value.volumes.as_ref());
         let update = release::update(service.value.update.as_ref(), writer, problems);
         let limited = service.value.scaling.as_ref().and_then(|scaling| scaling.value.concurrency.clone());
+        let mut said = service.value.scaling.as_ref().map_or_else(Vec::new, |scaling| scaling.value.said());
         let scaling = scaling::check(service.value.scaling, writer, problems);
+        said.retain(|key| !has_effect(key, &scaling));
+        if !said.is_empty() {
+            ignored.insert(checked.clone(), said);
+        }
         let raw::Service {
             routes: raw_routes,
             health,
@@ -144,7 +150,7 @@ pub(crate) fn check(file: raw::File, world: &World<'_>, problems: &mut Vec<Draft
         engines::check(&name, &written, &service, &hosts, problems);
         services.insert(checked, Arc::new(service));
     }
-    Model { gateway, hosts, images, services }
+    Model { gateway, hosts, images, services, ignored }
 }
 
 fn is_http(launch: &Launch) -> bool {
