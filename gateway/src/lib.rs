@@ -17,6 +17,7 @@ mod http1;
 pub mod listener;
 pub mod middleware;
 pub mod names;
+mod notes;
 mod panics;
 pub mod proxy_protocol;
 pub mod reload;

@@ -16,7 +16,7 @@ use tidegate_config::{Change, model::Model};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{control, tcp::doors::Doors, telemetry, tls::Tls};
+use crate::{control, notes, tcp::doors::Doors, telemetry, tls::Tls};
 
 /// Changes that come within this time are one.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -90,6 +90,7 @@ async fn reload(load: &Loader, control: &control::Handle, tls: &Tls, doors: &Doo
                     tracing::error!(%error, "not every listener of the file is open");
                 }
                 tracing::info!(changes = %words(&changes), "file reloaded");
+                notes::log(&model);
                 "ok"
             }
             Err(ended) => return tracing::debug!(%ended, "not reloaded"),

@@ -13,7 +13,7 @@ use super::{
     config_file, environment,
     output::{print, print_json},
 };
-use crate::tls;
+use crate::{notes, tls};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -38,12 +38,12 @@ pub(super) fn run(args: &Check) -> anyhow::Result<ExitCode> {
             if troubles != Troubles::default() {
                 return bad(args, &name, &troubles);
             }
-            let notes = [tidegate_config::notes(&model), tls::stale(&model), tls::notes(&model)].concat();
+            let notes = notes::notes(&model);
             if args.json {
                 print_json(&json!({ "file": name, "ok": true, "services": services, "notes": notes }))?;
             } else {
                 let plural = if services.len() == 1 { "" } else { "s" };
-                let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+                let notes = notes::lines(&notes);
                 print(&format!("{name}: ok, {} service{plural}\n{notes}", services.len()))?;
             }
             Ok(ExitCode::SUCCESS)

@@ -25,6 +25,7 @@ use crate::{
     control,
     handover::{self, Outcome, systemd},
     listener::Sockets,
+    notes,
     reload::{self, Loader},
     state_dir::{self, StateDir},
     tcp::doors,
@@ -59,6 +60,7 @@ pub(super) fn run(args: &Up) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    notes::log(&model);
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

@@ -16,7 +16,7 @@ use super::{
     config_file, environment,
     output::{print, print_json},
 };
-use crate::control::status::ServiceStatus;
+use crate::{control::status::ServiceStatus, notes};
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
@@ -48,10 +48,11 @@ pub(super) async fn run(args: Plan) -> anyhow::Result<ExitCode> {
     let running: Description = client.configuration().await?;
     let services: Vec<ServiceStatus> = client.services().await?;
     let changes = compare::compare(&running, &describe(&model), &services);
+    let notes = notes::notes(&model);
     if args.json {
-        print_json(&json!({ "file": name, "ok": true, "changes": changes }))?;
+        print_json(&json!({ "file": name, "ok": true, "changes": changes, "notes": notes }))?;
     } else {
-        print(&text::text(&changes))?;
+        print(&(text::text(&changes) + &notes::lines(&notes)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
