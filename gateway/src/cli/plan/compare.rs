@@ -2,7 +2,7 @@
 //! in, a list out. Absent: words (see [`text`](super::text)), values of environment variables.
 
 use serde::Serialize;
-use tidegate_config::{Described, Description, HIDDEN, Settings};
+use tidegate_config::{Described, Description, HIDDEN, Settings, describe_service, model::Service};
 
 use crate::control::status::ServiceStatus;
 
@@ -132,7 +132,9 @@ fn upstreams(service: &Described) -> Option<String> {
 }
 
 fn update(old: &Described, new: &Described, status: Option<&ServiceStatus>) -> Option<(What, Both)> {
-    let live = differences(&old.live, &new.live);
+    let mut live = differences(&old.live, &new.live);
+    let usual = describe_service(&Service::of("any".parse().expect("a valid name"), "any")).live;
+    live.retain(|setting| !goes_without_saying(setting, &usual));
     match (upstreams(old), upstreams(new)) {
         (None, None) => {}
         // Nothing is started, so nothing is started anew.
@@ -171,6 +173,14 @@ fn takes_over(live: &Settings, idle: bool) -> TakesOver {
             steps: steps.trim_matches(['[', ']']).replace(", ", " -> ").replace('%', " %"),
             every: said("rollout.every").to_owned(),
         },
+    }
+}
+
+/// Settings of a scaling policy come and go with it; where they are as usual, nobody need have written them.
+fn goes_without_saying(setting: &Difference, usual: &Settings) -> bool {
+    match (&setting.from, &setting.to) {
+        (Some(only), None) | (None, Some(only)) => usual.get(&setting.key) == Some(only),
+        (Some(_), Some(_)) | (None, None) => false,
     }
 }
 
@@ -286,6 +296,26 @@ mod tests {
             assert_eq!(said, *want, "{new}");
             let json = serde_json::to_string(&changes).expect("plain values");
             assert!(!json.contains("canary") && !json.contains(HIDDEN), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_comes_and_goes_with_a_policy_is_told_where_it_is_not_as_usual() {
+        let with =
+            |scaling: &str| described(&format!("[services.a]\nimage = 'a:1'\nscaling = {{ {scaling} }}\n"));
+        for (old, new, want) in [
+            ("", "policy = 'kpa'", "policy work -> kpa"),
+            ("policy = 'kpa'", "policy = 'work'", "policy kpa -> work"),
+            ("calm = '1m'", "policy = 'kpa'", "calm removed, scaling.policy work -> kpa"),
+            (
+                "policy = 'kpa', target = 0.5",
+                "policy = 'work', late_worth = '5s', target = 0.5",
+                "late_worth added: 5s, scaling.policy kpa -> work",
+            ),
+            ("", "calm = '1m'", "calm 10s -> 1m"),
+        ] {
+            let changes = compare(&with(old), &with(new), &[status(1, None)]);
+            assert_eq!(text(&changes), format!("~ a  no restart: scaling.{want}\n"), "{old} -> {new}");
         }
     }
 }
