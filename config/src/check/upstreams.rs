@@ -129,11 +129,19 @@ fn refuse_launch_keys(raw: &raw::Service, problems: &mut Vec<Draft>) {
     }
 }
 
+/// What says when a request is late is left: it is counted here, too.
 fn refuse_counts(scaling: &raw::Scaling, problems: &mut Vec<Draft>) {
     let raw::Scaling {
         min,
         max,
         initial,
+        keep_warm,
+        target_rps,
+        target_cpu,
+        target_memory,
+        policy,
+        late_worth,
+        calm,
         target,
         stable_window,
         surge_window,
@@ -147,6 +155,13 @@ fn refuse_counts(scaling: &raw::Scaling, problems: &mut Vec<Draft>) {
     refuse(min, problems);
     refuse(max, problems);
     refuse(initial, problems);
+    refuse(keep_warm, problems);
+    refuse(target_rps, problems);
+    refuse(target_cpu, problems);
+    refuse(target_memory, problems);
+    refuse(policy, problems);
+    refuse(late_worth, problems);
+    refuse(calm, problems);
     refuse(target, problems);
     refuse(stable_window, problems);
     refuse(surge_window, problems);
