@@ -3,22 +3,36 @@
 
 use crate::raw;
 
+/// What stands before names of Knative's annotations.
+const KNATIVE: &str = "autoscaling.knative.dev/";
+
 /// What other tools call our settings.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("autoscaling.knative.dev/target", "scaling.concurrency"),
     ("cmd", "args"),
+    ("containerconcurrency", "scaling.concurrency"),
     ("cpus", "resources.cpu"),
     ("entrypoint", "command"),
     ("env_file", "env_files"),
     ("environment", "env"),
     ("healthcheck", "health"),
     ("hostname", "routes"),
+    ("initial_scale", "scaling.initial"),
+    ("max_scale", "scaling.max"),
+    ("maxscale", "scaling.max"),
     ("mem_limit", "resources.memory"),
+    ("min_scale", "scaling.min"),
+    ("minscale", "scaling.min"),
     ("mounts", "volumes"),
+    ("panic_threshold_percentage", "scaling.surge_threshold"),
+    ("panic_window_percentage", "scaling.surge_window"),
     ("pids_limit", "resources.pids"),
     ("ports", "port"),
     ("pull_policy", "pull"),
     ("replicas", "scaling.min and scaling.max"),
+    ("scale_to_zero_pod_retention_period", "scaling.idle"),
     ("strategy", "update"),
+    ("target_utilization_percentage", "scaling.target"),
     ("update_config", "rollout"),
     ("working_directory", "working_dir"),
     ("workdir", "working_dir"),
@@ -50,13 +64,15 @@ pub(crate) fn for_unknown_key(parent: &str, unknown: &str, known: &[&str]) -> Op
     if parent.is_empty() && raw::Gateway::KEYS.contains(&unknown) {
         return Some(format!("`{unknown}` belongs in [gateway]"));
     }
-    let plain = unknown.to_ascii_lowercase().replace('-', "_");
-    let alias = ELSEWHERE.iter().find(|(other, _)| *other == plain && parent.starts_with("services."));
+    let whole = unknown.to_ascii_lowercase().replace('-', "_");
+    let plain = whole.strip_prefix(KNATIVE).unwrap_or(&whole);
+    let is_it = |other: &str| other == whole || other == plain;
+    let alias = ELSEWHERE.iter().find(|(other, _)| is_it(other) && parent.starts_with("services."));
     if let Some((_, ours)) = alias {
         return Some(format!("this is called `{ours}` here"));
     }
     let service = parent.strip_prefix("services.")?.split('.').next()?;
-    let (section, _) = OF_A_SERVICE.iter().find(|(_, keys)| keys.contains(&&*plain))?;
+    let (section, _) = OF_A_SERVICE.iter().find(|(_, keys)| keys.contains(&plain))?;
     Some(format!("`{plain}` belongs in [services.{service}{section}]"))
 }
 
@@ -91,6 +107,36 @@ mod tests {
                 Some("`memory` belongs in [services.api.resources]"),
             ),
             ("services.api", "steps", raw::Service::KEYS, Some("`steps` belongs in [services.api.rollout]")),
+            (
+                "services.api",
+                "containerConcurrency",
+                raw::Service::KEYS,
+                Some("this is called `scaling.concurrency` here"),
+            ),
+            (
+                "services.api.scaling",
+                "minScale",
+                raw::Scaling::KEYS,
+                Some("this is called `scaling.min` here"),
+            ),
+            (
+                "services.api.scaling",
+                "autoscaling.knative.dev/max-scale",
+                raw::Scaling::KEYS,
+                Some("this is called `scaling.max` here"),
+            ),
+            (
+                "services.api",
+                "autoscaling.knative.dev/target",
+                raw::Service::KEYS,
+                Some("this is called `scaling.concurrency` here"),
+            ),
+            (
+                "services.api",
+                "autoscaling.knative.dev/scale-down-delay",
+                raw::Service::KEYS,
+                Some("`scale_down_delay` belongs in [services.api.scaling]"),
+            ),
             ("services.api", "xyzzy", raw::Service::KEYS, None),
             ("", "listen", raw::File::KEYS, Some("`listen` belongs in [gateway]")),
             ("gateway", "lisen", raw::Gateway::KEYS, Some("did you mean `listen`?")),

@@ -67,6 +67,18 @@ fn numbers_get_the_unit_that_makes_sense() {
 }
 
 #[test]
+fn words_for_idle_are_understood() {
+    let idle = |text: &str| help(&format!("services.web.scaling.idle = '{text}'"));
+    for never in ["never", "Never", "off"] {
+        assert_eq!(idle(never).as_deref(), Some("`min = 1` keeps a replica for good"), "{never}");
+    }
+    assert_eq!(idle("Auto").as_deref(), Some("did you mean \"auto\"?"));
+    assert_eq!(idle("KPA").as_deref(), Some("did you mean \"kpa\"?"));
+    assert_eq!(idle("60").as_deref(), Some("write \"60s\" if seconds are meant"));
+    assert_eq!(idle("soon"), None);
+}
+
+#[test]
 fn what_can_be_switched_says_so() {
     let keys = "a table with keys from: encodings, types, min_size";
     for (text, wanted) in [("'gzip'", None), ("'yes'", Some("write true")), ("'off'", Some("write false"))] {

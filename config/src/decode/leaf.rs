@@ -238,8 +238,22 @@ impl Decode for Idle {
             _ => (),
         }
         let allowed = format!("{DURATION}, \"auto\", or \"kpa\" for Knative's rule");
+        if let Kind::Text(text) = &node.kind
+            && let Some(help) = meant_by_idle(text)
+        {
+            let draft = Draft::new(key, &node.at, "not a duration").found(node.describe());
+            problems.push(draft.allowed(allowed).help(help));
+            return None;
+        }
         duration(node, key, &allowed, problems).map(Self::After)
     }
+}
+
+fn meant_by_idle(text: &str) -> Option<String> {
+    if ["never", "off", "none"].contains(&&*text.to_ascii_lowercase()) {
+        return Some("`min = 1` keeps a replica for good".to_owned());
+    }
+    advice::closest(text, &["auto", "kpa"]).map(|word| format!("did you mean {word:?}?"))
 }
 
 /// A size in bytes with its unit.
