@@ -150,6 +150,29 @@ fn settings_that_a_scaling_policy_does_not_look_at_are_noted() {
 }
 
 #[test]
+fn an_idle_of_a_service_that_is_never_idle_is_noted() {
+    let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
+    for policy in ["work", "kpa", "hpa"] {
+        let law = format!("policy = '{policy}', ");
+        let said = "services.web.scaling has `idle`, which has no effect beside `min = 1`";
+        noted(&scaling(&format!("{law}min = 1, idle = '5m'")), &[said]);
+        noted(&scaling(&format!("{law}idle = '5m'")), &[]);
+        noted(&scaling(&format!("{law}min = 1")), &[]);
+    }
+}
+
+#[test]
+fn waits_that_nobody_can_have_are_noted() {
+    let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
+    let said = "services.web.scaling takes a request for late after 10h, but `hold` turns it away after 1m";
+    noted(&scaling("goal = 'p99 wait < 10h'"), &[said]);
+    noted(&scaling("late_after = '10h'"), &[said]);
+    for fine in ["goal = 'p99 wait < 1m'", "goal = 'p99 wait < 10h', hold = '11h'", "hold = '200ms'"] {
+        noted(&scaling(fine), &[]);
+    }
+}
+
+#[test]
 fn names_over_tls_need_a_listener_that_speaks_it() {
     let db = "services.db = { image = 'a', protocol = 'tcp', listen = '0.0.0.0:5432', sni = ['db.example.org'] }\n";
     let plain = "gateway.listen = '0.0.0.0:8080'\n";
