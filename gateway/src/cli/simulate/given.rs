@@ -28,13 +28,13 @@ const MONDAY: Timestamp = Timestamp::constant(1_704_067_200, 0);
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Assumed {
     /// How long a replica works on a request, on average [default: as the trace says, else 200ms]
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     service_time: Option<Duration>,
     /// How much that varies: standard deviation over mean (lognormal); 0 for not at all
     #[arg(long, value_name = "CV", default_value_t = 1.0, value_parser = spread)]
     service_spread: f64,
     /// How long a start takes, in the middle [default: as those that the trace tells of, else 2s]
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     start_time: Option<Duration>,
     /// How much that varies: deviation of its logarithm (lognormal); 0 for not at all
     #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread)]
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Assumed {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     begins: Option<Timestamp>,
     /// A request that waits longer is late [default: as the file says under `policy = "work"`, else 500ms]
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     late_after: Option<Duration>,
     /// Threads [default: as many as there are processors]
     #[arg(long, value_name = "N")]
@@ -94,6 +94,11 @@ fn on_average(takes: &Takes) -> String {
 
 /// A duration with its unit.
 pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
+    // Anything else that begins so is an option where the time was left out.
+    let is_negative = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    if text.strip_prefix('-').is_some_and(is_negative) {
+        return Err("a time must not be negative; expected one as in 500ms, 30s or 5m".to_owned());
+    }
     humantime::parse_duration(text)
         .map_err(|_| "expected a number with a unit, as in 500ms, 30s or 5m".to_owned())
 }
@@ -224,6 +229,33 @@ impl Log {
         if now.saturating_duration_since(*last) >= Self::EVERY {
             *last = now;
             eprintln!("{done} of {} runs", self.of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Args {
+        #[command(flatten)]
+        assumed: Assumed,
+    }
+
+    #[test]
+    fn no_time_is_negative() {
+        let parsed = |args: &[&str]| Args::try_parse_from([&["simulate"], args].concat());
+        for option in ["--service-time", "--start-time", "--late-after"] {
+            let said = parsed(&[option, "-1s"]).expect_err("negative").to_string();
+            assert!(said.contains(option) && said.contains("a time must not be negative"), "{said}");
+            assert!(parsed(&[option, "1s"]).is_ok());
+        }
+        for none in ["soon", "--start-time"] {
+            let said = parsed(&["--service-time", none]).expect_err("no time").to_string();
+            assert!(said.contains("expected a number with a unit"), "{said}");
         }
     }
 }

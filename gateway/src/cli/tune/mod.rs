@@ -46,7 +46,7 @@ pub(super) struct Tune {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     late: Option<f64>,
     /// Instead of that: what it may cost to spare one request being late, in seconds of a replica
-    #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = given::span)]
+    #[arg(long, value_name = "DURATION", conflicts_with = "late", value_parser = given::span, allow_hyphen_values = true)]
     worth: Option<Duration>,
     #[command(flatten)]
     assumed: Assumed,
