@@ -9,13 +9,13 @@ use crate::tls;
 
 /// Everything worth a second look, in whole sentences.
 #[must_use]
-pub fn notes(model: &Model) -> Vec<String> {
+pub(crate) fn notes(model: &Model) -> Vec<String> {
     [tidegate_config::notes(model), tls::stale(model), tls::notes(model)].concat()
 }
 
 /// Them in lines, for people.
 #[must_use]
-pub fn lines(notes: &[String]) -> String {
+pub(crate) fn lines(notes: &[String]) -> String {
     notes.iter().fold(String::new(), |mut lines, note| {
         writeln!(lines, "note: {note}").expect("writing to a string does not fail");
         lines
@@ -23,7 +23,7 @@ pub fn lines(notes: &[String]) -> String {
 }
 
 /// Says them in the log. Certificates that are stale are told there by those who follow them.
-pub fn log(model: &Model) {
+pub(crate) fn log(model: &Model) {
     for note in [tidegate_config::notes(model), tls::notes(model)].concat() {
         tracing::warn!("{note}");
     }

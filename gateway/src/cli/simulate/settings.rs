@@ -175,18 +175,23 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Knative's law over the settings that are usually turned, and ours over what a late request is worth.
+/// Knative's law over the settings that are usually turned, and ours over what a late request is worth; both over how long the last
+/// replica is kept.
 pub(in crate::cli) fn sweep() -> Vec<String> {
+    const IDLE: [&str; 3] = ["60s", "10s", "600s"];
     let mut all = Vec::new();
     for target in ["0.7", "0.5", "0.9"] {
         for window in ["60s", "15s", "120s"] {
-            for idle in ["60s", "10s", "600s"] {
+            for idle in IDLE {
                 all.push(format!("policy=kpa,target={target},stable_window={window},idle={idle}"));
             }
         }
     }
     for worth in ["1s", "3s", "10s", "20s", "40s", "80s", "160s", "320s", "640s", "1280s", "2560s", "5120s"] {
-        all.push(format!("policy=work,late_worth={worth}"));
+        all.push(format!("policy=work,late_worth={worth},idle=auto"));
+    }
+    for worth in ["1s", "10s", "80s"] {
+        all.extend(IDLE.map(|idle| format!("policy=work,late_worth={worth},idle={idle}")));
     }
     all
 }
@@ -313,7 +318,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_swept_can_be_used() {
-        assert_eq!(sweep().len(), 39);
+        assert_eq!(sweep().len(), 48);
         for text in sweep() {
             read(&ScalingPolicy::default(), &text).expect("good");
         }

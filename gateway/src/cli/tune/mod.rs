@@ -188,15 +188,17 @@ fn goals(aim: Aim, late_after: Duration) -> Vec<String> {
 
 /// Settings like this one whose late requests are worth somewhat less or more; none of a law that has no such knob.
 fn around(name: &str) -> Vec<String> {
-    let worth = name.split(',').find_map(|part| part.strip_prefix("late_worth="));
-    let Some(worth) = worth.and_then(|worth| humantime::parse_duration(worth).ok()) else {
+    let said = name.split(',').find_map(|part| part.strip_prefix("late_worth="));
+    let Some((said, worth)) = said.and_then(|said| Some((said, humantime::parse_duration(said).ok()?)))
+    else {
         return Vec::new();
     };
     // Up to both neighbours, in steps of equal ratio.
     let steps = (-AROUND / 2..=AROUND / 2).filter(|step| *step != 0);
     let near = steps.map(|step| worth.mul_f64(3_f64.powf(f64::from(step) / f64::from(AROUND))));
-    let tenths = |near: Duration| (near.as_secs_f64() * 10.0).round() * 100.0;
-    near.map(|near| format!("policy=work,late_worth={:.0}ms", tenths(near).max(100.0))).collect()
+    let tenths = |near: Duration| ((near.as_secs_f64() * 10.0).round() * 100.0).max(100.0);
+    near.map(|near| name.replace(&format!("late_worth={said}"), &format!("late_worth={:.0}ms", tenths(near))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -212,6 +214,15 @@ mod tests {
         for goal in goals {
             settings::read(&ScalingPolicy::default(), &goal).expect("good");
         }
+    }
+
+    #[test]
+    fn what_is_near_differs_in_nothing_else() {
+        let near = around("policy=work,late_worth=10s,idle=60s");
+        let (least, most) =
+            ("policy=work,late_worth=5800ms,idle=60s", "policy=work,late_worth=17300ms,idle=60s");
+        assert_eq!((&*near[0], &*near[near.len() - 1]), (least, most), "{near:?}");
+        assert!(around("policy=kpa,target=0.5").is_empty());
     }
 
     #[test]
