@@ -205,7 +205,7 @@ impl Checks {
             let bounds =
                 |settings: &Arc<Service>| (settings.scaling.min as usize, settings.scaling.max as usize);
             let (min, max) = world.settings(name).map_or((0, 0), bounds);
-            let most = if learns(world, name) { max } else { min };
+            let most = if learns(world, name) { min.max(1) } else { min };
             let own = world.members().filter(|id| id.service() == name).count();
             ensure((min..=most).contains(&own) || (tight && own < min), || {
                 format!("{name} ends with {own} replicas, its minimum is {min}")
