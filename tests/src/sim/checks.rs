@@ -202,9 +202,7 @@ impl Checks {
         let containers: BTreeSet<&ReplicaId> = world.containers().filter(at_rest).collect();
         ensure(members == containers, || format!("in the books {members:?}, on the hosts {containers:?}"))?;
         for name in self.shadows.keys() {
-            let bounds =
-                |settings: &Arc<Service>| (settings.scaling.min as usize, settings.scaling.max as usize);
-            let (min, max) = world.settings(name).map_or((0, 0), bounds);
+            let min = world.settings(name).map_or(0, |settings| settings.scaling.min as usize);
             let most = if learns(world, name) { min.max(1) } else { min };
             let own = world.members().filter(|id| id.service() == name).count();
             ensure((min..=most).contains(&own) || (tight && own < min), || {
