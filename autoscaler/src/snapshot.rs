@@ -71,6 +71,12 @@ impl Snapshot {
         })
     }
 
+    /// Whether whoever comes finds a replica.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.phase == Phase::Ready)
+    }
+
     /// Since when nothing has been running or waiting anywhere; `None` while something is.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {

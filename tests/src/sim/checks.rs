@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +12,7 @@ use tidegate::simulate::{
 };
 use tidegate_autoscaler::Phase;
 use tidegate_config::{
-    model::{Idle, Law, Service},
+    model::{Idle, Law},
     name::{ReplicaId, ServiceName},
 };
 

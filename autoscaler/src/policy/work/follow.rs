@@ -20,9 +20,9 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// A gap of so many seconds has ended.
-    pub(super) fn after(&mut self, gap: f64) {
-        if gap >= PAUSE {
+    /// A gap of so many seconds has ended; `asleep`: no replica was kept until then.
+    pub(super) fn after(&mut self, gap: f64, asleep: bool) {
+        if asleep || gap >= PAUSE {
             self.counted = Some((0.0, 0.0));
         }
     }

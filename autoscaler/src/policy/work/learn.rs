@@ -133,7 +133,10 @@ impl Learned {
     }
 
     pub(super) fn look(&mut self, seen: &Snapshot, slots: f64, worth: f64) {
+        self.start.look(seen);
         let (service, ahead) = (self.service(), self.start() + 5.0);
+        // How long a start takes that is not over nobody knows.
+        let start = if seen.is_ready() { self.mean_start() } else { f64::INFINITY };
         let (flow, before) = (seen.flow(), self.rates.now());
         let work = &seen.service.scaling.work;
         let late_after = work.late_after.as_secs_f64();
@@ -142,7 +145,7 @@ impl Learned {
         for second in flow {
             let arrived = f64::from(second.arrived);
             self.rates.record(arrived, ahead);
-            self.follow.count(arrived, self.mean_start());
+            self.follow.count(arrived, start);
             self.news.count(arrived);
             self.service.count(second);
             self.crowd.count(second, service, self.rates.now());
@@ -153,7 +156,6 @@ impl Learned {
                 self.steer.count(second, goal, work.late_after);
             }
         }
-        self.start.look(seen);
         self.look_at_gap(seen);
         let (rate, peakedness) = (self.rates.now(), self.crowd.peakedness());
         self.news.look(seen, Usual { rate, before, peakedness, start: self.mean_start() });
@@ -265,7 +267,7 @@ impl Learned {
             let ended = since.map_or(seen.now, |since| since.min(seen.now));
             let length = ended.saturating_duration_since(before).as_secs_f64();
             self.gaps.record(length);
-            self.follow.after(length);
+            self.follow.after(length, !seen.is_ready());
         }
         self.idle_since = since;
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{replica::Phase, snapshot::Snapshot};
+use crate::snapshot::Snapshot;
 
 /// Where nothing was ready, whoever comes is news;
 const WAKE: Evidence = Evidence { sure: 1.75, of_a_start: 0.05 };
@@ -115,7 +115,7 @@ impl News {
 
 impl Told {
     fn begin(seen: &Snapshot, before: f64) -> Self {
-        let wake = !seen.replicas.iter().any(|replica| replica.phase == Phase::Ready);
+        let wake = !seen.is_ready();
         // Who came in this second before the first one waited is no news, unless nobody can be served.
         let came = if wake { 0.0 } else { -arriving(seen) };
         Self { since: seen.now, came, wake, before }

@@ -321,6 +321,25 @@ fn the_last_one_is_kept_for_less_where_nobody_is_late_for_a_start() {
 }
 
 #[test]
+fn after_the_first_wake_it_is_known_how_many_were_late_for_it() {
+    let kept = |handful| {
+        let mut story = Story::of(Law::Work, |scaling| scaling.concurrency = std::num::NonZeroU32::new(100));
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        story.second(0, 0, 0, 0);
+        fixture::load(&mut story.seen, handful, 0);
+        story.ask();
+        story.second(handful, 0, 0, handful);
+        story.obey(1);
+        (0..10).for_each(|_| drop(story.second(0, 0, 0, handful)));
+        (story.seen.replicas[0].phase, story.seen.replicas[0].since) = (Phase::Ready, story.seen.now);
+        story.second(0, handful, 0, 0);
+        story.kept()
+    };
+    let (one, many) = (kept(1), kept(20));
+    assert!(many > 3 * one, "{many} s for twenty, {one} s for one");
+}
+
+#[test]
 fn what_is_started_ahead_says_so() {
     let mut story = Story::of(Law::Work, |_| ()).with(1);
     let mut labels = Vec::new();
