@@ -142,7 +142,7 @@ fn a_thousand_at_once_start_what_they_need_and_no_more() {
             workload::burst(&Kind { takes: secs(1).into(), ..kind.clone() }, secs(5), 1000, chance)
         },
     );
-    let world = lived(scenario, 200);
+    let world = lived(scenario, 400);
     assert_eq!(answered(&world), 1000);
     assert!((1..=15).contains(&starts(&world)), "{} starts", starts(&world));
     assert_eq!(world.containers().count(), 0, "asleep again");

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The average is over so many gaps.
 const GAPS: f64 = 20.0;
+/// So many gaps after which nobody follows are taken for granted.
+const PRIOR: f64 = 2.0;
 /// A gap of fewer seconds is a pause of traffic that goes on.
 const PAUSE: f64 = 10.0;
 
@@ -13,7 +15,9 @@ const PAUSE: f64 = 10.0;
 pub(super) struct Follow {
     /// How many gaps have been looked at, as far as that matters.
     gaps: f64,
-    mean: f64,
+    /// The mean of the logarithm of one more than follow: one crowd, or a first start in the middle of traffic, is not what is usual.
+    #[serde(default)]
+    usual: f64,
     /// Seconds since a gap ended, and who has come in them.
     #[serde(skip)]
     counted: Option<(f64, f64)>,
@@ -35,18 +39,18 @@ impl Follow {
             // But for the one that ended it; of a part of a second as much less.
             let followed = (*came - 1.0).max(0.0) * (start / *seconds).min(1.0);
             self.gaps = (self.gaps + 1.0).min(GAPS);
-            self.mean += (followed - self.mean) / self.gaps;
+            self.usual += (followed.ln_1p() - self.usual) / (self.gaps + PRIOR);
             self.counted = None;
         }
     }
 
-    /// Requests, on average.
-    pub(super) fn mean(self) -> f64 {
-        self.mean
+    /// Requests, usually.
+    pub(super) fn usual(self) -> f64 {
+        self.usual.exp_m1()
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(self) -> bool {
-        [self.gaps, self.mean].iter().all(|value| (0.0..=1e6).contains(value))
+        [self.gaps, self.usual()].iter().all(|value| (0.0..=1e6).contains(value))
     }
 }

@@ -245,9 +245,9 @@ impl Learned {
         ages.map(|age| self.start.remaining(age))
     }
 
-    /// How many requests come during a start that begins with the first one after a gap.
+    /// How many more requests usually come during a start that begins with the first one after a gap.
     pub(super) fn follow(&self) -> f64 {
-        self.follow.mean()
+        self.follow.usual()
     }
 
     /// How long a start takes, in seconds: only one in ten takes longer.
