@@ -166,6 +166,23 @@ impl Draft {
         }
     }
 
+    /// The same, where the last replica would be kept as well: of two reasons to stay the one counts that lasts for longer.
+    fn at_least_for(&mut self, left: Duration, floor: Count, reason: Reason) {
+        if self.want == floor && self.kept_for().is_some_and(|kept| kept < left) {
+            self.reason = reason;
+        } else {
+            self.at_least(floor, reason);
+        }
+    }
+
+    /// For how long the last replica is kept, where that is the only reason for it.
+    fn kept_for(&self) -> Option<Duration> {
+        match self.reason {
+            Reason::KeptWarm { left, .. } => Some(left),
+            _ => None,
+        }
+    }
+
     fn apply_last(&mut self, last: Last) -> Option<Instant> {
         match last {
             Last::Free => None,
@@ -230,21 +247,14 @@ impl Draft {
         if left.is_zero() {
             return;
         }
-        let adopted = Reason::Adopted { replicas: counts.adopted, left };
-        // Of two reasons to stay the one counts that lasts for longer.
-        if self.want == counts.adopted
-            && matches!(self.reason, Reason::KeptWarm { left: kept, .. } if kept < left)
-        {
-            self.reason = adopted;
-        } else {
-            self.at_least(counts.adopted, adopted);
-        }
+        self.at_least_for(left, counts.adopted, Reason::Adopted { replicas: counts.adopted, left });
     }
 
     fn apply_bounds(&mut self, seen: &Snapshot) {
         let ScalingPolicy { min, max, .. } = seen.service.scaling;
         let (min, max) = if is_single(seen) { (min.min(1), max.min(1)) } else { (min, max) };
-        self.at_least(min, Reason::HeldAtMin { min, needs: self.want });
+        let needs = if self.kept_for().is_some() { 0 } else { self.want };
+        self.at_least_for(Duration::MAX, min, Reason::HeldAtMin { min, needs });
         if self.want > max {
             *self = Self { want: max, reason: Reason::HeldAtMax { max, needs: self.want } };
         }
@@ -692,6 +702,14 @@ mod tests {
         let mut story = Story::new(|s| s.idle = Idle::After(secs(10))).with(1, &Phase::Ready);
         story.seen.gateway_started = story.seen.now;
         story.expect(1, "adopted").after(59).expect(1, "adopted").after(1).expect(0, "idle");
+    }
+
+    #[test]
+    fn beside_a_minimum_nothing_is_kept_for_a_while() {
+        for law in [Law::Work, Law::Kpa] {
+            let mut story = Story::new(|s| (s.law, s.min) = (law, 1)).with(1, &Phase::Ready);
+            story.load(0, 1).load(0, 0).expect(1, "held_at_min");
+        }
     }
 
     #[test]
