@@ -207,6 +207,12 @@ impl fmt::Display for WorkFigures {
         if load.max(*rate) < 0.005 {
             return write!(f, "no load: {needs}");
         }
+        if *rate < 0.005 {
+            return write!(
+                f,
+                "no more requests; {load:.2} at once still run when a start would be over: {needs}"
+            );
+        }
         write!(f, "{rate:.2} requests/s of {:.0} ms are {load:.2} at once: {needs}", service * 1000.0)
     }
 }
@@ -458,5 +464,10 @@ mod tests {
     fn where_nothing_comes_no_time_of_a_request_is_told() {
         let work = WorkFigures { rate: 0.0, service: 1.0, load: 0.0, needs: 0 };
         assert_eq!(Reason::Work(work).to_string(), "no load: 0 replicas");
+        let last = WorkFigures { load: 0.318, needs: 1, ..work };
+        assert_eq!(
+            Reason::Work(last).to_string(),
+            "no more requests; 0.32 at once still run when a start would be over: 1 replica"
+        );
     }
 }
