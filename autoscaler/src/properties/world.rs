@@ -92,9 +92,9 @@ impl World {
             Happens::Seconds(n) => self.quiet(n),
             Happens::Load(queued, in_flight) => load(&mut self.seen, queued, in_flight),
             Happens::Came(arrived) => {
-                self.seen.now += secs(1);
-                let running = f64::from(self.seen.in_flight());
-                self.seen.demand[0].flow = vec![Flow { arrived, ended: arrived, running, ..Flow::default() }];
+                self.quiet(1);
+                let second = &mut self.seen.demand[0].flow[0];
+                (second.arrived, second.ended) = (arrived, arrived);
             }
             Happens::Goes(index) => self.goes_on(index),
             Happens::Breaks(index) => self.send_nth(index, Event::Broke(exited())),

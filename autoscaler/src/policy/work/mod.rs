@@ -237,7 +237,7 @@ impl Work {
         let (start, late_after) =
             (self.learned.mean_start(), question.settings.work.late_after.as_secs_f64());
         // With the one that ends the gap all have to wait that come during the start: the less, the sooner it is over.
-        let late = (1.0 + self.learned.follow()) * if start < late_after { start / late_after } else { 1.0 };
+        let late = (1.0 + self.learned.follow()) * (start / late_after).min(1.0);
         self.learned.gaps.schedule(self.worth(question) * late, start)
     }
 }
