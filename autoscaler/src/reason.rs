@@ -464,7 +464,7 @@ mod tests {
     fn where_nothing_comes_no_time_of_a_request_is_told() {
         let work = WorkFigures { rate: 0.0, service: 1.0, load: 0.0, needs: 0 };
         assert_eq!(Reason::Work(work).to_string(), "no load: 0 replicas");
-        let last = WorkFigures { load: 0.318, needs: 1, ..work };
+        let last = WorkFigures { load: 0.324, needs: 1, ..work };
         assert_eq!(
             Reason::Work(last).to_string(),
             "no more requests; 0.32 at once still run when a start would be over: 1 replica"
