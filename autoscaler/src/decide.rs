@@ -178,7 +178,7 @@ impl Draft {
     /// For how long the last replica is kept, where that is the only reason for it.
     fn kept_for(&self) -> Option<Duration> {
         match self.reason {
-            Reason::KeptWarm { left, .. } => Some(left),
+            Reason::KeptWarm { left, .. } | Reason::Expected { left, .. } => Some(left),
             _ => None,
         }
     }
@@ -244,10 +244,9 @@ impl Draft {
     fn apply_adoption(&mut self, seen: &Snapshot, counts: &Counts) {
         let until = seen.gateway_started + seen.service.scaling.stable_window;
         let left = until.saturating_duration_since(seen.now);
-        if left.is_zero() {
-            return;
+        if !left.is_zero() {
+            self.at_least_for(left, counts.adopted, Reason::Adopted { replicas: counts.adopted, left });
         }
-        self.at_least_for(left, counts.adopted, Reason::Adopted { replicas: counts.adopted, left });
     }
 
     fn apply_bounds(&mut self, seen: &Snapshot) {
@@ -709,6 +708,14 @@ mod tests {
         for law in [Law::Work, Law::Kpa] {
             let mut story = Story::new(|s| (s.law, s.min) = (law, 1)).with(1, &Phase::Ready);
             story.load(0, 1).load(0, 0).expect(1, "held_at_min");
+        }
+        for reason in [
+            Reason::KeptWarm { idle: secs(60), left: secs(9) },
+            Reason::Expected { idle: secs(60), left: secs(9) },
+        ] {
+            let mut draft = Draft { want: 1, reason };
+            draft.apply_bounds(&snapshot(ScalingPolicy { min: 1, ..ScalingPolicy::default() }));
+            assert_eq!(draft.reason, Reason::HeldAtMin { min: 1, needs: 0 });
         }
     }
 
