@@ -107,13 +107,24 @@ impl Looks {
         [tick, self.again_at, bell].into_iter().flatten().min()
     }
 
+    /// Somebody has come: the ticks matter again, from the next one on.
+    fn stir(&mut self, now: Instant) {
+        if std::mem::take(&mut self.settled) {
+            self.skip(now);
+        }
+    }
+
     /// Whether the tick is due; the next one is then planned.
     fn tick(&mut self, now: Instant) -> bool {
         let due = self.ticks && now >= self.next_tick;
+        self.skip(now);
+        due
+    }
+
+    fn skip(&mut self, now: Instant) {
         while self.next_tick <= now {
             self.next_tick += TICK;
         }
-        due
     }
 }
 
@@ -215,6 +226,7 @@ impl<'c> Run<'c> {
     fn arrives(&mut self, at: Duration) {
         let known = usize::try_from(self.outcome.requests).ok().and_then(|nth| *self.case.took.get(nth)?);
         let takes = known.unwrap_or_else(|| self.case.service_time.draw(&mut self.service_times));
+        self.looks.stir(self.now);
         self.least.arrives(at, takes);
         self.outcome.requests += 1;
         self.point.arrived += 1;
@@ -514,6 +526,18 @@ mod tests {
         assert_eq!((outcome.starts, outcome.late), (1, 1));
         assert!(outcome.looks < 300, "most of a thousand ticks are left out: {}", outcome.looks);
         assert!((outcome.replica_seconds - 991.0).abs() < 0.1, "{}", outcome.replica_seconds);
+    }
+
+    #[test]
+    fn whoever_comes_after_a_long_pause_is_scaled_for() {
+        for law in [Law::Kpa, Law::Hpa] {
+            let steps = [(1.0, SECOND * 30), (0.0, SECOND * 400), (10.0, SECOND * 600)];
+            let plan = Plan::new(Shape::steps(steps), Process::Scatter, 0).expect("a plan");
+            let kept = |scaling: &mut ScalingPolicy| (scaling.law, scaling.min) = (law, 1);
+            let outcome = run(&case(plan, Takes::Always(Duration::from_millis(300)), kept));
+            assert!(outcome.late_share() < 0.1, "{law}: {}", outcome.late_share());
+            assert!(outcome.most > 3, "{law}: {}", outcome.most);
+        }
     }
 
     #[test]
