@@ -142,7 +142,8 @@ fn follow(choices: &[(bool, bool)], start: f64) -> Schedule {
         }
         match intervals.last_mut() {
             Some((_, to)) if was_warm => *to = upper(at),
-            // A start has to be over when the bin begins.
+            // A start has to be over when the bin begins. It does not begin before the last one has gone: to keep that for less than
+            // a start costs less than another.
             _ => intervals.push(((lower(at) - start).max(0.0), upper(at))),
         }
     }
@@ -202,9 +203,13 @@ mod tests {
     use super::*;
 
     fn after(gaps: &[f64], worth: f64) -> Schedule {
+        learned(gaps).schedule(worth, 2.0)
+    }
+
+    fn learned(gaps: &[f64]) -> Gaps {
         let mut learned = Gaps::default();
         gaps.iter().cycle().take(200).for_each(|gap| learned.record(*gap));
-        learned.schedule(worth, 2.0)
+        learned
     }
 
     #[test]
@@ -263,8 +268,10 @@ mod tests {
 
     #[test]
     fn who_looks_again_when_it_changes_finds_it_changed() {
-        for worth in (0..40).map(|step| 1.3_f64.powi(step)) {
-            let schedule = after(&[2.0, 5.0, 20.0, 90.0, 400.0], worth);
+        let gaps = learned(&[2.0, 5.0, 20.0, 90.0, 400.0]);
+        let cases = (0..40).flat_map(|step| [0.05, 2.0, 30.0, 60.0].map(|start| (1.3_f64.powi(step), start)));
+        for (worth, start) in cases {
+            let schedule = gaps.schedule(worth, start);
             let mut into = Duration::ZERO;
             while let Some(change) = schedule.next_change(into) {
                 assert_ne!(schedule.is_warm(into), schedule.is_warm(change), "{change:?} of {schedule:?}");
