@@ -42,8 +42,8 @@ section! {
         late_worth: Span = worth(),
         /// With `policy = "work"`: a request that waits longer is late.
         late_after: Span = duration(d.work.late_after),
-        /// With `policy = "work"`: how long fewer replicas must do before any goes; one and a half times as long as a start
-        /// takes if that is more.
+        /// With `policy = "work"`: how long fewer replicas must do before any goes but the last, which `idle` speaks of. Where starts
+        /// are slow and dear it is one and a half times as long as one takes.
         calm: Span = duration(d.work.calm),
         /// Requests that a replica gets at once; more wait. Default: no limit, and scaling as if it were 100.
         concurrency: u32,

@@ -1,5 +1,5 @@
 //! How the laws compare where starts and requests take longer or shorter than in the traces: ten kinds of traffic, each with starts
-//! from a fifth of a second to half a minute, requests from a tenth of a second to ten, and one or ten at once on a replica. What
+//! from a fifth of a second to half a minute, requests from a tenth of a second to a minute, and one or ten at once on a replica. What
 //! replicas and late requests cost together is compared, a late one at a minute of a replica, as `late_worth` has it where nothing is said.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ const RUNS: u64 = 3;
 /// Seconds of a replica that a late request counts for.
 const WORTH: f64 = 60.0;
 const STARTS: [f64; 4] = [0.2, 2.0, 10.0, 30.0];
-const SERVICES: [f64; 3] = [0.1, 1.0, 10.0];
+const SERVICES: [f64; 4] = [0.1, 1.0, 10.0, 60.0];
 const SLOTS: [u32; 2] = [1, 10];
 
 /// Prints a row for each start, each length of requests and each size of a replica.

@@ -163,10 +163,10 @@ impl Work {
         self.purse.buy(question.now, held, wanted, price, cost)
     }
 
-    /// For so long less must do before any goes.
+    /// For so long less must do before any goes: as long as is said, and for some starts where that pays.
     fn calm_for(&self, question: &Question<'_>, restart: Duration) -> Duration {
         let starts = Duration::from_secs_f64(STARTS * self.learned.start());
-        question.settings.work.calm.max(starts).min(restart)
+        starts.min(restart).max(question.settings.work.calm)
     }
 
     /// What it costs to start a replica again that was let go too early, in seconds of a replica: the start, and those who come
@@ -199,7 +199,7 @@ impl Work {
             (self.schedule.warm_from(idle), self.schedule.next_change(idle))
         };
         let at = change.map(|change| since + change);
-        let quiet = self.learned.rates.is_silent();
+        let quiet = self.learned.rates.is_silent() && idle >= question.settings.work.calm;
         // Several are there for what may come soon: until it has been quiet for long, or for surges that come back.
         let several = match () {
             () if answer.want <= 1 => false,

@@ -41,9 +41,12 @@ pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, aim: Aim) -> 
     }
 }
 
-/// What so many replicas cost per second, and those who are late with them.
+/// What so many replicas cost per second, and those who are late with them. Fewer than the load keeps busy cost no less: what they
+/// leave has to be done later.
 pub(super) fn cost(question: &Question<'_>, outlook: &Outlook, worth: Duration, replicas: Count) -> f64 {
-    f64::from(replicas) + worth.as_secs_f64() * late(question, outlook, replicas)
+    let slots = slots(question);
+    let paid = outlook.mean_of(|load| f64::from(replicas).max(load.mean / slots));
+    paid + worth.as_secs_f64() * late(question, outlook, replicas)
 }
 
 /// Requests that are late per second with so many replicas.

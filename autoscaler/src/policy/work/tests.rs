@@ -382,6 +382,35 @@ fn where_it_has_been_quiet_for_minutes_one_is_enough() {
 }
 
 #[test]
+fn requests_that_take_longer_than_a_late_one_is_worth_have_room_all_the_same() {
+    for (service, rate, worth) in [(60, 1, 60), (10, 4, 10), (2, 20, 1)] {
+        let busy = service * rate;
+        let aim = |scaling: &mut ScalingPolicy| scaling.work.aim = Aim::Worth(secs(worth));
+        let mut story = Story::of(Law::Work, aim).with(u64::from(busy));
+        if let Policy::Work(work) = &mut story.policy {
+            work.learned.know(f64::from(service), 2.0);
+        }
+        let answer = (0..300).map(|_| story.second(rate, rate, busy, 0)).last().expect("some seconds");
+        assert!(answer.want >= busy, "{} where {busy} run", answer.want);
+    }
+}
+
+#[test]
+fn nothing_goes_before_it_has_been_calm_for_as_long_as_is_said() {
+    for (calm, then) in [(30, 2), (300, 2), (1200, 2), (1200, 0)] {
+        // Little is lost when one has to be started again.
+        let mut story = Story::of(Law::Work, |scaling| scaling.work.calm = secs(calm)).with(10);
+        if let Policy::Work(work) = &mut story.policy {
+            work.learned.know(20.0, 0.2);
+        }
+        let before = (0..120).map(|_| story.second(1, 1, 10, 0).want).last().expect("some seconds");
+        story.seen.demand[0].idle_since = (then == 0).then_some(story.seen.now);
+        let goes = (1..2000).find(|_| story.second(0, 0, then, 0).want < before).expect("it goes");
+        assert!((calm..calm + 60).contains(&goes), "after {goes} s of {then}, not {calm}");
+    }
+}
+
+#[test]
 fn every_part_can_be_switched_off() {
     let run = |part: Option<&str>| {
         let change = |scaling: &mut ScalingPolicy| {
