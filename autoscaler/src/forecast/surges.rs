@@ -3,9 +3,10 @@
 
 use super::Expected;
 
-/// The weight of each surge fades by this with the next, and what is known without any counts for so many.
+/// The weight of each surge fades by this with the next,
 const FADES: f64 = 0.95;
-const GRANTED: f64 = 4.0;
+/// and what is known without any counts for so many.
+const GRANTED: f64 = 1.0;
 
 /// What is remembered of surges.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -59,5 +60,20 @@ impl Surge {
     /// The part that is left of it.
     fn left(self, now: f64) -> f64 {
         ((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_that_were_over_too_soon_count_for_more_than_a_guess() {
+        let mut surges = Surges::default();
+        for second in 0..40 {
+            let surge = if second % 20 < 3 { 9.0 } else { 1.0 };
+            surges.record(Expected { usual: 1.0, surge, sudden: surge > 1.0 }, surge, 8.0);
+        }
+        assert!(surges.lasting(1.0) < 0.5, "{}", surges.lasting(1.0));
     }
 }
