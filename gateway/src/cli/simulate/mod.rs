@@ -69,7 +69,7 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let late_after = args.assumed.late_after(&base.tried);
     let trial = Trial { assumed: &args.assumed, late_after, traffic: &traffic, seeds: args.seeds.get() };
     let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
-    let assumed = base.told(&args.assumed, &traffic);
+    let assumed = base.told(&args.assumed, &traffic, settings.iter().map(|setting| &setting.scaling));
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if let Some(file) = &args.html {

@@ -60,21 +60,38 @@ impl Base {
         Self { own, tried }
     }
 
-    /// What is assumed, in a sentence.
-    pub(in crate::cli) fn told(&self, assumed: &Assumed, traffic: &[Traffic]) -> String {
+    /// What is assumed of the settings that are shown, in a sentence.
+    pub(in crate::cli) fn told<'s>(
+        &self,
+        assumed: &Assumed,
+        traffic: &[Traffic],
+        shown: impl IntoIterator<Item = &'s ScalingPolicy>,
+    ) -> String {
         let limit = self.tried.concurrency.map_or(UNLIMITED, |limit| limit.get());
         let requests = if limit == 1 { "request" } else { "requests" };
-        let learned = self.own.law != Law::Work && self.own.idle != Idle::Auto;
-        let idle = if learned {
-            " `work` learns when the last replica goes instead of the file's `idle`."
-        } else {
-            ""
-        };
+        let idle = self.told_of_idle(shown);
         format!(
             "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.{idle}",
             assumed.told(traffic),
             self.tried.max
         )
+    }
+
+    /// Where `work` stands in place of another law it learns what the file had fixed.
+    fn told_of_idle<'s>(&self, shown: impl IntoIterator<Item = &'s ScalingPolicy>) -> &'static str {
+        let ScalingPolicy { law, idle, .. } = self.own;
+        if law == Law::Work || idle == Idle::Auto {
+            return "";
+        }
+        let work = shown.into_iter().filter(|one| one.law == Law::Work && one.min == 0);
+        let (learned, fixed): (Vec<_>, Vec<_>) = work.partition(|one| one.idle == Idle::Auto);
+        match (learned.is_empty(), fixed.is_empty()) {
+            (true, _) => "",
+            (false, true) => " `work` learns when the last replica goes instead of the file's `idle`.",
+            (false, false) => {
+                " `work` learns when the last replica goes instead of the file's `idle`, where a setting has none of its own."
+            }
+        }
     }
 
     /// Settings that were tried as the file would have them.
@@ -148,13 +165,29 @@ mod tests {
             assumed: Assumed,
         }
         let Args { assumed } = clap::Parser::parse_from(["simulate"]);
-        let told = |text| {
-            let own = settings::read(&ScalingPolicy::default(), text).expect("good").scaling;
-            Base::of(own).told(&assumed, &[])
+        let told = |own, shown: &[&str]| {
+            let own = settings::read(&ScalingPolicy::default(), own).expect("good").scaling;
+            let shown = shown.iter().map(|text| settings::read(&own, text).expect("good").scaling);
+            let shown = shown.collect::<Vec<_>>();
+            Base::of(own).told(&assumed, &[], &shown)
         };
-        assert!(told("kpa,idle=5m").ends_with("instead of the file's `idle`."));
-        for none in ["kpa", "work,idle=5m"] {
-            assert!(told(none).ends_with("gives up."), "{none}");
+        for learned in ["work", "work,idle=auto"] {
+            let told = told("kpa,idle=5m", &["kpa", learned, "work,idle=5m"]);
+            assert!(
+                told.ends_with(" instead of the file's `idle`, where a setting has none of its own."),
+                "{told}"
+            );
+        }
+        assert!(told("kpa,idle=5m", &["work"]).ends_with(" instead of the file's `idle`."));
+        for (own, shown) in [
+            ("kpa", &["work"][..]),
+            ("work,idle=5m", &["late_worth=5s", "idle=auto"]),
+            ("kpa,idle=5m", &["kpa", "hpa"]),
+            ("kpa,idle=5m", &["work,idle=5m", "work,without=keep"]),
+            ("kpa,idle=5m,min=1", &["work"]),
+        ] {
+            let told = told(own, shown);
+            assert!(told.ends_with("gives up."), "{shown:?} beside {own}: {told}");
         }
     }
 }

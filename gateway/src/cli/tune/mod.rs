@@ -89,7 +89,8 @@ pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
     let search = Search { base: &base, fit: on(&fit) };
     let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
     let rivals = [search.best(aim)?, search.tried(now)];
-    let assumed = base.told(&args.assumed, std::slice::from_ref(&judge));
+    let shown = rivals.iter().map(|(setting, _)| &setting.scaling);
+    let assumed = base.told(&args.assumed, std::slice::from_ref(&judge), shown);
     let judged = rivals.map(|(setting, fitted)| {
         let runs = on(&judge).runs(&setting.scaling);
         Judged { setting, fitted, runs }
