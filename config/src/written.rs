@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use crate::{
     describe::{idle, time},
     model::{Aim, Goal, Idle, KeepWarm, Law, ScalingPolicy, Signals, Work},
+    raw,
 };
+
+/// What may stand under `scaling`.
+pub const KEYS: &[&str] = raw::Scaling::KEYS;
 
 /// Keys of a section with their values, in the order in which they are read best.
 pub type Written = Vec<(&'static str, Value)>;
@@ -171,12 +175,12 @@ mod tests {
             ("policy = \"hpa\"\ntarget_rps = 5\n", &[]),
         ] {
             let scaling = read(text);
-            for key in crate::raw::Scaling::KEYS {
+            for key in KEYS {
                 let ignored = more.contains(key) || RATES.contains(key);
                 assert_eq!(has_effect(key, &scaling), !ignored, "{key} beside {text}");
             }
         }
         let kpa = read("policy = \"kpa\"\n");
-        assert!(crate::raw::Scaling::KEYS.iter().all(|key| has_effect(key, &kpa)));
+        assert!(KEYS.iter().all(|key| has_effect(key, &kpa)));
     }
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod given;
 mod page;
+mod said;
 pub(super) mod settings;
 pub(super) mod subject;
 mod table;

@@ -1,5 +1,5 @@
 //! Settings to be tried, as the command line has them: `policy=work,late_worth=60s` is what stands under `scaling` in the
-//! file, read and checked as that.
+//! file, read and checked as that. What a text says is taken apart by [`said`](super::said).
 
 use serde_json::Value;
 use tidegate_config::{
@@ -8,6 +8,7 @@ use tidegate_config::{
     written::{has_effect, toml, written},
 };
 
+use super::said::Said;
 use crate::cli::output::Misuse;
 
 /// Settings with a name.
@@ -27,7 +28,7 @@ const SECTION: &str = "services.tried.scaling";
 
 /// Reads settings: those of `base`, but for what `text` says instead.
 pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, Misuse> {
-    let said = Said::of(text);
+    let said = Said::of(text)?;
     let mut left = left(base, &said.pairs);
     // What one law would look at is no part of settings for another.
     let first = said.over(&left)?;
@@ -38,34 +39,9 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
     Ok(Setting { name: text.to_owned(), scaling })
 }
 
-/// What a text says.
-struct Said<'t> {
-    text: &'t str,
-    pairs: Vec<(&'t str, &'t str)>,
-    /// Parts of the law to be switched off.
-    without: Vec<&'t str>,
-}
-
-impl<'t> Said<'t> {
-    fn of(text: &'t str) -> Self {
-        let mut said = Self { text, pairs: Vec::new(), without: Vec::new() };
-        for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or(("policy", part));
-            match key.trim() {
-                "without" => said.without.extend(value.split('+').map(str::trim)),
-                key => said.pairs.push((key, value.trim())),
-            }
-        }
-        said
-    }
-
+impl Said<'_> {
     /// These settings and what is left of others, read and checked as a file.
     fn over(&self, left: &[(&'static str, Value)]) -> Result<ScalingPolicy, Misuse> {
-        if self.pairs.is_empty() && self.without.is_empty() {
-            return Err(Misuse(
-                "--try is empty; say what to try, as in --try policy=work,late_worth=30s".to_owned(),
-            ));
-        }
         if self.pairs.iter().any(|(key, _)| MEASURED.contains(key)) {
             return Err(
                 self.wrong("what replicas use is not simulated; leave target_cpu and target_memory out")
@@ -93,7 +69,7 @@ impl<'t> Said<'t> {
                 self.without.join("+")
             )));
         }
-        if self.without.contains(&"keep") && self.pairs.iter().any(|(key, _)| *key == "idle") {
+        if self.without.contains(&"keep") && self.says("idle") {
             return Err(self.wrong(
                 "`without=keep` and `idle` contradict each other: without `keep` the last replica goes after 60s; leave one of them out",
             ));
@@ -120,10 +96,6 @@ impl<'t> Said<'t> {
             "{keys} {has} no effect under policy={}; leave {it} out, or try policy=kpa{same}",
             scaling.law
         )))
-    }
-
-    fn wrong(&self, what: &str) -> Misuse {
-        Misuse(format!("--try '{}': {what}", self.text))
     }
 
     /// Problems of the file, as those of the words that it was made of.
@@ -157,22 +129,6 @@ fn left(base: &ScalingPolicy, pairs: &[(&str, &str)]) -> Vec<(&'static str, Valu
         _ => true,
     };
     written(base).into_iter().filter(|(key, _)| is_left(key) && said(key).is_none()).collect()
-}
-
-/// Cut at the commas that are in no list, table or string.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    let (mut depth, mut quote) = (0_u32, None);
-    text.split(move |c| {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[' | '{') => depth += 1,
-            (None, ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') => return depth == 0,
-            _ => {}
-        }
-        false
-    })
 }
 
 /// Knative's law over the settings that are usually turned, and ours over what a late request is worth; both over how long the last
