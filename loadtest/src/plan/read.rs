@@ -34,13 +34,17 @@ pub fn shape(text: &str) -> Result<Shape, language::Invalid> {
 /// Reads a recording, all its callers together; - is standard input.
 pub fn trace(path: &Path, options: &Options) -> anyhow::Result<Profile> {
     let text = text(path)?;
-    recording::profile(&text, options).with_context(|| format!("{} is no recording", path.display()))
+    recording::profile(&text, options).with_context(|| unusable(path))
 }
 
 /// Reads a recording with each of its callers apart; - is standard input.
 pub fn recordings(path: &Path, options: &Options) -> anyhow::Result<Vec<Recording>> {
     let text = text(path)?;
-    recording::each(&text, options).with_context(|| format!("{} is no recording", path.display()))
+    recording::each(&text, options).with_context(|| unusable(path))
+}
+
+fn unusable(path: &Path) -> String {
+    format!("cannot use {} as a recording", path.display())
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
@@ -139,5 +143,16 @@ mod tests {
         let error = shape("const 5 1s | trace /nowhere.csv").expect_err("no file");
         assert_eq!(error.column, 20);
         assert!(error.to_string().contains("cannot open /nowhere.csv"), "{error}");
+    }
+
+    #[test]
+    fn a_part_without_requests_is_told_apart_from_no_recording() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("t.txt");
+        std::fs::write(&file, "3 4 0 5\n").expect("written");
+        let text = format!("trace {} from=2s for=1s", file.display());
+        let said = format!("cannot use {} as a recording: no request came between 2s and 3s", file.display());
+        let error = shape(&text).expect_err("a pause").to_string();
+        assert!(error.contains(&said), "{error}");
     }
 }

@@ -96,9 +96,23 @@ pub enum Invalid {
         /// What would do.
         expected: &'static str,
     },
-    /// Nothing, or nothing in the part that was asked for.
-    #[error("there is no request in it, or none in the part that from=, for= and service= ask for")]
+    /// Nothing.
+    #[error("there is no request in it")]
     Empty,
+    /// Nothing in the part that was asked for.
+    #[error(
+        "no request came {}; the recording goes from 0s to {}: say from= and for= within that",
+        when(*from, *length),
+        time(*whole)
+    )]
+    EmptyPart {
+        /// What was to be left out.
+        from: Duration,
+        /// How much was to be taken; `None`: all that follows.
+        length: Option<Duration>,
+        /// How long the recording is.
+        whole: Duration,
+    },
     /// The row is not there.
     #[error("row={row}: there are {rows}")]
     Row {
@@ -121,6 +135,20 @@ pub enum Invalid {
     /// More than memory should hold.
     #[error("more than {MOST_VALUES} values; cut it into parts, or take longer bins")]
     TooLong,
+}
+
+/// A part, in words.
+fn when(from: Duration, length: Option<Duration>) -> String {
+    match length {
+        Some(length) => format!("between {} and {}", time(from), time(from.saturating_add(length))),
+        None => format!("from {} on", time(from)),
+    }
+}
+
+/// In milliseconds, or more.
+fn time(time: Duration) -> String {
+    let whole = time - Duration::from_nanos(u64::from(time.subsec_nanos() % 1_000_000));
+    humantime::format_duration(whole).to_string()
 }
 
 impl Options {
@@ -171,14 +199,19 @@ pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
         return Ok(vec![single(text, options)?]);
     };
     options.names_no_services()?;
-    let mut all = Vec::new();
+    let (mut all, mut lacks) = (Vec::new(), Invalid::Empty);
     table.rows(text, options.row, |counts, mean| {
         let whole = Profile::counts(counts.into(), options.bin.unwrap_or(MINUTE));
-        if let Ok(profile) = whole.and_then(|whole| whole.part(options.from, options.length)) {
-            all.push(Recording { profile, took: Arc::default(), mean, begins: None, starts: Arc::default() });
+        match whole.and_then(|whole| whole.part(options.from, options.length)) {
+            Ok(profile) => {
+                let (took, starts) = (Arc::default(), Arc::default());
+                all.push(Recording { profile, took, mean, begins: None, starts });
+            }
+            Err(Invalid::Empty) => {}
+            Err(later) => lacks = later,
         }
     })?;
-    if all.is_empty() { Err(Invalid::Empty) } else { Ok(all) }
+    if all.is_empty() { Err(lacks) } else { Ok(all) }
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -547,6 +580,31 @@ mod tests {
             assert_eq!(profile(text, &service), Err(Invalid::NoServices), "{text}");
             assert_eq!(each(text, &service), Err(Invalid::NoServices), "{text}");
         }
+        let part = |text, length| {
+            let options = Options { from: s(3600), length, ..Options::default() };
+            let all = [profile(text, &options).err(), each(text, &options).err()];
+            all.map(|error| error.expect(text).to_string())
+        };
+        for (text, length, said) in [
+            (
+                "3 4",
+                Some(s(60)),
+                "no request came between 1h and 1h 1m; the recording goes from 0s to 2s: say from= and for= within that",
+            ),
+            (
+                "time\n5\n7.25\n",
+                None,
+                "no request came from 1h on; the recording goes from 0s to 2s 250ms: say from= and for= within that",
+            ),
+            (
+                TABLE,
+                None,
+                "no request came from 1h on; the recording goes from 0s to 3m: say from= and for= within that",
+            ),
+        ] {
+            assert_eq!(part(text, length), [said, said], "{text}");
+        }
+        assert_eq!(part("0 0", None)[0], "there is no request in it");
         let row = Options { row: Some(3), ..Options::default() };
         assert_eq!(profile("a,1,2\nx,3,4", &row), Err(Invalid::Row { row: 3, rows: 1 }));
     }

@@ -103,10 +103,12 @@ impl Profile {
     pub fn part(&self, from: Duration, length: Option<Duration>) -> Result<Self, Invalid> {
         let begin = from.as_secs_f64();
         let range = self.range(from, length);
-        match &self.0 {
+        let part = match &self.0 {
             Kind::Counts { counts, bin } => Self::counts(counts[range].into(), Duration::from_secs_f64(*bin)),
             Kind::Times { times, .. } => Self::times(times[range].iter().map(|at| at - begin).collect()),
-        }
+        };
+        // As a whole it is not empty.
+        part.map_err(|_| Invalid::EmptyPart { from, length, whole: self.length() })
     }
 
     /// Which of the bins, or of the requests, lie in that time.
@@ -158,11 +160,12 @@ mod tests {
         for (from, length, left) in [
             (1, Some(2), counts(&[2.0, 3.0])),
             (2, None, counts(&[3.0, 4.0])),
-            (9, None, Err(Invalid::Empty)),
+            (9, None, Err(Invalid::EmptyPart { from: s(9), length: None, whole: s(4) })),
         ] {
             assert_eq!(bins.part(s(from), length.map(s)), left, "{from} {length:?}");
         }
         assert_eq!(each.part(s(2), Some(s(5))), times(&[1.0, 2.0]));
-        assert_eq!(each.part(s(5), Some(s(4))), Err(Invalid::Empty));
+        let pause = Invalid::EmptyPart { from: s(5), length: Some(s(4)), whole: s(9) };
+        assert_eq!(each.part(s(5), Some(s(4))), Err(pause));
     }
 }

@@ -115,7 +115,10 @@ mod tests {
         assert_eq!((api.begins, later.begins), (Some(begins), Some(begins + s(1))));
         let error = each(&log, &of(Some("none"), 0)).expect_err("there is none");
         assert_eq!(error.to_string(), r#"no request of "none" is in it; it has those of api, web"#);
-        assert_eq!(each(&log, &of(Some("api"), 60)), Err(Invalid::Empty), "it has some, but not then");
+        let pause = Invalid::EmptyPart { from: s(60), length: None, whole: Duration::from_millis(1500) };
+        assert_eq!(each(&log, &of(Some("api"), 60)), Err(pause), "it has some, but not then");
+        let error = each(&log, &of(Some("none"), 60)).expect_err("there is none");
+        assert!(matches!(error, Invalid::OtherServices { .. }), "{error}");
         let half = format!("{log}\n{}", &line("04", "api", took)[..40]);
         assert_eq!(each(&half, &of(None, 0)), each(&log, &of(None, 0)), "the last line is being written");
         assert!(each(&format!("{half}\n{log}"), &of(None, 0)).is_err(), "but not one before it");
