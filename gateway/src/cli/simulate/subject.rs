@@ -14,7 +14,7 @@ use tidegate_config::{
 };
 use tidegate_loadtest::plan::{
     read::recordings,
-    recording::{Form, Options, Recording},
+    recording::{Form, Invalid, Options, Recording},
 };
 
 use super::given::{Assumed, Traffic};
@@ -148,7 +148,14 @@ impl Subject {
         // With a file, what names no services is the traffic of the one that is meant.
         let (service, own) = (self.service.clone(), self.config.is_some());
         let options = Options { form: self.form, service, own, ..Options::default() };
-        recordings(file, &options).map_err(|error| Misuse(format!("{error:#}")))
+        recordings(file, &options).map_err(|error| match (&self.service, error.downcast_ref()) {
+            (Some(service), Some(Invalid::NoServices)) => Misuse(format!(
+                "--service {service} chooses from a file of services (--config), or from a recording that names services, as an \
+                 access log in JSON does; {} names none: add --config FILE, or leave --service out",
+                file.display()
+            )),
+            _ => Misuse(format!("{error:#}")),
+        })
     }
 }
 
@@ -156,6 +163,37 @@ impl Subject {
 mod tests {
     use super::*;
     use crate::cli::simulate::settings;
+
+    #[test]
+    fn what_a_service_is_chosen_from_is_told() {
+        #[derive(clap::Parser)]
+        struct Args {
+            #[command(flatten)]
+            subject: Subject,
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("trace");
+        let recorded = |text: &str, more: &[&str]| {
+            std::fs::write(&file, text).expect("written");
+            let Args { subject } = clap::Parser::parse_from([&["tune", "--service", "api"], more].concat());
+            subject.recorded(&file).map_err(|wrong| wrong.0)
+        };
+        let line = |more: &str| format!(r#"{{"time":"2026-11-25T22:40:01Z"{more}}}"#);
+        for none in ["time,took\n1,0.5\n", "1 2 3", "a,1,2\nx,3,4\n", &line("")] {
+            assert_eq!(
+                recorded(none, &[]).expect_err("no services"),
+                format!(
+                    "--service api chooses from a file of services (--config), or from a recording that names services, as an access \
+                     log in JSON does; {} names none: add --config FILE, or leave --service out",
+                    file.display()
+                ),
+                "{none}"
+            );
+            assert!(recorded(none, &["--config", "a.toml"]).is_ok(), "{none}");
+        }
+        let other = recorded(&line(r#","service":"web""#), &[]).expect_err("another");
+        assert!(other.ends_with(r#"no request of "api" is in it; it has those of web"#), "{other}");
+    }
 
     #[test]
     fn an_idle_that_work_does_not_take_over_is_told() {

@@ -28,7 +28,7 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> 
         if let Some(name) = line.service.as_deref().filter(|name| !named.contains(*name)) {
             named.insert(name.to_owned());
         }
-        let request = self::request(&line, options.service.as_deref())?;
+        let request = self::request(&line, options)?;
         if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
             // Many may have waited for the same one.
             starts.insert(replica.to_string(), millis(ms));
@@ -37,12 +37,14 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> 
     });
     match (found, &options.service) {
         (Ok(recording), _) => Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording }),
-        (Err(Invalid::Empty), Some(asked)) if !named.is_empty() && !named.contains(asked) => {
-            Err(Invalid::OtherServices {
-                asked: asked.clone(),
-                named: named.into_iter().take(NAMED).collect(),
-            })
+        (Err(Invalid::Empty), _) if named.is_empty() => {
+            options.names_no_services()?;
+            Err(Invalid::Empty)
         }
+        (Err(Invalid::Empty), Some(asked)) if !named.contains(asked) => Err(Invalid::OtherServices {
+            asked: asked.clone(),
+            named: named.into_iter().take(NAMED).collect(),
+        }),
         (Err(error), _) => Err(error),
     }
 }
@@ -56,11 +58,14 @@ fn written(text: &str) -> &str {
 }
 
 /// A line of a log; nothing if the request is none of those that are wanted.
-fn request(line: &Line<'_>, service: Option<&str>) -> Option<Option<Request>> {
+fn request(line: &Line<'_>, options: &Options) -> Option<Option<Request>> {
     let came = instant(&line.time)?;
     // What the gateway answered itself is work for nobody. Logs of others do not say.
     let served = line.total_ms.is_none() || line.upstream_ms.is_some();
-    let wanted = service.is_none_or(|service| line.service.as_deref() == Some(service));
+    let wanted = options.service.as_deref().is_none_or(|asked| match line.service.as_deref() {
+        Some(named) => named == asked,
+        None => options.own,
+    });
     let took = line.upstream_ms.and_then(millis);
     Some((served && wanted).then_some((came, took)))
 }
