@@ -120,9 +120,10 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
         let them = recorded.len();
         Misuse(format!("{} has the traffic of {them} services; settings are for one", args.trace.display()))
     })?;
-    let (fit, judge) =
-        whole.split(whole.profile.length().mul_f64(FITTED)).context("the recording cannot be split")?;
-    let fewest = fit.profile.requests().min(judge.profile.requests());
+    let split = whole.split(whole.profile.length().mul_f64(FITTED));
+    let requests = |part: &Recording| part.profile.requests();
+    // What cannot be split has all its requests in one part.
+    let fewest = split.as_ref().map_or(0.0, |(fit, judge)| requests(fit).min(requests(judge)));
     if fewest < LEAST {
         return Err(Misuse(format!(
             "{} has {:.0} requests, and {fewest:.0} in one of the parts that settings are fitted on and judged on: too few to tell. \
@@ -132,6 +133,7 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
         ))
         .into());
     }
+    let (fit, judge) = split?;
     let traffic = |part| Traffic::recorded(part, Process::Scatter);
     Ok((traffic(fit)?, traffic(judge)?))
 }
@@ -205,6 +207,24 @@ fn around(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_that_cannot_be_split_is_too_short() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            tune: Tune,
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("counts");
+        for (counts, requests) in [("500 0 0 0", 500), ("0 0 0 500", 500), ("3 4 5", 12)] {
+            std::fs::write(&file, counts).expect("written");
+            let Cli { tune } = clap::Parser::parse_from(["tune".as_ref(), file.as_os_str()]);
+            let said = parts(&tune).expect_err("too short").to_string();
+            let begin = format!("{} has {requests} requests, and ", file.display());
+            assert!(said.starts_with(&begin) && said.contains("Record for longer"), "{said}");
+        }
+    }
 
     #[test]
     fn goals_are_what_is_asked_for_and_stricter_ones() {
