@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidegate_config::model::{ScalingPolicy, Service};
-use tidegate_loadtest::plan::{Plan, Process, Shape, recording::Recording};
+use tidegate_loadtest::plan::{Invalid, Plan, Process, Shape, recording::Recording};
 
 use crate::{
     cli::output::Misuse,
@@ -126,13 +126,11 @@ pub(in crate::cli) struct Traffic {
 impl Traffic {
     /// What a shape says.
     pub(in crate::cli) fn shaped(shape: Shape, process: Process) -> Result<Self, Misuse> {
-        Ok(Self {
-            plan: plan(shape, process)?,
-            took: Arc::default(),
-            mean: None,
-            begins: None,
-            starts: Arc::default(),
-        })
+        let plan = plan(shape, process)?;
+        if plan.expected() == 0 {
+            return Err(Misuse(Invalid::Empty.to_string()));
+        }
+        Ok(Self { plan, took: Arc::default(), mean: None, begins: None, starts: Arc::default() })
     }
 
     /// What was recorded.
@@ -243,6 +241,24 @@ mod tests {
     struct Args {
         #[command(flatten)]
         assumed: Assumed,
+    }
+
+    #[test]
+    fn a_shape_that_holds_no_request_is_refused() {
+        let shaped = |rate, seconds, process| {
+            let shape = Shape::constant(rate, Duration::from_secs(seconds));
+            Traffic::shaped(shape, process).map(|traffic| traffic.plan.expected()).map_err(|wrong| wrong.0)
+        };
+        for (rate, process) in [(0.0, Process::Scatter), (0.001, Process::Scatter), (0.001, Process::Poisson)]
+        {
+            let said = shaped(rate, 300, process).expect_err("less than one");
+            assert!(
+                said.ends_with("give a rate above 0 and a duration that holds at least one request"),
+                "{said}"
+            );
+        }
+        assert_eq!(shaped(0.001, 1000, Process::Scatter), Ok(1));
+        assert_eq!(shaped(0.001, 300, Process::Uniform), Ok(1), "it goes out at once");
     }
 
     #[test]
