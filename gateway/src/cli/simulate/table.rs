@@ -39,7 +39,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
             wait(0.99),
             format!("{:.0}", outcome.replica_seconds),
             format!("{:.0}", outcome.idle_seconds),
-            format!("{:.2}", outcome.over_least()),
+            outcome.over_least().map_or_else(|| "–".to_owned(), |over| format!("{over:.2}")),
             outcome.starts.to_string(),
             outcome.most.to_string(),
         ];
@@ -99,4 +99,24 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
             "waiting": course(|point| point.waiting),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::model::ScalingPolicy;
+
+    use super::*;
+    use crate::{cli::simulate::settings, simulate::replay::Outcome};
+
+    #[test]
+    fn without_a_least_nothing_is_compared_with_it() {
+        let row = |least_seconds| {
+            let setting = settings::read(&ScalingPolicy::default(), "kpa").expect("good");
+            let outcome = Outcome { replica_seconds: 9.0, least_seconds, starts: 7, ..Outcome::default() };
+            let table = table(&[Tried { setting, outcome }], Duration::ZERO, "");
+            table.lines().nth(1).expect("a row").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(row(4.0)[6..10], ["9", "0", "2.25", "7"]);
+        assert_eq!(row(0.0)[6..10], ["9", "0", "–", "7"]);
+    }
 }

@@ -107,10 +107,10 @@ impl Outcome {
         share(self.cold, self.requests)
     }
 
-    /// Replica-seconds over the least that would have done; 1 where nothing had to run.
+    /// Replica-seconds over the least that would have done; none where nothing had to run.
     #[must_use]
-    pub fn over_least(&self) -> f64 {
-        if self.least_seconds > 0.0 { self.replica_seconds / self.least_seconds } else { 1.0 }
+    pub fn over_least(&self) -> Option<f64> {
+        (self.least_seconds > 0.0).then(|| self.replica_seconds / self.least_seconds)
     }
 
     /// A request got its turn.
