@@ -178,8 +178,16 @@ fn effect(best: &Judged, now: &Judged) -> String {
     )
 }
 
+/// Two decimal places, and for what is less than those show two digits.
 fn percent(share: f64) -> String {
-    format!("{:.2}%", share * 100.0)
+    let percent = share * 100.0;
+    let places = (2..12).find(|places| percent == 0.0 || percent * 10_f64.powi(*places) >= 9.5).unwrap_or(12);
+    let mut text = format!("{percent:.0$}", usize::try_from(places).unwrap_or(2));
+    let shortest = text.find('.').map_or(text.len(), |point| point + 3);
+    while text.len() > shortest && text.ends_with('0') {
+        text.pop();
+    }
+    text + "%"
 }
 
 #[cfg(test)]
@@ -223,6 +231,24 @@ mod tests {
             let service = model.services.into_values().next().expect("one");
             assert_eq!(service.scaling, told.written, "{file}");
         }
+    }
+
+    #[test]
+    fn shares_are_told_as_fine_as_they_are() {
+        for (share, text) in [
+            (0.0, "0.00%"),
+            (0.051_234, "5.12%"),
+            (1.0, "100.00%"),
+            (0.000_5, "0.05%"),
+            (0.000_01, "0.001%"),
+            (0.000_043_21, "0.0043%"),
+            (0.000_000_123, "0.000012%"),
+        ] {
+            assert_eq!(percent(share), text);
+        }
+        let mut told = told(Format::Toml, [30, 30]);
+        told.aim = Aim::Share(0.000_01);
+        assert!(told.doubts()[0].contains("came down to 0.001%"), "{:?}", told.doubts());
     }
 
     #[test]
