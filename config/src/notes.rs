@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::{
     constraint::Constraint,
-    model::{Engine, Host, Idle, Law, Limits, Middleware, Model, ScalingPolicy, Service, Sleep, Work},
+    model::{Engine, Host, Limits, Middleware, Model, Service, Sleep},
     name::Authority,
     spec::Source,
 };
+
+mod scaling;
 
 /// Everything worth a second look, in whole sentences.
 #[must_use]
@@ -21,9 +23,7 @@ pub fn notes(model: &Model) -> Vec<String> {
         notes.extend(unlabelled(service, &model.hosts));
         notes.extend(sleep(service, &model.hosts));
         notes.extend(measured(service, &model.hosts));
-        notes.extend(ignored(service, model));
-        notes.extend(never_idle(service));
-        notes.extend(turned_away(service));
+        notes.extend(scaling::notes(service, model));
         notes.extend(too_late(service, &model.gateway.limits));
         notes.extend(too_long(service, &model.gateway.limits));
         notes.extend(passed_on(service, model));
@@ -127,45 +127,6 @@ fn measured(service: &Service, hosts: &[Host]) -> Option<String> {
         service.name,
         list(&there)
     ))
-}
-
-/// Settings of another law.
-fn ignored(service: &Service, model: &Model) -> Option<String> {
-    let keys = model.ignored.get(&service.name)?;
-    let it = if keys.len() == 1 { "it" } else { "them" };
-    Some(format!(
-        "services.{}.scaling has {}, which `policy = \"{}\"` does not look at: leave {it} out, or say `policy = \"kpa\"`",
-        service.name,
-        keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
-        service.scaling.law
-    ))
-}
-
-/// The last replica never goes.
-fn never_idle(service: &Service) -> Option<String> {
-    let ScalingPolicy { min, idle, .. } = service.scaling;
-    (min > 0 && idle != Idle::default()).then(|| {
-        format!(
-            "services.{}.scaling has `idle`, which has no effect beside `min = {min}`, as the last replica never goes: leave one \
-             of them out",
-            service.name
-        )
-    })
-}
-
-/// Nobody can wait for so long.
-fn turned_away(service: &Service) -> Option<String> {
-    let ScalingPolicy { law, work: Work { late_after, .. }, hold, .. } = &service.scaling;
-    let is_said = *law == Law::Work && *late_after != Work::default().late_after;
-    (is_said && late_after > hold).then(|| {
-        format!(
-            "services.{}.scaling takes a request for late after {}, but `hold` turns it away after {}: say less than that, or a \
-             longer `hold`",
-            service.name,
-            humantime::format_duration(*late_after),
-            humantime::format_duration(*hold)
-        )
-    })
 }
 
 /// The gateway's own bound holds whatever a service says.

@@ -25,9 +25,55 @@ pub fn written(scaling: &ScalingPolicy) -> Written {
     all
 }
 
+/// Why a key does nothing beside others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// The law does not look at it.
+    Law,
+    /// There is a minimum: the last replica never goes.
+    Min,
+    /// The minimum is the maximum: there is nothing to decide.
+    Fixed,
+}
+
 /// Whether a key under `scaling` does anything beside these settings; those of `work` are refused beside another law.
 #[must_use]
 pub fn has_effect(key: &str, scaling: &ScalingPolicy) -> bool {
+    why_no_effect(key, scaling).is_none()
+}
+
+/// Why it does nothing; `None`: it does something.
+#[must_use]
+pub fn why_no_effect(key: &str, scaling: &ScalingPolicy) -> Option<Because> {
+    if !is_looked_at(key, scaling) {
+        Some(Because::Law)
+    } else if key == "idle" && scaling.min > 0 {
+        Some(Because::Min)
+    } else if DECIDES.contains(&key) && scaling.is_fixed() {
+        Some(Because::Fixed)
+    } else {
+        None
+    }
+}
+
+/// Keys that say how many replicas are wanted, and nothing else.
+const DECIDES: [&str; 13] = [
+    "goal",
+    "wait_probability",
+    "late_worth",
+    "calm",
+    "target",
+    "surge_window",
+    "surge_threshold",
+    "max_up_rate",
+    "max_down_rate",
+    "scale_down_delay",
+    "target_rps",
+    "target_cpu",
+    "target_memory",
+];
+
+fn is_looked_at(key: &str, scaling: &ScalingPolicy) -> bool {
     let ScalingPolicy { signals, work, idle, .. } = scaling;
     match (scaling.law, key) {
         (Law::Kpa, _) => true,
@@ -182,5 +228,20 @@ mod tests {
         }
         let kpa = read("policy = \"kpa\"\n");
         assert!(KEYS.iter().all(|key| has_effect(key, &kpa)));
+    }
+
+    #[test]
+    fn keys_that_counts_leave_nothing_to() {
+        let because = |text: &str, why| {
+            let scaling = read(text);
+            let keys = KEYS.iter().filter(|key| why_no_effect(key, &scaling) == Some(why));
+            keys.copied().collect::<Vec<_>>()
+        };
+        assert_eq!(because("min = 1\n", Because::Min), ["idle"]);
+        assert_eq!(because("policy = \"kpa\"\nmin = 1\n", Because::Min), ["idle"]);
+        let signals = ["target_rps", "target_cpu", "target_memory"];
+        let aims = ["goal", "wait_probability", "late_worth", "calm"];
+        assert_eq!(because("min = 2\nmax = 2\n", Because::Fixed), [&signals[..], &aims].concat());
+        assert_eq!(because("min = 1\nmax = 2\n", Because::Fixed), [""; 0]);
     }
 }

@@ -156,9 +156,30 @@ fn an_idle_of_a_service_that_is_never_idle_is_noted() {
         let law = format!("policy = '{policy}', ");
         let said = "services.web.scaling has `idle`, which has no effect beside `min = 1`";
         noted(&scaling(&format!("{law}min = 1, idle = '5m'")), &[said]);
+        noted(&scaling(&format!("{law}min = 1, idle = 'auto'")), &[said]);
         noted(&scaling(&format!("{law}idle = '5m'")), &[]);
         noted(&scaling(&format!("{law}min = 1")), &[]);
     }
+}
+
+#[test]
+fn settings_that_have_nothing_to_decide_are_noted() {
+    let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
+    for (said, text) in [
+        ("`goal`, which decides nothing", "min = 2, max = 2, goal = 'p95 wait < 50ms'"),
+        ("`late_worth`, which decides nothing", "min = 2, max = 2, late_worth = '1m'"),
+        (
+            "`target`, `max_up_rate`, which decide nothing",
+            "min = 2, max = 2, policy = 'kpa', target = 0.5, max_up_rate = 9",
+        ),
+    ] {
+        let said = format!("services.web.scaling has {said} beside `min` and `max` of 2: leave ");
+        noted(&scaling(text), &[&said]);
+        noted(&scaling(&text.replace("min = 2", "min = 1")), &[]);
+    }
+    noted(&scaling("min = 2, max = 2, late_after = '1s', concurrency = 5, queue = 9"), &[]);
+    let all = ["has `surge_window`, which `policy", "has `idle`, which has no", "has `goal`, which decides"];
+    noted(&scaling("min = 2, max = 2, goal = 'p95 wait < 50ms', idle = '5m', surge_window = 0.2"), &all);
 }
 
 #[test]

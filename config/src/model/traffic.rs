@@ -80,6 +80,12 @@ impl ScalingPolicy {
     pub fn acts_on_events(&self) -> bool {
         self.law == Law::Work && self.work.parts.events
     }
+
+    /// Whether there is nothing to decide, but for sleep.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.min == self.max
+    }
 }
 
 impl ScalingPolicy {

@@ -119,7 +119,7 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
         texts = ["kpa", "work", "hpa"].map(str::to_owned).to_vec();
     }
     if args.sweep {
-        texts.extend(settings::sweep());
+        texts.extend(settings::sweep(&base.tried)?);
     }
     let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
     let now = args.subject.config.is_some().then_some(Ok(now));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tidegate_config::{
     Format, Place, Problem, Problems,
     model::{Law, ScalingPolicy},
-    written::{has_effect, toml, written},
+    written::{Because, has_effect, toml, why_no_effect, written},
 };
 
 use super::said::Said;
@@ -85,17 +85,20 @@ impl Said<'_> {
 
     /// Nobody tries a setting in order to see nothing of it.
     fn check_effect(&self, scaling: &ScalingPolicy) -> Result<(), Misuse> {
-        let ignored: Vec<_> = self.pairs.iter().filter(|(key, _)| !has_effect(key, scaling)).collect();
-        if ignored.is_empty() {
-            return Ok(());
+        for why in [Because::Law, Because::Min, Because::Fixed] {
+            let none = |(key, _): &&(&str, &str)| why_no_effect(key, scaling) == Some(why);
+            let none: Vec<_> = self.pairs.iter().filter(none).copied().collect();
+            if !none.is_empty() {
+                return Err(self.wrong(&no_effect(&none, why, scaling)));
+            }
         }
-        let keys = ignored.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-        let same: String = ignored.iter().map(|(key, value)| format!(",{key}={value}")).collect();
-        let (has, it) = if ignored.len() == 1 { ("has", "it") } else { ("have", "them") };
-        Err(self.wrong(&format!(
-            "{keys} {has} no effect under policy={}; leave {it} out, or try policy=kpa{same}",
-            scaling.law
-        )))
+        let min = &scaling.min;
+        if self.without.contains(&"keep") && *min > 0 {
+            return Err(self.wrong(&format!(
+                "`without=keep` has no effect beside min={min}, as the last replica never goes; leave it out, or try it with min=0"
+            )));
+        }
+        Ok(())
     }
 
     /// Problems of the file, as those of the words that it was made of.
@@ -110,6 +113,23 @@ impl Said<'_> {
         let all = problems.list().iter().map(own).map(|problem| problem.to_string());
         Misuse(all.collect::<Vec<_>>().join("\n").trim_end().to_owned())
     }
+}
+
+/// Settings without effect, why they have none, and what to do.
+fn no_effect(none: &[(&str, &str)], why: Because, scaling: &ScalingPolicy) -> String {
+    let ScalingPolicy { law, min, max, .. } = scaling;
+    let keys = none.iter().map(|(key, _)| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let same: String = none.iter().map(|(key, value)| format!(",{key}={value}")).collect();
+    let (has, it) = if none.len() == 1 { ("has", "it") } else { ("have", "them") };
+    let (why, instead) = match why {
+        Because::Law => (format!("under policy={law}"), format!("policy=kpa{same}")),
+        Because::Min => (format!("beside min={min}, as the last replica never goes"), format!("min=0{same}")),
+        Because::Fixed => (
+            format!("beside min={min} and max={max}, which leave nothing to decide"),
+            "a larger max".to_owned(),
+        ),
+    };
+    format!("{keys} {has} no effect {why}; leave {it} out, or try {instead}")
 }
 
 /// What is left of the base beside what is said: another law has other settings, another aim stands alone.
@@ -132,24 +152,32 @@ fn left(base: &ScalingPolicy, pairs: &[(&str, &str)]) -> Vec<(&'static str, Valu
 }
 
 /// Knative's law over the settings that are usually turned, and ours over what a late request is worth; both over how long the last
-/// replica is kept.
-pub(in crate::cli) fn sweep() -> Vec<String> {
-    const IDLE: [&str; 3] = ["60s", "10s", "600s"];
+/// replica is kept, if it ever goes.
+pub(in crate::cli) fn sweep(base: &ScalingPolicy) -> Result<Vec<String>, Misuse> {
+    if base.is_fixed() {
+        let both = base.max;
+        return Err(Misuse(format!(
+            "`min` and `max` of the service are both {both}, which leaves nothing to decide: say a larger `max`"
+        )));
+    }
+    let goes = base.min == 0;
+    let idle: &[&str] = if goes { &[",idle=60s", ",idle=10s", ",idle=600s"] } else { &[""] };
     let mut all = Vec::new();
     for target in ["0.7", "0.5", "0.9"] {
         for window in ["60s", "15s", "120s"] {
-            for idle in IDLE {
-                all.push(format!("policy=kpa,target={target},stable_window={window},idle={idle}"));
+            for idle in idle {
+                all.push(format!("policy=kpa,target={target},stable_window={window}{idle}"));
             }
         }
     }
+    let learned = if goes { ",idle=auto" } else { "" };
     for worth in ["1s", "3s", "10s", "20s", "40s", "80s", "160s", "320s", "640s", "1280s", "2560s", "5120s"] {
-        all.push(format!("policy=work,late_worth={worth},idle=auto"));
+        all.push(format!("policy=work,late_worth={worth}{learned}"));
     }
-    for worth in ["1s", "10s", "80s"] {
-        all.extend(IDLE.map(|idle| format!("policy=work,late_worth={worth},idle={idle}")));
+    for worth in ["1s", "10s", "80s"].into_iter().filter(|_| goes) {
+        all.extend(idle.iter().map(|idle| format!("policy=work,late_worth={worth}{idle}")));
     }
-    all
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -195,19 +223,22 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        let kpa = read(&ScalingPolicy::default(), "kpa,min=1,target=0.5,idle=5m").expect("good").scaling;
-        assert_eq!(of(&kpa, "stable_window=30s"), "policy=kpa min=1 target=0.5 stable_window=30s idle=5m");
-        assert_eq!(of(&kpa, "work"), "policy=work late_worth=1m min=1", "nor what it does not look at");
+        let kpa = read(&ScalingPolicy::default(), "kpa,initial=2,target=0.5,idle=5m").expect("good").scaling;
+        assert_eq!(
+            of(&kpa, "stable_window=30s"),
+            "policy=kpa initial=2 target=0.5 stable_window=30s idle=5m"
+        );
+        assert_eq!(of(&kpa, "work"), "policy=work late_worth=1m initial=2", "nor what it does not look at");
         let goal = read(&kpa, "policy=work,goal=p95 wait < 50ms,calm=1m").expect("good").scaling;
-        assert_eq!(of(&goal, "late_worth=5s"), "policy=work late_worth=5s calm=1m min=1");
-        assert_eq!(of(&goal, "kpa"), "policy=kpa min=1");
+        assert_eq!(of(&goal, "late_worth=5s"), "policy=work late_worth=5s calm=1m initial=2");
+        assert_eq!(of(&goal, "kpa"), "policy=kpa initial=2");
         let fixed = read(&kpa, "policy=work,idle=5m").expect("good").scaling;
-        assert_eq!(of(&fixed, "late_worth=5s"), "policy=work late_worth=5s min=1 idle=5m");
-        assert_eq!(of(&fixed, "kpa"), "policy=kpa min=1 idle=5m");
+        assert_eq!(of(&fixed, "late_worth=5s"), "policy=work late_worth=5s initial=2 idle=5m");
+        assert_eq!(of(&fixed, "kpa"), "policy=kpa initial=2 idle=5m");
         let worth = read(&kpa, "policy=work,late_worth=5s,late_after=2s").expect("good").scaling;
-        assert_eq!(of(&worth, "late_worth=9s"), "policy=work late_worth=9s late_after=2s min=1");
-        assert_eq!(of(&worth, "late_after=1s"), "policy=work late_worth=5s late_after=1s min=1");
-        assert_eq!(of(&worth, "wait_probability=0.1"), "policy=work wait_probability=0.1 min=1");
+        assert_eq!(of(&worth, "late_worth=9s"), "policy=work late_worth=9s late_after=2s initial=2");
+        assert_eq!(of(&worth, "late_after=1s"), "policy=work late_worth=5s late_after=1s initial=2");
+        assert_eq!(of(&worth, "wait_probability=0.1"), "policy=work wait_probability=0.1 initial=2");
     }
 
     #[test]
@@ -259,7 +290,23 @@ mod tests {
             both.ends_with("leave them out, or try policy=kpa,stable_window=30s,max_up_rate=9"),
             "{both}"
         );
+        assert_eq!(
+            said(&work, "min=2,idle=5m").expect_err("never idle"),
+            "--try 'min=2,idle=5m': `idle` has no effect beside min=2, as the last replica never goes; leave it out, or try \
+             min=0,idle=5m"
+        );
+        assert_eq!(
+            said(&work, "min=2,max=2,late_worth=5s,calm=1m").expect_err("nothing to decide"),
+            "--try 'min=2,max=2,late_worth=5s,calm=1m': `late_worth`, `calm` have no effect beside min=2 and max=2, which leave \
+             nothing to decide; leave them out, or try a larger max"
+        );
+        assert!(
+            said(&work, "min=2,without=calm+keep")
+                .expect_err("never idle")
+                .contains("`without=keep` has no effect beside min=2")
+        );
         for text in [
+            "min=2,max=2",
             "kpa,target=0.5",
             "hpa,target=0.5",
             "without=staffing,target=0.5",
@@ -270,13 +317,23 @@ mod tests {
         }
         let kpa = said(&work, "kpa").expect("good").scaling;
         assert!(said(&kpa, "target=0.5").is_ok(), "the law of the file is the one that it is tried with");
+        let idle = said(&work, "idle=5m").expect("good").scaling;
+        assert!(said(&idle, "min=1").is_ok(), "the file says it, and nobody tries it");
     }
 
     #[test]
     fn everything_that_is_swept_can_be_used() {
-        assert_eq!(sweep().len(), 48);
-        for text in sweep() {
-            read(&ScalingPolicy::default(), &text).expect("good");
+        let base = |text| read(&ScalingPolicy::default(), text).expect("good").scaling;
+        for (base, count) in [(base("kpa"), 48), (base("min=1"), 21)] {
+            let all = sweep(&base).expect("there is something to decide");
+            assert_eq!(all.len(), count);
+            for text in all {
+                read(&base, &text).expect("good");
+            }
         }
+        assert_eq!(
+            sweep(&base("min=2,max=2")).expect_err("there is not").0,
+            "`min` and `max` of the service are both 2, which leaves nothing to decide: say a larger `max`"
+        );
     }
 }

@@ -222,7 +222,7 @@ mod tests {
             ("work,idle=5m", &["late_worth=5s", "idle=auto"]),
             ("kpa,idle=5m", &["kpa", "hpa"]),
             ("kpa,idle=5m", &["work,idle=5m", "work,without=keep"]),
-            ("kpa,idle=5m,min=1", &["work"]),
+            ("kpa,idle=5m", &["work,min=1"]),
         ] {
             let told = told(own, shown);
             assert!(told.ends_with("gives up."), "{shown:?} beside {own}: {told}");

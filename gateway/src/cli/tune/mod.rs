@@ -147,7 +147,8 @@ struct Search<'a> {
 impl Search<'_> {
     /// The best that can be found: of many that are far apart, and then of some around the best of those.
     fn best(&self, aim: Aim) -> anyhow::Result<(Setting, Outcome)> {
-        let first = self.try_all([settings::sweep(), goals(aim, self.fit.late_after)].concat())?;
+        let first =
+            self.try_all([settings::sweep(&self.base.tried)?, goals(aim, self.fit.late_after)].concat())?;
         let place = choose::best(first.iter().map(|(_, outcome)| outcome), aim).context("some were tried")?;
         let near = around(&first[place].0.name);
         let mut all = vec![first[place].clone()];

@@ -1,0 +1,57 @@
+//! What is valid under `scaling`, but may not be what was meant. Asked by [`notes`](super::notes). Pure.
+
+use crate::{
+    model::{Law, Model, ScalingPolicy, Service, Work},
+    written::{Because, why_no_effect},
+};
+
+pub(super) fn notes(service: &Service, model: &Model) -> Vec<String> {
+    let mut notes: Vec<String> = [Because::Law, Because::Min, Because::Fixed]
+        .into_iter()
+        .filter_map(|why| ignored(service, model, why))
+        .collect();
+    notes.extend(turned_away(service));
+    notes
+}
+
+/// Settings that do nothing beside the others.
+fn ignored(service: &Service, model: &Model, why: Because) -> Option<String> {
+    let ScalingPolicy { min, max, law, .. } = service.scaling;
+    let keys = model.ignored.get(&service.name)?.iter();
+    let keys: Vec<_> = keys.filter(|key| why_no_effect(key, &service.scaling) == Some(why)).collect();
+    let (it, decides) = if keys.len() == 1 { ("it", "decides") } else { ("them", "decide") };
+    let what = match why {
+        Because::Law => {
+            format!("`policy = \"{law}\"` does not look at: leave {it} out, or say `policy = \"kpa\"`")
+        }
+        Because::Min => {
+            format!(
+                "has no effect beside `min = {min}`, as the last replica never goes: leave one of them out"
+            )
+        }
+        Because::Fixed => {
+            format!(
+                "{decides} nothing beside `min` and `max` of {max}: leave {it} out, or say a larger `max`"
+            )
+        }
+    };
+    (!keys.is_empty()).then(|| {
+        let keys = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        format!("services.{}.scaling has {keys}, which {what}", service.name)
+    })
+}
+
+/// Nobody can wait for so long.
+fn turned_away(service: &Service) -> Option<String> {
+    let ScalingPolicy { law, work: Work { late_after, .. }, hold, .. } = &service.scaling;
+    let is_said = *law == Law::Work && *late_after != Work::default().late_after;
+    (is_said && late_after > hold).then(|| {
+        format!(
+            "services.{}.scaling takes a request for late after {}, but `hold` turns it away after {}: say less than that, or a \
+             longer `hold`",
+            service.name,
+            humantime::format_duration(*late_after),
+            humantime::format_duration(*hold)
+        )
+    })
+}
