@@ -183,6 +183,50 @@ fn settings_that_have_nothing_to_decide_are_noted() {
 }
 
 #[test]
+fn replicas_that_are_there_anyway_are_noted() {
+    let warm = |min, replicas| {
+        format!(
+            "{WEB}services.web.scaling = {{ min = {min}, keep_warm = [{{ cron = '0 8 * * *', replicas = 5 }}, \
+             {{ cron = '0 9 * * *', replicas = {replicas} }}] }}\n"
+        )
+    };
+    let said = "services.web.scaling.keep_warm[1] asks for no more replicas than `min = 3` always keeps: leave it out, or \
+                ask for more";
+    noted(&warm(3, 2), &[said]);
+    noted(&warm(3, 3), &[said]);
+    noted(&warm(3, 4), &[]);
+    noted(&warm(0, 1), &[]);
+}
+
+#[test]
+fn replicas_by_the_clock_at_all_times_are_noted() {
+    let warm = |entry: &str| format!("{WEB}services.web.scaling.keep_warm = [{{ {entry}, replicas = 2 }}]\n");
+    let said = "services.web.scaling.keep_warm[0] begins again before it ends, and so holds at all times: say `min = 2` instead";
+    for always in [
+        "cron = '* * * * *'",
+        "cron = '0 * * * *', lasts = '1h'",
+        "cron = '0 8,20 * * *', lasts = '12h', zone = 'Europe/Berlin'",
+        "cron = '0 8 * * mon-fri', lasts = '3d'",
+        "cron = '0 0 * * mon', lasts = '8d'",
+    ] {
+        noted(&warm(always), &[said]);
+    }
+    for now_and_then in [
+        "cron = '* 0-22 * * *'",
+        "cron = '* * * * mon-sat'",
+        "cron = '* * * 1-11 *'",
+        "cron = '* * 1-30 * *'",
+        "cron = '0 * * * *', lasts = '59m'",
+        "cron = '0 8 * * mon-fri', lasts = '2d'",
+    ] {
+        noted(&warm(now_and_then), &[]);
+    }
+    let both = warm("cron = '* * * * *'")
+        .replace("scaling.keep_warm", "scaling.min = 2\nservices.web.scaling.keep_warm");
+    noted(&both, &["asks for no more replicas than `min = 2` always keeps"]);
+}
+
+#[test]
 fn waits_that_nobody_can_have_are_noted() {
     let scaling = |text: &str| format!("{WEB}services.web.scaling = {{ {text} }}\n");
     let said = "services.web.scaling takes a request for late after 10h, but `hold` turns it away after 1m";

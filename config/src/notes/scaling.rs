@@ -1,9 +1,14 @@
 //! What is valid under `scaling`, but may not be what was meant. Asked by [`notes`](super::notes). Pure.
 
+use croner::Direction;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
 use crate::{
-    model::{Law, Model, ScalingPolicy, Service, Work},
+    model::{KeepWarm, Law, Model, ScalingPolicy, Service, Work},
     written::{Because, why_no_effect},
 };
+
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) fn notes(service: &Service, model: &Model) -> Vec<String> {
     let mut notes: Vec<String> = [Because::Law, Because::Min, Because::Fixed]
@@ -11,6 +16,7 @@ pub(super) fn notes(service: &Service, model: &Model) -> Vec<String> {
         .filter_map(|why| ignored(service, model, why))
         .collect();
     notes.extend(turned_away(service));
+    notes.extend(by_clock(service));
     notes
 }
 
@@ -53,5 +59,45 @@ fn turned_away(service: &Service) -> Option<String> {
             humantime::format_duration(*late_after),
             humantime::format_duration(*hold)
         )
+    })
+}
+
+/// Replicas that are there whatever the clock says.
+fn by_clock(service: &Service) -> Vec<String> {
+    let ScalingPolicy { min, keep_warm, .. } = &service.scaling;
+    let note = |(place, keep): (usize, &KeepWarm)| {
+        let what = if keep.replicas <= *min {
+            format!(
+                "asks for no more replicas than `min = {min}` always keeps: leave it out, or ask for more"
+            )
+        } else if holds_always(keep) {
+            format!(
+                "begins again before it ends, and so holds at all times: say `min = {}` instead",
+                keep.replicas
+            )
+        } else {
+            return None;
+        };
+        Some(format!("services.{}.scaling.keep_warm[{place}] {what}", service.name))
+    };
+    keep_warm.iter().enumerate().filter_map(note).collect()
+}
+
+/// Whether it begins again, and again, before it ends. Told of what is the same in every week.
+fn holds_always(keep: &KeepWarm) -> bool {
+    let fields: Vec<_> = keep.cron.as_str().split_whitespace().collect();
+    let &[_, _, "*", "*", days] = fields.as_slice() else { return false };
+    // The first Monday of a month, or the last one.
+    if days.contains(['#', 'L']) {
+        return false;
+    }
+    let begins = keep.cron.iter_from(Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC), Direction::Forward);
+    let mut begins = begins.map(|begin| begin.timestamp());
+    let Some(first) = begins.next() else { return false };
+    let mut before = first;
+    begins.take_while(|begin| *begin <= first + WEEK).all(|begin| {
+        let gap = begin.duration_since(before).unsigned_abs();
+        before = begin;
+        gap <= keep.lasts
     })
 }

@@ -92,7 +92,13 @@ impl Said<'_> {
                 return Err(self.wrong(&no_effect(&none, why, scaling)));
             }
         }
-        let min = &scaling.min;
+        let ScalingPolicy { min, keep_warm, .. } = scaling;
+        let is_there = !keep_warm.is_empty() && keep_warm.iter().all(|keep| keep.replicas <= *min);
+        if self.says("keep_warm") && is_there {
+            return Err(self.wrong(&format!(
+                "`keep_warm` has no effect beside min={min}, which always keeps as many; leave it out, or ask for more replicas"
+            )));
+        }
         if self.without.contains(&"keep") && *min > 0 {
             return Err(self.wrong(&format!(
                 "`without=keep` has no effect beside min={min}, as the last replica never goes; leave it out, or try it with min=0"
@@ -300,12 +306,23 @@ mod tests {
             "--try 'min=2,max=2,late_worth=5s,calm=1m': `late_worth`, `calm` have no effect beside min=2 and max=2, which leave \
              nothing to decide; leave them out, or try a larger max"
         );
+        let warm = "min=2,keep_warm=[{ cron = '0 8 * * *' }]";
+        assert_eq!(
+            said(&work, warm).expect_err("there anyway"),
+            format!(
+                "--try '{warm}': `keep_warm` has no effect beside min=2, which always keeps as many; leave it out, or ask for more \
+                 replicas"
+            )
+        );
         assert!(
             said(&work, "min=2,without=calm+keep")
                 .expect_err("never idle")
                 .contains("`without=keep` has no effect beside min=2")
         );
+        let warm = "min=2,keep_warm=[{ cron = '0 8 * * *', replicas = 3 }]";
         for text in [
+            warm,
+            "keep_warm=[]",
             "min=2,max=2",
             "kpa,target=0.5",
             "hpa,target=0.5",

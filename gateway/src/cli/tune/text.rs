@@ -196,8 +196,7 @@ mod tests {
     use crate::cli::simulate::settings;
 
     fn told(format: Format, late: [u64; 2]) -> Told<'static> {
-        let text =
-            r#"policy=work,late_worth=5s,min=1,keep_warm=[{ cron = "0 8 * * 1-5", zone = "Europe/Berlin" }]"#;
+        let text = r#"policy=work,late_worth=5s,min=1,keep_warm=[{ cron = "0 8 * * 1-5", replicas = 2, zone = "Europe/Berlin" }]"#;
         let setting = settings::read(&ScalingPolicy::default(), text).expect("good");
         let run = |late| Outcome { requests: 1000, late, ..Outcome::default() };
         let one = Judged { setting: setting.clone(), fitted: run(9), runs: late.map(run).to_vec() };
