@@ -137,10 +137,10 @@ impl Rates {
         self.surges.lasting(guess)
     }
 
-    /// Whether next to nothing has come for a minute.
+    /// Whether for some minutes fewer have come per second than `least`.
     #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.averages[4] < 0.01
+    pub fn is_silent(&self, least: f64) -> bool {
+        self.averages[4] < least
     }
 
     fn best(&self) -> usize {
@@ -285,9 +285,9 @@ mod tests {
 
     #[test]
     fn silence_is_noticed() {
-        assert!(!after(&[(600, 20.0)]).is_silent());
+        assert!(!after(&[(600, 20.0)]).is_silent(0.01));
         let mut rates = after(&[(600, 20.0)]);
         (0..600).for_each(|_| rates.record(0.0, 8.0));
-        assert!(rates.is_silent() && rates.now() < 0.01, "{}", rates.now());
+        assert!(rates.is_silent(0.01) && rates.now() < 0.01, "{}", rates.now());
     }
 }

@@ -63,12 +63,23 @@ impl Crowd {
 /// come in a part of a second that is a little longer than a request takes.
 fn within(second: Flow, service: f64) -> f64 {
     let arrived = f64::from(second.arrived);
+    let (part, pairs) = part(second, service);
+    let by_chance = arrived * (arrived - 1.0) / 2.0 * part;
+    // Who takes longer than all parts meets many of its second, clumps or not.
+    let seen = (part / service.max(1e-3)).min(1.0);
+    service * seen * (pairs - by_chance)
+}
+
+/// How many come at once in a second, as those see it who do: with how many of them each one shares a part of the second.
+pub(super) fn at_once(second: Flow, service: f64) -> f64 {
+    if second.arrived == 0 { 0.0 } else { 1.0 + 2.0 * part(second, service).1 / f64::from(second.arrived) }
+}
+
+/// The part of a second that is a little longer than a request takes, in seconds, and how many pairs came in the same one.
+fn part(second: Flow, service: f64) -> (f64, f64) {
     let parts = PARTS.map(|parts| 1.0 / f64::from(parts));
     let at = parts.iter().position(|part| *part >= service).unwrap_or(parts.len() - 1);
-    let by_chance = arrived * (arrived - 1.0) / 2.0 * parts[at];
-    // Who takes longer than all parts meets many of its second, clumps or not.
-    let seen = (parts[at] / service.max(1e-3)).min(1.0);
-    service * seen * (f64::from(second.pairs[at]) - by_chance)
+    (parts[at], f64::from(second.pairs[at]))
 }
 
 #[cfg(test)]

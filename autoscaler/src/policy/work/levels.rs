@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tidegate_config::units::Count;
 
+use super::crowd;
 use crate::{
     keepalive::{Gaps, Schedule},
     policy::kpa,
@@ -84,7 +85,7 @@ impl Levels {
                 let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
                 self.0.push(new);
             }
-            if self.0[at].is_late(arrived, fleet(at) * terms.slots, terms) {
+            if self.0[at].is_late(second, fleet(at) * terms.slots, terms) {
                 needed = at + 1;
             } else if at + 1 >= self.0.len() {
                 break;
@@ -118,13 +119,14 @@ impl Levels {
 }
 
 impl Level {
-    /// A second in which so many came: whether who comes then waits too long with `cap` slots.
-    fn is_late(&mut self, arrived: f64, cap: f64, terms: Terms) -> bool {
+    /// A second in which so many came: whether who comes then waits too long with `cap` slots, at its end or where most come at once.
+    fn is_late(&mut self, second: Flow, cap: f64, terms: Terms) -> bool {
         let service = terms.service.max(1e-3);
-        let present = self.present + arrived;
+        let present = self.present + f64::from(second.arrived);
         let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
         self.present = present - served;
-        (self.present - cap) * service > terms.late_after * cap
+        let most = self.present.max(crowd::at_once(second, service));
+        (most - cap) * service > terms.late_after * cap
     }
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
@@ -175,6 +177,7 @@ fn fleet(at: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::PARTS;
 
     const TERMS: Terms = Terms { service: 0.2, start: 2.0, slots: 1.0, late_after: 0.5, worth: 60.0 };
 
@@ -212,6 +215,21 @@ mod tests {
     #[test]
     fn what_one_replica_bears_is_no_surge() {
         assert_eq!(warm_after(6, 4, 54), 0);
+    }
+
+    #[test]
+    fn who_comes_at_once_is_late_though_all_are_through_within_the_second() {
+        let warm = |pairs| {
+            let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
+            for second in 0..500 {
+                now += Duration::from_secs(1);
+                let clump = Flow { arrived: 10, pairs: [pairs; PARTS.len()], ..Flow::default() };
+                levels.count(now, if second % 60 == 5 { clump } else { Flow::default() }, TERMS);
+            }
+            levels.warm(now + Duration::from_secs(42))
+        };
+        // Of ten times 200 ms on two replicas the last waits for 800 ms.
+        assert_eq!((warm(45), warm(0)), (3, 2));
     }
 
     #[test]

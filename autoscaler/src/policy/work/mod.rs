@@ -42,6 +42,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const WORKED_OFF: Duration = Duration::from_secs(2);
 /// Where a share is aimed at, a cold start is worth so many seconds of a replica to begin with.
 const WORTH: f64 = 60.0;
+/// Who comes more rarely, in requests per second, is no traffic to be averaged: it is expected as gaps say.
+const RARE: f64 = 0.01;
 /// A lower want is held back for so many start-up times at the least.
 const STARTS: f64 = 1.5;
 
@@ -89,6 +91,8 @@ impl Work {
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
+        let averages_tell = question.settings.idle != Idle::Auto || !self.is_quiet(&question);
+        let held = if averages_tell { held } else { 0 };
         let again = self.for_surges(&question);
         let figures =
             WorkFigures { rate: outlook.rate(), service: outlook.service(), load: outlook.mean(), needs };
@@ -199,16 +203,10 @@ impl Work {
             (self.schedule.warm_from(idle), self.schedule.next_change(idle))
         };
         let at = change.map(|change| since + change);
-        let quiet = self.learned.rates.is_silent() && idle >= question.settings.work.calm;
-        // Several are there for what may come soon: until it has been quiet for long, or for surges that come back.
-        let several = match () {
-            () if answer.want <= 1 => false,
-            () if fixed => warm_from.is_some(),
-            () if quiet => answer.want <= self.for_surges(question),
-            () => true,
-        };
+        // Several are there for what may come soon, unless a time was said after which all go.
+        let several = answer.want > 1 && (!fixed || warm_from.is_some());
         // Until it has been quiet for long enough it is not left alone.
-        let alone = quiet && !several;
+        let alone = self.is_quiet(question) && !several;
         let look = if alone { self.learned.levels.next_change(question.now) } else { answer.again };
         let again = at.into_iter().chain(look).min();
         if several {
@@ -223,6 +221,14 @@ impl Work {
             None => Reason::Asleep,
         };
         Answer { want: Count::from(warm_from.is_some()), reason, again }
+    }
+
+    /// Nothing runs or waits, and so little has come for minutes that averages say nothing any more: the rarer, the more is lost where it
+    /// does come.
+    fn is_quiet(&self, question: &Question<'_>) -> bool {
+        let Some(since) = question.seen.idle_since() else { return false };
+        let calm = question.now.saturating_duration_since(since) >= question.settings.work.calm;
+        calm && self.learned.rates.is_silent(RARE.min(1.0 / self.worth(question)))
     }
 
     /// Seconds of a replica that one late request less is worth.

@@ -593,6 +593,28 @@ mod tests {
         }
     }
 
+    /// Ten at once every 200 s.
+    fn clumps(aim: Aim, late_after: Duration) -> Outcome {
+        let plan = Plan::new(Shape::constant(0.05, SECOND * 15 * 3600), Process::Burst { size: 10 }, 0);
+        let work = |scaling: &mut ScalingPolicy| {
+            (scaling.law, scaling.work.aim, scaling.work.late_after) = (Law::Work, aim, late_after);
+        };
+        let takes = Takes::Always(Duration::from_millis(200));
+        run(&Case { late_after, ..case(plan.expect("a plan"), takes, work) })
+    }
+
+    #[test]
+    fn clumps_with_minutes_between_them_are_met_as_well() {
+        let bound = Duration::from_millis(50);
+        let goal = clumps(Aim::Share(0.05), bound);
+        assert!(goal.late_share() <= 0.07, "{}", goal.late_share());
+        let half = Duration::from_millis(500);
+        let [minute, hour] = [60, 3600].map(|worth| clumps(Aim::Worth(SECOND * worth), half));
+        assert!(minute.late_share() < 0.3, "{}", minute.late_share());
+        assert!(hour.late_share() < 0.02, "{}", hour.late_share());
+        assert!(hour.late <= minute.late && hour.replica_seconds > minute.replica_seconds);
+    }
+
     #[test]
     fn the_same_case_has_the_same_outcome_under_every_law() {
         for law in [Law::Kpa, Law::Work, Law::Hpa] {
