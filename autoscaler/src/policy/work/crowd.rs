@@ -49,8 +49,9 @@ impl Crowd {
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let values = [self.running, self.mean, self.excess.abs(), self.within.abs()];
-        values.iter().all(|value| (0.0..=1e6).contains(value))
+        let means = [self.running, self.expected, self.mean];
+        let variances = [self.excess.abs(), self.within.abs()];
+        means.iter().all(|mean| (0.0..=1e6).contains(mean)) && variances.iter().all(|value| *value <= 1e12)
     }
 
     fn over_mean(&self, excess: f64) -> f64 {
@@ -95,6 +96,17 @@ mod tests {
             crowd.count(if second % every == 0 { flow } else { Flow::default() }, service, rate);
         }
         crowd.peakedness()
+    }
+
+    #[test]
+    fn ten_thousand_at_once_can_have_been_learned() {
+        let mut crowd = Crowd::default();
+        for second in 0..100 {
+            let arrived = if second % 50 == 0 { 10_000 } else { 0 };
+            crowd.count(Flow { arrived, ..Flow::default() }, 10.0, 200.0);
+            assert!(crowd.is_sound(), "{crowd:?}");
+        }
+        assert!(!Crowd { excess: f64::NAN, ..crowd }.is_sound());
     }
 
     #[test]
