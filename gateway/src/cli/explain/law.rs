@@ -65,7 +65,12 @@ fn percent(share: f64) -> String {
 }
 
 fn seconds(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { trimmed(format!("{seconds:.1}"), " s") }
+    match seconds {
+        ..0.0001 => "less than 0.1 ms".into(),
+        ..0.01 => trimmed(format!("{:.1}", seconds * 1e3), " ms"),
+        ..1.0 => format!("{:.0} ms", seconds * 1e3),
+        _ => trimmed(format!("{seconds:.1}"), " s"),
+    }
 }
 
 fn trimmed(number: String, unit: &str) -> String {
@@ -100,6 +105,19 @@ mod tests {
         ];
         for (waits, aimed, words) in rows {
             assert_eq!(goal(&waits, Some(&aim(aimed))).as_deref(), words);
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_digits_that_matter() {
+        for (time, words) in [
+            (0.000_04, "less than 0.1 ms"),
+            (0.000_4, "0.4 ms"),
+            (0.008, "8 ms"),
+            (0.048, "48 ms"),
+            (2.13, "2.1 s"),
+        ] {
+            assert_eq!(seconds(time), words);
         }
     }
 
