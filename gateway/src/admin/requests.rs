@@ -11,7 +11,7 @@ use axum::{
 use futures_util::stream;
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde::Deserialize;
-use tidegate_loadtest::plan::recording::START;
+use tidegate_loadtest::plan::recording::{LONGEST, START};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -86,7 +86,7 @@ impl Begun {
                     // Who came before the recording began is left out: others who came then were not heard of.
                     let Some(after) = arrived.checked_duration_since(self.origin) else { continue };
                     let at = (self.since_1970 + after).as_secs_f64();
-                    writeln!(text, "{at:.6},{:.6}", took.as_secs_f64())
+                    writeln!(text, "{}", line(at, took))
                 }
                 Heard::Start { took } => writeln!(text, "{START}{:.6}", took.as_secs_f64()),
             };
@@ -95,5 +95,28 @@ impl Begun {
             let _ = writeln!(text, "{MISSED}{missed}");
         }
         Some(text.into())
+    }
+}
+
+/// Of a tunnel that was open for days it is not said for how long: nobody would read that.
+fn line(at: f64, took: Duration) -> String {
+    match took <= LONGEST {
+        true => format!("{at:.6},{:.6}", took.as_secs_f64()),
+        false => format!("{at:.6},"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_loadtest::plan::recording::{Options, each};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let all = [Duration::from_millis(20), LONGEST, LONGEST + Duration::from_secs(1)];
+        let lines = all.map(|took| line(1_795_646_400.0, took) + "\n").concat();
+        let read = each(&format!("{HEADER}{lines}"), &Options::default()).expect("it is ours").remove(0);
+        assert_eq!(*read.took, [Some(all[0]), Some(LONGEST), None]);
     }
 }

@@ -3,9 +3,12 @@
 //! takes all callers together; simulations from [`each`], which keeps them apart.
 
 mod access_log;
+mod took;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
+pub use self::took::LONGEST;
+use self::took::Unit;
 use super::trace::Profile;
 
 /// Values at most: two months in seconds are 5 million.
@@ -177,7 +180,7 @@ impl FromStr for Form {
 /// - a table with the columns `second`, `minute` or `hour`, and `count`;
 /// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or with seconds (or milliseconds,
 ///   microseconds, nanoseconds) since 1970, or with seconds that have fractions and never fall: each request's time, and how long
-///   it took in the column behind (or the column `took`, seconds, or `took_ms`);
+///   it took in the column behind (or the column `took`, seconds, or `took_ms`), which may be empty;
 /// - numbers with spaces, commas or line ends between them: counts per second.
 ///
 /// Lines that begin with `#` are left out, but for `# start SECONDS`: how long a start of a replica took.
@@ -236,11 +239,12 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         return parse_column(text, at, options, Duration::from_secs(unit));
     }
     if let Some(at) = column(&["time", "timestamp", "ts"]) {
-        let took = column(&["took", "duration"]).map(|took| (took, 1.0));
-        let took = took.or_else(|| Some((column(&["took_ms", "duration_ms"])?, 1e3)));
-        return requests(text, 1, options, |line| {
-            let came = instant(cells(line).nth(at)?)?;
-            Some(Some((came, took.and_then(|(took, per)| seconds(cells(line).nth(took)?, per)))))
+        let took = column(&["took", "duration"]).map(|took| (took, Unit::Seconds));
+        let took = took.or_else(|| Some((column(&["took_ms", "duration_ms"])?, Unit::Millis)));
+        return requests(text, 1, options, |number, line| {
+            let came = cells(line).nth(at).and_then(instant).ok_or_else(|| no_time(number, line))?;
+            let took = took.map(|(took, unit)| took::cell(number, cells(line).nth(took), unit));
+            Ok(Some((came, took.transpose()?.flatten())))
         });
     }
     let times = match options.form {
@@ -248,7 +252,10 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         None => leading(first).is_some_and(|(at, _)| at > EPOCH) || is_ascending(text),
     };
     if times {
-        return requests(text, 0, options, |line| leading(line).map(Some));
+        return requests(text, 0, options, |number, line| {
+            let (came, behind) = leading(line).ok_or_else(|| no_time(number, line))?;
+            Ok(Some((came, took::behind(number, behind)?)))
+        });
     }
     if instant(first.split([',', ' ', '\t', ';']).next().unwrap_or_default()).is_none() {
         return Err(wrong(1, first, FORMS));
@@ -282,7 +289,8 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// What remarks say of how long starts took.
 fn starts(text: &str) -> Arc<[Duration]> {
-    text.lines().filter_map(|line| seconds(line.strip_prefix(START)?.trim(), 1.0)).collect()
+    let seconds = |text: &str| Duration::try_from_secs_f64(text.trim().parse().ok()?).ok();
+    text.lines().filter_map(|line| seconds(line.strip_prefix(START)?)).collect()
 }
 
 fn cells(line: &str) -> impl Iterator<Item = &str> {
@@ -291,6 +299,10 @@ fn cells(line: &str) -> impl Iterator<Item = &str> {
 
 fn wrong(line: usize, found: &str, expected: &'static str) -> Invalid {
     Invalid::Line { line, found: found.chars().take(60).collect(), expected }
+}
+
+fn no_time(line: usize, found: &str) -> Invalid {
+    wrong(line, found, "the time of a request")
 }
 
 /// When a request came, in seconds since some begin, and how long it took.
@@ -306,20 +318,15 @@ fn instant(text: &str) -> Option<f64> {
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
-/// `per`: so many of them are a second.
-fn seconds(text: &str, per: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse::<f64>().ok()? / per).ok()
-}
-
 fn millis(ms: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(ms / 1e3).ok()
 }
 
-/// A line that begins with a time; a number of seconds behind a comma is how long the request took.
-fn leading(line: &str) -> Option<Request> {
+/// A line that begins with a time, and what stands behind a comma.
+fn leading(line: &str) -> Option<(f64, Option<&str>)> {
     let mut parts = cells(line);
     if let Some(came) = parts.next().and_then(instant) {
-        return Some((came, parts.next().and_then(|took| seconds(took, 1.0))));
+        return Some((came, parts.next()));
     }
     // Of an instant with a blank in it the first branch has taken care.
     let word = line.split([' ', '\t', ',']).next()?;
@@ -331,11 +338,11 @@ fn requests(
     text: &str,
     header: usize,
     options: &Options,
-    mut request: impl FnMut(&str) -> Option<Option<Request>>,
+    mut request: impl FnMut(usize, &str) -> Result<Option<Request>, Invalid>,
 ) -> Result<Recording, Invalid> {
     let mut all = Vec::new();
     for (number, line) in lines(text).skip(header) {
-        all.extend(request(line).ok_or_else(|| wrong(number, line, "the time of a request"))?);
+        all.extend(request(number, line)?);
         if all.len() > MOST_VALUES {
             return Err(Invalid::TooLong);
         }
@@ -436,9 +443,9 @@ impl Table {
             for _ in 0..self.columns {
                 counts.push(count(number, cells_of_it.next().unwrap_or_default())?);
             }
-            let mean = self.mean.and_then(|at| cells(line).nth(at)?.parse::<f64>().ok());
+            let mean = self.mean.map(|at| took::cell(number, cells(line).nth(at), Unit::Millis));
             // 0 ms was rounded.
-            tell(&counts, mean.and_then(|ms| millis(ms.max(1.0))));
+            tell(&counts, mean.transpose()?.flatten().map(|mean| mean.max(Duration::from_millis(1))));
         }
         match only {
             Some(row) if row == 0 || row > rows => Err(Invalid::Row { row, rows }),

@@ -71,24 +71,27 @@ impl Assumed {
     /// What is assumed of times, in words.
     pub(in crate::cli) fn told(&self, traffic: &[Traffic]) -> String {
         let [first, ..] = traffic else { return String::new() };
-        let service = match traffic {
-            [one] if one.took.iter().any(Option::is_some) => "a request takes as long as it did".to_owned(),
-            [_, _, ..] if self.service_time.is_none() => {
+        let service = match (traffic, first.took_on_average()) {
+            // Whoever took milliseconds for seconds sees it here.
+            ([_], Some(mean)) => format!("a request takes as long as it did, {}", on_average(mean)),
+            ([_, _, ..], _) if self.service_time.is_none() => {
                 "requests of each service take as the trace says".to_owned()
             }
-            _ => format!("a request takes {}", on_average(&self.service_time(first))),
+            _ => format!("a request takes {}", on_average(self.service_time(first).mean())),
         };
         let start = self.start_time(first);
         let which = match &start {
             Takes::Measured(times) => format!(" as one of {} that were recorded,", times.len()),
             Takes::Always(_) | Takes::Lognormal { .. } => String::new(),
         };
-        format!("{service}, a start{which} {}", on_average(&start))
+        format!("{service}, a start{which} {}", on_average(start.mean()))
     }
 }
 
-fn on_average(takes: &Takes) -> String {
-    let mean = Duration::from_millis(u64::try_from(takes.mean().as_millis()).unwrap_or(u64::MAX));
+/// In milliseconds, or in microseconds where it is less than one.
+fn on_average(mean: Duration) -> String {
+    let grain = if mean < Duration::from_millis(1) { 1_000 } else { 1_000_000 };
+    let mean = mean - Duration::from_nanos(u64::from(mean.subsec_nanos() % grain));
     format!("{} on average", humantime::format_duration(mean))
 }
 
@@ -138,6 +141,13 @@ impl Traffic {
         let Recording { profile, took, mean, begins, starts } = recording;
         let begins = begins.and_then(|since| Timestamp::from_duration(since.try_into().ok()?).ok());
         Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean, begins, starts })
+    }
+
+    /// What the recording says of how long requests took.
+    fn took_on_average(&self) -> Option<Duration> {
+        let known = || self.took.iter().flatten();
+        let number = u32::try_from(known().count()).unwrap_or(u32::MAX);
+        known().sum::<Duration>().checked_div(number)
     }
 }
 
@@ -241,6 +251,23 @@ mod tests {
     struct Args {
         #[command(flatten)]
         assumed: Assumed,
+    }
+
+    #[test]
+    fn what_requests_took_is_told_with_its_mean() {
+        use tidegate_loadtest::plan::recording::{Options, each};
+        let Args { assumed } = Args::parse_from(["simulate"]);
+        let told = |text: &str| {
+            let recording = each(text, &Options::default()).expect("good").remove(0);
+            assumed.told(&[Traffic::recorded(recording, Process::Scatter).expect("some")])
+        };
+        for (text, said) in [
+            ("time,took\n1,200\n2,400\n3,\n", "a request takes as long as it did, 5m on average, a start"),
+            ("time,took_ms\n1,0.2\n", "a request takes as long as it did, 200us on average, a start"),
+            ("time\n1\n", "a request takes 200ms on average, a start"),
+        ] {
+            assert!(told(text).starts_with(said), "{text}: {}", told(text));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{Invalid, NAMED, Options, Recording, Request, instant, millis, requests};
+use super::{Invalid, NAMED, Options, Recording, Request, instant, millis, no_time, requests, took};
 
 #[derive(serde::Deserialize)]
 struct Line<'a> {
@@ -23,17 +23,19 @@ struct Line<'a> {
 /// All of it, or what is in it of one service.
 pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let (mut starts, mut named) = (BTreeMap::new(), BTreeSet::new());
-    let found = requests(written(text), 0, options, |text| {
-        let line: Line<'_> = serde_json::from_str(text).ok()?;
+    let found = requests(written(text), 0, options, |number, text| {
+        let line: Line<'_> = serde_json::from_str(text).map_err(|_| no_time(number, text))?;
         if let Some(name) = line.service.as_deref().filter(|name| !named.contains(*name)) {
             named.insert(name.to_owned());
         }
-        let request = self::request(&line, options)?;
+        let came = instant(&line.time).ok_or_else(|| no_time(number, text))?;
+        let took = line.upstream_ms.map(|ms| took::measured(number, ms)).transpose()?;
+        let request: Option<Request> = is_wanted(&line, options).then_some((came, took));
         if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
             // Many may have waited for the same one.
             starts.insert(replica.to_string(), millis(ms));
         }
-        Some(request)
+        Ok(request)
     });
     match (found, &options.service) {
         (Ok(recording), _) => Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording }),
@@ -57,17 +59,15 @@ fn written(text: &str) -> &str {
     }
 }
 
-/// A line of a log; nothing if the request is none of those that are wanted.
-fn request(line: &Line<'_>, options: &Options) -> Option<Option<Request>> {
-    let came = instant(&line.time)?;
+/// Whether it is a request that a replica had, and of the service that is asked for.
+fn is_wanted(line: &Line<'_>, options: &Options) -> bool {
     // What the gateway answered itself is work for nobody. Logs of others do not say.
     let served = line.total_ms.is_none() || line.upstream_ms.is_some();
     let wanted = options.service.as_deref().is_none_or(|asked| match line.service.as_deref() {
         Some(named) => named == asked,
         None => options.own,
     });
-    let took = line.upstream_ms.and_then(millis);
-    Some((served && wanted).then_some((came, took)))
+    served && wanted
 }
 
 #[cfg(test)]
