@@ -2,6 +2,7 @@
 //! gateway that answers with the admin API's own types.
 
 mod load;
+mod simulate;
 
 use std::path::{Path, PathBuf};
 

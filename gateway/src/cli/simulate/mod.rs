@@ -12,7 +12,7 @@ use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr, time:
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::model::Aim;
+use tidegate_config::model::{Aim, Law, ScalingPolicy, Work};
 use tidegate_loadtest::plan::{Process, Shape, read::shape};
 
 use self::{
@@ -66,11 +66,15 @@ struct Tried {
 
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let base = args.subject.base()?;
-    let (traffic, settings) = (traffic(args)?, settings(args, &base)?);
     let late_after = args.assumed.late_after(&base.tried);
+    let (traffic, mut settings) = (traffic(args)?, settings(args, &base)?);
+    // What the file says is tried as it stands there.
+    let own = usize::from(args.subject.config.is_some());
+    let passed = pass_on(&mut settings[own..], late_after);
     let trial = Trial { assumed: &args.assumed, late_after, traffic: &traffic, seeds: args.seeds.get() };
     let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
-    let assumed = base.told(&args.assumed, &traffic, settings.iter().map(|setting| &setting.scaling));
+    let assumed =
+        base.told(&args.assumed, &traffic, settings.iter().map(|setting| &setting.scaling)) + &passed;
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if let Some(file) = &args.html {
@@ -81,19 +85,43 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
         print_json(&table::values(&tried, &assumed))?;
     } else {
         print(&table::table(&tried, late_after, &assumed))?;
-        let goals = tried.iter().filter_map(|one| other_goal(&one.setting, late_after));
-        let mut notes = base.notes().into_iter().chain(goals);
+        let others = tried.iter().filter_map(|one| other_bound(&one.setting, late_after));
+        let mut notes = base.notes().into_iter().chain(others);
         notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a goal is about other waits than those that count as late.
-fn other_goal(setting: &Setting, late_after: Duration) -> Option<String> {
-    let work = &setting.scaling.work;
-    let is_other = matches!(work.aim, Aim::Share(_)) && work.late_after != late_after;
-    let wait = humantime::format_duration(work.late_after);
-    is_other.then(|| format!("whether {} is met is told by --late-after {wait}", setting.name))
+/// Tells `work` what is late, where neither the file nor the setting says it, and says so.
+fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
+    let usual = Work::default().late_after;
+    let is_silent = |one: &&mut Setting| {
+        let ScalingPolicy { law, work, .. } = &one.scaling;
+        let is_said = work.late_after != usual || one.name.contains("late_after=");
+        *law == Law::Work && matches!(work.aim, Aim::Worth(_)) && !is_said
+    };
+    let silent = settings.iter_mut().filter(is_silent).filter(|_| late_after != usual);
+    let passed = silent.map(|one| one.scaling.work.late_after = late_after).count();
+    if passed == 0 {
+        return String::new();
+    }
+    let late_after = humantime::format_duration(late_after);
+    format!(" `work` is told that more than {late_after} is late, where no setting says `late_after`.")
+}
+
+/// Where a law looks at other waits than those that count as late.
+fn other_bound(setting: &Setting, late_after: Duration) -> Option<String> {
+    let ScalingPolicy { law, work, .. } = &setting.scaling;
+    if *law != Law::Work || work.late_after == late_after {
+        return None;
+    }
+    let (name, wait) = (&setting.name, humantime::format_duration(work.late_after));
+    Some(match work.aim {
+        Aim::Share(_) => format!("whether {name} is met is told by --late-after {wait}"),
+        Aim::Worth(_) => {
+            format!("{name} spares waits of more than {wait}: what that does is told by --late-after {wait}")
+        }
+    })
 }
 
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
