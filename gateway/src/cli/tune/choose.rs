@@ -45,7 +45,7 @@ pub(super) fn spread(values: impl Iterator<Item = f64> + Clone) -> Spread {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of requests or runs")]
-fn count(number: u64) -> f64 {
+pub(super) fn count(number: u64) -> f64 {
     number as f64
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 use tidegate_config::{Format, model::ScalingPolicy, written};
 
-use super::choose::{Aim, Spread, spread};
+use super::choose::{Aim, Spread, count, spread};
 use crate::{cli::simulate::settings::Setting, simulate::replay::Outcome};
 
 /// Fewer late requests than this in a run make a share that is a guess.
@@ -32,9 +32,13 @@ impl Judged {
     }
 
     /// Late requests of one run.
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
     fn late_requests(&self) -> f64 {
-        spread(self.runs.iter().map(|run| run.late as f64)).mean
+        spread(self.runs.iter().map(|run| count(run.late))).mean
+    }
+
+    /// Requests of one run.
+    fn requests(&self) -> u64 {
+        self.runs.first().map_or(0, |run| run.requests)
     }
 
     fn value(&self) -> Value {
@@ -67,16 +71,21 @@ impl Told<'_> {
     /// For people.
     pub(super) fn text(&self) -> String {
         let [best, now] = &self.judged;
-        let requests = best.runs.first().map_or(0, |run| run.requests);
+        let requests = best.requests();
+        let (said, effect) = match self.too_little() {
+            Some(why) => (stay(best, now, why), String::new()),
+            None => (
+                format!("All that is to stand under `scaling` of the service:\n\n{}", self.advice()),
+                effect(best, now) + "\n",
+            ),
+        };
         format!(
-            "{}\n\nAll that is to stand under `scaling` of the service:\n\n{}\nJudged on the last third of the recording ({requests} requests, {} runs), which nothing was fitted on. late: waited \
-             more than {}.\n{}\n{}\n{}",
+            "{}\n\n{said}\nJudged on the last third of the recording ({requests} requests, {} runs), which nothing was fitted on. late: waited \
+             more than {}.\n{}\n{effect}{}",
             self.table(),
-            self.advice(),
             best.runs.len(),
             humantime::format_duration(self.late_after),
             self.assumed,
-            effect(best, now),
             self.doubts().into_iter().map(|doubt| format!("Note: {doubt}\n")).collect::<String>(),
         )
     }
@@ -84,7 +93,32 @@ impl Told<'_> {
     /// For machines.
     pub(super) fn value(&self) -> Value {
         let [best, now] = &self.judged;
-        json!({ "recommended": best.value(), "now": now.value(), "block": self.advice(), "assumed": self.assumed, "notes": self.doubts() })
+        let too_little = self.too_little();
+        let clear = |value: Value| if too_little.is_some() { Value::Null } else { value };
+        json!({
+            "recommended": clear(best.value()),
+            "found": best.value(),
+            "now": now.value(),
+            "block": clear(self.advice().into()),
+            "too_little": too_little,
+            "assumed": self.assumed,
+            "notes": self.doubts(),
+        })
+    }
+
+    /// Why what was found cannot be told from what is now, if it cannot.
+    fn too_little(&self) -> Option<&'static str> {
+        let [best, now] = &self.judged;
+        if overlap(best.late(), now.late()) && overlap(best.cost(), now.cost()) {
+            return Some("the runs of both overlap");
+        }
+        let few = [best, now].iter().all(|one| one.late_requests() < FEW);
+        // Whether so many late ones more, which would be chance, could turn the choice.
+        let could_turn = match self.aim {
+            Aim::Share(share) => share * count(best.requests()) < FEW,
+            Aim::Worth(worth) => (now.cost().mean - best.cost().mean).abs() < FEW * worth,
+        };
+        (few && could_turn).then_some("ten late requests more or less would turn that")
     }
 
     fn table(&self) -> Table {
@@ -159,19 +193,32 @@ impl Told<'_> {
     }
 }
 
+fn overlap(a: Spread, b: Spread) -> bool {
+    a.least <= b.most && b.least <= a.most
+}
+
+/// What there is to do where nothing is recommended, and the figures.
+fn stay(best: &Judged, now: &Judged, why: &str) -> String {
+    format!(
+        "Too little to tell: stay with {}. Under {} {:.1} of {} requests were late in a run instead of {:.1}, for {:.0} replica-seconds \
+         instead of {:.0}; {why}. Record for longer, or while more comes.\n",
+        now.setting.name,
+        best.setting.name,
+        best.late_requests(),
+        best.requests(),
+        now.late_requests(),
+        best.cost().mean,
+        now.cost().mean
+    )
+}
+
 /// The recommended settings against those of now, in words.
 fn effect(best: &Judged, now: &Judged) -> String {
     let (late, cost) = (best.late(), best.cost());
     let (late_now, cost_now) = (now.late(), now.cost());
     let change = if cost_now.mean > 0.0 { (cost.mean / cost_now.mean - 1.0) * 100.0 } else { 0.0 };
-    let overlap = |a: Spread, b: Spread| a.least <= b.most && b.least <= a.most;
-    let unclear = if overlap(late, late_now) && overlap(cost, cost_now) {
-        "; the runs of both overlap, so that is no clear difference"
-    } else {
-        ""
-    };
     format!(
-        "Against {}: {} late instead of {}, {change:+.0} % replica-seconds{unclear}.",
+        "Against {}: {} late instead of {}, {change:+.0} % replica-seconds.",
         now.setting.name,
         percent(late.mean),
         percent(late_now.mean)
@@ -256,5 +303,57 @@ mod tests {
         assert!(doubts([15, 20]).contains("the traffic differs between the parts"));
         assert_eq!(doubts([10, 20]), "", "that is chance");
         assert!(doubts([1, 2]).contains("their share is a guess"));
+    }
+
+    /// What is told of runs of so many requests: of each late ones and replica-seconds, first what was found, then what is now.
+    fn told_of(aim: Aim, requests: u64, found: &[(u64, f64)], now: &[(u64, f64)]) -> Told<'static> {
+        let mut told = told(Format::Toml, [0, 0]);
+        let run = |(late, replica_seconds): &(u64, f64)| Outcome {
+            requests,
+            late: *late,
+            replica_seconds: *replica_seconds,
+            ..Outcome::default()
+        };
+        told.aim = aim;
+        told.judged[0].runs = found.iter().map(run).collect();
+        told.judged[1].runs = now.iter().map(run).collect();
+        told
+    }
+
+    #[test]
+    fn too_little_to_tell_recommends_nothing() {
+        let share = Aim::Share(0.01);
+        for (aim, requests, found, now) in [
+            (share, 100, &[(0, 7.0), (0, 7.0)][..], &[(0, 9.0), (0, 9.0)][..]),
+            (share, 5000, &[(30, 700.0), (40, 800.0)], &[(35, 750.0), (45, 900.0)]),
+            (Aim::Worth(1.0), 5000, &[(1, 7.0)], &[(0, 9.0)]),
+        ] {
+            let told = told_of(aim, requests, found, now);
+            let text = told.text();
+            assert!(text.contains("Too little to tell: stay with policy=work"), "{text}");
+            assert!(!text.contains("[services.api.scaling]"), "{text}");
+            let value = told.value();
+            assert!(value["recommended"].is_null() && value["block"].is_null(), "{value}");
+        }
+        let text = told_of(share, 100, &[(0, 7.0)], &[(0, 9.0)]).text();
+        assert!(
+            text.contains(
+                "0.0 of 100 requests were late in a run instead of 0.0, for 7 replica-seconds instead of 9;"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_clear_is_recommended() {
+        let share = Aim::Share(0.01);
+        for (aim, requests, found, now) in [
+            (share, 5000, &[(0, 700.0)][..], &[(0, 900.0)][..]),
+            (share, 100, &[(0, 7.0)], &[(20, 7.0)]),
+            (Aim::Worth(1.0), 5000, &[(1, 700.0)], &[(0, 900.0)]),
+        ] {
+            let text = told_of(aim, requests, found, now).text();
+            assert!(text.contains("[services.api.scaling]"), "{text}");
+        }
     }
 }
