@@ -80,14 +80,47 @@ impl Told {
 
     fn text(&self, args: &Record) -> String {
         let Self { requests, missed } = self;
+        if *requests == 0 && *missed == 0 {
+            return format!(
+                "nobody called {}: no request is recorded; record again while it is called, or for longer (--for)",
+                args.service
+            );
+        }
         let mut text = format!("{requests} requests of {} recorded", args.service);
         if *missed > 0 {
             text += &format!("; {missed} more ended faster than they could be written, and are not in it");
         }
-        if let Some(file) = &args.output {
+        if let Some(file) = args.output.as_ref().filter(|_| *requests > 0) {
             text +=
                 &format!("; next: tidegate tune {} --config FILE --service {}", file.display(), args.service);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        record: Record,
+    }
+
+    #[test]
+    fn a_recording_of_nobody_is_nothing_to_tune_by() {
+        let Cli { record } = clap::Parser::parse_from(["record", "api", "--output", "api.csv"]);
+        let told = |lines: &str| {
+            let mut told = Told::default();
+            told.count(lines.as_bytes());
+            told.text(&record)
+        };
+        assert_eq!(
+            told("time,took\n# start 1.5\n"),
+            "nobody called api: no request is recorded; record again while it is called, or for longer (--for)"
+        );
+        assert!(told("time,took\n1,0.5\n").contains("next: tidegate tune api.csv"));
+        assert!(told("# missed 7\n").starts_with("0 requests of api recorded; 7 more"));
     }
 }

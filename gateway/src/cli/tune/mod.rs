@@ -118,7 +118,11 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
     let recorded = args.subject.recorded(&args.trace)?;
     let [whole]: [Recording; 1] = recorded.try_into().map_err(|recorded: Vec<_>| {
         let them = recorded.len();
-        Misuse(format!("{} has the traffic of {them} services; settings are for one", args.trace.display()))
+        Misuse(format!(
+            "{} has the traffic of {them} services, one in each row; settings are for one: write its row, below the header, to a \
+             file of its own, and name that",
+            args.trace.display()
+        ))
     })?;
     let split = whole.split(whole.profile.length().mul_f64(FITTED));
     let requests = |part: &Recording| part.profile.requests();
@@ -225,6 +229,27 @@ mod tests {
             let begin = format!("{} has {requests} requests, and ", file.display());
             assert!(said.starts_with(&begin) && said.contains("Record for longer"), "{said}");
         }
+    }
+
+    #[test]
+    fn of_several_services_one_is_to_be_taken() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            tune: Tune,
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("minutes.csv");
+        std::fs::write(&file, "name,1,2\na,3,4\nb,3,4\n").expect("written");
+        let Cli { tune } = clap::Parser::parse_from(["tune".as_ref(), file.as_os_str()]);
+        let said = parts(&tune).expect_err("two").to_string();
+        assert!(
+            said.ends_with(
+                "has the traffic of 2 services, one in each row; settings are for one: \
+                 write its row, below the header, to a file of its own, and name that"
+            ),
+            "{said}"
+        );
     }
 
     #[test]
