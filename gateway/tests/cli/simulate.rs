@@ -37,3 +37,36 @@ fn work_is_told_what_late_means() {
         "{other}"
     );
 }
+
+#[test]
+fn numbers_that_are_none_are_told_what_would_do() {
+    let folder = counts();
+    for (option, expected) in [
+        ("--concurrency 0", "expected a whole number from 1 on, or unlimited"),
+        ("--concurrency none", "expected a whole number from 1 on, or unlimited"),
+        ("--max 0", "expected a whole number from 1 on"),
+        ("--seeds 0", "expected a whole number from 1 on"),
+        ("--threads none", "expected a whole number from 1 on"),
+    ] {
+        for command in ["simulate", "tune"] {
+            let ran = tidegate(folder.path(), &format!("{command} counts {option}"));
+            assert!(ran.code == 2 && ran.err.contains(expected), "{command} {option}: {}", ran.err);
+        }
+    }
+    let ran = tidegate(folder.path(), "simulate counts --try work --concurrency unlimited");
+    assert!(
+        ran.code == 0 && ran.out.contains("Note: the service has no `concurrency`"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_told_before_anything_is_tried() {
+    let folder = counts();
+    let ran = tidegate(folder.path(), "simulate absent --html none/page.html");
+    assert!(ran.code != 0 && ran.err.contains("cannot write none/page.html"), "{}", ran.err);
+    let ran = tidegate(folder.path(), "simulate absent --html page.html");
+    assert!(ran.err.contains("absent") && !folder.path().join("page.html").exists(), "{}", ran.err);
+}

@@ -22,7 +22,7 @@ pub(super) fn known(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Whether a report can be written there; to be known before a long run, not after it. What is there stays as it is.
-pub(super) fn writable(path: &Path) -> anyhow::Result<()> {
+pub(in crate::cli) fn writable(path: &Path) -> anyhow::Result<()> {
     let new = !path.exists();
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.with_context(|| format!("cannot write {}", path.display()))?;

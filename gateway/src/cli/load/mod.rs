@@ -4,7 +4,7 @@
 
 mod args;
 mod compare;
-mod files;
+pub(super) mod files;
 mod history;
 mod knee;
 mod line;

@@ -4,6 +4,7 @@
 use std::{
     io::IsTerminal,
     num::NonZeroUsize,
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,7 +47,7 @@ pub(in crate::cli) struct Assumed {
     #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     late_after: Option<Duration>,
     /// Threads [default: as many as there are processors]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<NonZeroUsize>)]
     threads: Option<NonZeroUsize>,
 }
 
@@ -104,6 +105,11 @@ pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|_| "expected a number with a unit, as in 500ms, 30s or 5m".to_owned())
+}
+
+/// A number of what there is at least one of.
+pub(in crate::cli) fn from_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "expected a whole number from 1 on, as in 4".to_owned())
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

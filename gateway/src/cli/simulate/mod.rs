@@ -20,7 +20,10 @@ use self::{
     settings::Setting,
     subject::{Base, Subject},
 };
-use super::output::{Misuse, print, print_json};
+use super::{
+    load::files::writable,
+    output::{Misuse, print, print_json},
+};
 use crate::simulate::replay::Outcome;
 
 #[derive(Debug, Args)]
@@ -48,7 +51,7 @@ pub(super) struct Simulate {
     #[command(flatten)]
     assumed: Assumed,
     /// Runs of each setting, with chance of their own
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = given::from_one::<NonZeroU32>)]
     seeds: NonZeroU32,
     /// Print the results as JSON
     #[arg(long)]
@@ -66,6 +69,7 @@ struct Tried {
 
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let base = args.subject.base()?;
+    args.html.as_deref().map_or(Ok(()), writable)?;
     let late_after = args.assumed.late_after(&base.tried);
     let (traffic, mut settings) = (traffic(args)?, settings(args, &base)?);
     // What the file says is tried as it stands there.
@@ -77,10 +81,6 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
         base.told(&args.assumed, &traffic, settings.iter().map(|setting| &setting.scaling)) + &passed;
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
-    if let Some(file) = &args.html {
-        let page = page::page(&tried, late_after, &assumed);
-        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
-    }
     if args.json {
         print_json(&table::values(&tried, &assumed))?;
     } else {
@@ -88,6 +88,10 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
         let others = tried.iter().filter_map(|one| other_bound(&one.setting, late_after));
         let mut notes = base.notes().into_iter().chain(others);
         notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
+    }
+    if let Some(file) = &args.html {
+        let page = page::page(&tried, late_after, &assumed);
+        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ use tidegate_loadtest::plan::{
     recording::{Form, Invalid, Options, Recording},
 };
 
-use super::given::{Assumed, Traffic};
+use super::given::{Assumed, Traffic, from_one};
 use crate::cli::{config_file::environment, output::Misuse};
 
 /// What a replica of a service without a limit is taken to bear, as the laws do.
@@ -34,12 +34,26 @@ pub(in crate::cli) struct Subject {
     /// What numbers without a header are: counts or times [default: what they look like]
     #[arg(long, value_name = "FORM")]
     form: Option<Form>,
-    /// Requests that a replica gets at once
-    #[arg(long, value_name = "N", default_value = "1")]
-    concurrency: NonZeroU32,
+    /// Requests that a replica gets at once, or unlimited
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_once)]
+    concurrency: AtOnce,
     /// Replicas at most
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = from_one::<NonZeroU32>)]
     max: NonZeroU32,
+}
+
+/// Requests that a replica gets at once; `None`: as many as come.
+#[derive(Debug, Clone, Copy)]
+struct AtOnce(Option<Concurrency>);
+
+fn at_once(text: &str) -> Result<AtOnce, String> {
+    match text {
+        "unlimited" => Ok(AtOnce(None)),
+        _ => text
+            .parse()
+            .map(|limit| AtOnce(Some(limit)))
+            .map_err(|_| "expected a whole number from 1 on, or unlimited".to_owned()),
+    }
 }
 
 /// What settings begin with.
@@ -122,7 +136,7 @@ impl Subject {
     /// What settings begin with.
     pub(in crate::cli) fn base(&self) -> anyhow::Result<Base> {
         let Some(file) = &self.config else {
-            let concurrency = Concurrency::new(self.concurrency.get());
+            let AtOnce(concurrency) = self.concurrency;
             let max = self.max.get();
             return Ok(Base::of(ScalingPolicy { concurrency, max, ..ScalingPolicy::default() }));
         };

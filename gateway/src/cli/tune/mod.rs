@@ -51,7 +51,7 @@ pub(super) struct Tune {
     #[command(flatten)]
     assumed: Assumed,
     /// Runs of each setting, with chance of their own
-    #[arg(long, value_name = "N", default_value = "5")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = given::from_one::<NonZeroU32>)]
     seeds: NonZeroU32,
     /// Print the result as JSON
     #[arg(long)]
