@@ -91,8 +91,7 @@ impl Work {
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
         let held = self.hold(&question, calm, restart, steady).max(waiting);
-        let averages_tell = question.settings.idle != Idle::Auto || !self.is_quiet(&question);
-        let held = if averages_tell { held } else { 0 };
+        let held = if self.is_over(&question) { 0 } else { held };
         let again = self.for_surges(&question);
         let figures =
             WorkFigures { rate: outlook.rate(), service: outlook.service(), load: outlook.mean(), needs };
@@ -223,12 +222,16 @@ impl Work {
         Answer { want: Count::from(warm_from.is_some()), reason, again }
     }
 
-    /// Nothing runs or waits, and so little has come for minutes that averages say nothing any more: the rarer, the more is lost where it
-    /// does come.
+    /// So little has come for minutes that averages say nothing any more: the rarer, the more is lost where it does come.
     fn is_quiet(&self, question: &Question<'_>) -> bool {
-        let Some(since) = question.seen.idle_since() else { return false };
-        let calm = question.now.saturating_duration_since(since) >= question.settings.work.calm;
-        calm && self.learned.rates.is_silent(RARE.min(1.0 / self.worth(question)))
+        self.learned.rates.is_silent(RARE.min(1.0 / self.worth(question)))
+    }
+
+    /// Nothing runs or waits, and what averages ask for has been held for long enough.
+    fn is_over(&self, question: &Question<'_>) -> bool {
+        let since = question.seen.idle_since().filter(|_| question.settings.idle == Idle::Auto);
+        let idle = since.map(|since| question.now.saturating_duration_since(since));
+        idle.is_some_and(|idle| idle >= question.settings.work.calm) && self.is_quiet(question)
     }
 
     /// Seconds of a replica that one late request less is worth.
