@@ -118,7 +118,8 @@ async fn the_idlest_makes_room_for_who_is_called() {
 async fn a_budget_puts_the_idlest_to_sleep() {
     let world = World::new(
         "hosts = [{ name = 'local', memory_budget = '100MiB' }]\n\
-         services.api = { image = 'api:1' }\nservices.web = { image = 'web:1' }",
+         services.api = { image = 'api:1', scaling.idle = '1h' }\n\
+         services.web = { image = 'web:1', scaling.idle = '1h' }",
     )
     .await;
     world.get("api", "/").await;
