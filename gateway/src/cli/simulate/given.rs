@@ -72,10 +72,12 @@ impl Assumed {
     /// What is assumed of times, in words.
     pub(in crate::cli) fn told(&self, traffic: &[Traffic]) -> String {
         let [first, ..] = traffic else { return String::new() };
-        let service = match (traffic, first.took_on_average()) {
+        let service = match traffic {
             // Whoever took milliseconds for seconds sees it here.
-            ([_], Some(mean)) => format!("a request takes as long as it did, {}", on_average(mean)),
-            ([_, _, ..], _) if self.service_time.is_none() => {
+            [Traffic { took, mean: Some(mean), .. }] if took.iter().any(Option::is_some) => {
+                format!("a request takes as long as it did, {}", on_average(*mean))
+            }
+            [_, _, ..] if self.service_time.is_none() => {
                 "requests of each service take as the trace says".to_owned()
             }
             _ => format!("a request takes {}", on_average(self.service_time(first).mean())),
@@ -147,13 +149,6 @@ impl Traffic {
         let Recording { profile, took, mean, begins, starts } = recording;
         let begins = begins.and_then(|since| Timestamp::from_duration(since.try_into().ok()?).ok());
         Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean, begins, starts })
-    }
-
-    /// What the recording says of how long requests took.
-    fn took_on_average(&self) -> Option<Duration> {
-        let known = || self.took.iter().flatten();
-        let number = u32::try_from(known().count()).unwrap_or(u32::MAX);
-        known().sum::<Duration>().checked_div(number)
     }
 }
 

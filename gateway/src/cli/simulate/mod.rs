@@ -100,9 +100,8 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
 fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
     let usual = Work::default().late_after;
     let is_silent = |one: &&mut Setting| {
-        let ScalingPolicy { law, work, .. } = &one.scaling;
-        let is_said = work.late_after != usual || one.name.contains("late_after=");
-        *law == Law::Work && matches!(work.aim, Aim::Worth(_)) && !is_said
+        let is_said = one.scaling.work.late_after != usual || one.name.contains("late_after=");
+        one.asks_what_is_late() && !is_said
     };
     let silent = settings.iter_mut().filter(is_silent).filter(|_| late_after != usual);
     let passed = silent.map(|one| one.scaling.work.late_after = late_after).count();

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tidegate_config::{
     Format, Place, Problem, Problems,
-    model::{Law, ScalingPolicy},
+    model::{Aim, Law, ScalingPolicy},
     written::{Because, has_effect, toml, why_no_effect, written},
 };
 
@@ -16,6 +16,13 @@ use crate::cli::output::Misuse;
 pub(in crate::cli) struct Setting {
     pub(in crate::cli) name: String,
     pub(in crate::cli) scaling: ScalingPolicy,
+}
+
+impl Setting {
+    /// Whether it has to be told what is late: where a goal says it that is known, and other laws do not ask.
+    pub(in crate::cli) fn asks_what_is_late(&self) -> bool {
+        self.scaling.law == Law::Work && matches!(self.scaling.work.aim, Aim::Worth(_))
+    }
 }
 
 /// What a law aims at; one says it.

@@ -162,15 +162,12 @@ impl Search<'_> {
     }
 
     fn try_all(&self, texts: Vec<String>) -> anyhow::Result<Vec<(Setting, Outcome)>> {
-        // Ours has to know what is late, where a goal does not say it; the others have no such setting.
-        let late_after = humantime::format_duration(self.fit.late_after);
-        let full = |text: &str| match text.contains("late_worth=") {
-            true => format!("{text},late_after={late_after}"),
-            false => text.to_owned(),
-        };
         let read = |text: String| {
-            let Setting { scaling, .. } = settings::read(&self.base.tried, &full(&text))?;
-            Ok::<_, Misuse>(Setting { name: text, scaling })
+            let mut setting = settings::read(&self.base.tried, &text)?;
+            if setting.asks_what_is_late() {
+                setting.scaling.work.late_after = self.fit.late_after;
+            }
+            Ok::<_, Misuse>(setting)
         };
         let settings = texts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let outcomes = self.fit.outcomes(settings.iter().map(|setting| &setting.scaling));
@@ -213,42 +210,35 @@ fn around(name: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_recording_that_cannot_be_split_is_too_short() {
+    /// What is said of a recording that nothing can be tuned by, behind its name.
+    fn refused(recording: &str) -> String {
         #[derive(clap::Parser)]
         struct Cli {
             #[command(flatten)]
             tune: Tune,
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("counts");
+        let file = folder.path().join("recording");
+        std::fs::write(&file, recording).expect("written");
+        let Cli { tune } = clap::Parser::parse_from(["tune".as_ref(), file.as_os_str()]);
+        let said = parts(&tune).expect_err(recording).to_string();
+        said.strip_prefix(&file.display().to_string()).expect(&said).to_owned()
+    }
+
+    #[test]
+    fn a_recording_that_cannot_be_split_is_too_short() {
         for (counts, requests) in [("500 0 0 0", 500), ("0 0 0 500", 500), ("3 4 5", 12)] {
-            std::fs::write(&file, counts).expect("written");
-            let Cli { tune } = clap::Parser::parse_from(["tune".as_ref(), file.as_os_str()]);
-            let said = parts(&tune).expect_err("too short").to_string();
-            let begin = format!("{} has {requests} requests, and ", file.display());
+            let (said, begin) = (refused(counts), format!(" has {requests} requests, and "));
             assert!(said.starts_with(&begin) && said.contains("Record for longer"), "{said}");
         }
     }
 
     #[test]
     fn of_several_services_one_is_to_be_taken() {
-        #[derive(clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            tune: Tune,
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("minutes.csv");
-        std::fs::write(&file, "name,1,2\na,3,4\nb,3,4\n").expect("written");
-        let Cli { tune } = clap::Parser::parse_from(["tune".as_ref(), file.as_os_str()]);
-        let said = parts(&tune).expect_err("two").to_string();
-        assert!(
-            said.ends_with(
-                "has the traffic of 2 services, one in each row; settings are for one: \
-                 write its row, below the header, to a file of its own, and name that"
-            ),
-            "{said}"
+        assert_eq!(
+            refused("name,1,2\na,3,4\nb,3,4\n"),
+            " has the traffic of 2 services, one in each row; settings are for one: \
+             write its row, below the header, to a file of its own, and name that"
         );
     }
 
