@@ -6,9 +6,10 @@
 //! that is all noise is averaged for long, a ramp is followed, and a step shows within seconds.
 //! Absent: clocks; a second's place in the row is its time.
 
+mod contest;
 mod surges;
 
-use self::surges::Surges;
+use self::{contest::Contest, surges::Surges};
 
 /// Averages: time constants of 2 s, 4 s, ... 1024 s.
 const AVERAGES: usize = 10;
@@ -23,8 +24,6 @@ const SIGNIFICANT: f64 = 4.0;
 const SHOWN: f64 = 0.5;
 /// Who has not been watched for long is taken to have been silent for so many seconds before.
 const SILENT: f64 = 4.0;
-/// Weight of the newest comparison in what is remembered of errors.
-const ERRORS: f64 = 0.02;
 /// Weight of the newest second in what is remembered of deviations.
 const DEVIATIONS: f64 = 0.003;
 /// No single second counts for more than so many times what is usual: a step is no reason to expect steps.
@@ -59,22 +58,13 @@ pub struct Expected {
     pub sudden: bool,
 }
 
-/// Who predicts best: what each said some seconds ago is compared with what came since. Averages, then trends.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Contest {
-    said: [f64; AVERAGES + TRENDS],
-    came: f64,
-    seconds: f64,
-    errors: [f64; AVERAGES + TRENDS],
-}
-
 impl Default for Rates {
     fn default() -> Self {
         Self {
             seconds: 0.0,
             averages: [0.0; AVERAGES],
             deviations: std::array::from_fn(chance),
-            contest: Contest::default(),
+            contest: Contest::of(0.0),
             surges: Surges::default(),
             ahead: 0.0,
         }
@@ -91,12 +81,9 @@ impl Rates {
             *average += weight * (arrived - *average);
         }
         self.deviate();
-        self.surges.record(self.expects(0.0), self.averages[0], self.judged_after());
-        self.contest.came += arrived;
-        self.contest.seconds += 1.0;
-        if self.contest.seconds >= self.judged_after() {
-            self.judge();
-        }
+        self.surges.record(self.expects(0.0), self.averages[0], judged_after(ahead));
+        let averages = &self.averages;
+        self.contest.count(arrived, ahead, |who| says(averages, who, ahead / 2.0));
     }
 
     /// Per second as of now.
@@ -144,17 +131,11 @@ impl Rates {
     }
 
     fn best(&self) -> usize {
-        let errors = self.contest.errors.iter().enumerate();
-        errors.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+        self.contest.best(self.averages[AVERAGES - 1], self.ahead)
     }
 
-    /// What one of those that compete says of the rate in so many seconds.
     fn says(&self, who: usize, seconds: f64) -> f64 {
-        let Some(at) = who.checked_sub(AVERAGES) else { return self.averages[who] };
-        let (quick, slow) = (self.averages[at], self.averages[at + 1]);
-        // Behind a steady trend each lags by its time constant (Brown, "Statistical Forecasting for Inventory Control", 1959).
-        let trend = (quick - slow) / constant(at);
-        (quick + trend * (constant(at) + seconds)).clamp(quick / STEEPEST, quick * STEEPEST)
+        says(&self.averages, who, seconds)
     }
 
     /// The rate of a quicker average which differs from this one by too much for chance.
@@ -183,19 +164,20 @@ impl Rates {
             }
         }
     }
+}
 
-    fn judged_after(&self) -> f64 {
-        self.ahead.clamp(*JUDGED.start(), *JUDGED.end())
-    }
+/// What one of those that compete says of the rate in so many seconds.
+fn says(averages: &[f64; AVERAGES], who: usize, seconds: f64) -> f64 {
+    let Some(at) = who.checked_sub(AVERAGES) else { return averages[who] };
+    let (quick, slow) = (averages[at], averages[at + 1]);
+    // Behind a steady trend each lags by its time constant (Brown, "Statistical Forecasting for Inventory Control", 1959).
+    let trend = (quick - slow) / constant(at);
+    (quick + trend * (constant(at) + seconds)).clamp(quick / STEEPEST, quick * STEEPEST)
+}
 
-    fn judge(&mut self) {
-        let came = self.contest.came / self.contest.seconds;
-        for (error, said) in self.contest.errors.iter_mut().zip(self.contest.said) {
-            *error += ERRORS * ((said - came).powi(2) - *error);
-        }
-        self.contest.said = std::array::from_fn(|who| self.says(who, self.ahead / 2.0));
-        (self.contest.came, self.contest.seconds) = (0.0, 0.0);
-    }
+/// After how many seconds it is seen what became of what was said.
+fn judged_after(ahead: f64) -> f64 {
+    ahead.clamp(*JUDGED.start(), *JUDGED.end())
 }
 
 /// The average that one of those that compete is, or that it begins with.

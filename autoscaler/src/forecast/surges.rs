@@ -3,6 +3,8 @@
 
 use super::Expected;
 
+/// From this part of the seconds after which it is judged, what is left of a surge is looked at.
+const LOOKED: f64 = 0.5;
 /// The weight of each surge fades by this with the next,
 const FADES: f64 = 0.95;
 /// and what is known without any counts for so many.
@@ -25,6 +27,9 @@ struct Surge {
     usual: f64,
     highest: f64,
     seconds: f64,
+    /// The parts of it that were left, second by second, and of how many seconds they are.
+    left: f64,
+    looked: f64,
 }
 
 impl Surges {
@@ -33,14 +38,13 @@ impl Surges {
         let Expected { usual, surge, .. } = expected;
         self.age = if surge > usual { self.age + 1.0 } else { 0.0 };
         let Some(watched) = &mut self.watched else {
-            self.watched = (surge > usual).then_some(Surge { usual, highest: surge, seconds: 0.0 });
+            self.watched = (surge > usual).then(|| Surge::begun(usual, surge));
             return;
         };
-        watched.highest = watched.highest.max(surge);
-        watched.seconds += 1.0;
+        watched.look(surge, now, judged_after);
         if watched.seconds >= judged_after {
             self.seen = FADES * self.seen + 1.0;
-            self.lasted = FADES * self.lasted + watched.left(now);
+            self.lasted = FADES * self.lasted + watched.left / watched.looked;
             self.watched = None;
         }
     }
@@ -57,9 +61,18 @@ impl Surges {
 }
 
 impl Surge {
-    /// The part that is left of it.
-    fn left(self, now: f64) -> f64 {
-        ((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0)
+    fn begun(usual: f64, surge: f64) -> Self {
+        Self { usual, highest: surge, seconds: 0.0, left: 0.0, looked: 0.0 }
+    }
+
+    /// One more second. What is left is an average over some: a single one may be of the next surge.
+    fn look(&mut self, surge: f64, now: f64, judged_after: f64) {
+        self.highest = self.highest.max(surge);
+        self.seconds += 1.0;
+        if self.seconds >= LOOKED * judged_after {
+            self.left += ((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0);
+            self.looked += 1.0;
+        }
     }
 }
 
@@ -75,5 +88,15 @@ mod tests {
             surges.record(Expected { usual: 1.0, surge, sudden: surge > 1.0 }, surge, 8.0);
         }
         assert!(surges.lasting(1.0) < 0.5, "{}", surges.lasting(1.0));
+    }
+
+    #[test]
+    fn the_next_one_is_not_what_is_left_of_one() {
+        let mut surges = Surges::default();
+        for second in 0..600 {
+            let surge = if second % 60 < 2 { 10.0 } else { 0.0 };
+            surges.record(Expected { usual: 0.0, surge, sudden: surge > 0.0 }, surge, 60.0);
+        }
+        assert!(surges.lasting(0.5) < 0.15, "{}", surges.lasting(0.5));
     }
 }
