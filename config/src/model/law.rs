@@ -14,6 +14,11 @@ pub enum Law {
     Hpa,
 }
 
+impl Law {
+    /// All of them, the one to compare with first.
+    pub const ALL: [Self; 3] = [Self::Kpa, Self::Work, Self::Hpa];
+}
+
 impl fmt::Display for Law {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -76,7 +76,7 @@ impl Levels {
 
     /// A second has gone by.
     pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
-        let arrived = f64::from(second.arrived);
+        let (arrived, at_once) = (f64::from(second.arrived), crowd::at_once(second, terms.service.max(1e-3)));
         let mut needed = 0;
         for at in 0..MOST {
             if at == self.0.len() {
@@ -85,7 +85,7 @@ impl Levels {
                 let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
                 self.0.push(new);
             }
-            if self.0[at].is_late(second, fleet(at) * terms.slots, terms) {
+            if self.0[at].is_late(arrived, at_once, fleet(at) * terms.slots, terms) {
                 needed = at + 1;
             } else if at + 1 >= self.0.len() {
                 break;
@@ -119,14 +119,14 @@ impl Levels {
 }
 
 impl Level {
-    /// A second in which so many came: whether who comes then waits too long with `cap` slots, at its end or where most come at once.
-    fn is_late(&mut self, second: Flow, cap: f64, terms: Terms) -> bool {
+    /// A second in which so many came, and so many of them at once: whether who comes then waits too long with `cap` slots, at its
+    /// end or where most come.
+    fn is_late(&mut self, arrived: f64, at_once: f64, cap: f64, terms: Terms) -> bool {
         let service = terms.service.max(1e-3);
-        let present = self.present + f64::from(second.arrived);
+        let present = self.present + arrived;
         let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
         self.present = present - served;
-        let most = self.present.max(crowd::at_once(second, service));
-        (most - cap) * service > terms.late_after * cap
+        (self.present.max(at_once) - cap) * service > terms.late_after * cap
     }
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {

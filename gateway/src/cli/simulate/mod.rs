@@ -147,7 +147,7 @@ fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
 fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
     let mut texts = args.tries.clone();
     if texts.is_empty() && !args.sweep {
-        texts = ["kpa", "work", "hpa"].map(str::to_owned).to_vec();
+        texts = Law::ALL.map(|law| law.to_string()).to_vec();
     }
     if args.sweep {
         texts.extend(settings::sweep(&base.tried)?);

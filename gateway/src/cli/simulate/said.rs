@@ -2,7 +2,7 @@
 //! [`settings`](super::settings), which reads those as a file. Holds: every key is there once and has a value.
 //! Absent: what keys and values mean. Pure.
 
-use tidegate_config::written::KEYS;
+use tidegate_config::{model::Law, written::KEYS};
 
 use crate::cli::output::Misuse;
 
@@ -69,7 +69,7 @@ fn is_key(word: &str) -> bool {
 }
 
 fn is_policy(word: &str) -> bool {
-    ["work", "kpa", "hpa"].contains(&word)
+    Law::ALL.iter().any(|law| law.to_string() == word)
 }
 
 /// What others separate settings with.
