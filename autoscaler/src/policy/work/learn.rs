@@ -148,8 +148,8 @@ impl Learned {
             self.follow.count(arrived, start);
             self.news.count(arrived);
             self.service.count(second);
-            self.crowd.count(second, service, self.rates.now());
             if self.knows_service() {
+                self.crowd.count(second, service, self.rates.now());
                 self.levels.count(seen.now, second, terms);
             }
             if let Aim::Share(goal) = work.aim {

@@ -13,6 +13,7 @@ mod news;
 mod outlook;
 mod room;
 mod service_time;
+mod spares;
 mod steer;
 
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use self::{
     invest::{Price, Purse},
     learn::Learned,
     outlook::Outlook,
+    spares::Spares,
 };
 use super::{Answer, Question, grace, kpa};
 use crate::{
@@ -56,6 +58,7 @@ pub struct Work {
     /// For those who wait.
     waiting: Calm,
     schedule: Schedule,
+    spares: Spares,
 }
 
 impl Work {
@@ -86,7 +89,9 @@ impl Work {
         let calm = self.calm_for(&question, restart);
         let proven = self.learned.proven(question.seen, slots(&question));
         let aim = self.learned.aim(question.settings.work.aim);
-        let steady = room::for_load(&question, &outlook, aim).min(proven);
+        let steady = room::for_load(&question, &outlook, aim);
+        self.spares.count(question.now, room::spared(&question, &outlook, steady));
+        let steady = steady.min(proven);
         let steady = self.invest(&question, &outlook, calm, steady);
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
@@ -113,7 +118,11 @@ impl Work {
 
     fn learn(&mut self, question: &Question<'_>) {
         let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
-        let worth = self.worth(question);
+        // What surges will need is worth no more than what the last replica of the load spares.
+        let worth = match question.settings.work.aim {
+            Aim::Worth(_) => self.worth(question),
+            Aim::Share(_) => self.worth(question).min(self.learned.urgency() * self.spares.price()),
+        };
         self.learned.look(question.seen, slots(question), worth);
         if !knew && self.learned.knows_service() {
             // What was wanted before was guesswork.

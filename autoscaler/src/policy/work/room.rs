@@ -55,6 +55,12 @@ fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
     outlook.late(slots, question.settings.work.late_after.as_secs_f64())
 }
 
+/// Requests per second that the last of so many replicas spares being late.
+pub(super) fn spared(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
+    let Some(fewer) = replicas.checked_sub(1) else { return 0.0 };
+    (late(question, outlook, fewer) - late(question, outlook, replicas)).max(0.0)
+}
+
 /// The same over all requests.
 fn late_share(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
     let late = late(question, outlook, replicas);
