@@ -39,6 +39,8 @@ pub struct Recording {
     pub begins: Option<Duration>,
     /// How long starts of replicas took meanwhile, where it says so.
     pub starts: Arc<[Duration]>,
+    /// Requests that no replica had: in the whole file, and not among the others.
+    pub unserved: usize,
 }
 
 impl Recording {
@@ -52,7 +54,8 @@ impl Recording {
             let took = self.took.get(range).unwrap_or_default().into();
             let begins = self.begins.map(|begins| begins + from);
             let starts = Arc::clone(&self.starts);
-            Ok(Self { profile: self.profile.part(from, length)?, took, mean: self.mean, begins, starts })
+            let profile = self.profile.part(from, length)?;
+            Ok(Self { profile, took, mean: self.mean, begins, starts, unserved: self.unserved })
         };
         Ok((of(Duration::ZERO, Some(at))?, of(at, None)?))
     }
@@ -185,6 +188,7 @@ impl FromStr for Form {
 ///
 /// Lines that begin with `#` are left out, but for `# start SECONDS`: how long a start of a replica took.
 pub fn profile(text: &str, options: &Options) -> Result<Profile, Invalid> {
+    let text = without_mark(text);
     let Some(table) = Table::of(text)? else {
         return Ok(single(text, options)?.profile);
     };
@@ -198,6 +202,7 @@ pub fn profile(text: &str, options: &Options) -> Result<Profile, Invalid> {
 
 /// Each caller of a table of counts, in the order of its rows, without those that sent nothing; everything else is one.
 pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
+    let text = without_mark(text);
     let Some(table) = Table::of(text)? else {
         return Ok(vec![single(text, options)?]);
     };
@@ -208,7 +213,7 @@ pub fn each(text: &str, options: &Options) -> Result<Vec<Recording>, Invalid> {
         match whole.and_then(|whole| whole.part(options.from, options.length)) {
             Ok(profile) => {
                 let (took, starts) = (Arc::default(), Arc::default());
-                all.push(Recording { profile, took, mean, begins: None, starts });
+                all.push(Recording { profile, took, mean, begins: None, starts, unserved: 0 });
             }
             Err(Invalid::Empty) => {}
             Err(later) => lacks = later,
@@ -273,6 +278,11 @@ fn is_ascending(text: &str) -> bool {
         fraction |= at.is_some_and(|at| at.fract() != 0.0);
         ascends
     }) && fraction
+}
+
+/// Without the mark with which some programs begin a text in UTF-8.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn first_line(text: &str) -> Result<&str, Invalid> {
@@ -358,7 +368,7 @@ fn requests(
     let since_1970 = Some(begin).filter(|begin| *begin > EPOCH);
     let begins =
         since_1970.and_then(|begin| Duration::try_from_secs_f64(begin).ok()?.checked_add(options.from));
-    Ok(Recording { profile, took, mean, begins, starts: starts(text) })
+    Ok(Recording { profile, took, mean, begins, starts: starts(text), unserved: 0 })
 }
 
 fn count(line: usize, cell: &str) -> Result<f32, Invalid> {
@@ -378,7 +388,8 @@ fn whole(line: usize, cell: &str, options: &Options) -> Result<f32, Invalid> {
 fn counted(counts: Vec<f32>, options: &Options, bin: Duration) -> Result<Recording, Invalid> {
     let whole = Profile::counts(counts.into(), options.bin.unwrap_or(bin))?;
     let profile = whole.part(options.from, options.length)?;
-    Ok(Recording { profile, took: Arc::default(), mean: None, begins: None, starts: Arc::default() })
+    let (took, starts) = (Arc::default(), Arc::default());
+    Ok(Recording { profile, took, mean: None, begins: None, starts, unserved: 0 })
 }
 
 fn parse_numbers(text: &str, options: &Options) -> Result<Recording, Invalid> {
@@ -420,6 +431,10 @@ impl Table {
         // A list of numbers may begin like that, too: a table has something else in it.
         if columns == header.len() {
             return Ok(None);
+        }
+        let behind = header[first + columns..].iter().find(|cell| cell.parse::<usize>().is_ok());
+        if let Some(cell) = behind {
+            return Err(wrong(1, cell, "the columns 1, 2, 3, ... without a gap, and none of them twice"));
         }
         let mean = header.iter().position(|cell| cell.eq_ignore_ascii_case("average"));
         Ok(Some(Self { first, columns, mean }))
@@ -516,6 +531,15 @@ mod tests {
             ("1 2 3 4 5", Options { from: s(1), length: Some(s(3)), ..usual() }, counts(&[2.0, 3.0, 4.0], 1)),
         ] {
             assert_eq!(profile(text, &options), Ok(expected), "{text} {options:?}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_missing_loses_no_other() {
+        for header in ["name,1,2,4", "name,1,2,2", "name,1,2,average,3"] {
+            let said =
+                each(&format!("{header}\na,5,6,7\n"), &Options::default()).expect_err("a gap").to_string();
+            assert!(said.starts_with("line 1: ") && said.contains("without a gap"), "{said}");
         }
     }
 

@@ -87,13 +87,18 @@ impl Assumed {
             Takes::Measured(times) => format!(" as one of {} that were recorded,", times.len()),
             Takes::Always(_) | Takes::Lognormal { .. } => String::new(),
         };
-        format!("{service}, a start{which} {}", on_average(start.mean()))
+        let unserved = match traffic.iter().map(|one| one.unserved).sum() {
+            0 => String::new(),
+            1 => ", 1 request that no replica had is left out".to_owned(),
+            several => format!(", {several} requests that no replica had are left out"),
+        };
+        format!("{service}, a start{which} {}{unserved}", on_average(start.mean()))
     }
 }
 
-/// In milliseconds, or in microseconds where it is less than one.
+/// In milliseconds, or in microseconds where there are few.
 fn on_average(mean: Duration) -> String {
-    let grain = if mean < Duration::from_millis(1) { 1_000 } else { 1_000_000 };
+    let grain = if mean < Duration::from_millis(10) { 1_000 } else { 1_000_000 };
     let mean = mean - Duration::from_nanos(u64::from(mean.subsec_nanos() % grain));
     format!("{} on average", humantime::format_duration(mean))
 }
@@ -132,6 +137,7 @@ pub(in crate::cli) struct Traffic {
     mean: Option<Duration>,
     begins: Option<Timestamp>,
     starts: Arc<[Duration]>,
+    unserved: usize,
 }
 
 impl Traffic {
@@ -141,14 +147,16 @@ impl Traffic {
         if plan.expected() == 0 {
             return Err(Misuse(Invalid::Empty.to_string()));
         }
-        Ok(Self { plan, took: Arc::default(), mean: None, begins: None, starts: Arc::default() })
+        let (took, starts) = (Arc::default(), Arc::default());
+        Ok(Self { plan, took, mean: None, begins: None, starts, unserved: 0 })
     }
 
     /// What was recorded.
     pub(in crate::cli) fn recorded(recording: Recording, process: Process) -> Result<Self, Misuse> {
-        let Recording { profile, took, mean, begins, starts } = recording;
+        let Recording { profile, took, mean, begins, starts, unserved } = recording;
         let begins = begins.and_then(|since| Timestamp::from_duration(since.try_into().ok()?).ok());
-        Ok(Self { plan: plan(Shape::recorded("trace", profile), process)?, took, mean, begins, starts })
+        let plan = plan(Shape::recorded("trace", profile), process)?;
+        Ok(Self { plan, took, mean, begins, starts, unserved })
     }
 }
 
@@ -265,10 +273,17 @@ mod tests {
         for (text, said) in [
             ("time,took\n1,200\n2,400\n3,\n", "a request takes as long as it did, 5m on average, a start"),
             ("time,took_ms\n1,0.2\n", "a request takes as long as it did, 200us on average, a start"),
+            (
+                "\u{feff}time,took_ms\n1,1.684\n",
+                "a request takes as long as it did, 1ms 684us on average, a start",
+            ),
             ("time\n1\n", "a request takes 200ms on average, a start"),
         ] {
             assert!(told(text).starts_with(said), "{text}: {}", told(text));
         }
+        let line = |ms: &str| format!(r#"{{"time":"2026-11-25T22:40:01Z","status":503,"total_ms":5{ms}}}"#);
+        let log = [line(r#","upstream_ms":5"#), line(""), line("")].join("\n");
+        assert!(told(&log).ends_with(", 2 requests that no replica had are left out"), "{}", told(&log));
     }
 
     #[test]

@@ -22,7 +22,7 @@ struct Line<'a> {
 
 /// All of it, or what is in it of one service.
 pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> {
-    let (mut starts, mut named) = (BTreeMap::new(), BTreeSet::new());
+    let (mut starts, mut named, mut unserved) = (BTreeMap::new(), BTreeSet::new(), 0);
     let found = requests(written(text), 0, options, |number, text| {
         let line: Line<'_> = serde_json::from_str(text).map_err(|_| no_time(number, text))?;
         if let Some(name) = line.service.as_deref().filter(|name| !named.contains(*name)) {
@@ -30,7 +30,9 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> 
         }
         let came = instant(&line.time).ok_or_else(|| no_time(number, text))?;
         let took = line.upstream_ms.map(|ms| took::measured(number, ms)).transpose()?;
-        let request: Option<Request> = is_wanted(&line, options).then_some((came, took));
+        let wanted = is_wanted(&line, options);
+        unserved += usize::from(wanted && !is_served(&line));
+        let request: Option<Request> = (wanted && is_served(&line)).then_some((came, took));
         if let (Some(_), Some(replica), Some(ms)) = (request, &line.replica, line.start_ms) {
             // Many may have waited for the same one.
             starts.insert(replica.to_string(), millis(ms));
@@ -38,7 +40,10 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Recording, Invalid> 
         Ok(request)
     });
     match (found, &options.service) {
-        (Ok(recording), _) => Ok(Recording { starts: starts.into_values().flatten().collect(), ..recording }),
+        (Ok(recording), _) => {
+            let starts = starts.into_values().flatten().collect();
+            Ok(Recording { starts, unserved, ..recording })
+        }
         (Err(Invalid::Empty), _) if named.is_empty() => {
             options.names_no_services()?;
             Err(Invalid::Empty)
@@ -59,15 +64,17 @@ fn written(text: &str) -> &str {
     }
 }
 
-/// Whether it is a request that a replica had, and of the service that is asked for.
+/// Whether a replica had it. What the gateway answered itself is work for nobody. Logs of others do not say.
+fn is_served(line: &Line<'_>) -> bool {
+    line.total_ms.is_none() || line.upstream_ms.is_some()
+}
+
+/// Whether it is of the service that is asked for.
 fn is_wanted(line: &Line<'_>, options: &Options) -> bool {
-    // What the gateway answered itself is work for nobody. Logs of others do not say.
-    let served = line.total_ms.is_none() || line.upstream_ms.is_some();
-    let wanted = options.service.as_deref().is_none_or(|asked| match line.service.as_deref() {
+    options.service.as_deref().is_none_or(|asked| match line.service.as_deref() {
         Some(named) => named == asked,
         None => options.own,
-    });
-    served && wanted
+    })
 }
 
 #[cfg(test)]
@@ -113,6 +120,7 @@ mod tests {
         let api = one(of(Some("api"), 0));
         assert_eq!(api.profile, times(&[0.0, 1.5]), "as they came, without what was refused");
         assert_eq!((&*api.took, api.mean), (&[Some(ms(250)), Some(ms(750))][..], Some(ms(500))));
+        assert_eq!((api.unserved, one(of(Some("web"), 0)).unserved), (1, 0), "which is told");
         assert_eq!(one(of(None, 0)).took.len(), 3);
         let later = one(of(Some("api"), 1));
         assert_eq!((&*later.took, later.profile), (&[Some(ms(750))][..], times(&[0.5])));
