@@ -156,9 +156,9 @@ impl Backlog {
 /// behind each of the numbers that loads keep busy, and then rises again.
 fn cheapest(from: [Count; 2], cost: impl Fn(Count) -> f64) -> Count {
     let mut best = (0, cost(0));
-    for from in from {
+    for begin in from {
         let (mut last, mut rises) = (f64::INFINITY, 0);
-        for replicas in from.. {
+        for replicas in begin.. {
             let cost = cost(replicas);
             if cost < best.1 {
                 best = (replicas, cost);
