@@ -90,7 +90,9 @@ impl Work {
         let proven = self.learned.proven(question.seen, slots(&question));
         let aim = self.learned.aim(question.settings.work.aim);
         let steady = room::for_load(&question, &outlook, aim);
-        self.spares.count(question.now, room::spared(&question, &outlook, steady));
+        if matches!(aim, Aim::Share(_)) {
+            self.spares.count(question.now, room::spared(&question, &outlook, steady));
+        }
         let steady = steady.min(proven);
         let steady = self.invest(&question, &outlook, calm, steady);
         let waiting = self.work_off(&question, &outlook, proven);
