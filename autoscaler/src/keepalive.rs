@@ -44,6 +44,24 @@ struct Bin {
     ended: f64,
 }
 
+/// What is best in a bin.
+#[derive(Debug, Clone, Copy, Default)]
+struct Choice {
+    /// A warm replica stays.
+    stays: bool,
+    /// Where there is none one is to be ready: how long before the bin its start begins, in seconds.
+    begins: Option<f64>,
+}
+
+/// How long a start takes, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StartTime {
+    /// On average,
+    pub mean: f64,
+    /// and by how much they differ from that on average.
+    pub deviation: f64,
+}
+
 /// When a replica is kept or made ready, from the beginning of a gap on. Holds: bounds are of a clock's precision, so that who
 /// looks again when something [changes](Schedule::next_change) finds it changed.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -93,33 +111,38 @@ impl Gaps {
         }
     }
 
-    /// When to be warm where a late request is worth `worth` seconds of a replica and a start takes `start`.
+    /// When to be warm where a late request is worth `worth` seconds of a replica.
     #[must_use]
-    pub fn schedule(&self, worth: f64, start: f64) -> Schedule {
+    pub fn schedule(&self, worth: f64, start: StartTime) -> Schedule {
         self.best(|at| if at == 0 { ENDS_AT_ONCE } else { ENDS }, worth, start)
     }
 
     /// The same where nothing is taken for granted: warm only when gaps have been seen to end.
     #[must_use]
-    pub fn habit(&self, worth: f64, start: f64) -> Schedule {
+    pub fn habit(&self, worth: f64, start: StartTime) -> Schedule {
         if self.0[0].reached < HABIT { Schedule::default() } else { self.best(|_| 0.0, worth, start) }
     }
 
-    fn best(&self, granted: impl Fn(usize) -> f64, worth: f64, start: f64) -> Schedule {
-        let price = start.max(LEAST_START);
+    fn best(&self, granted: impl Fn(usize) -> f64, worth: f64, start: StartTime) -> Schedule {
+        let price = start.mean.max(LEAST_START);
         // What is still to be had from here on, being warm and being cold, for a gap that lasts so long.
-        let (mut warm, mut cold) = (-price, -price);
-        let mut choices = [(false, false); BINS];
+        let (mut warm, mut cold, mut overdue) = (-price, -price, 0.0);
+        let mut choices = [Choice::default(); BINS];
         for at in (0..BINS).rev() {
             let ends = self.0[at].ends(granted(at));
             let length = upper(at) - lower(at);
             let idle = worth * ends - length * (1.0 - ends / 2.0) + (1.0 - ends) * warm;
             let gone = (1.0 - ends) * cold - price * ends;
-            choices[at] = (idle >= gone, idle - price > gone);
+            // What is lost if a start of average length would be over when the bin begins.
+            overdue =
+                worth * ends * start.is_overdue(length) + (1.0 - ends) * start.exceeds(length) * overdue;
+            let (lead, lost) = start.lead(overdue);
+            let ready = idle - lead.max(LEAST_START) - lost;
+            choices[at] = Choice { stays: idle >= gone, begins: (ready > gone).then_some(lead) };
             warm = idle.max(gone);
-            cold = gone.max(idle - price);
+            cold = gone.max(ready);
         }
-        follow(&choices, start)
+        follow(&choices)
     }
 }
 
@@ -130,21 +153,46 @@ impl Bin {
     }
 }
 
+/// Starts exceed their mean by times that are taken to be distributed exponentially, `deviation` on average.
+impl StartTime {
+    /// The probability that one exceeds its mean by more than `seconds`.
+    fn exceeds(self, seconds: f64) -> f64 {
+        if self.deviation > 0.0 { (-seconds / self.deviation).exp() } else { 0.0 }
+    }
+
+    /// The same on average over the next `seconds`.
+    fn is_overdue(self, seconds: f64) -> f64 {
+        self.deviation / seconds * (1.0 - self.exceeds(seconds))
+    }
+
+    /// How long before it is needed a start begins, and what is lost nevertheless, where `overdue` is lost by those that begin
+    /// [`mean`](Self::mean) before: one more second before then costs as much as it spares.
+    fn lead(self, overdue: f64) -> (f64, f64) {
+        if overdue > self.deviation {
+            (self.mean + self.deviation * (overdue / self.deviation).ln(), self.deviation)
+        } else {
+            (self.mean, overdue)
+        }
+    }
+}
+
 /// The best way: warm at first.
-fn follow(choices: &[(bool, bool)], start: f64) -> Schedule {
+fn follow(choices: &[Choice]) -> Schedule {
     let mut intervals: Vec<(f64, f64)> = Vec::new();
     let mut is_warm = true;
-    for (at, (stay, begin)) in choices.iter().enumerate() {
-        let was_warm = is_warm;
-        is_warm = if was_warm { *stay } else { *begin };
-        if !is_warm {
-            continue;
-        }
+    for (at, choice) in choices.iter().enumerate() {
+        let from = match choice {
+            Choice { stays: true, .. } if is_warm => lower(at),
+            Choice { begins: Some(lead), .. } if !is_warm => (lower(at) - lead).max(0.0),
+            _ => {
+                is_warm = false;
+                continue;
+            }
+        };
+        is_warm = true;
         match intervals.last_mut() {
-            Some((_, to)) if was_warm => *to = upper(at),
-            // A start has to be over when the bin begins. It does not begin before the last one has gone: to keep that for less than
-            // a start costs less than another.
-            _ => intervals.push(((lower(at) - start).max(0.0), upper(at))),
+            Some((_, to)) if *to >= from => *to = upper(at),
+            _ => intervals.push((from, upper(at))),
         }
     }
     let exactly = |(from, to)| (Duration::from_secs_f64(from), Duration::from_secs_f64(to));
@@ -202,8 +250,16 @@ fn float(count: usize) -> f64 {
 mod tests {
     use super::*;
 
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn takes(start: f64) -> StartTime {
+        StartTime { mean: start, deviation: 0.0 }
+    }
+
     fn after(gaps: &[f64], worth: f64) -> Schedule {
-        learned(gaps).schedule(worth, 2.0)
+        learned(gaps).schedule(worth, takes(2.0))
     }
 
     fn learned(gaps: &[f64]) -> Gaps {
@@ -215,7 +271,6 @@ mod tests {
     #[test]
     fn what_comes_every_five_minutes_is_expected_then() {
         let schedule = after(&[280.0, 300.0, 320.0], 120.0);
-        let secs = Duration::from_secs;
         assert!(!schedule.is_warm(secs(60)), "not for the whole gap: {schedule:?}");
         for seconds in [275, 300, 320] {
             assert!(schedule.is_warm(secs(seconds)), "{seconds} of {schedule:?}");
@@ -223,6 +278,29 @@ mod tests {
         assert!(!schedule.is_warm(secs(600)));
         let ready = schedule.next_change(secs(60)).expect("it comes back");
         assert!((secs(230)..secs(280)).contains(&ready), "a start before the first may come: {ready:?}");
+    }
+
+    #[test]
+    fn where_starts_vary_one_begins_sooner() {
+        let gaps = learned(&[280.0, 300.0, 320.0]);
+        let begins = |worth, deviation| {
+            gaps.schedule(worth, StartTime { mean: 10.0, deviation })
+                .next_change(secs(100))
+                .expect("it comes back")
+        };
+        let sooner = |worth| begins(worth, 0.0).saturating_sub(begins(worth, 2.0));
+        assert!((secs(1)..secs(5)).contains(&sooner(400.0)), "{:?}", sooner(400.0));
+        assert!((sooner(400.0) + secs(1)..secs(15)).contains(&sooner(4000.0)), "{:?}", sooner(4000.0));
+    }
+
+    #[test]
+    fn who_would_often_be_ready_too_late_stays() {
+        let gaps = learned(&[40.0]);
+        let stays = |deviation| {
+            let schedule = gaps.schedule(1200.0, StartTime { mean: 5.0, deviation });
+            schedule.next_change(Duration::ZERO) > Some(secs(40))
+        };
+        assert!(!stays(0.5) && stays(6.0));
     }
 
     #[test]
@@ -238,7 +316,7 @@ mod tests {
         for (worth, start, kept) in
             [(5.0, 0.05, 1.0..10.0), (60.0, 2.0, 10.0..60.0), (600.0, 30.0, 60.0..900.0)]
         {
-            let schedule = Gaps::default().schedule(worth, start);
+            let schedule = Gaps::default().schedule(worth, takes(start));
             let until = schedule.next_change(Duration::ZERO).expect("not for ever");
             assert!(kept.contains(&until.as_secs_f64()), "{until:?} where one is worth {worth} s");
             assert_eq!(schedule.next_change(until), None, "and then it is gone");
@@ -260,7 +338,7 @@ mod tests {
     fn however_quick_a_start_is_chance_is_no_reason_for_many() {
         for gaps in [20, 50, 100, 300, 1000] {
             for worth in [20.0, 40.0, 60.0, 80.0] {
-                let Schedule(warm) = at_random(gaps).schedule(worth, 0.05);
+                let Schedule(warm) = at_random(gaps).schedule(worth, takes(0.05));
                 assert!(warm.len() <= 2, "{warm:?} of {gaps} gaps, at {worth}");
             }
         }
@@ -271,7 +349,7 @@ mod tests {
         let gaps = learned(&[2.0, 5.0, 20.0, 90.0, 400.0]);
         let cases = (0..40).flat_map(|step| [0.05, 2.0, 30.0, 60.0].map(|start| (1.3_f64.powi(step), start)));
         for (worth, start) in cases {
-            let schedule = gaps.schedule(worth, start);
+            let schedule = gaps.schedule(worth, takes(start));
             let mut into = Duration::ZERO;
             while let Some(change) = schedule.next_change(into) {
                 assert_ne!(schedule.is_warm(into), schedule.is_warm(change), "{change:?} of {schedule:?}");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{decide::adopted, replica::Phase, snapshot::Snapshot};
+use crate::{decide::adopted, keepalive::StartTime, replica::Phase, snapshot::Snapshot};
 
 /// Where nothing has been started yet: what a start is taken to take, in seconds.
 const START: f64 = 1.0;
@@ -51,6 +51,12 @@ impl Starts {
     /// Seconds, on average.
     pub(crate) fn mean(&self) -> f64 {
         self.known.map_or(START, |(mean, _)| mean)
+    }
+
+    /// Mean and deviation.
+    pub(crate) fn time(&self) -> StartTime {
+        let (mean, deviation) = self.known.unwrap_or((START, 0.0));
+        StartTime { mean, deviation }
     }
 
     /// Seconds that only one in ten exceeds.

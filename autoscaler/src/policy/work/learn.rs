@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     forecast::{Expected, Rates},
-    keepalive::Gaps,
+    keepalive::{Gaps, StartTime},
     policy::kpa,
     replica::Phase,
     snapshot::Snapshot,
@@ -140,7 +140,7 @@ impl Learned {
         let (flow, before) = (seen.flow(), self.rates.now());
         let work = &seen.service.scaling.work;
         let late_after = work.late_after.as_secs_f64();
-        let terms = Terms { service, start: self.mean_start(), slots, late_after, worth };
+        let terms = Terms { service, start: self.start_time(), slots, late_after, worth };
         self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
         for second in flow {
             let arrived = f64::from(second.arrived);
@@ -258,6 +258,10 @@ impl Learned {
     /// How long a start takes on average.
     pub(super) fn mean_start(&self) -> f64 {
         self.start.mean()
+    }
+
+    pub(super) fn start_time(&self) -> StartTime {
+        self.start.time()
     }
 
     fn look_at_gap(&mut self, seen: &Snapshot) {

@@ -9,7 +9,7 @@ use tidegate_config::units::Count;
 
 use super::crowd;
 use crate::{
-    keepalive::{Gaps, Schedule},
+    keepalive::{Gaps, Schedule, StartTime},
     policy::kpa,
     snapshot::Flow,
 };
@@ -52,8 +52,8 @@ pub(super) struct Habit(Gaps, f64);
 pub(super) struct Terms {
     /// Seconds that a request takes.
     pub(super) service: f64,
-    /// Seconds that a start takes.
-    pub(super) start: f64,
+    /// How long a start takes.
+    pub(super) start: StartTime,
     /// Requests at once that a replica is good for.
     pub(super) slots: f64,
     /// Seconds after which who waits is late.
@@ -131,7 +131,7 @@ impl Level {
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
         if let Some(since) = self.enough_since {
-            let until = now + Duration::from_secs_f64(terms.start) + SEEN;
+            let until = now + Duration::from_secs_f64(terms.start.mean) + SEEN;
             self.stays_until = Some(until).filter(|_| self.is_warm(now));
             self.enough_since = None;
             self.gaps.record(now.saturating_duration_since(since).as_secs_f64());
@@ -139,7 +139,7 @@ impl Level {
             self.late_since = None;
         }
         let since = *self.late_since.get_or_insert(now);
-        if now.saturating_duration_since(since).as_secs_f64() < terms.start.max(1.0) {
+        if now.saturating_duration_since(since).as_secs_f64() < terms.start.mean.max(1.0) {
             self.late += share;
         }
     }
@@ -179,7 +179,8 @@ mod tests {
     use super::*;
     use crate::snapshot::PARTS;
 
-    const TERMS: Terms = Terms { service: 0.2, start: 2.0, slots: 1.0, late_after: 0.5, worth: 60.0 };
+    const START: StartTime = StartTime { mean: 2.0, deviation: 0.0 };
+    const TERMS: Terms = Terms { service: 0.2, start: START, slots: 1.0, late_after: 0.5, worth: 60.0 };
 
     /// Surges of five seconds every minute, of so many per second, and then nothing for so many seconds.
     fn warm_after(surges: usize, rate: u32, quiet: u64) -> Count {

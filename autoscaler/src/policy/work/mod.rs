@@ -254,10 +254,10 @@ impl Work {
     }
 
     fn new_schedule(&self, question: &Question<'_>) -> Schedule {
-        let (start, late_after) =
-            (self.learned.mean_start(), question.settings.work.late_after.as_secs_f64());
+        let start = self.learned.start_time();
+        let late_after = question.settings.work.late_after.as_secs_f64();
         // With the one that ends the gap all have to wait that come during the start: the less, the sooner it is over.
-        let late = (1.0 + self.learned.follow()) * (start / late_after).min(1.0);
+        let late = (1.0 + self.learned.follow()) * (start.mean / late_after).min(1.0);
         self.learned.gaps.schedule(self.worth(question) * late, start)
     }
 }

@@ -278,7 +278,7 @@ fn what_was_learned_is_known_again_after_a_restart() {
     let after = Work::restored(serde_json::from_str(&kept).expect("as it was kept"));
     assert!(after.learned.knows_service());
     assert_eq!(after.habits(), serde_json::from_str(&kept).expect("as it was kept"));
-    let schedule = |work: &Work| work.learned.gaps.schedule(60.0, 2.0);
+    let schedule = |work: &Work| work.learned.gaps.schedule(60.0, work.learned.start_time());
     assert_eq!(schedule(&after), schedule(before));
     assert_ne!(schedule(&after), schedule(&Work::default()), "and that is more than nothing");
     for wrong in [-500.0, 1e300] {
