@@ -49,9 +49,12 @@ pub(super) async fn run(args: Record) -> anyhow::Result<ExitCode> {
             _ = tokio::signal::ctrl_c() => break,
         };
         let Some(piece) = piece else { break };
-        // Whoever reads standard output may have enough.
-        if output.write_all(&piece).and_then(|()| output.flush()).is_err() && args.output.is_none() {
-            break;
+        if let Err(error) = output.write_all(&piece).and_then(|()| output.flush()) {
+            match &args.output {
+                Some(file) => return Err(error).with_context(|| format!("cannot write {}", file.display())),
+                // Whoever reads standard output may have enough.
+                None => break,
+            }
         }
         told.count(&piece);
     }

@@ -59,9 +59,12 @@ pub(super) struct Tune {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let allowed = || "expected a share from 0% to 100%, as in 1%".to_owned();
-    let percent: f64 = text.strip_suffix('%').and_then(|text| text.parse().ok()).ok_or_else(allowed)?;
-    (0.0..=100.0).contains(&percent).then_some(percent / 100.0).ok_or_else(allowed)
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    match percent.filter(|percent| (0.0..=100.0).contains(percent)) {
+        Some(percent) => Ok(percent / 100.0),
+        None if text.parse::<f64>().is_ok() => Err(format!("expected a share with its unit, as in {text}%")),
+        None => Err("expected a share from 0% to 100%, as in 1%".to_owned()),
+    }
 }
 
 /// The share of requests that may be late where nothing is asked for.
