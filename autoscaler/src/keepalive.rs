@@ -114,25 +114,28 @@ impl Gaps {
     /// When to be warm where a late request is worth `worth` seconds of a replica.
     #[must_use]
     pub fn schedule(&self, worth: f64, start: StartTime) -> Schedule {
-        self.best(|at| if at == 0 { ENDS_AT_ONCE } else { ENDS }, worth, start)
+        // Whoever finds none starts one.
+        let wake = start.price();
+        self.best(|at| if at == 0 { ENDS_AT_ONCE } else { ENDS }, worth, wake, start)
     }
 
-    /// The same where nothing is taken for granted: warm only when gaps have been seen to end.
+    /// The same where nothing is taken for granted, and nothing is started for whoever finds too few, as they may be through before that
+    /// is over: warm only when gaps have been seen to end.
     #[must_use]
     pub fn habit(&self, worth: f64, start: StartTime) -> Schedule {
-        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(|_| 0.0, worth, start) }
+        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(|_| 0.0, worth, 0.0, start) }
     }
 
-    fn best(&self, granted: impl Fn(usize) -> f64, worth: f64, start: StartTime) -> Schedule {
-        let price = start.mean.max(LEAST_START);
+    /// `wake`: what it costs besides that the next request finds none.
+    fn best(&self, granted: impl Fn(usize) -> f64, worth: f64, wake: f64, start: StartTime) -> Schedule {
         // What is still to be had from here on, being warm and being cold, for a gap that lasts so long.
-        let (mut warm, mut cold, mut overdue) = (-price, -price, 0.0);
+        let (mut warm, mut cold, mut overdue) = (-wake, -wake, 0.0);
         let mut choices = [Choice::default(); BINS];
         for at in (0..BINS).rev() {
             let ends = self.0[at].ends(granted(at));
             let length = upper(at) - lower(at);
             let idle = worth * ends - length * (1.0 - ends / 2.0) + (1.0 - ends) * warm;
-            let gone = (1.0 - ends) * cold - price * ends;
+            let gone = (1.0 - ends) * cold - wake * ends;
             // What is lost if a start of average length would be over when the bin begins.
             overdue =
                 worth * ends * start.is_overdue(length) + (1.0 - ends) * start.exceeds(length) * overdue;
@@ -155,6 +158,11 @@ impl Bin {
 
 /// Starts exceed their mean by times that are taken to be distributed exponentially, `deviation` on average.
 impl StartTime {
+    /// What one costs, in seconds of a replica.
+    fn price(self) -> f64 {
+        self.mean.max(LEAST_START)
+    }
+
     /// The probability that one exceeds its mean by more than `seconds`.
     fn exceeds(self, seconds: f64) -> f64 {
         if self.deviation > 0.0 { (-seconds / self.deviation).exp() } else { 0.0 }

@@ -234,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn pauses_shorter_than_a_start_are_no_reason_where_little_is_lost() {
+        let warm = |worth| {
+            let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
+            for second in 0..300 {
+                now += Duration::from_secs(1);
+                let arrived = if second % 3 == 0 { 50 } else { 1 };
+                levels.count(now, Flow { arrived, ..Flow::default() }, Terms { worth, ..TERMS });
+            }
+            levels.warm(now)
+        };
+        assert_eq!(warm(0.01), 0);
+        assert!(warm(60.0) > 0, "but where much is");
+    }
+
+    #[test]
     fn what_was_learned_of_surges_is_known_again() {
         let mut levels = Levels::default();
         let mut now = crate::fixture::origin();

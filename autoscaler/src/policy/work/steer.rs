@@ -17,16 +17,19 @@ const SLOWEST: f64 = 1.0 / 120.0;
 const USUAL: f64 = 600.0;
 /// At most so many times stricter than the goal: where a load is small, one replica more makes that much of a difference.
 const STRICTEST: f64 = 4096.0;
-/// A late request is worth at most so many times more than usual.
-const DEAREST: f64 = 64.0;
 /// At most so many times laxer.
 const LAXEST: f64 = 2.0;
+/// A late request is worth at most so many times more than usual, or less.
+const DEAREST: f64 = 64.0;
 
 /// How the share that is aimed at differs from the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Steer {
     /// The logarithm of the ratio, below zero where it is stricter.
     laxer: f64,
+    /// The logarithm of how many times less than usual sparing a late request is worth.
+    #[serde(default)]
+    cheaper: f64,
     /// Requests per second, on average.
     rate: f64,
     /// Seconds that were counted, up to [`USUAL`].
@@ -48,12 +51,15 @@ impl Steer {
         self.rate += (came - self.rate) / self.seconds;
         // The same for each request, however many come with it: only then does it come to the goal.
         let step = STEP.min(SLOWEST / (goal * self.rate).max(1e-9));
-        self.laxer = (self.laxer + step * (goal * came - late)).clamp(-STRICTEST.ln(), LAXEST.ln());
+        let room = step * (goal * came - late);
+        self.laxer = (self.laxer + room).clamp(-STRICTEST.ln(), LAXEST.ln());
+        self.cheaper = (self.cheaper + room).clamp(-DEAREST.ln(), DEAREST.ln());
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let values = [self.laxer.exp(), self.rate, self.seconds, self.goal.0, self.goal.1];
+        let values =
+            [self.laxer.exp(), self.cheaper.exp(), self.rate, self.seconds, self.goal.0, self.goal.1];
         values.iter().all(|value| (0.0..=1e9).contains(value))
     }
 
@@ -64,7 +70,7 @@ impl Steer {
 
     /// How many times more than usual sparing a late request is worth.
     pub(super) fn urgency(self) -> f64 {
-        (-self.laxer).exp().min(DEAREST)
+        (-self.cheaper).exp()
     }
 }
 
@@ -97,7 +103,12 @@ mod tests {
         let strict = after(100, |_| (10, 4));
         assert!(strict.share(GOAL) < GOAL / 4.0 && strict.urgency() > 4.0, "{strict:?}");
         assert!((after(10_000, |_| (10, 10)).share(GOAL) - GOAL / STRICTEST).abs() < 1e-9);
-        assert!((after(10_000, |_| (10, 0)).share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
+        let lax = after(10_000, |_| (10, 0));
+        assert!((lax.share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
+        assert!(
+            (lax.urgency() - 1.0 / DEAREST).abs() < 1e-9,
+            "who spares nobody that may be late is worth little"
+        );
     }
 
     #[test]
