@@ -138,7 +138,7 @@ impl Gaps {
             let gone = (1.0 - ends) * cold - wake * ends;
             // What is lost if a start of average length would be over when the bin begins.
             overdue =
-                worth * ends * start.is_overdue(length) + (1.0 - ends) * start.exceeds(length) * overdue;
+                worth * ends * start.exceeds_within(length) + (1.0 - ends) * start.exceeds(length) * overdue;
             let (lead, lost) = start.lead(overdue);
             let ready = idle - lead.max(LEAST_START) - lost;
             choices[at] = Choice { stays: idle >= gone, begins: (ready > gone).then_some(lead) };
@@ -168,13 +168,14 @@ impl StartTime {
         if self.deviation > 0.0 { (-seconds / self.deviation).exp() } else { 0.0 }
     }
 
-    /// The same on average over the next `seconds`.
-    fn is_overdue(self, seconds: f64) -> f64 {
+    /// The same where it is that much or less, each as likely.
+    fn exceeds_within(self, seconds: f64) -> f64 {
         self.deviation / seconds * (1.0 - self.exceeds(seconds))
     }
 
     /// How long before it is needed a start begins, and what is lost nevertheless, where `overdue` is lost by those that begin
-    /// [`mean`](Self::mean) before: one more second before then costs as much as it spares.
+    /// [`mean`](Self::mean) before: one more second before then costs as much as it spares (the
+    /// newsvendor's choice; Arrow, Harris and Marschak, "Optimal Inventory Policy", Econometrica 1951).
     fn lead(self, overdue: f64) -> (f64, f64) {
         if overdue > self.deviation {
             (self.mean + self.deviation * (overdue / self.deviation).ln(), self.deviation)
