@@ -44,6 +44,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const WORKED_OFF: Duration = Duration::from_secs(2);
 /// Where a share is aimed at, a cold start is worth so many seconds of a replica to begin with.
 const WORTH: f64 = 60.0;
+/// and at most so many times that where a goal is missed.
+const DEAREST: f64 = 64.0;
 /// Who comes more rarely, in requests per second, is no traffic to be averaged: it is expected as gaps say.
 const RARE: f64 = 0.01;
 /// A lower want is held back for so many start-up times at the least.
@@ -249,7 +251,7 @@ impl Work {
     fn worth(&self, question: &Question<'_>) -> f64 {
         match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            Aim::Share(_) => WORTH * self.learned.urgency(),
+            Aim::Share(_) => WORTH * self.learned.urgency().min(DEAREST),
         }
     }
 

@@ -19,8 +19,8 @@ const USUAL: f64 = 600.0;
 const STRICTEST: f64 = 4096.0;
 /// At most so many times laxer.
 const LAXEST: f64 = 2.0;
-/// A late request is worth at most so many times more than usual, or less.
-const DEAREST: f64 = 64.0;
+/// A late request is worth at most so many times less than usual.
+const CHEAPEST: f64 = 64.0;
 
 /// How the share that is aimed at differs from the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl Steer {
         let step = STEP.min(SLOWEST / (goal * self.rate).max(1e-9));
         let room = step * (goal * came - late);
         self.laxer = (self.laxer + room).clamp(-STRICTEST.ln(), LAXEST.ln());
-        self.cheaper = (self.cheaper + room).clamp(-DEAREST.ln(), DEAREST.ln());
+        self.cheaper = (self.cheaper + room).clamp(-STRICTEST.ln(), CHEAPEST.ln());
     }
 
     /// Whether these are numbers that can have been learned.
@@ -106,7 +106,7 @@ mod tests {
         let lax = after(10_000, |_| (10, 0));
         assert!((lax.share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
         assert!(
-            (lax.urgency() - 1.0 / DEAREST).abs() < 1e-9,
+            (lax.urgency() - 1.0 / CHEAPEST).abs() < 1e-9,
             "who spares nobody that may be late is worth little"
         );
     }
