@@ -99,7 +99,7 @@ impl Work {
         let steady = self.invest(&question, &outlook, calm, steady);
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
-        let held = self.hold(&question, calm, restart, steady).max(waiting);
+        let held = self.hold(&question, calm, restart, steady).max(waiting).max(room::busy(&question));
         let held = if self.is_over(&question) { 0 } else { held };
         let again = self.for_surges(&question);
         let figures =

@@ -174,6 +174,13 @@ fn cheapest(from: [Count; 2], cost: impl Fn(Count) -> f64) -> Count {
     best.0
 }
 
+/// Replicas for what runs just now: less would cut off whoever takes longer than `drain`.
+pub(super) fn busy(question: &Question<'_>) -> Count {
+    let ready = question.seen.replicas.iter().filter(|replica| replica.phase == Phase::Ready);
+    let running: u32 = ready.map(|replica| replica.in_flight).sum();
+    kpa::count((f64::from(running) / slots(question)).ceil())
+}
+
 /// Replicas that are ready or on their way.
 pub(super) fn live(seen: &Snapshot) -> Count {
     count(seen, Phase::is_live)

@@ -512,3 +512,19 @@ fn what_an_earlier_gateway_started_teaches_nothing_of_starts() {
     let Policy::Work(work) = &story.policy else { panic!("another law") };
     assert_eq!(work.findings(Aim::Share(0.1)).start, Some(10.0));
 }
+
+#[test]
+fn what_runs_for_long_keeps_its_replicas() {
+    let mut story = Story::of(Law::Work, |_| ()).with(10);
+    story.steady(300, 10);
+    for busy in [10, 4] {
+        story
+            .seen
+            .replicas
+            .iter_mut()
+            .zip(0..)
+            .for_each(|(replica, at)| replica.in_flight = u32::from(at < busy));
+        let wanted = (0..300).map(|_| story.second(0, 0, busy, 0).want).last();
+        assert_eq!(wanted, Some(busy));
+    }
+}
