@@ -68,9 +68,11 @@ pub(in crate::cli) struct Base {
 impl Base {
     /// What a simulation asks for is what it measures: nobody gives up, nothing is cut off, and a replica bears what is said.
     fn of(own: ScalingPolicy) -> Self {
-        let hour = Duration::from_secs(3600);
+        // The longest that a file may say.
+        let year = Duration::from_secs(365 * 24 * 3600);
         let concurrency = own.concurrency.or(Concurrency::new(UNLIMITED));
-        let tried = ScalingPolicy { hold: hour, drain: hour, queue: 1_000_000, concurrency, ..own.clone() };
+        let tried =
+            ScalingPolicy { hold: year, drain: year, queue: 1_000_000_000, concurrency, ..own.clone() };
         Self { own, tried }
     }
 
