@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use http::Method;
 
-use super::{Gateway, client::Client};
+use super::{Gateway, client::Client, simulate::given};
 use crate::admin::requests::{HEADER, MISSED};
 
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct Record {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// For how long [default: until interrupted]
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = given::span)]
     length: Option<Duration>,
     #[command(flatten)]
     gateway: Gateway,
