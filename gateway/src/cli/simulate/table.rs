@@ -11,6 +11,7 @@ use crate::simulate::replay::outcome::Point;
 /// For people.
 pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> String {
     let refused = tried.iter().any(|one| one.outcome.refused > 0);
+    let cut = tried.iter().any(|one| one.outcome.cut > 0);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).force_no_tty();
     let mut header = vec![
@@ -27,6 +28,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
         "most",
     ];
     header.extend(refused.then_some("refused"));
+    header.extend(cut.then_some("cut"));
     table.set_header(header);
     for Tried { setting, outcome } in tried {
         let wait = |quantile| outcome.waits.value_at_quantile(quantile).to_string();
@@ -44,6 +46,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
             outcome.most.to_string(),
         ];
         row.extend(refused.then(|| outcome.refused.to_string()));
+        row.extend(cut.then(|| outcome.cut.to_string()));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
@@ -83,6 +86,7 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
         "late": outcome.late,
         "late_share": outcome.late_share(),
         "refused": outcome.refused,
+        "cut": outcome.cut,
         "cold": outcome.cold,
         "wait_ms": of(&outcome.waits),
         "latency_ms": of(&outcome.latencies),

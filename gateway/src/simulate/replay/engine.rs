@@ -341,6 +341,7 @@ impl<'c> Run<'c> {
             }
             Step::Stop { id, .. } | Step::Remove(id) => {
                 if let Some(at) = self.replicas.find(&id) {
+                    self.outcome.cut += u64::from(self.replicas.running(at));
                     let slot = self.replicas.remove(at, self.now);
                     let grants = self.gate.remove(self.now, slot);
                     self.serve(grants);
@@ -555,6 +556,20 @@ mod tests {
         let hold = |scaling: &mut ScalingPolicy| scaling.hold = SECOND;
         let outcome = run(&case(at(&[10], 60), Takes::Always(SECOND), hold));
         assert_eq!((outcome.refused, outcome.late, outcome.waits.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn who_runs_for_longer_than_a_replica_has_to_end_is_cut_off() {
+        let cut = |drain| {
+            let several = |scaling: &mut ScalingPolicy| {
+                (scaling.concurrency, scaling.stable_window) = (Concurrency::new(10), SECOND * 6);
+                scaling.drain = drain;
+            };
+            let times: Vec<_> = (1..120).collect();
+            run(&case(at(&times, 240), Takes::Always(SECOND * 60), several)).cut
+        };
+        assert!(cut(SECOND) > 0);
+        assert_eq!(cut(SECOND * 60), 0);
     }
 
     /// E2: with a fixed number of replicas the simulation is an M/M/c queue, of which Erlang's formula tells the waits.

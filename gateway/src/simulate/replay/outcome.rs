@@ -15,6 +15,8 @@ pub struct Outcome {
     pub first: u64,
     /// Those that were refused: the queue was full, or the hold deadline passed.
     pub refused: u64,
+    /// Those that their replica was taken from: they ran for longer than `drain`. They count as served.
+    pub cut: u64,
     /// Those that waited for a replica to start.
     pub cold: u64,
     /// Replicas that were started.
@@ -71,6 +73,7 @@ impl Default for Outcome {
             late: 0,
             first: 0,
             refused: 0,
+            cut: 0,
             cold: 0,
             starts: 0,
             drains: 0,
@@ -126,6 +129,7 @@ impl Outcome {
         self.late += other.late;
         self.first += other.first;
         self.refused += other.refused;
+        self.cut += other.cut;
         self.cold += other.cold;
         self.starts += other.starts;
         self.drains += other.drains;

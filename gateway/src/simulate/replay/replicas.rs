@@ -119,6 +119,11 @@ impl Replicas {
         }
     }
 
+    /// How many requests it runs.
+    pub(super) fn running(&self, at: usize) -> u32 {
+        self.own[at].running
+    }
+
     /// Notes what each runs, for the decision.
     pub(super) fn note_running(&mut self) {
         for (seen, own) in self.seen.iter_mut().zip(&self.own) {
