@@ -48,25 +48,26 @@ impl Starts {
         self.newest = Some(self.newest.max(newest).unwrap_or_default());
     }
 
-    /// Seconds, on average.
-    pub(crate) fn mean(&self) -> f64 {
-        self.known.map_or(START, |(mean, _)| mean)
-    }
-
     /// Mean and deviation.
     pub(crate) fn time(&self) -> StartTime {
         let (mean, deviation) = self.known.unwrap_or((START, 0.0));
         StartTime { mean, deviation }
     }
 
+    /// Seconds, on average.
+    pub(crate) fn mean(&self) -> f64 {
+        self.time().mean
+    }
+
     /// Seconds that only one in ten exceeds.
     pub(crate) fn mostly(&self) -> f64 {
-        self.known.map_or(START, |(mean, deviation)| mean + 1.5 * deviation)
+        let StartTime { mean, deviation } = self.time();
+        mean + 1.5 * deviation
     }
 
     /// Seconds until one that began `age` seconds ago is ready. Who is overdue is late by as much again.
     pub(crate) fn remaining(&self, age: f64) -> f64 {
-        let (mean, deviation) = self.known.unwrap_or((START, 0.0));
+        let StartTime { mean, deviation } = self.time();
         (mean - age).abs().max(deviation)
     }
 

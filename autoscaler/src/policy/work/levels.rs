@@ -182,21 +182,24 @@ mod tests {
     const START: StartTime = StartTime { mean: 2.0, deviation: 0.0 };
     const TERMS: Terms = Terms { service: 0.2, start: START, slots: 1.0, late_after: 0.5, worth: 60.0 };
 
-    /// Surges of five seconds every minute, of so many per second, and then nothing for so many seconds.
-    fn warm_after(surges: usize, rate: u32, quiet: u64) -> Count {
-        let mut levels = Levels::default();
-        let mut now = crate::fixture::origin();
-        let mut go = |now: &mut Instant, seconds: u64, rate| {
-            for _ in 0..seconds {
-                *now += Duration::from_secs(1);
-                levels.count(*now, Flow { arrived: rate, ..Flow::default() }, TERMS);
-            }
-        };
-        for _ in 0..surges {
-            go(&mut now, 55, 1);
-            go(&mut now, 5, rate);
+    /// After so many seconds, each with what came in it; and when that is.
+    fn counted(seconds: usize, terms: Terms, second: impl Fn(usize) -> Flow) -> (Levels, Instant) {
+        let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
+        for at in 0..seconds {
+            now += Duration::from_secs(1);
+            levels.count(now, second(at), terms);
         }
-        go(&mut now, quiet, 1);
+        (levels, now)
+    }
+
+    fn of(arrived: u32) -> Flow {
+        Flow { arrived, ..Flow::default() }
+    }
+
+    /// Surges of five seconds every minute, of so many per second, and then nothing for so many seconds.
+    fn warm_after(surges: usize, rate: u32, quiet: usize) -> Count {
+        let surge = |at| at < surges * 60 && at % 60 >= 55;
+        let (levels, now) = counted(surges * 60 + quiet, TERMS, |at| of(if surge(at) { rate } else { 1 }));
         levels.warm(now)
     }
 
@@ -221,12 +224,8 @@ mod tests {
     #[test]
     fn who_comes_at_once_is_late_though_all_are_through_within_the_second() {
         let warm = |pairs| {
-            let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
-            for second in 0..500 {
-                now += Duration::from_secs(1);
-                let clump = Flow { arrived: 10, pairs: [pairs; PARTS.len()], ..Flow::default() };
-                levels.count(now, if second % 60 == 5 { clump } else { Flow::default() }, TERMS);
-            }
+            let clump = Flow { pairs: [pairs; PARTS.len()], ..of(10) };
+            let (levels, now) = counted(500, TERMS, |at| if at % 60 == 5 { clump } else { Flow::default() });
             levels.warm(now + Duration::from_secs(42))
         };
         // Of ten times 200 ms on two replicas the last waits for 800 ms.
@@ -236,12 +235,8 @@ mod tests {
     #[test]
     fn pauses_shorter_than_a_start_are_no_reason_where_little_is_lost() {
         let warm = |worth| {
-            let (mut levels, mut now) = (Levels::default(), crate::fixture::origin());
-            for second in 0..300 {
-                now += Duration::from_secs(1);
-                let arrived = if second % 3 == 0 { 50 } else { 1 };
-                levels.count(now, Flow { arrived, ..Flow::default() }, Terms { worth, ..TERMS });
-            }
+            let terms = Terms { worth, ..TERMS };
+            let (levels, now) = counted(300, terms, |at| of(if at % 3 == 0 { 50 } else { 1 }));
             levels.warm(now)
         };
         assert_eq!(warm(0.01), 0);
@@ -250,13 +245,7 @@ mod tests {
 
     #[test]
     fn what_was_learned_of_surges_is_known_again() {
-        let mut levels = Levels::default();
-        let mut now = crate::fixture::origin();
-        for second in 0..600 {
-            now += Duration::from_secs(1);
-            let arrived = if second % 60 < 5 { 50 } else { 1 };
-            levels.count(now, Flow { arrived, ..Flow::default() }, TERMS);
-        }
+        let (levels, _) = counted(600, TERMS, |at| of(if at % 60 < 5 { 50 } else { 1 }));
         let kept = serde_json::to_string(&levels.habits()).expect("values only");
         let after = Levels::restored(serde_json::from_str(&kept).expect("as it was kept"));
         assert_eq!(after.habits(), serde_json::from_str::<Vec<Habit>>(&kept).expect("as it was kept"));

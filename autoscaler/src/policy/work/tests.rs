@@ -7,6 +7,7 @@ use tidegate_config::model::{Law, ScalingPolicy};
 use super::*;
 use crate::{
     fixture::{self, secs},
+    keepalive::StartTime,
     policy::Policy,
     replica::Phase,
     snapshot::{Flow, PARTS, Snapshot},
@@ -278,7 +279,8 @@ fn what_was_learned_is_known_again_after_a_restart() {
     let after = Work::restored(serde_json::from_str(&kept).expect("as it was kept"));
     assert!(after.learned.knows_service());
     assert_eq!(after.habits(), serde_json::from_str(&kept).expect("as it was kept"));
-    let schedule = |work: &Work| work.learned.gaps.schedule(60.0, work.learned.start_time());
+    let start = StartTime { mean: 2.0, deviation: 0.0 };
+    let schedule = |work: &Work| work.learned.gaps.schedule(60.0, start);
     assert_eq!(schedule(&after), schedule(before));
     assert_ne!(schedule(&after), schedule(&Work::default()), "and that is more than nothing");
     for wrong in [-500.0, 1e300] {
@@ -518,12 +520,9 @@ fn what_runs_for_long_keeps_its_replicas() {
     let mut story = Story::of(Law::Work, |_| ()).with(10);
     story.steady(300, 10);
     for busy in [10, 4] {
-        story
-            .seen
-            .replicas
-            .iter_mut()
-            .zip(0..)
-            .for_each(|(replica, at)| replica.in_flight = u32::from(at < busy));
+        for (replica, at) in story.seen.replicas.iter_mut().zip(0..) {
+            replica.in_flight = u32::from(at < busy);
+        }
         let wanted = (0..300).map(|_| story.second(0, 0, busy, 0).want).last();
         assert_eq!(wanted, Some(busy));
     }
