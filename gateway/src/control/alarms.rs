@@ -43,11 +43,6 @@ impl Alarms {
         self.in_order.first().map(|(at, _)| *at)
     }
 
-    /// Whether its moment has come.
-    pub(super) fn is_due(&self, name: &ServiceName, now: Instant) -> bool {
-        self.at.get(name).is_some_and(|at| *at <= now)
-    }
-
     /// Whose moment has come; each keeps it until it is given another.
     pub(super) fn due(&self, now: Instant) -> Vec<ServiceName> {
         self.in_order.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| name.clone()).collect()

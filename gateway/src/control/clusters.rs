@@ -84,7 +84,7 @@ impl Control {
                 && now.saturating_duration_since(member.started) >= deadline
                 && self.engine(&member.host).is_some_and(|engine| engine.settings.engine.places())
         };
-        let members = self.states.values().flat_map(|state| state.members.values());
+        let members = self.awake().flat_map(|state| state.members.values());
         let late: Vec<_> =
             members.filter(late).map(|member| (member.id.clone(), cause(member, now))).collect();
         for (id, cause) in late {

@@ -99,15 +99,17 @@ impl Control {
         }
     }
 
-    /// The host's engine answers (again).
-    pub(super) fn heard(&mut self, host: &HostName) {
-        let Some(engine) = self.engine_mut(host) else { return };
+    /// The host's engine answers; true if it did not before.
+    pub(super) fn heard(&mut self, host: &HostName) -> bool {
+        let Some(engine) = self.engine_mut(host) else { return false };
         engine.lost = false;
         engine.said = None;
-        if engine.silent_since.take().is_some() {
+        let is_back = engine.silent_since.take().is_some();
+        if is_back {
             tracing::info!(%host, "the engine answers");
         }
         self.unlisted.remove(host);
+        is_back
     }
 
     /// What the engine of a lost host was doing with replicas will not end; those that serve are judged by probes.

@@ -43,8 +43,11 @@ impl Measured {
 impl Control {
     /// Asks for what has not been asked for of late.
     pub(super) fn measure(&mut self, now: Instant) {
-        for state in self.states.values_mut().filter(|state| state.fleet.settings().scaling.signals.measure())
-        {
+        for name in &self.awake {
+            let state = self.states.get_mut(name);
+            let Some(state) = state.filter(|state| state.fleet.settings().scaling.signals.measure()) else {
+                continue;
+            };
             let ready = state.members.values_mut().filter(|member| member.phase == Phase::Ready);
             for member in ready.filter(|member| member.load.asked.is_none_or(|asked| asked + EVERY <= now)) {
                 let engine = self.engines.iter().find(|engine| *engine.name() == member.host);

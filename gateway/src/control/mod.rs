@@ -70,6 +70,7 @@ use self::{
     peers::Peers,
     rooms::Reserved,
     state::State,
+    tick::Turns,
 };
 use crate::{
     clock,
@@ -153,8 +154,9 @@ pub(crate) struct Control {
     worths: Worths,
     alarms: Alarms,
     reserved: Reserved,
-    /// Whose turn it is of those that sleep.
-    turn: usize,
+    /// All services but those that [slept](State::sleeps) when they were last settled.
+    awake: BTreeSet<ServiceName>,
+    turns: Turns,
 }
 
 /// How others reach the loop.
@@ -210,7 +212,8 @@ pub fn build(setup: Setup) -> (Loop, Handle) {
         worths: Worths::default(),
         alarms: Alarms::default(),
         reserved: Reserved::default(),
-        turn: 0,
+        awake: BTreeSet::new(),
+        turns: Turns::default(),
         model: Arc::clone(&model),
     };
     control.restore_orders();
@@ -314,9 +317,7 @@ impl Control {
     /// Looks at a service, decides, plans and executes, until nothing follows any more.
     fn evaluate(&mut self, name: &ServiceName, mut tick: bool) {
         for _ in 0..ROUNDS {
-            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick)) else {
-                return;
-            };
+            let Some((seen, decision, plan)) = self.think(name, std::mem::take(&mut tick)) else { return };
             if self.makes_room(name) {
                 continue;
             }
@@ -345,6 +346,8 @@ impl Control {
     /// Looks, decides and plans; notes why.
     fn think(&mut self, name: &ServiceName, tick: bool) -> Option<(Snapshot, Decision, Plan)> {
         let state = self.states.get_mut(name)?;
+        // Until it is settled.
+        self.awake.insert(name.clone());
         self.reserved.count(state);
         let around = Around {
             now: clock::now(),
@@ -394,6 +397,11 @@ impl Control {
         self.states.get_mut(id.service())?.members.get_mut(id)
     }
 
+    /// Looks at the services that have something to do.
+    fn evaluate_awake(&mut self) {
+        self.evaluate_each(self.awake.iter().cloned().collect(), false);
+    }
+
     /// Looks at every service: something that concerns them all has changed.
     fn evaluate_all(&mut self) {
         let names: Vec<_> = self.states.keys().cloned().collect();
@@ -418,11 +426,15 @@ impl Control {
         let Some(state) = self.states.get_mut(name) else { return };
         self.reserved.count(state);
         state.answer_waiters();
+        if state.sleeps() {
+            self.awake.remove(name);
+        }
         if state.leaving && state.members.is_empty() {
             publish::farewell(state);
             // Should it come back, its data is where it was.
             self.kept.services.insert(name.clone(), state.kept());
             self.states.remove(name);
+            self.awake.remove(name);
             self.alarms.set(name, None);
             self.unsaved.note(name);
         }

@@ -14,7 +14,7 @@ use tidegate_runner::{self as runner, Event as EngineEvent, Inventory, Kind};
 use super::{
     Control, RELIST,
     apply::send,
-    event::{Event, Purpose},
+    event::Event,
     history::{self, What},
     hosts,
     member::Member,
@@ -77,15 +77,9 @@ impl Control {
         for host in &hosts {
             self.list(host);
         }
-        if !hosts.is_empty() {
-            let services: Vec<_> = self.states.keys().cloned().collect();
-            for service in services {
-                self.look_again(&service, Purpose::Tell);
-            }
-        }
         let unfinished = |member: &&Member| member.phase == Phase::Stopping && !member.ending;
         let answers = |member: &&Member| self.engine(&member.host).is_some_and(super::Engine::is_up);
-        let members = self.states.values().flat_map(|state| state.members.values());
+        let members = self.awake().flat_map(|state| state.members.values());
         let members = members.filter(unfinished).filter(answers);
         let ids: Vec<_> = members.map(|member| member.id.clone()).collect();
         for id in ids {
@@ -116,24 +110,27 @@ impl Control {
         let Some(engine) = self.engine_mut(host) else { return };
         engine.listing = false;
         let lacks_inventory = engine.inventory.is_none();
-        match listed {
+        let is_back = match listed {
             Ok(listed) => {
                 // In this order: what ended during a silence is told from what ended otherwise.
                 self.compare(host, asked, &listed);
                 // What it has comes first: it is up once that is known.
-                if !lacks_inventory {
-                    self.heard(host);
-                }
                 if lacks_inventory {
                     self.ask_inventory(host);
                 }
+                !lacks_inventory && self.heard(host)
             }
             Err(error) => {
                 tracing::debug!(%host, error = tidegate_runner::chain(&error), "the engine did not tell what it runs");
                 self.silent(host, asked, super::hosts::said(&error));
+                false
             }
+        };
+        if is_back {
+            self.evaluate_all();
+        } else {
+            self.evaluate_awake();
         }
-        self.evaluate_all();
     }
 
     fn compare(&mut self, host: &HostName, asked: Instant, listed: &[Observed]) {
@@ -222,6 +219,7 @@ impl Control {
                 self.next_slot += 1;
                 let member = Member::adopted(seen, state.fleet.settings(), host.clone(), slot, clock::now());
                 state.members.insert(seen.id.clone(), member);
+                self.awake.insert(seen.id.service().clone());
                 if seen.state == ObservedState::Running {
                     self.probe_start(&seen.id);
                 }

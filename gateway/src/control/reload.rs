@@ -82,6 +82,7 @@ impl Control {
             state.restore(kept);
         }
         self.states.insert(service.name.clone(), state);
+        self.awake.insert(service.name.clone());
     }
 
     /// What a service that is new shares with the data plane.

@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 impl Control {
     /// Puts some to sleep where memory is short; true if some go.
     pub(super) fn squeeze(&mut self) -> bool {
-        let asks = self.states.values().any(|state| !state.lacks_memory.is_empty());
+        let asks = self.awake().any(|state| !state.lacks_memory.is_empty());
         if !asks && self.engines.iter().all(|engine| engine.settings.memory_budget.is_none()) {
             return false;
         }
@@ -25,7 +25,7 @@ impl Control {
         };
         let hosts: Vec<_> = self.engines.iter().map(host).collect();
         let concerned = |state: &&State| !state.members.is_empty() || !state.lacks_memory.is_empty();
-        let services: Vec<_> = self.states.values().filter(concerned).map(State::budget).collect();
+        let services: Vec<_> = self.awake().filter(concerned).map(State::budget).collect();
         let victims = self.worths.squeeze(&hosts, &services);
         let some_go = !victims.is_empty();
         for name in victims {

@@ -1,14 +1,37 @@
 //! What is done every now and then, and who is looked at because of the time alone.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+    time::Instant,
+};
 
 use tidegate_config::name::ServiceName;
 
-use super::{Control, TICK, state::State};
+use super::{Control, TICK, event::Purpose, state::State};
 use crate::clock;
 
-/// One in so many of the services that sleep is looked at with each tick.
-const SLEEPERS_TURN: usize = 10;
+/// Ticks until every service has had its turn: it is looked at although nothing may have happened, and its image is looked for.
+const ROUND: usize = 30;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// The last one that had it; `None`: a round begins.
+    last: Option<ServiceName>,
+}
+
+impl Turns {
+    /// As many as come next in the order of their names. Whoever comes or goes meanwhile keeps nobody from theirs.
+    fn next<T>(&mut self, all: &BTreeMap<ServiceName, T>) -> Vec<ServiceName> {
+        let number = all.len().div_ceil(ROUND);
+        let after = self.last.as_ref().map_or(Unbounded, Excluded);
+        let names: Vec<_> =
+            all.range((after, Unbounded)).take(number).map(|(name, _)| name.clone()).collect();
+        self.last = names.last().filter(|_| names.len() == number).cloned();
+        names
+    }
+}
 
 impl Control {
     /// When something is to be done although nothing happens.
@@ -29,28 +52,67 @@ impl Control {
             self.keep_learned(now);
             self.measure(now);
         }
-        let names = if tick { self.concerned_by_tick(now) } else { self.alarms.due(now) };
+        let due = self.alarms.due(now);
+        let names = if tick { self.concerned_by_tick(due) } else { due };
         self.evaluate_each(names, tick);
     }
 
-    /// All that are awake, who is due, and by turns one in so many of those that sleep: nothing happens there that is not told.
-    fn concerned_by_tick(&mut self, now: Instant) -> Vec<ServiceName> {
-        self.turn = (self.turn + 1) % SLEEPERS_TURN;
-        let (turn, alarms) = (self.turn, &self.alarms);
-        let is_concerned = |(at, (name, state)): &(usize, (&ServiceName, &State))| {
-            !state.sleeps() || at % SLEEPERS_TURN == turn || alarms.is_due(name, now)
-        };
-        let concerned = self.states.iter().enumerate().filter(is_concerned);
-        concerned.map(|(_, (name, _))| name.clone()).collect()
+    /// Who is due, whose turn it is, and all that are awake. The many that sleep are not even asked whether they do.
+    fn concerned_by_tick(&mut self, due: Vec<ServiceName>) -> Vec<ServiceName> {
+        let in_turn = self.turns.next(&self.states);
+        for name in &in_turn {
+            self.look_again(name, Purpose::Tell);
+        }
+        let concerned: BTreeSet<_> =
+            due.into_iter().chain(in_turn).chain(self.awake.iter().cloned()).collect();
+        concerned.into_iter().collect()
+    }
+
+    /// The services that have replicas, want some, or are wanted: all but a few of very many.
+    pub(super) fn awake(&self) -> impl Iterator<Item = &State> {
+        self.awake.iter().filter_map(|name| self.states.get(name))
     }
 
     fn reap_connections(&self, now: Instant) {
-        for state in self.states.values() {
+        for state in self.awake() {
             let idle = state.fleet.settings().upstream.idle_connection;
             for replica in state.members.values().filter_map(|member| member.replica.as_ref()) {
                 replica.pool.reap(now, idle);
             }
         }
         self.outside.values().for_each(|outside| outside.reap(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(numbers: impl Iterator<Item = usize>) -> BTreeMap<ServiceName, ()> {
+        numbers.map(|number| (format!("s{number}").parse().expect("a valid name"), ())).collect()
+    }
+
+    #[test]
+    fn each_has_one_turn_in_a_round() {
+        for count in [0, 1, 7, ROUND, ROUND * 3, 1000] {
+            let (all, mut turns, mut had) = (services(0..count), Turns::default(), Vec::new());
+            for _ in 0..=ROUND {
+                let names = turns.next(&all);
+                assert!(names.len() <= count.div_ceil(ROUND), "{count}: {names:?}");
+                had.extend(names);
+                if turns.last.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(had, all.into_keys().collect::<Vec<_>>(), "{count}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_passed_over_when_others_go() {
+        let (all, mut turns) = (services(0..300), Turns::default());
+        let first = turns.next(&all);
+        let rest: BTreeMap<_, _> = all.into_iter().filter(|(name, ())| !first.contains(name)).collect();
+        assert_eq!(turns.next(&rest).first(), rest.keys().next());
     }
 }
