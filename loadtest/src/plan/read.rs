@@ -59,6 +59,9 @@ fn text(path: &Path) -> anyhow::Result<String> {
 /// The whole text. What is packed is known by its first bytes, whatever the file is called.
 fn unpacked(mut file: impl BufRead) -> io::Result<String> {
     let begin = file.fill_buf()?;
+    if begin.starts_with(&[0xff, 0xfe]) || begin.starts_with(&[0xfe, 0xff]) {
+        return Err(io::Error::other("its text is UTF-16; save it as UTF-8"));
+    }
     if begin.starts_with(&[0x1f, 0x8b]) {
         all(flate2::bufread::MultiGzDecoder::new(file))
     } else if begin.starts_with(b"BZh") {
@@ -136,6 +139,14 @@ mod tests {
     fn filled<W: Write>(mut file: W, text: &str) -> W {
         file.write_all(text.as_bytes()).expect("room");
         file
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_told_what_to_be() {
+        for wide in [[0xff, 0xfe, b'3', 0], [0xfe, 0xff, 0, b'3']] {
+            let error = unpacked(&wide[..]).expect_err("not UTF-8");
+            assert_eq!(error.to_string(), "its text is UTF-16; save it as UTF-8");
+        }
     }
 
     #[test]

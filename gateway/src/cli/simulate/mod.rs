@@ -33,7 +33,7 @@ pub(super) struct Simulate {
     #[arg(conflicts_with = "shape")]
     trace: Option<PathBuf>,
     /// The traffic in words, as `tidegate load` has them: 'const 20 10m | ramp 20..100 5m', or 'trace FILE from=6h for=1h'
-    #[arg(long, value_name = "TEXT", value_parser = shape)]
+    #[arg(long, value_name = "TEXT", value_parser = shape, conflicts_with = "form")]
     shape: Option<Shape>,
     /// How requests are spread within the rate: scatter (random instants, as many as the rate says), poisson, uniform,
     /// gamma(CV) or burst(N)

@@ -150,6 +150,12 @@ impl Subject {
             let all: Vec<&str> = model.services.keys().map(|name| name.as_str()).collect();
             Misuse(format!("{} has no service {name:?}; it has {}", file.display(), all.join(", ")))
         })?;
+        if service.is_outside() {
+            return Err(Misuse(format!(
+                "{name} has `upstreams`: it runs elsewhere, and nothing of it is scaled"
+            ))
+            .into());
+        }
         Ok(Base::of(service.scaling.clone()))
     }
 
@@ -243,5 +249,21 @@ mod tests {
             let told = told(own, shown);
             assert!(told.ends_with("gives up."), "{shown:?} beside {own}: {told}");
         }
+    }
+
+    #[test]
+    fn a_service_that_runs_elsewhere_is_not_simulated() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tidegate.toml");
+        std::fs::write(&file, "services.api = { upstreams = [\"10.0.0.7:80\"] }\n").expect("written");
+        let subject = Subject {
+            service: Some("api".to_owned()),
+            config: Some(file),
+            form: None,
+            concurrency: AtOnce(None),
+            max: NonZeroU32::MIN,
+        };
+        let error = subject.base().expect_err("nothing is scaled").to_string();
+        assert_eq!(error, "api has `upstreams`: it runs elsewhere, and nothing of it is scaled");
     }
 }

@@ -52,9 +52,12 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let requests = tried.first().map_or(0, |one| one.outcome.requests);
+    let requests = match tried.first().map_or(0, |one| one.outcome.requests) {
+        1 => "1 request".to_owned(),
+        several => format!("{several} requests"),
+    };
     format!(
-        "{table}\n\n{requests} requests. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits; x least: over what \
+        "{table}\n\n{requests}. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits; x least: over what \
          somebody who knew all requests beforehand would need\n{assumed}\n",
         humantime::format_duration(late_after)
     )
