@@ -292,7 +292,7 @@ pub fn markdown() -> String {
 /// One service's handles, so that no request looks one up by its labels.
 pub struct ServiceMetrics {
     service: String,
-    codes: Box<[OnceLock<Counter>]>,
+    codes: Codes,
     calls: Box<[OnceLock<Counter>]>,
     seconds: Histogram,
     wait: Histogram,
@@ -322,8 +322,23 @@ pub struct ServiceMetrics {
     pub desired: Gauge,
 }
 
-/// Statuses that HTTP can express: 100 to 999.
-const STATUSES: usize = 900;
+/// A counter for each status that HTTP can express, 100 to 999. Those of a hundred are there from its first one on: most services
+/// are idle.
+#[derive(Default)]
+struct Codes([OnceLock<Box<[OnceLock<Counter>]>>; 9]);
+
+impl Codes {
+    /// The place of a status; `None`: it is none.
+    fn get(&self, status: u16) -> Option<&OnceLock<Counter>> {
+        let (hundreds, rest) = (usize::from(status / 100), usize::from(status % 100));
+        let hundred = self.0.get(hundreds.checked_sub(1)?)?;
+        hundred.get_or_init(|| empty(100)).get(rest)
+    }
+}
+
+fn empty(places: usize) -> Box<[OnceLock<Counter>]> {
+    std::iter::repeat_with(OnceLock::new).take(places).collect()
+}
 
 impl ServiceMetrics {
     /// The handles of a service.
@@ -331,8 +346,8 @@ impl ServiceMetrics {
     pub fn new(service: &ServiceName) -> Self {
         let label = service.to_string();
         Self {
-            codes: std::iter::repeat_with(OnceLock::new).take(STATUSES).collect(),
-            calls: std::iter::repeat_with(OnceLock::new).take(grpc::NAMES.len()).collect(),
+            codes: Codes::default(),
+            calls: empty(grpc::NAMES.len()),
             seconds: histogram!(REQUEST_SECONDS, "service" => label.clone()),
             wait: histogram!(WAIT_SECONDS, "service" => label.clone()),
             retries: counter!(RETRIES, "service" => label.clone()),
@@ -353,7 +368,7 @@ impl ServiceMetrics {
 
     /// One request has ended.
     pub fn request(&self, status: u16, took: Duration) {
-        if let Some(code) = usize::from(status).checked_sub(100).and_then(|index| self.codes.get(index)) {
+        if let Some(code) = self.codes.get(status) {
             let new = || counter!(REQUESTS, "service" => self.service.clone(), "code" => status.to_string());
             code.get_or_init(new).increment(1);
         }
@@ -426,6 +441,17 @@ mod tests {
             page == markdown(),
             "docs/metrics.md is not current: UPDATE=1 cargo test -p tidegate metrics_page"
         );
+    }
+
+    #[test]
+    fn each_status_has_a_place_of_its_own() {
+        let codes = Codes::default();
+        let mut places: Vec<_> = (100..=999).filter_map(|status| codes.get(status)).collect();
+        assert_eq!(places.len(), 900);
+        places.sort_by_key(|place| std::ptr::from_ref(*place));
+        places.dedup_by_key(|place| std::ptr::from_ref(*place));
+        assert_eq!(places.len(), 900);
+        assert!([0, 99, 1000, u16::MAX].iter().all(|status| codes.get(*status).is_none()));
     }
 
     #[test]
