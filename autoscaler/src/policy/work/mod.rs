@@ -122,12 +122,7 @@ impl Work {
 
     fn learn(&mut self, question: &Question<'_>) {
         let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
-        // What surges will need is worth no more than what the last replica of the load spares.
-        let worth = match question.settings.work.aim {
-            Aim::Worth(_) => self.worth(question),
-            Aim::Share(_) => self.worth(question).min(self.learned.urgency() * self.spares.price()),
-        };
-        self.learned.look(question.seen, slots(question), worth);
+        self.learned.look(question.seen, slots(question), self.worth_in_load(question));
         if !knew && self.learned.knows_service() {
             // What was wanted before was guesswork.
             self.calm = Calm::default();
@@ -155,7 +150,8 @@ impl Work {
         if question.seen.queued() == 0 {
             return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
         }
-        let wanted = room::for_backlog(question, &self.learned, outlook).min(proven);
+        let worth = self.worth_in_load(question);
+        let wanted = room::for_backlog(question, &self.learned, outlook, worth).min(proven);
         self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
 
@@ -252,6 +248,14 @@ impl Work {
         match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
             Aim::Share(_) => WORTH * self.learned.urgency().min(DEAREST),
+        }
+    }
+
+    /// The same where replicas serve, in surges and for those who wait: no more than what the last replica of the load spares.
+    fn worth_in_load(&self, question: &Question<'_>) -> f64 {
+        match question.settings.work.aim {
+            Aim::Worth(_) => self.worth(question),
+            Aim::Share(_) => self.worth(question).min(self.learned.urgency() * self.spares.price()),
         }
     }
 

@@ -69,8 +69,13 @@ fn late_share(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f6
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
 /// be ready, and never more than those who wait. They are worked off within a start, or sooner: who comes meanwhile is late as well,
-/// and as many replicas are worth it as cost no more than they spare of that.
-pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, outlook: &Outlook) -> Count {
+/// and as many replicas are worth it as cost no more than they spare of that. `worth`: seconds of a replica for each.
+pub(super) fn for_backlog(
+    question: &Question<'_>,
+    learned: &Learned,
+    outlook: &Outlook,
+    worth: f64,
+) -> Count {
     let (seen, work) = (question.seen, &question.settings.work);
     let (queued, slots) = (f64::from(seen.queued()), slots(question));
     if queued == 0.0 {
@@ -95,12 +100,8 @@ pub(super) fn for_backlog(question: &Question<'_>, learned: &Learned, outlook: &
         return 0;
     }
     let least = outlook.rate() * outlook.service() + left / backlog.late_after.max(start);
-    let room = match work.aim {
-        Aim::Worth(worth) => least.max(backlog.cheapest(outlook, worth.as_secs_f64(), slots)),
-        Aim::Share(_) => least,
-    };
     let most = backlog.ready + queued;
-    kpa::count((room.min(most) / slots).ceil()).max(1)
+    kpa::count((least.max(backlog.cheapest(outlook, worth, slots)).min(most) / slots).ceil()).max(1)
 }
 
 /// Those who wait, and what there is for them. All but times are slots, or seconds of them.

@@ -608,6 +608,21 @@ mod tests {
         }
     }
 
+    /// A minute of sixteen at once in every five.
+    #[test]
+    fn a_goal_is_held_where_surges_come_back() {
+        let surges = [(80.0, SECOND * 60), (0.0, SECOND * 240)].repeat(60);
+        let plan = Plan::new(Shape::steps(surges), Process::Scatter, 1).expect("a plan");
+        let goal = |scaling: &mut ScalingPolicy| {
+            (scaling.law, scaling.work.aim) = (Law::Work, Aim::Share(0.01));
+        };
+        let takes = Takes::with_mean(Duration::from_millis(200), 1.0);
+        let outcome = run(&case(plan, takes, goal));
+        assert!(outcome.late_share() <= 0.011, "{}", outcome.late_share());
+        let always = 16.0 * 5.0 * 3600.0;
+        assert!(outcome.replica_seconds < 0.8 * always, "{}", outcome.replica_seconds);
+    }
+
     /// Ten at once every 200 s.
     fn clumps(aim: Aim, late_after: Duration) -> Outcome {
         let plan = Plan::new(Shape::constant(0.05, SECOND * 15 * 3600), Process::Burst { size: 10 }, 0);
