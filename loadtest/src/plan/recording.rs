@@ -23,6 +23,10 @@ const NAMED: usize = 20;
 const FORMS: &str = "counts of requests, times, or a header whose columns, between commas, are `time` (and `took`), \
     `count`, or 1, 2, 3, ...";
 
+/// Two numbers in each line may be anything.
+const TWO_COLUMNS: &str = "a header that says what the two columns are, as `second,count`, `time,count` or `time,took`; form=counts if \
+    all are counts, one after the other";
+
 /// What begins a line that says how long a start of a replica took, in seconds.
 pub const START: &str = "# start ";
 
@@ -181,6 +185,7 @@ impl FromStr for Form {
 /// - JSON lines with a `time` (RFC 3339) each, as in the access log of `tidegate up`;
 /// - a table whose header has the columns 1, 2, 3, ...: counts per minute, one row per caller;
 /// - a table with the columns `second`, `minute` or `hour`, and `count`;
+/// - a table with the columns `time` or `timestamp`, and `count`: what came from each time to the next;
 /// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or with seconds (or milliseconds,
 ///   microseconds, nanoseconds) since 1970, or with seconds that have fractions and never fall: each request's time, and how long
 ///   it took in the column behind (or the column `took`, seconds, or `took_ms`), which may be empty;
@@ -233,7 +238,11 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         return access_log::read(text, options);
     }
     options.names_no_services()?;
+    let instants = column(&["time", "timestamp", "ts"]);
     if let Some(at) = column(&["count", "requests", "invocations"]) {
+        if let Some(when) = instants {
+            return parse_bins(text, when, at, options);
+        }
         let unit = if column(&["minute"]).is_some() {
             60
         } else if column(&["hour"]).is_some() {
@@ -243,7 +252,7 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         };
         return parse_column(text, at, options, Duration::from_secs(unit));
     }
-    if let Some(at) = column(&["time", "timestamp", "ts"]) {
+    if let Some(at) = instants {
         let took = column(&["took", "duration"]).map(|took| (took, Unit::Seconds));
         let took = took.or_else(|| Some((column(&["took_ms", "duration_ms"])?, Unit::Millis)));
         return requests(text, 1, options, |number, line| {
@@ -264,6 +273,12 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     }
     if instant(first.split([',', ' ', '\t', ';']).next().unwrap_or_default()).is_none() {
         return Err(wrong(1, first, FORMS));
+    }
+    if options.form.is_none()
+        && lines(text).nth(1).is_some()
+        && lines(text).all(|(_, line)| cells(line).count() == 2)
+    {
+        return Err(wrong(1, first, TWO_COLUMNS));
     }
     parse_numbers(text, options)
 }
@@ -365,9 +380,7 @@ fn requests(
     let known: Vec<Duration> = took.iter().copied().flatten().collect();
     let mean = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).unwrap_or(u32::MAX));
     let took = if known.is_empty() { Arc::default() } else { took.into() };
-    let since_1970 = Some(begin).filter(|begin| *begin > EPOCH);
-    let begins =
-        since_1970.and_then(|begin| Duration::try_from_secs_f64(begin).ok()?.checked_add(options.from));
+    let begins = since_1970(begin, options.from);
     Ok(Recording { profile, took, mean, begins, starts: starts(text), unserved: 0 })
 }
 
@@ -409,6 +422,45 @@ fn parse_column(text: &str, at: usize, options: &Options, bin: Duration) -> Resu
     let cell = |(number, line): (usize, &str)| count(number, cells(line).nth(at).unwrap_or_default());
     let counts = lines(text).skip(1).map(cell).collect::<Result<_, _>>()?;
     counted(counts, options, bin)
+}
+
+/// Counts with the times from which on they are. The shortest step is how long each is for; where rows are missing nothing came.
+fn parse_bins(text: &str, when: usize, at: usize, options: &Options) -> Result<Recording, Invalid> {
+    let row = |(number, line)| {
+        let time = cells(line).nth(when).and_then(instant).ok_or_else(|| no_time(number, line))?;
+        Ok((number, line, time, count(number, cells(line).nth(at).unwrap_or_default())?))
+    };
+    let rows: Vec<_> = lines(text).skip(1).map(row).collect::<Result<_, Invalid>>()?;
+    let begin = rows.first().map_or(0.0, |(_, _, time, _)| *time);
+    let steps = rows.windows(2).map(|pair| pair[1].2 - pair[0].2).filter(|step| *step > 0.0);
+    let shortest = steps.fold(f64::INFINITY, f64::min);
+    let step = options.bin.map_or(shortest, |bin| bin.as_secs_f64());
+    let step = if step.is_finite() { step } else { 1.0 };
+    let mut counts = Vec::new();
+    for (number, line, time, count) in rows {
+        let nth = (time - begin) / step;
+        if !((nth - nth.round()).abs() < 0.1 && nth.round() >= counts.len() as f64) {
+            return Err(wrong(
+                number,
+                line,
+                "a time that comes after those above it, by as much as between the others",
+            ));
+        }
+        if nth > MOST_VALUES as f64 {
+            return Err(Invalid::TooLong);
+        }
+        counts.resize(nth.round() as usize, 0.0);
+        counts.push(count);
+    }
+    let mut recording = counted(counts, options, Duration::from_secs_f64(step))?;
+    recording.begins = since_1970(begin, options.from);
+    Ok(recording)
+}
+
+/// When it begins, where that is seconds since 1970.
+fn since_1970(begin: f64, from: Duration) -> Option<Duration> {
+    let begin = Some(begin).filter(|begin| *begin > EPOCH)?;
+    Duration::try_from_secs_f64(begin).ok()?.checked_add(from)
 }
 
 /// A table of counts, a row for each caller, a column for each bin.
@@ -501,6 +553,9 @@ mod tests {
             (TABLE, counts(&[5.0, 0.0, 2.0], 60)),
             ("minute,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 60)),
             ("second,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 1)),
+            ("time,count\n0,3\n60,4\n180,5\n", counts(&[3.0, 4.0, 0.0, 5.0], 60)),
+            ("count,time\n3,2026-11-25T22:40:00Z\n4,2026-11-25T22:40:10Z\n", counts(&[3.0, 4.0], 10)),
+            ("time,count\n7,3\n", counts(&[3.0], 1)),
             ("timestamp,path\n10.5,/\n12,/a\n", times(&[0.0, 1.5])),
             ("1795646401.5\n1795646403\n1795646402\n", times(&[0.0, 0.5, 1.5])),
             ("1795646401.5 /a\n1795646403\t/b\n", times(&[0.0, 1.5])),
@@ -599,6 +654,11 @@ mod tests {
             ("1\n-2", "line 2: \"-2\"; expected a count"),
             ("{\"a\":1}", "expected the time of a request"),
             ("a,1,2\nx,3,", "line 2: \"\"; expected a count"),
+            ("0,5\n1,6\n2,7", "line 1: \"0,5\"; expected a header that says what the two columns are"),
+            ("time,count\n0,5\n60,6\n60,7", "line 4: \"60,7\"; expected a time that comes after"),
+            ("time,count\n60,5\n0,6", "line 3: \"0,6\"; expected a time that comes after"),
+            ("time,count\n0,5\n60,6\n90,7\n135,7", "line 5: \"135,7\"; expected a time that comes after"),
+            ("time,count\n0,5\nx,6", "line 3: \"x,6\"; expected the time"),
             ("1795646400\nnow", "line 2: \"now\"; expected the time of a request"),
         ] {
             for error in [profile(text, &Options::default()).err(), each(text, &Options::default()).err()] {

@@ -14,7 +14,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidegate_config::model::{ScalingPolicy, Service};
-use tidegate_loadtest::plan::{Invalid, Plan, Process, Shape, recording::Recording};
+use tidegate_loadtest::plan::{
+    Invalid, Plan, Process, Shape,
+    recording::{LONGEST, Recording},
+};
 
 use crate::{
     cli::output::Misuse,
@@ -29,16 +32,16 @@ const MONDAY: Timestamp = Timestamp::constant(1_704_067_200, 0);
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Assumed {
     /// How long a replica works on a request, on average [default: as the trace says, else 200ms]
-    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", value_parser = a_day_at_most, allow_hyphen_values = true)]
     service_time: Option<Duration>,
-    /// How much that varies: standard deviation over mean (lognormal); 0 for not at all
-    #[arg(long, value_name = "CV", default_value_t = 1.0, value_parser = spread)]
-    service_spread: f64,
+    /// How much that varies: standard deviation over mean (lognormal); 0 for not at all [default: as the trace says, else 1]
+    #[arg(long, value_name = "CV", value_parser = spread, allow_hyphen_values = true)]
+    service_spread: Option<f64>,
     /// How long a start takes, in the middle [default: as those that the trace tells of, else 2s]
     #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     start_time: Option<Duration>,
     /// How much that varies: deviation of its logarithm (lognormal); 0 for not at all
-    #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread)]
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread, allow_hyphen_values = true)]
     start_spread: f64,
     /// When the traffic begins, for `keep_warm` [default: as the trace says, else a Monday at midnight, UTC]
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -59,7 +62,13 @@ impl Assumed {
 
     fn service_time(&self, traffic: &Traffic) -> Takes {
         let mean = self.service_time.or(traffic.mean).unwrap_or(Duration::from_millis(200));
-        Takes::with_mean(mean, self.service_spread)
+        Takes::with_mean(mean, self.service_spread.unwrap_or(1.0))
+    }
+
+    /// How long each request took, unless something else is to be assumed.
+    fn took(&self, traffic: &Traffic) -> Arc<[Option<Duration>]> {
+        let is_said = self.service_time.is_some() || self.service_spread.is_some();
+        if is_said { Arc::default() } else { Arc::clone(&traffic.took) }
     }
 
     fn start_time(&self, traffic: &Traffic) -> Takes {
@@ -74,7 +83,7 @@ impl Assumed {
         let [first, ..] = traffic else { return String::new() };
         let service = match traffic {
             // Whoever took milliseconds for seconds sees it here.
-            [Traffic { took, mean: Some(mean), .. }] if took.iter().any(Option::is_some) => {
+            [one @ Traffic { mean: Some(mean), .. }] if self.took(one).iter().any(Option::is_some) => {
                 format!("a request takes as long as it did, {}", on_average(*mean))
             }
             [_, _, ..] if self.service_time.is_none() => {
@@ -112,6 +121,12 @@ pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|_| "expected a number with a unit, as in 500ms, 30s or 5m".to_owned())
+}
+
+/// How long a request takes, as long as one may be recorded to take.
+fn a_day_at_most(text: &str) -> Result<Duration, String> {
+    let time = span(text)?;
+    if time <= LONGEST { Ok(time) } else { Err("expected a day at most".to_owned()) }
 }
 
 /// A number of what there is at least one of.
@@ -201,7 +216,7 @@ impl Trial<'_> {
             service: Arc::clone(&service),
             plan: one.plan.clone(),
             begins: self.assumed.begins.or(one.begins).unwrap_or(MONDAY),
-            took: Arc::clone(&one.took),
+            took: self.assumed.took(one),
             service_time: self.assumed.service_time(one),
             start_time: self.assumed.start_time(one),
             late_after: self.late_after,
@@ -280,6 +295,13 @@ mod tests {
             ("time\n1\n", "a request takes 200ms on average, a start"),
         ] {
             assert!(told(text).starts_with(said), "{text}: {}", told(text));
+        }
+        for said in ["--service-time=1s", "--service-spread=0"] {
+            let Args { assumed } = Args::parse_from(["simulate", said]);
+            let recording = each("time,took\n1,200\n", &Options::default()).expect("good").remove(0);
+            let traffic = Traffic::recorded(recording, Process::Scatter).expect("some");
+            assert!(assumed.took(&traffic).is_empty(), "{said} goes before what was recorded");
+            assert!(!assumed.told(&[traffic]).contains("as long as it did"), "{said}");
         }
         let line = |ms: &str| format!(r#"{{"time":"2026-11-25T22:40:01Z","status":503,"total_ms":5{ms}}}"#);
         let log = [line(r#","upstream_ms":5"#), line(""), line("")].join("\n");
