@@ -194,10 +194,6 @@ impl Control {
         for id in &ids {
             self.stop(id, LAST_GRACE, false);
         }
-        let names: Vec<ServiceName> = self.states.keys().cloned().collect();
-        for name in names {
-            self.settle(&name);
-        }
     }
 }
 

@@ -134,7 +134,7 @@ impl Control {
     }
 
     pub(super) fn members_on(&self, host: &HostName, test: impl Fn(&&Member) -> bool) -> Vec<ReplicaId> {
-        let members = self.states.values().flat_map(|state| state.members.values());
+        let members = self.awake().flat_map(|state| state.members.values());
         members.filter(|member| member.host == *host).filter(test).map(|member| member.id.clone()).collect()
     }
 
@@ -160,7 +160,6 @@ impl Control {
             HostOrder::Open | HostOrder::Cordoned => drop(reply.send(Ok(()))),
         }
         self.evaluate_all();
-        self.answer_drainers();
     }
 
     /// Answers those whose host has become empty, or is not to be drained any more.

@@ -243,6 +243,7 @@ impl Loop {
                 () = tokio::time::sleep_until(wake_at.into()) => self.control.wake_up(),
                 Some(ended) = self.control.tasks.join_next() => report(ended),
             }
+            self.control.answer_orders();
             self.control.save();
             self.control.tell_peers();
         }
@@ -438,8 +439,12 @@ impl Control {
             self.alarms.set(name, None);
             self.unsaved.note(name);
         }
+    }
+
+    /// Answers whoever has ordered to stop all replicas, or to drain a host, once that is done.
+    fn answer_orders(&mut self) {
         if self.stopped.is_some()
-            && self.states.values().all(|state| state.members.is_empty())
+            && self.awake().all(|state| state.members.is_empty())
             && let Some(stopped) = self.stopped.take()
         {
             // Whoever asked may have given up.
