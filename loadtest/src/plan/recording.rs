@@ -3,6 +3,7 @@
 //! takes all callers together; simulations from [`each`], which keeps them apart.
 
 mod access_log;
+mod bins;
 mod took;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -241,7 +242,7 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     let instants = column(&["time", "timestamp", "ts"]);
     if let Some(at) = column(&["count", "requests", "invocations"]) {
         if let Some(when) = instants {
-            return parse_bins(text, when, at, options);
+            return bins::read(text, when, at, options);
         }
         let unit = if column(&["minute"]).is_some() {
             60
@@ -422,39 +423,6 @@ fn parse_column(text: &str, at: usize, options: &Options, bin: Duration) -> Resu
     let cell = |(number, line): (usize, &str)| count(number, cells(line).nth(at).unwrap_or_default());
     let counts = lines(text).skip(1).map(cell).collect::<Result<_, _>>()?;
     counted(counts, options, bin)
-}
-
-/// Counts with the times from which on they are. The shortest step is how long each is for; where rows are missing nothing came.
-fn parse_bins(text: &str, when: usize, at: usize, options: &Options) -> Result<Recording, Invalid> {
-    let row = |(number, line)| {
-        let time = cells(line).nth(when).and_then(instant).ok_or_else(|| no_time(number, line))?;
-        Ok((number, line, time, count(number, cells(line).nth(at).unwrap_or_default())?))
-    };
-    let rows: Vec<_> = lines(text).skip(1).map(row).collect::<Result<_, Invalid>>()?;
-    let begin = rows.first().map_or(0.0, |(_, _, time, _)| *time);
-    let steps = rows.windows(2).map(|pair| pair[1].2 - pair[0].2).filter(|step| *step > 0.0);
-    let shortest = steps.fold(f64::INFINITY, f64::min);
-    let step = options.bin.map_or(shortest, |bin| bin.as_secs_f64());
-    let step = if step.is_finite() { step } else { 1.0 };
-    let mut counts = Vec::new();
-    for (number, line, time, count) in rows {
-        let nth = (time - begin) / step;
-        if !((nth - nth.round()).abs() < 0.1 && nth.round() >= counts.len() as f64) {
-            return Err(wrong(
-                number,
-                line,
-                "a time that comes after those above it, by as much as between the others",
-            ));
-        }
-        if nth > MOST_VALUES as f64 {
-            return Err(Invalid::TooLong);
-        }
-        counts.resize(nth.round() as usize, 0.0);
-        counts.push(count);
-    }
-    let mut recording = counted(counts, options, Duration::from_secs_f64(step))?;
-    recording.begins = since_1970(begin, options.from);
-    Ok(recording)
 }
 
 /// When it begins, where that is seconds since 1970.
@@ -658,6 +626,7 @@ mod tests {
             ("time,count\n0,5\n60,6\n60,7", "line 4: \"60,7\"; expected a time that comes after"),
             ("time,count\n60,5\n0,6", "line 3: \"0,6\"; expected a time that comes after"),
             ("time,count\n0,5\n60,6\n90,7\n135,7", "line 5: \"135,7\"; expected a time that comes after"),
+            ("time,count\n0,5\n1e30,6", "more than"),
             ("time,count\n0,5\nx,6", "line 3: \"x,6\"; expected the time"),
             ("1795646400\nnow", "line 2: \"now\"; expected the time of a request"),
         ] {
