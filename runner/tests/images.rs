@@ -353,7 +353,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half() {
         assert!(Store::is_full(&error), "{error:?}");
         assert!(error.message.contains(&world.images().display().to_string()), "{error}");
         for folder in ["layers", "images", "configs", "names", "partial", "tmp"] {
-            // A layer that was being unpacked beside the one that failed goes when its thread sees that nobody wants it.
+            // A layer that was being unpacked beside the one that failed goes when its thread is through.
             let empty = async {
                 while !world.names(folder).is_empty() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
