@@ -84,9 +84,8 @@ impl Control {
                 && now.saturating_duration_since(member.started) >= deadline
                 && self.engine(&member.host).is_some_and(|engine| engine.settings.engine.places())
         };
-        let members = self.awake().flat_map(|state| state.members.values());
         let late: Vec<_> =
-            members.filter(late).map(|member| (member.id.clone(), cause(member, now))).collect();
+            self.members().filter(late).map(|member| (member.id.clone(), cause(member, now))).collect();
         for (id, cause) in late {
             self.broke(&id, cause);
         }

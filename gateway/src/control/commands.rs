@@ -189,8 +189,7 @@ impl Control {
     /// Stops every replica, those whose start is still under way too, and starts nothing any more.
     fn stop_all(&mut self, reply: oneshot::Sender<()>) {
         (self.stopping, self.stopped) = (true, Some(reply));
-        let ids: Vec<ReplicaId> =
-            self.states.values().flat_map(|state| state.members.keys().cloned()).collect();
+        let ids: Vec<ReplicaId> = self.members().map(|member| member.id.clone()).collect();
         for id in &ids {
             self.stop(id, LAST_GRACE, false);
         }

@@ -134,8 +134,8 @@ impl Control {
     }
 
     pub(super) fn members_on(&self, host: &HostName, test: impl Fn(&&Member) -> bool) -> Vec<ReplicaId> {
-        let members = self.awake().flat_map(|state| state.members.values());
-        members.filter(|member| member.host == *host).filter(test).map(|member| member.id.clone()).collect()
+        let there = self.members().filter(|member| member.host == *host);
+        there.filter(test).map(|member| member.id.clone()).collect()
     }
 
     /// Sets what a host is to do. Whoever asks to drain it is answered when it is empty.
@@ -181,8 +181,7 @@ impl Control {
         let status = |engine: &super::Engine| {
             let (has, taken) = (engine.capacity(), reserved.get(engine.name()).copied().unwrap_or_default());
             let mut replicas = std::collections::BTreeMap::new();
-            let members = self.states.values().flat_map(|state| state.members.values());
-            for member in members.filter(|member| member.host == *engine.name()) {
+            for member in self.members().filter(|member| member.host == *engine.name()) {
                 *replicas.entry(member.phase.label().to_owned()).or_default() += 1;
             }
             let silent = engine.silent_since.map(|since| clock::now().saturating_duration_since(since));

@@ -402,8 +402,7 @@ impl Loop {
     /// Lets the engine calls that are under way end, for a moment; those that wait for their turn are called off.
     /// Called while the loop stands still, so that whoever takes over meets no call of ours.
     pub(crate) async fn quiesce(&mut self) {
-        let members = self.control.states.values().flat_map(|state| state.members.values());
-        for member in members.filter(|member| member.accepted.is_none()) {
+        for member in self.control.members().filter(|member| member.accepted.is_none()) {
             member.cancel.cancel();
         }
         for engine in &self.control.engines {

@@ -79,8 +79,7 @@ impl Control {
         }
         let unfinished = |member: &&Member| member.phase == Phase::Stopping && !member.ending;
         let answers = |member: &&Member| self.engine(&member.host).is_some_and(super::Engine::is_up);
-        let members = self.awake().flat_map(|state| state.members.values());
-        let members = members.filter(unfinished).filter(answers);
+        let members = self.members().filter(unfinished).filter(answers);
         let ids: Vec<_> = members.map(|member| member.id.clone()).collect();
         for id in ids {
             self.remove(&id);
@@ -117,8 +116,10 @@ impl Control {
                 // What it has comes first: it is up once that is known.
                 if lacks_inventory {
                     self.ask_inventory(host);
+                    false
+                } else {
+                    self.heard(host)
                 }
-                !lacks_inventory && self.heard(host)
             }
             Err(error) => {
                 tracing::debug!(%host, error = tidegate_runner::chain(&error), "the engine did not tell what it runs");
@@ -147,8 +148,8 @@ impl Control {
                 && !member.ending
                 && !listed.iter().any(|seen| seen.id == member.id)
         };
-        let members = self.states.values().flat_map(|state| state.members.values());
-        let missing: Vec<ReplicaId> = members.filter(missing).map(|member| member.id.clone()).collect();
+        let missing: Vec<ReplicaId> =
+            self.members().filter(missing).map(|member| member.id.clone()).collect();
         for id in missing {
             self.advance(&id, replica::Event::Removed);
         }

@@ -8,7 +8,7 @@ use std::{
 
 use tidegate_config::name::ServiceName;
 
-use super::{Control, TICK, event::Purpose, state::State};
+use super::{Control, TICK, event::Purpose, member::Member, state::State};
 use crate::clock;
 
 /// Ticks until every service has had its turn: it is looked at although nothing may have happened, and its image is looked for.
@@ -75,6 +75,11 @@ impl Control {
     /// The services that have replicas, want some, or are wanted: a few of very many.
     pub(super) fn awake(&self) -> impl Iterator<Item = &State> {
         self.awake.iter().filter_map(|name| self.states.get(name))
+    }
+
+    /// The replicas of all services, which are awake as long as they have one.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.awake().flat_map(|state| state.members.values())
     }
 
     fn reap_connections(&self, now: Instant) {
