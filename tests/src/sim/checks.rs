@@ -201,8 +201,9 @@ impl Checks {
         let containers: BTreeSet<&ReplicaId> = world.containers().filter(at_rest).collect();
         ensure(members == containers, || format!("in the books {members:?}, on the hosts {containers:?}"))?;
         for name in self.shadows.keys() {
-            let min = world.settings(name).map_or(0, |settings| settings.scaling.min as usize);
-            let most = if learns(world, name) { min.max(1) } else { min };
+            let scaling = world.settings(name).map(|settings| &settings.scaling);
+            let (min, max) = scaling.map_or((0, 0), |scaling| (scaling.min as usize, scaling.max as usize));
+            let most = if learns(world, name) { max } else { min };
             let own = world.members().filter(|id| id.service() == name).count();
             ensure((min..=most).contains(&own) || (tight && own < min), || {
                 format!("{name} ends with {own} replicas, its minimum is {min}")
@@ -212,7 +213,7 @@ impl Checks {
     }
 }
 
-/// Whether a service has learned when its last replica goes, and may go on keeping one for hours.
+/// Whether a service has learned when its last replica goes and when surges come back: it may keep one for hours, or start some.
 fn learns(world: &World, name: &ServiceName) -> bool {
     let scaling = world.settings(name).map(|settings| &settings.scaling);
     scaling.is_some_and(|scaling| (scaling.law, scaling.idle) == (Law::Work, Idle::Auto))

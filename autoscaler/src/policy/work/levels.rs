@@ -23,7 +23,11 @@ const MOST: usize = 22;
 
 /// Fleets, smallest first, up to the largest with which somebody would have been late.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Levels(Vec<Level>);
+pub(super) struct Levels {
+    fleets: Vec<Level>,
+    /// Requests per second of late.
+    recent: f64,
+}
 
 /// A fleet, and when it was too small.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,6 +45,16 @@ struct Level {
     schedule: Schedule,
     /// It was there already when somebody would have been late without, and stays until the law has seen why.
     stays_until: Option<Instant>,
+}
+
+/// A second that has gone by.
+#[derive(Debug, Clone, Copy)]
+struct Second {
+    arrived: f64,
+    /// So many came together.
+    at_once: f64,
+    /// Those who come during a start. More do not wait for long, however small a fleet is: then others are there, too.
+    wait: f64,
 }
 
 /// What is worth keeping of one: the gaps, and who is late after one.
@@ -66,40 +80,48 @@ impl Levels {
     /// As it was when these were kept.
     pub(super) fn restored(habits: Vec<Habit>) -> Self {
         let level = |Habit(gaps, usually)| Level { gaps, usually, ..Level::default() };
-        Self(habits.into_iter().take(MOST).map(level).collect())
+        Self { fleets: habits.into_iter().take(MOST).map(level).collect(), recent: 0.0 }
     }
 
     /// What is worth keeping.
     pub(super) fn habits(&self) -> Vec<Habit> {
-        self.0.iter().map(|level| Habit(level.gaps.clone(), level.usually)).collect()
+        self.fleets.iter().map(|level| Habit(level.gaps.clone(), level.usually)).collect()
     }
 
     /// A second has gone by.
     pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
-        let (arrived, at_once) = (f64::from(second.arrived), crowd::at_once(second, terms.service.max(1e-3)));
+        let second = self.second(second, terms);
+        let arrived = second.arrived;
         let mut needed = 0;
         for at in 0..MOST {
-            if at == self.0.len() {
+            if at == self.fleets.len() {
                 // Until now nobody would have been late with this one.
-                let present = self.0.last().map_or(0.0, |smaller| smaller.present - arrived);
+                let present = self.fleets.last().map_or(0.0, |smaller| smaller.present - arrived);
                 let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
-                self.0.push(new);
+                self.fleets.push(new);
             }
-            if self.0[at].is_late(arrived, at_once, fleet(at) * terms.slots, terms) {
+            if self.fleets[at].is_late(second, fleet(at) * terms.slots, terms) {
                 needed = at + 1;
-            } else if at + 1 >= self.0.len() {
+            } else if at + 1 >= self.fleets.len() {
                 break;
             }
         }
         let share = arrived / fleet(needed);
-        for (at, level) in self.0.iter_mut().enumerate() {
+        for (at, level) in self.fleets.iter_mut().enumerate() {
             if at < needed { level.was_late(now, share, terms) } else { level.was_enough(now, terms) }
         }
     }
 
+    fn second(&mut self, flow: Flow, terms: Terms) -> Second {
+        let (arrived, start) = (f64::from(flow.arrived), terms.start.mean);
+        self.recent += (arrived - self.recent) / (start + SEEN.as_secs_f64());
+        let at_once = crowd::at_once(flow, terms.service.max(1e-3));
+        Second { arrived, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
+    }
+
     /// Replicas that are to be there for what may come.
     pub(super) fn warm(&self, now: Instant) -> Count {
-        let warm = self.0.iter().rposition(|level| level.is_warm(now));
+        let warm = self.fleets.iter().rposition(|level| level.is_warm(now));
         warm.map_or(0, |at| kpa::count(fleet(at + 1)))
     }
 
@@ -109,7 +131,7 @@ impl Levels {
             let since = level.enough_since?;
             Some(since + level.schedule.next_change(now.saturating_duration_since(since))?)
         };
-        self.0.iter().filter_map(change).min()
+        self.fleets.iter().filter_map(change).min()
     }
 
     /// Whether these are numbers that can have been learned.
@@ -119,14 +141,15 @@ impl Levels {
 }
 
 impl Level {
-    /// A second in which so many came, and so many of them at once: whether who comes then waits too long with `cap` slots, at its
-    /// end or where most come.
-    fn is_late(&mut self, arrived: f64, at_once: f64, cap: f64, terms: Terms) -> bool {
+    /// Whether who comes in this second waits too long with `cap` slots, at its end or where most come.
+    fn is_late(&mut self, second: Second, cap: f64, terms: Terms) -> bool {
         let service = terms.service.max(1e-3);
-        let present = self.present + arrived;
+        let present = self.present + second.arrived;
         let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
-        self.present = present - served;
-        (self.present.max(at_once) - cap) * service > terms.late_after * cap
+        // So many are there where the last one is just not late.
+        let bears = cap * (1.0 + terms.late_after / service);
+        self.present = (present - served).min(bears + second.wait);
+        self.present.max(second.at_once) > bears
     }
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
@@ -209,6 +232,18 @@ mod tests {
         assert!(warm_after(6, 50, 20) < 10, "{}", warm_after(6, 50, 20));
         assert!((10..=16).contains(&warm_after(6, 50, 54)), "{}", warm_after(6, 50, 54));
         assert_eq!(warm_after(6, 50, 600), 0, "they no longer come");
+    }
+
+    #[test]
+    fn a_small_fleet_does_not_work_off_for_hours_what_others_have_served() {
+        // Ten minutes of three hundred per second, and then surges of five seconds every minute.
+        let rate = |at: usize| match at % 60 {
+            _ if at < 600 => 300,
+            55.. => 50,
+            _ => 1,
+        };
+        let (levels, now) = counted(1014, TERMS, |at| of(rate(at)));
+        assert!((10..=16).contains(&levels.warm(now)), "{}", levels.warm(now));
     }
 
     #[test]

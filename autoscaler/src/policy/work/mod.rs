@@ -122,7 +122,7 @@ impl Work {
 
     fn learn(&mut self, question: &Question<'_>) {
         let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
-        self.learned.look(question.seen, slots(question), self.worth_in_load(question));
+        self.learned.look(question.seen, slots(question), self.worth(question));
         if !knew && self.learned.knows_service() {
             // What was wanted before was guesswork.
             self.calm = Calm::default();
@@ -150,7 +150,7 @@ impl Work {
         if question.seen.queued() == 0 {
             return self.waiting.hold(now, 0, WORKED_OFF, 1.0);
         }
-        let worth = self.worth_in_load(question);
+        let worth = self.worth(question);
         let wanted = room::for_backlog(question, &self.learned, outlook, worth).min(proven);
         self.waiting.hold(now, wanted.max(self.waiting.held()), WORKED_OFF, 1.0)
     }
@@ -184,10 +184,9 @@ impl Work {
     /// What it costs to start a replica again that was let go too early, in seconds of a replica: the start, and those who come
     /// meanwhile and would not be late if it were there. To hold it for longer than that would cost more.
     fn restart(&self, question: &Question<'_>, outlook: &Outlook) -> Duration {
-        let Aim::Worth(worth) = question.settings.work.aim else { return Duration::MAX };
         let start = self.learned.mean_start();
         let late = outlook.rate().min(slots(question) / outlook.service().max(1e-3)) * start;
-        Duration::try_from_secs_f64(start + late * worth.as_secs_f64()).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(start + late * self.worth(question)).unwrap_or(Duration::MAX)
     }
 
     /// Up at once, down slowly.
@@ -243,19 +242,15 @@ impl Work {
         idle.is_some_and(|idle| idle >= question.settings.work.calm) && self.is_quiet(question)
     }
 
-    /// Seconds of a replica that one late request less is worth.
+    /// Seconds of a replica that one late request less is worth. Where a share is aimed at that is as much as the last replica of the
+    /// load takes to spare one, as far as a load tells, so that nothing is bought more dearly than elsewhere.
     fn worth(&self, question: &Question<'_>) -> f64 {
         match question.settings.work.aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            Aim::Share(_) => WORTH * self.learned.urgency().min(DEAREST),
-        }
-    }
-
-    /// The same where replicas serve, in surges and for those who wait: no more than what the last replica of the load spares.
-    fn worth_in_load(&self, question: &Question<'_>) -> f64 {
-        match question.settings.work.aim {
-            Aim::Worth(_) => self.worth(question),
-            Aim::Share(_) => self.worth(question).min(self.learned.urgency() * self.spares.price()),
+            Aim::Share(_) => {
+                let urgency = self.learned.urgency();
+                (WORTH * urgency.min(DEAREST)).min(urgency * self.spares.price())
+            }
         }
     }
 

@@ -13,10 +13,12 @@ use crate::snapshot::Flow;
 const STEP: f64 = 0.05;
 /// How many requests come is averaged over so many seconds.
 const USUAL: f64 = 600.0;
-/// As many requests as may be late in that time change no more than a factor of e: it takes minutes until what is wanted is there
-/// and seen, and surges that come back are as far apart. What answered each of them in full would be too strict after one and too lax
-/// before the next.
+/// As many requests as may be late in that time, where it is busiest, change no more than a factor of e: it takes minutes until what is
+/// wanted is there and seen, and surges that come back are as far apart or farther. What answered each of them in full would be too
+/// strict after one and too lax before the next.
 const SLOWEST: f64 = 1.0 / USUAL;
+/// For so many seconds it is known how busy it was: between surges that come every hour or two, and not for long after a load test.
+const KNOWN: f64 = 7200.0;
 /// At most so many times stricter than the goal: where a load is small, one replica more makes that much of a difference. Whatever is
 /// missed beyond that is not made up for, or an outage would be paid for all day.
 const STRICTEST: f64 = 4096.0;
@@ -37,6 +39,9 @@ pub(super) struct Steer {
     rate: f64,
     /// Seconds that were counted, up to [`USUAL`].
     seconds: f64,
+    /// The highest rate of late.
+    #[serde(default)]
+    busiest: f64,
     /// The goal that it is for: the share, and the seconds after which a request is late.
     #[serde(default)]
     goal: (f64, f64),
@@ -52,8 +57,13 @@ impl Steer {
         let (came, late) = (f64::from(second.arrived), f64::from(second.late));
         self.seconds = (self.seconds + 1.0).min(USUAL);
         self.rate += (came - self.rate) / self.seconds;
-        // The same for each request, however many come with it: only then does it come to the goal.
-        let step = STEP.min(SLOWEST / (goal * self.rate).max(1e-9));
+        let busiest = self.busiest.max(self.rate);
+        // The same for each request, however many come with it, and whether it begins a surge or ends one: only then does it come to
+        // the goal.
+        let step = STEP.min(SLOWEST / (goal * busiest).max(1e-9));
+        if self.seconds >= USUAL {
+            self.busiest = busiest * (1.0 - 1.0 / KNOWN);
+        }
         let room = step * (goal * came - late);
         self.laxer = (self.laxer + room).clamp(-STRICTEST.ln(), LAXEST.ln());
         self.cheaper = (self.cheaper + room).clamp(-STRICTEST.ln(), CHEAPEST.ln());
@@ -61,8 +71,8 @@ impl Steer {
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let values =
-            [self.laxer.exp(), self.cheaper.exp(), self.rate, self.seconds, self.goal.0, self.goal.1];
+        let Self { laxer, cheaper, rate, seconds, busiest, goal } = *self;
+        let values = [laxer.exp(), cheaper.exp(), rate, seconds, busiest, goal.0, goal.1];
         values.iter().all(|value| (0.0..=1e9).contains(value))
     }
 
@@ -128,6 +138,20 @@ mod tests {
         let share = |seconds| after(seconds, minute).share(GOAL);
         assert!(share(600) > GOAL && share(660) < GOAL);
         assert!(share(1200) > GOAL, "and no longer");
+    }
+
+    #[test]
+    fn who_begins_a_surge_counts_as_much_as_who_ends_it() {
+        // A minute of every hour, and the first of its requests are late: as many as may be.
+        let hour = |nth: u32| match nth % 3600 {
+            0..6 => (80, 80),
+            6..60 => (80, 0),
+            _ => (0, 0),
+        };
+        for seconds in [3600 * 8 + 6, 3600 * 8 + 60] {
+            let urgency = after(seconds, hour).urgency();
+            assert!((0.2..20.0).contains(&urgency), "{urgency}");
+        }
     }
 
     /// Where a request is late with the probability `p(share)`, few enough are in the long run.
