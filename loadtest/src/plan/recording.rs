@@ -25,7 +25,7 @@ const FORMS: &str = "counts of requests, times, or a header whose columns, betwe
     `count`, or 1, 2, 3, ...";
 
 /// Two numbers in each line may be anything.
-const TWO_COLUMNS: &str = "a header that says what the two columns are, as `second,count`, `time,count` or `time,took`; form=counts if \
+const TWO_COLUMNS: &str = "a header that says what the two columns are, as `second,count`, `time,count` or `time,took`; the form `counts` if \
     all are counts, one after the other";
 
 /// What begins a line that says how long a start of a replica took, in seconds.
@@ -395,7 +395,11 @@ fn whole(line: usize, cell: &str, options: &Options) -> Result<f32, Invalid> {
     let count = count(line, cell)?;
     let is_clear = count.fract() == 0.0 || options.form.is_some();
     is_clear.then_some(count).ok_or_else(|| {
-        wrong(line, cell, "a whole number of requests; form=counts if these are rates, form=times if times")
+        wrong(
+            line,
+            cell,
+            "a whole number of requests; say that the form is `counts` if these are rates, `times` if times",
+        )
     })
 }
 
