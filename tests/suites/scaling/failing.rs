@@ -16,6 +16,12 @@ fn exit(code: i64) -> Fault {
     Fault::Exit(Exit { code, out_of_memory: false, disrupted: false, message: None })
 }
 
+/// Why a replica of `api` failed last, which is told a moment after those who waited for it are.
+async fn last_cause(world: &World) -> String {
+    let failed = async || world.explain("api").await.last_failure.ok_or("no failure".into());
+    found("a failure", failed).await.cause
+}
+
 #[tokio::test]
 async fn a_replica_that_ends_is_replaced_without_a_client_noticing() {
     let world = World::new("services.api = { image = \"api:1\", scaling = { min = 2 } }").await;
@@ -142,7 +148,7 @@ async fn a_start_that_never_gets_ready_is_given_up_with_its_cause() {
         let world = setup.start().await;
         let answer = world.get("api", "/").await;
         assert_eq!(answer.refusal(), (503, "start_failed".into()));
-        let cause = world.explain("api").await.last_failure.expect("a failure").cause;
+        let cause = last_cause(&world).await;
         let last = if probe.is_empty() { "connection refused" } else { "answered 503" };
         assert!(cause.starts_with("not ready after") && cause.contains(last), "{cause}");
         let removed = found("an empty engine", async || match world.runner.specs().len() {
@@ -161,7 +167,7 @@ async fn causes_are_kept_from_strangers() {
     let answer = world.get("api", "/").await;
     assert_eq!(answer.refusal(), (503, "start_failed".into()));
     assert!(!answer.text().contains("secret"), "{}", answer.text());
-    let explained = world.explain("api").await.last_failure.expect("a failure").cause;
+    let explained = last_cause(&world).await;
     assert!(explained.contains("secret path /srv/x"), "{explained}");
 }
 
@@ -182,7 +188,7 @@ async fn a_replica_that_falls_ill_is_replaced() {
     })
     .await;
     assert_eq!(world.get("api", "/").await.echo().replica, well.to_string());
-    assert!(world.explain("api").await.last_failure.expect("a failure").cause.starts_with("unhealthy"));
+    assert!(last_cause(&world).await.starts_with("unhealthy"));
 }
 
 #[tokio::test]
