@@ -16,7 +16,7 @@ fn exit(code: i64) -> Fault {
     Fault::Exit(Exit { code, out_of_memory: false, disrupted: false, message: None })
 }
 
-/// Why a replica of `api` failed last, which is told a moment after those who waited for it are.
+/// Why a replica of `api` failed last, once that is told.
 async fn last_cause(world: &World) -> String {
     let failed = async || world.explain("api").await.last_failure.ok_or("no failure".into());
     found("a failure", failed).await.cause
