@@ -65,5 +65,5 @@ fn other<T>(setting: &Option<At<T>>) -> Option<Draft> {
 /// One aim is enough.
 fn besides(aim: &'static str, at: &Origin, others: [Option<Draft>; 3]) -> impl Iterator<Item = Draft> {
     let said = others.into_iter().flatten();
-    said.map(move |draft| draft.also(at, aim).allowed(format!("nothing besides {aim}")))
+    said.map(move |draft| draft.also(at, aim).allowed(format!("either this or {aim}")))
 }

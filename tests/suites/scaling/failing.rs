@@ -148,6 +148,7 @@ async fn a_start_that_never_gets_ready_is_given_up_with_its_cause() {
         let world = setup.start().await;
         let answer = world.get("api", "/").await;
         assert_eq!(answer.refusal(), (503, "start_failed".into()));
+        assert!(answer.text().contains("not ready after"), "{}", answer.text());
         let cause = last_cause(&world).await;
         let last = if probe.is_empty() { "connection refused" } else { "answered 503" };
         assert!(cause.starts_with("not ready after") && cause.contains(last), "{cause}");
