@@ -25,7 +25,7 @@ const MOST: usize = 22;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Levels {
     fleets: Vec<Level>,
-    /// Requests per second of late.
+    /// Requests per second, averaged over a start and [`SEEN`].
     recent: f64,
 }
 

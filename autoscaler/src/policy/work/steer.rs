@@ -39,7 +39,7 @@ pub(super) struct Steer {
     rate: f64,
     /// Seconds that were counted, up to [`USUAL`].
     seconds: f64,
-    /// The highest rate of late.
+    /// The highest such average of the last hours; it fades, in [`KNOWN`] by a factor of e.
     #[serde(default)]
     busiest: f64,
     /// The goal that it is for: the share, and the seconds after which a request is late.
