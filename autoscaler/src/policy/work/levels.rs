@@ -18,6 +18,8 @@ use crate::{
 const NEWEST: f64 = 0.2;
 /// After so long averages have followed a surge.
 const SEEN: Duration = Duration::from_secs(10);
+/// Who comes at once waits longer by so much of a request than who comes evenly: places do not become free evenly, either.
+const TOGETHER: f64 = 0.5;
 /// Fleets that are reckoned with, at most: up to some thousand replicas.
 const MOST: usize = 22;
 
@@ -146,10 +148,12 @@ impl Level {
         let service = terms.service.max(1e-3);
         let present = self.present + second.arrived;
         let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
-        // So many are there where the last one is just not late.
-        let bears = cap * (1.0 + terms.late_after / service);
+        // So many are there where the last one is just not late,
+        let patience = terms.late_after / service;
+        let bears = cap * (1.0 + patience);
         self.present = (present - served).min(bears + second.wait);
-        self.present.max(second.at_once) > bears
+        // and fewer may come at once: the replicas have all begun together, and no place is free before the first of them has ended.
+        self.present > bears || second.at_once > cap * (1.0 + (patience - TOGETHER).max(0.0))
     }
 
     fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
@@ -263,8 +267,8 @@ mod tests {
             let (levels, now) = counted(500, TERMS, |at| if at % 60 == 5 { clump } else { Flow::default() });
             levels.warm(now + Duration::from_secs(42))
         };
-        // Of ten times 200 ms on two replicas the last waits for 800 ms.
-        assert_eq!((warm(45), warm(0)), (3, 2));
+        // Of ten times 200 ms on three replicas the last waits for 600 ms.
+        assert_eq!((warm(45), warm(0)), (4, 2));
     }
 
     #[test]
