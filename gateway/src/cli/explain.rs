@@ -189,7 +189,7 @@ mod tests {
                 request: Some(0.25),
                 start: None,
                 peakedness: 1.5,
-                aim: Some(0.031),
+                worth: Some(31.0),
             }),
         }
     }
@@ -202,7 +202,7 @@ api: failing, 0 of 1 replica wanted ready
   no room   local has 12 MiB left
   requests  0 in flight, 3 waiting
   waits     15 % of 200 requests in the last hour waited longer than 50 ms (2.5 % came while no replica was ready)
-  goal      at most 10 %: missed in the last hour; inside, 3.1 % is aimed at
+  goal      at most 10 %: missed in the last hour; a late request is worth 31 s of a replica now
   learned   a request takes 250 ms; what runs at once varies 1.5 times as much as by chance
   image     api:1
   digest    sha256:4f06

@@ -194,9 +194,9 @@ pub struct LearnedStatus {
     pub start: Option<f64>,
     /// Variance of what would run if nobody waited, over that of as many requests that come by chance; above 1: in clumps.
     pub peakedness: f64,
-    /// The share of late requests that is aimed at so that the goal comes out, as a fraction.
+    /// Under a goal: the seconds of a replica that one late request less is held to be worth so that the goal comes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub aim: Option<f64>,
+    pub worth: Option<f64>,
 }
 
 /// A replica that failed.
@@ -213,7 +213,7 @@ pub struct FailureStatus {
 }
 
 impl From<Findings> for LearnedStatus {
-    fn from(Findings { request, start, peakedness, aim }: Findings) -> Self {
-        Self { request, start, peakedness, aim }
+    fn from(Findings { request, start, peakedness, worth }: Findings) -> Self {
+        Self { request, start, peakedness, worth }
     }
 }

@@ -75,8 +75,8 @@ pub struct Findings {
     pub start: Option<f64>,
     /// Variance over mean of what would run if nobody waited; 1 for independent requests.
     pub peakedness: f64,
-    /// The share of late requests that is aimed at so that the one that was asked for comes out.
-    pub aim: Option<f64>,
+    /// Seconds of a replica that one late request less is held to be worth so that the goal comes out.
+    pub worth: Option<f64>,
 }
 
 impl Habits {
@@ -119,16 +119,12 @@ impl Learned {
     }
 
     /// For people.
-    pub(super) fn findings(&self, asked: Aim) -> Findings {
-        let aim = match self.aim(asked) {
-            Aim::Share(share) => Some(share),
-            Aim::Worth(_) => None,
-        };
+    pub(super) fn findings(&self) -> Findings {
         Findings {
             request: self.knows_service().then(|| self.service()),
             start: self.start.learned().map(|(mean, _)| mean),
             peakedness: self.crowd.peakedness(),
-            aim,
+            worth: None,
         }
     }
 
@@ -208,15 +204,7 @@ impl Learned {
         self.called || seen.replicas.iter().any(|replica| replica.phase.is_live())
     }
 
-    /// What is aimed at inside so that it comes out as asked for.
-    pub(super) fn aim(&self, asked: Aim) -> Aim {
-        match asked {
-            Aim::Share(goal) => Aim::Share(self.steer.share(goal)),
-            Aim::Worth(_) => asked,
-        }
-    }
-
-    /// How many times more than usual sparing a late request is worth, where a share is aimed at.
+    /// How many times more than at first sparing a late request is worth, under a goal.
     pub(super) fn urgency(&self) -> f64 {
         self.steer.urgency()
     }

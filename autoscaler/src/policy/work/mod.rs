@@ -42,10 +42,10 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Nobody has waited for so long: what was started for them may go.
 const WORKED_OFF: Duration = Duration::from_secs(2);
-/// Where a share is aimed at, a cold start is worth so many seconds of a replica to begin with.
-const WORTH: f64 = 60.0;
-/// and at most so many times that where a goal is missed.
-const DEAREST: f64 = 64.0;
+/// Under a goal a late request is worth at most so many seconds of a replica to begin with: more is soon learned, less slowly.
+const AT_FIRST: f64 = 20.0;
+/// And that is as far as it goes where the goal is missed.
+pub const DEAREST: f64 = 3600.0;
 /// Who comes more rarely, in requests per second, is no traffic to be averaged: it is expected as gaps say.
 const RARE: f64 = 0.01;
 /// A lower want is held back for so many start-up times at the least.
@@ -79,7 +79,8 @@ impl Work {
     /// What it has learned, for people.
     #[must_use]
     pub fn findings(&self, aim: Aim) -> Findings {
-        self.learned.findings(aim)
+        let worth = self.worth_under(aim);
+        Findings { worth: matches!(aim, Aim::Share(_)).then_some(worth), ..self.learned.findings() }
     }
 
     /// One look.
@@ -90,12 +91,10 @@ impl Work {
         let restart = self.restart(&question, &outlook);
         let calm = self.calm_for(&question, restart);
         let proven = self.learned.proven(question.seen, slots(&question));
-        let aim = self.learned.aim(question.settings.work.aim);
-        let steady = room::for_load(&question, &outlook, aim);
-        if matches!(aim, Aim::Share(_)) {
-            self.spares.count(question.now, room::spared(&question, &outlook, steady));
+        if let Aim::Share(goal) = question.settings.work.aim {
+            self.spares.count(question.now, room::spared(&question, &outlook, goal));
         }
-        let steady = steady.min(proven);
+        let steady = room::for_load(&question, &outlook, self.worth(&question)).min(proven);
         let steady = self.invest(&question, &outlook, calm, steady);
         let waiting = self.work_off(&question, &outlook, proven);
         let needs = steady.max(waiting);
@@ -163,12 +162,12 @@ impl Work {
     /// Of what is worth it, what is also worth its start.
     fn invest(&mut self, question: &Question<'_>, outlook: &Outlook, calm: Duration, wanted: Count) -> Count {
         let work = &question.settings.work;
-        let Aim::Worth(worth) = work.aim else { return wanted };
         if !work.parts.invest || !work.parts.staffing || !self.learned.knows_service() {
             return wanted;
         }
         let start = self.learned.mean_start();
         let price = Price { each: start + calm.as_secs_f64(), ahead: start + 1.0 };
+        let worth = self.worth(question);
         let cost = |replicas| room::cost(question, outlook, worth, replicas);
         // What is there need not be bought.
         let held = self.calm.held().max(room::live(question.seen));
@@ -242,15 +241,16 @@ impl Work {
         idle.is_some_and(|idle| idle >= question.settings.work.calm) && self.is_quiet(question)
     }
 
-    /// Seconds of a replica that one late request less is worth. Where a share is aimed at that is as much as the last replica of the
-    /// load takes to spare one, as far as a load tells, so that nothing is bought more dearly than elsewhere.
     fn worth(&self, question: &Question<'_>) -> f64 {
-        match question.settings.work.aim {
+        self.worth_under(question.settings.work.aim)
+    }
+
+    /// Seconds of a replica that one late request less is worth: one price for all that is bought, so that nothing costs more than
+    /// the same elsewhere. Under a goal it begins with what formulas say of the load, as far as there is one, and is then steered.
+    fn worth_under(&self, aim: Aim) -> f64 {
+        match aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            Aim::Share(_) => {
-                let urgency = self.learned.urgency();
-                (WORTH * urgency.min(DEAREST)).min(urgency * self.spares.price())
-            }
+            Aim::Share(_) => (self.spares.price().min(AT_FIRST) * self.learned.urgency()).min(DEAREST),
         }
     }
 

@@ -1,9 +1,7 @@
 //! How many replicas a load is worth: for what is to be expected, and for those who wait already. Asked by the law
 //! [`work`](super).
 
-use std::time::Duration;
-
-use tidegate_config::{model::Aim, units::Count};
+use tidegate_config::units::Count;
 
 use super::{learn::Learned, outlook::Outlook, slots};
 use crate::{
@@ -16,55 +14,50 @@ use crate::{
 /// Replicas for those who wait are there for so many seconds after their start.
 const CLEARED: f64 = 3.0;
 
-/// Replicas for what is to be expected; `aim`: what is aimed at just now.
-pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, aim: Aim) -> Count {
-    let work = &question.settings.work;
+/// Under a goal so much of it is aimed at to begin with: what is missed is not made up for.
+const AT_FIRST: f64 = 0.5;
+
+/// Replicas for what is to be expected; `worth`: seconds of a replica for each late request less.
+pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, worth: f64) -> Count {
     let slots = slots(question);
     let mean = outlook.mean();
-    if !work.parts.staffing {
+    if !question.settings.work.parts.staffing {
         return kpa::count((mean / kpa::target(question.settings, question.learned)).ceil());
     }
     if mean <= 0.0 {
         return 0;
     }
-    let full = |load: &Load| kpa::count((load.mean / slots).floor());
-    let least = full(&outlook.usual).min(full(&outlook.surge));
-    match aim {
-        Aim::Share(share) => {
-            let most = full(&outlook.surge).max(least).saturating_mul(4).saturating_add(100);
-            (least..most).find(|replicas| late_share(question, outlook, *replicas) <= share).unwrap_or(most)
-        }
-        Aim::Worth(worth) => {
-            let from = [full(&outlook.usual), full(&outlook.surge)];
-            cheapest(from, |replicas| cost(question, outlook, worth, replicas))
-        }
-    }
+    let from = [full(&outlook.usual, slots), full(&outlook.surge, slots)];
+    cheapest(from, |replicas| cost(question, outlook, worth, replicas))
+}
+
+/// Requests per second that the last replica spares being late of those that formulas ask for where a share of `goal` may be.
+pub(super) fn spared(question: &Question<'_>, outlook: &Outlook, goal: f64) -> f64 {
+    let (slots, late) = (slots(question), |replicas| late(question, outlook, replicas));
+    let [usual, surge] = [&outlook.usual, &outlook.surge].map(|load| full(load, slots));
+    let most = usual.max(surge).saturating_mul(4).saturating_add(100);
+    let allowed = AT_FIRST * goal * outlook.rate();
+    let needed = (usual.min(surge)..most).find(|replicas| late(*replicas) <= allowed).unwrap_or(most);
+    needed.checked_sub(1).map_or(0.0, |fewer| (late(fewer) - late(needed)).max(0.0))
+}
+
+/// Replicas that a load keeps busy.
+fn full(load: &Load, slots: f64) -> Count {
+    kpa::count((load.mean / slots).floor())
 }
 
 /// What so many replicas cost per second, and those who are late with them. Fewer than the load keeps busy cost no less: what they
 /// leave has to be done later.
-pub(super) fn cost(question: &Question<'_>, outlook: &Outlook, worth: Duration, replicas: Count) -> f64 {
+pub(super) fn cost(question: &Question<'_>, outlook: &Outlook, worth: f64, replicas: Count) -> f64 {
     let slots = slots(question);
     let paid = outlook.mean_of(|load| f64::from(replicas).max(load.mean / slots));
-    paid + worth.as_secs_f64() * late(question, outlook, replicas)
+    paid + worth * late(question, outlook, replicas)
 }
 
 /// Requests that are late per second with so many replicas.
 fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
     let slots = f64::from(replicas) * slots(question);
     outlook.late(slots, question.settings.work.late_after.as_secs_f64())
-}
-
-/// Requests per second that the last of so many replicas spares being late.
-pub(super) fn spared(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
-    let Some(fewer) = replicas.checked_sub(1) else { return 0.0 };
-    (late(question, outlook, fewer) - late(question, outlook, replicas)).max(0.0)
-}
-
-/// The same over all requests.
-fn late_share(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
-    let late = late(question, outlook, replicas);
-    if late > 0.0 { late / outlook.rate() } else { 0.0 }
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would

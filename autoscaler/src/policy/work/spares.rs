@@ -1,5 +1,5 @@
-//! What a late request less costs where a share of them is aimed at: as much as the last replica of those that the load needs, over the
-//! requests that it spares. Used by the law [`work`](super), so that surges that come back get no more than the goal is worth.
+//! What a late request less costs under a goal to begin with: as much as the last replica of those that formulas ask for, over the
+//! requests that it spares. Used by the law [`work`](super); how much more or less it is then, [`steer`](super::steer) learns.
 
 use std::time::Instant;
 

@@ -1,7 +1,8 @@
-//! A goal is held by what came out, not by a formula alone: the share that is aimed at inside is lowered while more requests are late
-//! than the goal allows, and raised while fewer are. Adaptive conformal inference (Gibbs and Candès, "Adaptive Conformal Inference
-//! Under Distribution Shift", NeurIPS 2021), of the logarithm: whatever the traffic does, the share of late requests comes to the goal in
-//! the long run, as far as replicas can bring that about.
+//! A goal is held by what came out, not by a formula alone: sparing a late request is worth more while more are late than the goal
+//! allows, and less while fewer are. With one price for all that can be bought, the goal costs the least (it is its Lagrange multiplier,
+//! found by dual ascent); which price that is only traffic tells. Adaptive conformal inference (Gibbs and Candès, "Adaptive Conformal
+//! Inference Under Distribution Shift", NeurIPS 2021), of the logarithm: whatever the traffic does, the share of late requests comes to
+//! the goal in the long run, as far as replicas can bring that about.
 
 use std::time::Duration;
 
@@ -10,29 +11,25 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::Flow;
 
 /// What one late request changes; one in time does so much times the share that may be late.
-const STEP: f64 = 0.05;
+const STEP: f64 = 0.02;
 /// How many requests come is averaged over so many seconds.
 const USUAL: f64 = 600.0;
-/// As many requests as may be late in that time, where it is busiest, change no more than a factor of e: it takes minutes until what is
-/// wanted is there and seen, and surges that come back are as far apart or farther. What answered each of them in full would be too
-/// strict after one and too lax before the next.
-const SLOWEST: f64 = 1.0 / USUAL;
+/// As many requests as may be late in twice that time, where it is busiest, change no more than a factor of e: it takes minutes until
+/// what is wanted is there and seen, and surges that come back are as far apart or farther. What answered each of them in full would be
+/// too strict after one and too lax before the next.
+const SLOWEST: f64 = 0.5 / USUAL;
 /// For so many seconds it is known how busy it was: between surges that come every hour or two, and not for long after a load test.
 const KNOWN: f64 = 7200.0;
-/// At most so many times stricter than the goal: where a load is small, one replica more makes that much of a difference. Whatever is
-/// missed beyond that is not made up for, or an outage would be paid for all day.
-const STRICTEST: f64 = 4096.0;
-/// At most so many times laxer: what formulas say of clumps and waves is too careful by that much.
-const LAXEST: f64 = 8.0;
-/// A late request is worth at most so many times less than usual.
+/// At most so many times more than at first: what formulas say of a load is far from what its surges need. Whatever is missed beyond
+/// that is not made up for, or an outage would be paid for all day.
+const DEAREST: f64 = 4096.0;
+/// At most so many times less.
 const CHEAPEST: f64 = 64.0;
 
-/// How the share that is aimed at differs from the goal.
+/// How the price of a late request differs from what it was at first.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Steer {
-    /// The logarithm of the ratio, below zero where it is stricter.
-    laxer: f64,
-    /// The logarithm of how many times less than usual sparing a late request is worth.
+    /// The logarithm of how many times less it is.
     #[serde(default)]
     cheaper: f64,
     /// Requests per second, on average.
@@ -64,24 +61,17 @@ impl Steer {
         if self.seconds >= USUAL {
             self.busiest = busiest * (1.0 - 1.0 / KNOWN);
         }
-        let room = step * (goal * came - late);
-        self.laxer = (self.laxer + room).clamp(-STRICTEST.ln(), LAXEST.ln());
-        self.cheaper = (self.cheaper + room).clamp(-STRICTEST.ln(), CHEAPEST.ln());
+        self.cheaper = (self.cheaper + step * (goal * came - late)).clamp(-DEAREST.ln(), CHEAPEST.ln());
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let Self { laxer, cheaper, rate, seconds, busiest, goal } = *self;
-        let values = [laxer.exp(), cheaper.exp(), rate, seconds, busiest, goal.0, goal.1];
+        let Self { cheaper, rate, seconds, busiest, goal } = *self;
+        let values = [cheaper.exp(), rate, seconds, busiest, goal.0, goal.1];
         values.iter().all(|value| (0.0..=1e9).contains(value))
     }
 
-    /// The share to aim at for this goal.
-    pub(super) fn share(self, goal: f64) -> f64 {
-        (goal * self.laxer.exp()).min(1.0)
-    }
-
-    /// How many times more than usual sparing a late request is worth.
+    /// How many times more than at first sparing a late request is worth.
     pub(super) fn urgency(self) -> f64 {
         (-self.cheaper).exp()
     }
@@ -105,23 +95,19 @@ mod tests {
     #[test]
     fn it_stays_where_the_goal_is_just_met() {
         for rate in [1, 10, 1000] {
-            let share = after(1000, |nth| (rate, if nth % 10 == 0 { rate } else { 0 })).share(GOAL);
-            assert!((share / GOAL - 1.0).abs() < 0.2, "{share} at {rate} per second");
+            let urgency = after(1000, |nth| (rate, if nth % 10 == 0 { rate } else { 0 })).urgency();
+            assert!((urgency - 1.0).abs() < 0.2, "{urgency} at {rate} per second");
         }
-        assert_eq!(after(1000, |_| (0, 0)).share(GOAL), GOAL, "nothing is learned from nobody");
+        assert_eq!(after(1000, |_| (0, 0)).urgency(), 1.0, "nothing is learned from nobody");
     }
 
     #[test]
-    fn too_many_late_make_it_stricter_and_too_few_a_little_laxer() {
-        let strict = after(1000, |_| (10, 4));
-        assert!(strict.share(GOAL) < GOAL / 4.0 && strict.urgency() > 4.0, "{strict:?}");
-        assert!((after(10_000, |_| (10, 10)).share(GOAL) - GOAL / STRICTEST).abs() < 1e-9);
-        let lax = after(10_000, |_| (10, 0));
-        assert!((lax.share(GOAL) - GOAL * LAXEST).abs() < 1e-9);
-        assert!(
-            (lax.urgency() - 1.0 / CHEAPEST).abs() < 1e-9,
-            "who spares nobody that may be late is worth little"
-        );
+    fn too_many_late_make_it_dearer_and_too_few_cheaper() {
+        let dear = after(2000, |_| (10, 4));
+        assert!(dear.urgency() > 4.0, "{dear:?}");
+        assert!((after(20_000, |_| (10, 10)).urgency() / DEAREST - 1.0).abs() < 1e-9);
+        let cheap = after(20_000, |_| (10, 0));
+        assert!((cheap.urgency() * CHEAPEST - 1.0).abs() < 1e-9, "{cheap:?}");
     }
 
     #[test]
@@ -129,15 +115,15 @@ mod tests {
         let mut steer = after(100, |_| (10, 4));
         let second = Flow { arrived: 10, late: 1, ..Flow::default() };
         steer.count(second, GOAL, Duration::from_secs(1));
-        assert!((steer.share(GOAL) - GOAL).abs() < 1e-3, "{steer:?}");
+        assert!((steer.urgency() - 1.0).abs() < 1e-3, "{steer:?}");
     }
 
     #[test]
     fn a_bad_minute_is_made_up_for_in_the_minutes_after_it() {
         let minute = |nth: u32| (100, if (600..660).contains(&nth) { 100 } else { 0 });
-        let share = |seconds| after(seconds, minute).share(GOAL);
-        assert!(share(600) > GOAL && share(660) < share(600) / 2.0);
-        assert!(share(1200) > GOAL && share(1200) > 2.0 * share(660), "and no longer");
+        let urgency = |seconds| after(seconds, minute).urgency();
+        assert!(urgency(600) < 1.0 && urgency(660) > 1.4 * urgency(600));
+        assert!(urgency(1200) < 1.0 && urgency(1200) < urgency(660) / 1.4, "and no longer");
     }
 
     #[test]
@@ -154,16 +140,16 @@ mod tests {
         }
     }
 
-    /// Where a request is late with the probability `p(share)`, few enough are in the long run.
+    /// Where a request is late the more rarely the more is paid, few enough are in the long run.
     #[test]
-    fn the_goal_is_reached_where_the_formula_is_wrong() {
-        for wrong in [0.7, 3.0, 8.0] {
+    fn the_goal_is_reached_where_the_first_price_is_wrong() {
+        for wrong in [0.1, 3.0, 100.0] {
             let (mut steer, mut late, mut chance) = (Steer::default(), 0.0, 1_u64);
             for nth in 0..20_000 {
                 chance =
                     chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let drawn = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-                let is_late = drawn < (steer.share(GOAL) * wrong).min(1.0);
+                let is_late = drawn < (GOAL * wrong / steer.urgency()).min(1.0);
                 if nth >= 5000 {
                     late += f64::from(u8::from(is_late));
                 }
@@ -171,7 +157,7 @@ mod tests {
                 steer.count(second, GOAL, Duration::ZERO);
             }
             let share = late / 15_000.0;
-            assert!((share / GOAL - 1.0).abs() < 0.1, "{share} where the formula is wrong by {wrong}");
+            assert!((share / GOAL - 1.0).abs() < 0.1, "{share} where the first price is wrong by {wrong}");
         }
     }
 }

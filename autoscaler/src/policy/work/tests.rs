@@ -234,7 +234,7 @@ fn a_step_soon_after_somebody_waited_by_chance_shows_as_soon() {
 fn f6_room_follows_the_square_root() {
     let want = |load: f64| {
         let seen = Story::of(Law::Work, |scaling| {
-            (scaling.work.late_after, scaling.work.aim) = (Duration::ZERO, Aim::Share(0.1));
+            scaling.work.late_after = Duration::ZERO;
         });
         let question = Question {
             now: seen.seen.now,
@@ -245,10 +245,11 @@ fn f6_room_follows_the_square_root() {
             seen: &seen.seen,
         };
         let load = Load { mean: load, peakedness: 1.0, rate: load, service: 1.0 };
-        room::for_load(&question, &Outlook::steady(load), question.settings.work.aim)
+        let outlook = Outlook::steady(load);
+        room::for_load(&question, &outlook, 1.0 / room::spared(&question, &outlook, 0.1))
     };
     // What Knative has at 70 %: 2, 3, 8, 15, 29, 72, 143, 286.
-    let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 27), (50.0, 61), (100.0, 115), (200.0, 221)];
+    let rows = [(1.0, 3), (2.0, 5), (5.0, 9), (10.0, 16), (20.0, 28), (50.0, 63), (100.0, 118), (200.0, 225)];
     assert_eq!(rows.map(|(load, _)| want(load)), rows.map(|(_, replicas)| replicas));
 }
 

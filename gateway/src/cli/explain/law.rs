@@ -1,9 +1,8 @@
 //! How requests waited, whether that is what was asked for, and what the law has learned: the words of `tidegate explain` for them.
 
-use crate::control::status::{LearnedStatus, WaitsStatus};
+use tidegate_autoscaler::policy::work::DEAREST;
 
-/// Aiming so much beside the goal is worth a word.
-const ASIDE: f64 = 0.1;
+use crate::control::status::{LearnedStatus, WaitsStatus};
 
 /// Who waited for too long.
 pub(super) fn waits(waits: &WaitsStatus) -> String {
@@ -21,15 +20,19 @@ pub(super) fn waits(waits: &WaitsStatus) -> String {
     format!("{} of {of} {at_all}{cold}", percent(share(*late, *requests)))
 }
 
-/// Whether the goal is met, if there is one.
+/// Whether the goal is met, if there is one, and what it makes a late request worth.
 pub(super) fn goal(waits: &WaitsStatus, learned: Option<&LearnedStatus>) -> Option<String> {
     let allowed = waits.allowed?;
     let late = share(waits.late, waits.requests);
     let met = if late <= allowed { "met" } else { "missed" };
-    let aim = learned.and_then(|learned| learned.aim).unwrap_or(allowed);
-    let aside = (aim / allowed).ln().abs() > ASIDE;
-    let aside = if aside { format!("; inside, {} is aimed at", percent(aim)) } else { String::new() };
-    Some(format!("at most {}: {met} in the last hour{aside}", percent(allowed)))
+    let worth = match learned.and_then(|learned| learned.worth) {
+        None => String::new(),
+        Some(worth) if worth < DEAREST => {
+            format!("; a late request is worth {} of a replica now", seconds(worth))
+        }
+        Some(_) => "; a late request is worth an hour of a replica, the most that is paid".into(),
+    };
+    Some(format!("at most {}: {met} in the last hour{worth}", percent(allowed)))
 }
 
 /// What the law knows of the service, if it knows anything.
@@ -88,24 +91,29 @@ mod tests {
 
     #[test]
     fn a_goal_is_met_or_missed() {
-        let aim = |aim| LearnedStatus { request: None, start: None, peakedness: 1.0, aim: Some(aim) };
+        let price = |worth| LearnedStatus { request: None, start: None, peakedness: 1.0, worth: Some(worth) };
         let rows = [
-            (of(1000, 80, Some(0.1)), 0.1, Some("at most 10 %: met in the last hour")),
             (
                 of(1000, 80, Some(0.1)),
-                0.2,
-                Some("at most 10 %: met in the last hour; inside, 20 % is aimed at"),
+                0.05,
+                Some("at most 10 %: met in the last hour; a late request is worth 50 ms of a replica now"),
             ),
             (
                 of(1000, 12, Some(0.01)),
-                0.0042,
-                Some("at most 1 %: missed in the last hour; inside, 0.42 % is aimed at"),
+                DEAREST,
+                Some(
+                    "at most 1 %: missed in the last hour; a late request is worth an hour of a replica, the most that is paid",
+                ),
             ),
             (of(1000, 80, None), 0.1, None),
         ];
-        for (waits, aimed, words) in rows {
-            assert_eq!(goal(&waits, Some(&aim(aimed))).as_deref(), words);
+        for (waits, worth, words) in rows {
+            assert_eq!(goal(&waits, Some(&price(worth))).as_deref(), words);
         }
+        assert_eq!(
+            goal(&of(1000, 80, Some(0.1)), None).as_deref(),
+            Some("at most 10 %: met in the last hour")
+        );
     }
 
     #[test]
@@ -133,7 +141,7 @@ mod tests {
 
     #[test]
     fn nothing_learned_is_not_told() {
-        let none = LearnedStatus { request: None, start: None, peakedness: 1.0, aim: None };
+        let none = LearnedStatus { request: None, start: None, peakedness: 1.0, worth: None };
         assert_eq!(learned(&none), None);
         let start = LearnedStatus { start: Some(2.04), ..none };
         assert_eq!(learned(&start).as_deref(), Some("a start takes 2 s"));

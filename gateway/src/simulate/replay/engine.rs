@@ -657,6 +657,21 @@ mod tests {
     }
 
     #[test]
+    fn a_goal_costs_no_more_than_what_it_takes_where_clumps_come() {
+        let twenty = |aim| {
+            let plan =
+                Plan::new(Shape::constant(1.0 / 6.0, SECOND * 48 * 3600), Process::Burst { size: 20 }, 0);
+            let work = |scaling: &mut ScalingPolicy| (scaling.law, scaling.work.aim) = (Law::Work, aim);
+            run(&case(plan.expect("a plan"), Takes::with_mean(Duration::from_millis(200), 1.0), work))
+        };
+        let (goal, worth) = (twenty(Aim::Share(0.05)), twenty(Aim::Worth(SECOND * 10)));
+        assert!(goal.late_share() <= 0.055, "{}", goal.late_share());
+        assert!(worth.late_share() < goal.late_share(), "{}", worth.late_share());
+        let (goal, worth) = (goal.replica_seconds, worth.replica_seconds);
+        assert!(goal < 1.5 * worth, "{goal}, where {worth} would do");
+    }
+
+    #[test]
     fn the_same_case_has_the_same_outcome_under_every_law() {
         for law in [Law::Kpa, Law::Work, Law::Hpa] {
             let plan = || rates(&[0.3, 0.0, 5.0, 0.2, 0.0, 0.0, 0.9, 8.0]);
