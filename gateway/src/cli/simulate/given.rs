@@ -46,7 +46,7 @@ pub(in crate::cli) struct Assumed {
     /// When the traffic begins, for `keep_warm` [default: as the trace says, else a Monday at midnight, UTC]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     begins: Option<Timestamp>,
-    /// A request that waits longer is late [default: as the file says under `policy = "work"`, else 500ms]
+    /// A request that waits longer is late [default: as the file says under `policy = "work"`, or the one goal of what is tried, else 500ms]
     #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
     late_after: Option<Duration>,
     /// Threads [default: as many as there are processors]
@@ -55,9 +55,9 @@ pub(in crate::cli) struct Assumed {
 }
 
 impl Assumed {
-    /// What counts as late where settings begin with these.
-    pub(in crate::cli) fn late_after(&self, base: &ScalingPolicy) -> Duration {
-        self.late_after.unwrap_or(base.work.late_after)
+    /// What counts as late where settings begin with these; `tried`: what all agree on that say it.
+    pub(in crate::cli) fn late_after(&self, base: &ScalingPolicy, tried: Option<Duration>) -> Duration {
+        self.late_after.or(tried).unwrap_or(base.work.late_after)
     }
 
     fn service_time(&self, traffic: &Traffic) -> Takes {

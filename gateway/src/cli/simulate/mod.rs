@@ -70,10 +70,11 @@ struct Tried {
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let base = args.subject.base()?;
     args.html.as_deref().map_or(Ok(()), writable)?;
-    let late_after = args.assumed.late_after(&base.tried);
     let (traffic, mut settings) = (traffic(args)?, settings(args, &base)?);
     // What the file says is tried as it stands there.
     let own = usize::from(args.subject.config.is_some());
+    let agreed = if own == 0 { agreed(&settings) } else { None };
+    let late_after = args.assumed.late_after(&base.tried, agreed);
     let passed = pass_on(&mut settings[own..], late_after);
     let trial = Trial { assumed: &args.assumed, late_after, traffic: &traffic, seeds: args.seeds.get() };
     let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
@@ -85,8 +86,9 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
         print_json(&table::values(&tried, &assumed))?;
     } else {
         print(&table::table(&tried, late_after, &assumed))?;
-        let others = tried.iter().filter_map(|one| other_bound(&one.setting, late_after));
-        let mut notes = base.notes().into_iter().chain(others);
+        let goals =
+            tried.iter().filter_map(|one| other_bound(&one.setting, late_after).or_else(|| missed(one)));
+        let mut notes = base.notes().into_iter().chain(goals);
         notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     if let Some(file) = &args.html {
@@ -96,13 +98,18 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is late for all settings that say it, where they agree.
+fn agreed(settings: &[Setting]) -> Option<Duration> {
+    let mut said =
+        settings.iter().filter(|one| one.says_what_is_late()).map(|one| one.scaling.work.late_after);
+    let first = said.next()?;
+    said.all(|other| other == first).then_some(first)
+}
+
 /// Tells `work` what is late, where neither the file nor the setting says it, and says so.
 fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
     let usual = Work::default().late_after;
-    let is_silent = |one: &&mut Setting| {
-        let is_said = one.scaling.work.late_after != usual || one.name.contains("late_after=");
-        one.asks_what_is_late() && !is_said
-    };
+    let is_silent = |one: &&mut Setting| one.scaling.law == Law::Work && !one.says_what_is_late();
     let silent = settings.iter_mut().filter(is_silent).filter(|_| late_after != usual);
     let passed = silent.map(|one| one.scaling.work.late_after = late_after).count();
     if passed == 0 {
@@ -125,6 +132,17 @@ fn other_bound(setting: &Setting, late_after: Duration) -> Option<String> {
             format!("{name} spares waits of more than {wait}: what that does is told by --late-after {wait}")
         }
     })
+}
+
+/// A goal that more were late under than may be.
+fn missed(Tried { setting, outcome }: &Tried) -> Option<String> {
+    let ScalingPolicy { law: Law::Work, work: Work { aim: Aim::Share(goal), .. }, .. } = setting.scaling
+    else {
+        return None;
+    };
+    let (late, allowed) = (table::percent(outcome.late_share()), table::percent(goal));
+    let is_missed = outcome.late_share() > goal;
+    is_missed.then(|| format!("{} is missed: {late} late, {allowed} may be", setting.name))
 }
 
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
@@ -155,4 +173,36 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
     let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
     let now = args.subject.config.is_some().then_some(Ok(now));
     now.into_iter().chain(texts.iter().map(|text| settings::read(&base.tried, text))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(texts: &[&str]) -> Vec<Setting> {
+        texts.iter().map(|text| settings::read(&ScalingPolicy::default(), text).expect("good")).collect()
+    }
+
+    #[test]
+    fn late_is_what_all_goals_call_late() {
+        let agreed = |texts: &[&str]| agreed(&of(texts));
+        let goal = "work,goal=p95 wait < 50ms";
+        let millis = |millis| Some(Duration::from_millis(millis));
+        assert_eq!(agreed(&["kpa", "work", "work,late_worth=5s"]), None);
+        assert_eq!(agreed(&["kpa", "work", goal, "work,goal=p99 wait < 50ms"]), millis(50));
+        assert_eq!(agreed(&["work,wait_probability=0.1"]), millis(0));
+        assert_eq!(agreed(&["work,late_after=2s"]), millis(2000));
+        assert_eq!(agreed(&[goal, "work,goal=p95 wait < 1s"]), None, "there is no one");
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_is_told() {
+        let tried = |late| {
+            let setting = of(&["work,goal=p95 wait < 50ms"]).remove(0);
+            missed(&Tried { setting, outcome: Outcome { requests: 100, late, ..Outcome::default() } })
+        };
+        assert_eq!(tried(5), None);
+        let told = "work,goal=p95 wait < 50ms is missed: 6.000% late, 5.000% may be";
+        assert_eq!(tried(6).as_deref(), Some(told));
+    }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tidegate_config::{
     Format, Place, Problem, Problems,
-    model::{Aim, Law, ScalingPolicy},
+    model::{Aim, Law, ScalingPolicy, Work},
     written::{Because, has_effect, toml, why_no_effect, written},
 };
 
@@ -22,6 +22,13 @@ impl Setting {
     /// Whether it has to be told what is late: where a goal says it that is known, and other laws do not ask.
     pub(in crate::cli) fn asks_what_is_late(&self) -> bool {
         self.scaling.law == Law::Work && matches!(self.scaling.work.aim, Aim::Worth(_))
+    }
+
+    /// Whether it says what is late, by itself or with a goal.
+    pub(in crate::cli) fn says_what_is_late(&self) -> bool {
+        let is_said =
+            self.scaling.work.late_after != Work::default().late_after || self.name.contains("late_after=");
+        self.scaling.law == Law::Work && (is_said || !self.asks_what_is_late())
     }
 }
 

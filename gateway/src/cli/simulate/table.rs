@@ -63,7 +63,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
     )
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.3}%", share * 100.0)
 }
 

@@ -78,7 +78,7 @@ fn allowed(own: &ScalingPolicy) -> f64 {
 pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
     let (fit, judge) = parts(args)?;
     let base = args.subject.base()?;
-    let late_after = args.assumed.late_after(&base.tried);
+    let late_after = args.assumed.late_after(&base.tried, None);
     let aim = match args.worth {
         Some(worth) => Aim::Worth(worth.as_secs_f64()),
         None => Aim::Share(args.late.unwrap_or_else(|| allowed(&base.tried))),
