@@ -39,7 +39,8 @@ use crate::{
 /// The exit code of a process that got SIGKILL, as the kernel sends it when memory is short.
 const KILLED: i64 = 137;
 /// An engine may hear that a container was killed before it hears why: so it is asked again.
-const HEARSAY: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(600)];
+const HEARSAY: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1200)];
 /// The Engine API that can forbid new privileges to services.
 const FORBIDS: (u32, u32) = (1, 46);
 
