@@ -118,13 +118,13 @@ impl Learned {
         }
     }
 
-    /// For people.
-    pub(super) fn findings(&self) -> Findings {
+    /// For people; `worth`: what a late request is worth under a goal.
+    pub(super) fn findings(&self, worth: Option<f64>) -> Findings {
         Findings {
             request: self.knows_service().then(|| self.service()),
             start: self.start.learned().map(|(mean, _)| mean),
             peakedness: self.crowd.peakedness(),
-            worth: None,
+            worth,
         }
     }
 

@@ -42,9 +42,10 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Nobody has waited for so long: what was started for them may go.
 const WORKED_OFF: Duration = Duration::from_secs(2);
-/// Under a goal a late request is worth at most so many seconds of a replica to begin with: more is soon learned, less slowly.
-const AT_FIRST: f64 = 20.0;
-/// And that is as far as it goes where the goal is missed.
+/// Under a goal a late request is worth at most so many seconds of a replica before anything is learned: more is learned soon, less
+/// slowly.
+const BASE: f64 = 20.0;
+/// At most so many where the goal is missed.
 pub const DEAREST: f64 = 3600.0;
 /// Who comes more rarely, in requests per second, is no traffic to be averaged: it is expected as gaps say.
 const RARE: f64 = 0.01;
@@ -79,8 +80,7 @@ impl Work {
     /// What it has learned, for people.
     #[must_use]
     pub fn findings(&self, aim: Aim) -> Findings {
-        let worth = self.worth_under(aim);
-        Findings { worth: matches!(aim, Aim::Share(_)).then_some(worth), ..self.learned.findings() }
+        self.learned.findings(matches!(aim, Aim::Share(_)).then(|| self.worth_under(aim)))
     }
 
     /// One look.
@@ -246,11 +246,11 @@ impl Work {
     }
 
     /// Seconds of a replica that one late request less is worth: one price for all that is bought, so that nothing costs more than
-    /// the same elsewhere. Under a goal it begins with what formulas say of the load, as far as there is one, and is then steered.
+    /// the same elsewhere. Under a goal its base is what formulas say of the load, as far as there is one, and the factor is learned.
     fn worth_under(&self, aim: Aim) -> f64 {
         match aim {
             Aim::Worth(worth) => worth.as_secs_f64(),
-            Aim::Share(_) => (self.spares.price().min(AT_FIRST) * self.learned.urgency()).min(DEAREST),
+            Aim::Share(_) => (self.spares.price().min(BASE) * self.learned.urgency()).min(DEAREST),
         }
     }
 

@@ -14,8 +14,8 @@ use crate::{
 /// Replicas for those who wait are there for so many seconds after their start.
 const CLEARED: f64 = 3.0;
 
-/// Under a goal so much of it is aimed at to begin with: what is missed is not made up for.
-const AT_FIRST: f64 = 0.5;
+/// Formulas are asked for so much of what a goal allows: what is missed is not made up for.
+const OF_GOAL: f64 = 0.5;
 
 /// Replicas for what is to be expected; `worth`: seconds of a replica for each late request less.
 pub(super) fn for_load(question: &Question<'_>, outlook: &Outlook, worth: f64) -> Count {
@@ -36,7 +36,7 @@ pub(super) fn spared(question: &Question<'_>, outlook: &Outlook, goal: f64) -> f
     let (slots, late) = (slots(question), |replicas| late(question, outlook, replicas));
     let [usual, surge] = [&outlook.usual, &outlook.surge].map(|load| full(load, slots));
     let most = usual.max(surge).saturating_mul(4).saturating_add(100);
-    let allowed = AT_FIRST * goal * outlook.rate();
+    let allowed = OF_GOAL * goal * outlook.rate();
     let needed = (usual.min(surge)..most).find(|replicas| late(*replicas) <= allowed).unwrap_or(most);
     needed.checked_sub(1).map_or(0.0, |fewer| (late(fewer) - late(needed)).max(0.0))
 }

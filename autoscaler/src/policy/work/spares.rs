@@ -1,4 +1,4 @@
-//! What a late request less costs under a goal to begin with: as much as the last replica of those that formulas ask for, over the
+//! What a late request less costs under a goal, before anything is learned: as much as the last replica of those that formulas ask for, over the
 //! requests that it spares. Used by the law [`work`](super); how much more or less it is then, [`steer`](super::steer) learns.
 
 use std::time::Instant;

@@ -22,9 +22,9 @@ const SLOWEST: f64 = 0.5 / USUAL;
 const KNOWN: f64 = 7200.0;
 /// At most so many times more than at first: what formulas say of a load is far from what its surges need. Whatever is missed beyond
 /// that is not made up for, or an outage would be paid for all day.
-const DEAREST: f64 = 4096.0;
+const MOST_URGENT: f64 = 4096.0;
 /// At most so many times less.
-const CHEAPEST: f64 = 64.0;
+const LEAST_URGENT: f64 = 64.0;
 
 /// How the price of a late request differs from what it was at first.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -61,7 +61,8 @@ impl Steer {
         if self.seconds >= USUAL {
             self.busiest = busiest * (1.0 - 1.0 / KNOWN);
         }
-        self.cheaper = (self.cheaper + step * (goal * came - late)).clamp(-DEAREST.ln(), CHEAPEST.ln());
+        self.cheaper =
+            (self.cheaper + step * (goal * came - late)).clamp(-MOST_URGENT.ln(), LEAST_URGENT.ln());
     }
 
     /// Whether these are numbers that can have been learned.
@@ -105,9 +106,9 @@ mod tests {
     fn too_many_late_make_it_dearer_and_too_few_cheaper() {
         let dear = after(2000, |_| (10, 4));
         assert!(dear.urgency() > 4.0, "{dear:?}");
-        assert!((after(20_000, |_| (10, 10)).urgency() / DEAREST - 1.0).abs() < 1e-9);
+        assert!((after(20_000, |_| (10, 10)).urgency() / MOST_URGENT - 1.0).abs() < 1e-9);
         let cheap = after(20_000, |_| (10, 0));
-        assert!((cheap.urgency() * CHEAPEST - 1.0).abs() < 1e-9, "{cheap:?}");
+        assert!((cheap.urgency() * LEAST_URGENT - 1.0).abs() < 1e-9, "{cheap:?}");
     }
 
     #[test]
