@@ -20,6 +20,8 @@ const NEWEST: f64 = 0.2;
 const SEEN: Duration = Duration::from_secs(10);
 /// Who comes at once waits longer by so much of a request than who comes evenly: places do not become free evenly, either.
 const TOGETHER: f64 = 0.5;
+/// From so many late requests in a second on a fleet is too small.
+const SOMEBODY: f64 = 0.5;
 /// Fleets that are reckoned with, at most: up to some thousand replicas.
 const MOST: usize = 22;
 
@@ -40,7 +42,7 @@ struct Level {
     enough_since: Option<Instant>,
     /// Since when somebody was.
     late_since: Option<Instant>,
-    /// Who was late in this surge, over the replicas that would have been needed; and on average.
+    /// How many fewer would have been late in this surge for each replica more; and on average.
     late: f64,
     usually: f64,
     gaps: Gaps,
@@ -93,25 +95,34 @@ impl Levels {
     /// A second has gone by.
     pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
         let second = self.second(second, terms);
-        let arrived = second.arrived;
-        let mut needed = 0;
+        let late = self.late(second, terms);
+        for (at, level) in self.fleets.iter_mut().enumerate() {
+            if late[at] < SOMEBODY {
+                level.was_enough(now, terms);
+            } else {
+                let larger = at + 1..late.len();
+                let spared = larger.map(|other| (late[at] - late[other]) / (fleet(other) - fleet(at)));
+                level.was_late(now, spared.fold(0.0, f64::max), terms);
+            }
+        }
+    }
+
+    /// How many of those who come in this second are late with each of the fleets, up to one with which nobody is.
+    fn late(&mut self, second: Second, terms: Terms) -> Vec<f64> {
+        let mut late = Vec::with_capacity(self.fleets.len() + 1);
         for at in 0..MOST {
             if at == self.fleets.len() {
                 // Until now nobody would have been late with this one.
-                let present = self.fleets.last().map_or(0.0, |smaller| smaller.present - arrived);
+                let present = self.fleets.last().map_or(0.0, |smaller| smaller.present - second.arrived);
                 let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
                 self.fleets.push(new);
             }
-            if self.fleets[at].is_late(second, fleet(at) * terms.slots, terms) {
-                needed = at + 1;
-            } else if at + 1 >= self.fleets.len() {
+            late.push(self.fleets[at].serve(second, fleet(at) * terms.slots, terms));
+            if late[at] < SOMEBODY && at + 1 >= self.fleets.len() {
                 break;
             }
         }
-        let share = arrived / fleet(needed);
-        for (at, level) in self.fleets.iter_mut().enumerate() {
-            if at < needed { level.was_late(now, share, terms) } else { level.was_enough(now, terms) }
-        }
+        late
     }
 
     fn second(&mut self, flow: Flow, terms: Terms) -> Second {
@@ -143,20 +154,26 @@ impl Levels {
 }
 
 impl Level {
-    /// Whether who comes in this second waits too long with `cap` slots, at its end or where most come.
-    fn is_late(&mut self, second: Second, cap: f64, terms: Terms) -> bool {
+    /// A second goes by with `cap` slots. How many of those who come in it wait too long, at its end or where most come.
+    fn serve(&mut self, second: Second, cap: f64, terms: Terms) -> f64 {
         let service = terms.service.max(1e-3);
-        let present = self.present + second.arrived;
-        let served = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
+        let stays = (-1.0 / service).exp();
+        let ended = self.present * (1.0 - stays) + second.arrived * (1.0 - service * (1.0 - stays));
+        let present = self.present + second.arrived - ended.min(cap / service);
         // So many are there where the last one is just not late,
         let patience = terms.late_after / service;
         let bears = cap * (1.0 + patience);
-        self.present = (present - served).min(bears + second.wait);
+        self.present = present.min(bears + second.wait);
+        // give or take what chance makes of how long they take (the logistic curve that is next to the normal one),
+        let above = (present - bears) / present.max(1.0).sqrt();
+        let by_end = second.arrived / (1.0 + (-1.702 * above).exp());
         // and fewer may come at once: the replicas have all begun together, and no place is free before the first of them has ended.
-        self.present > bears || second.at_once > cap * (1.0 + (patience - TOGETHER).max(0.0))
+        let at_once = second.at_once - cap * (1.0 + (patience - TOGETHER).max(0.0));
+        by_end.max(at_once.min(second.arrived))
     }
 
-    fn was_late(&mut self, now: Instant, share: f64, terms: Terms) {
+    /// `spared`: how many fewer would have been late for each replica more.
+    fn was_late(&mut self, now: Instant, spared: f64, terms: Terms) {
         if let Some(since) = self.enough_since {
             let until = now + Duration::from_secs_f64(terms.start.mean) + SEEN;
             self.stays_until = Some(until).filter(|_| self.is_warm(now));
@@ -167,7 +184,7 @@ impl Level {
         }
         let since = *self.late_since.get_or_insert(now);
         if now.saturating_duration_since(since).as_secs_f64() < terms.start.mean.max(1.0) {
-            self.late += share;
+            self.late += spared;
         }
     }
 
@@ -269,6 +286,19 @@ mod tests {
         };
         // Of ten times 200 ms on three replicas the last waits for 600 ms.
         assert_eq!((warm(45), warm(0)), (4, 2));
+    }
+
+    #[test]
+    fn where_the_last_one_is_only_just_in_time_chance_makes_some_late() {
+        let warm = |service, late_after| {
+            let terms = Terms { service, late_after, ..TERMS };
+            let (levels, now) = counted(500, terms, |at| of(if at % 60 == 5 { 10 } else { 0 }));
+            levels.warm(now + Duration::from_secs(42))
+        };
+        // One replica has half of ten times 200 ms behind it after a second, and who comes last waits for as long.
+        assert_eq!(warm(0.2, 1.0), 2);
+        // Of ten times a second six run after one, and more as it happens.
+        assert_eq!(warm(1.0, 0.05), 12);
     }
 
     #[test]
