@@ -118,23 +118,24 @@ impl Learned {
         }
     }
 
-    /// For people; `worth`: what a late request is worth under a goal.
-    pub(super) fn findings(&self, worth: Option<f64>) -> Findings {
+    /// For people.
+    pub(super) fn findings(&self, aim: Aim) -> Findings {
         Findings {
             request: self.knows_service().then(|| self.service()),
             start: self.start.learned().map(|(mean, _)| mean),
             peakedness: self.crowd.peakedness(),
-            worth,
+            worth: matches!(aim, Aim::Share(_)).then(|| self.worth(aim)),
         }
     }
 
-    pub(super) fn look(&mut self, seen: &Snapshot, slots: f64, worth: f64) {
+    pub(super) fn look(&mut self, seen: &Snapshot, slots: f64) {
         self.start.look(seen);
         let (service, ahead) = (self.service(), self.start() + 5.0);
         // How long a start takes that is not over nobody knows.
         let start = if seen.is_ready() { self.mean_start() } else { f64::INFINITY };
         let (flow, before) = (seen.flow(), self.rates.now());
         let work = &seen.service.scaling.work;
+        let worth = self.worth(work.aim);
         let late_after = work.late_after.as_secs_f64();
         let terms = Terms { service, start: self.start_time(), slots, late_after, worth };
         self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
@@ -181,10 +182,8 @@ impl Learned {
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
-        let spare = match seen.service.scaling.work.aim {
-            Aim::Worth(worth) => worth.as_secs_f64() / (worth.as_secs_f64() + self.mean_start()),
-            Aim::Share(_) => 1.0,
-        };
+        let worth = self.worth(seen.service.scaling.work.aim);
+        let spare = worth / (worth + self.mean_start());
         let most = came.max(present) * ((1.0 + spare) / slots).min(1.0);
         kpa::count(most.ceil()).max(1)
     }
@@ -204,9 +203,18 @@ impl Learned {
         self.called || seen.replicas.iter().any(|replica| replica.phase.is_live())
     }
 
-    /// How many times more than at first sparing a late request is worth, under a goal.
-    pub(super) fn urgency(&self) -> f64 {
-        self.steer.urgency()
+    /// From now on the last replica that formulas ask for, for a goal, spares so many requests per second being late.
+    pub(super) fn expect(&mut self, spared: f64) {
+        self.steer.expect(spared);
+    }
+
+    /// Seconds of a replica that one late request less is worth: one price for all that is bought, so that nothing costs more than the
+    /// same elsewhere.
+    pub(super) fn worth(&self, aim: Aim) -> f64 {
+        match aim {
+            Aim::Worth(worth) => worth.as_secs_f64(),
+            Aim::Share(_) => self.steer.price(),
+        }
     }
 
     /// As if it had been learned.

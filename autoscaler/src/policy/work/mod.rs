@@ -13,7 +13,6 @@ mod news;
 mod outlook;
 mod room;
 mod service_time;
-mod spares;
 mod steer;
 
 use std::time::{Duration, Instant};
@@ -23,13 +22,15 @@ use tidegate_config::{
     units::Count,
 };
 
-pub use self::learn::{Findings, Habits};
 use self::{
     calm::Calm,
     invest::{Price, Purse},
     learn::Learned,
     outlook::Outlook,
-    spares::Spares,
+};
+pub use self::{
+    learn::{Findings, Habits},
+    steer::DEAREST,
 };
 use super::{Answer, Question, grace, kpa};
 use crate::{
@@ -42,11 +43,6 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Nobody has waited for so long: what was started for them may go.
 const WORKED_OFF: Duration = Duration::from_secs(2);
-/// Under a goal a late request is worth at most so many seconds of a replica before anything is learned: more is learned soon, less
-/// slowly.
-const BASE: f64 = 20.0;
-/// At most so many where the goal is missed.
-pub const DEAREST: f64 = 3600.0;
 /// Who comes more rarely, in requests per second, is no traffic to be averaged: it is expected as gaps say.
 const RARE: f64 = 0.01;
 /// A lower want is held back for so many start-up times at the least.
@@ -61,7 +57,6 @@ pub struct Work {
     /// For those who wait.
     waiting: Calm,
     schedule: Schedule,
-    spares: Spares,
 }
 
 impl Work {
@@ -80,7 +75,7 @@ impl Work {
     /// What it has learned, for people.
     #[must_use]
     pub fn findings(&self, aim: Aim) -> Findings {
-        self.learned.findings(matches!(aim, Aim::Share(_)).then(|| self.worth_under(aim)))
+        self.learned.findings(aim)
     }
 
     /// One look.
@@ -92,7 +87,7 @@ impl Work {
         let calm = self.calm_for(&question, restart);
         let proven = self.learned.proven(question.seen, slots(&question));
         if let Aim::Share(goal) = question.settings.work.aim {
-            self.spares.count(question.now, room::spared(&question, &outlook, goal));
+            self.learned.expect(room::spared(&question, &outlook, goal));
         }
         let steady = room::for_load(&question, &outlook, self.worth(&question)).min(proven);
         let steady = self.invest(&question, &outlook, calm, steady);
@@ -121,7 +116,7 @@ impl Work {
 
     fn learn(&mut self, question: &Question<'_>) {
         let (gap, knew) = (self.learned.idle_since, self.learned.knows_service());
-        self.learned.look(question.seen, slots(question), self.worth(question));
+        self.learned.look(question.seen, slots(question));
         if !knew && self.learned.knows_service() {
             // What was wanted before was guesswork.
             self.calm = Calm::default();
@@ -242,16 +237,7 @@ impl Work {
     }
 
     fn worth(&self, question: &Question<'_>) -> f64 {
-        self.worth_under(question.settings.work.aim)
-    }
-
-    /// Seconds of a replica that one late request less is worth: one price for all that is bought, so that nothing costs more than
-    /// the same elsewhere. Under a goal its base is what formulas say of the load, as far as there is one, and the factor is learned.
-    fn worth_under(&self, aim: Aim) -> f64 {
-        match aim {
-            Aim::Worth(worth) => worth.as_secs_f64(),
-            Aim::Share(_) => (self.spares.price().min(BASE) * self.learned.urgency()).min(DEAREST),
-        }
+        self.learned.worth(question.settings.work.aim)
     }
 
     fn new_schedule(&self, question: &Question<'_>) -> Schedule {

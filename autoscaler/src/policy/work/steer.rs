@@ -2,7 +2,7 @@
 //! allows, and less while fewer are. With one price for all that can be bought, the goal costs the least (it is its Lagrange multiplier,
 //! found by dual ascent); which price that is only traffic tells. Adaptive conformal inference (Gibbs and Candès, "Adaptive Conformal
 //! Inference Under Distribution Shift", NeurIPS 2021), of the logarithm: whatever the traffic does, the share of late requests comes to
-//! the goal in the long run, as far as replicas can bring that about.
+//! the goal in the long run, as far as replicas can bring that about. It begins with what the last replica costs that formulas ask for.
 
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use crate::snapshot::Flow;
 
 /// What one late request changes; one in time does so much times the share that may be late.
 const STEP: f64 = 0.02;
-/// How many requests come is averaged over so many seconds.
+/// What those change that come first, where few come: so much over how many may have been late, which is the decreasing gain of Robbins
+/// and Monro ("A Stochastic Approximation Method", 1951). Who comes together counts as one: they are late for the same reason.
+const FIRST: f64 = 0.4;
+/// How many requests come is averaged over so many seconds, and what the last replica spares.
 const USUAL: f64 = 600.0;
 /// As many requests as may be late in twice that time, where it is busiest, change no more than a factor of e: it takes minutes until
 /// what is wanted is there and seen, and surges that come back are as far apart or farther. What answered each of them in full would be
@@ -20,61 +23,87 @@ const USUAL: f64 = 600.0;
 const SLOWEST: f64 = 0.5 / USUAL;
 /// For so many seconds it is known how busy it was: between surges that come every hour or two, and not for long after a load test.
 const KNOWN: f64 = 7200.0;
-/// At most so many times more than at first: what formulas say of a load is far from what its surges need. Whatever is missed beyond
-/// that is not made up for, or an outage would be paid for all day.
-const MOST_URGENT: f64 = 4096.0;
-/// At most so many times less.
-const LEAST_URGENT: f64 = 64.0;
+/// A late request is worth at most so many seconds of a replica before anything is learned: more is learned soon, less slowly.
+const BASE: f64 = 20.0;
+/// At most so many where the goal is missed. What is missed beyond that is not made up for, or an outage would be paid for all day.
+pub const DEAREST: f64 = 3600.0;
+/// At most so many times less than the base.
+const CHEAPEST: f64 = 64.0;
 
-/// How the price of a late request differs from what it was at first.
+/// The price of a late request, in seconds of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Steer {
-    /// The logarithm of how many times less it is.
-    #[serde(default)]
-    cheaper: f64,
+    /// The logarithm of how many times more than the base it is.
+    urgent: f64,
+    /// Requests per second that the last replica spares being late of those that formulas ask for: now, and on average.
+    spared: f64,
+    spares: f64,
     /// Requests per second, on average.
     rate: f64,
     /// Seconds that were counted, up to [`USUAL`].
     seconds: f64,
-    /// The highest such average of the last hours; it fades, in [`KNOWN`] by a factor of e.
-    #[serde(default)]
+    /// The highest such rate of the last hours; it fades, in [`KNOWN`] by a factor of e.
     busiest: f64,
+    /// Requests that have come, and the seconds in which any did.
+    came: f64,
+    clumps: f64,
     /// The goal that it is for: the share, and the seconds after which a request is late.
-    #[serde(default)]
     goal: (f64, f64),
 }
 
 impl Steer {
+    /// From now on the last replica that formulas ask for spares so many requests per second being late.
+    pub(super) fn expect(&mut self, spared: f64) {
+        self.spared = spared;
+    }
+
     /// A second went by in which a share of `goal` might have been late, which who waits longer than `late_after` is.
     pub(super) fn count(&mut self, second: Flow, goal: f64, late_after: Duration) {
         let of = (goal, late_after.as_secs_f64());
         if self.goal != of {
-            *self = Self { goal: of, ..Self::default() };
+            *self = Self { goal: of, spared: self.spared, ..Self::default() };
         }
         let (came, late) = (f64::from(second.arrived), f64::from(second.late));
         self.seconds = (self.seconds + 1.0).min(USUAL);
         self.rate += (came - self.rate) / self.seconds;
+        self.spares += (self.spared - self.spares) / self.seconds;
+        self.came += came;
+        self.clumps += f64::from(u8::from(came > 0.0));
         let busiest = self.busiest.max(self.rate);
-        // The same for each request, however many come with it, and whether it begins a surge or ends one: only then does it come to
-        // the goal.
-        let step = STEP.min(SLOWEST / (goal * busiest).max(1e-9));
+        let step = self.step(goal, busiest);
         if self.seconds >= USUAL {
             self.busiest = busiest * (1.0 - 1.0 / KNOWN);
         }
-        self.cheaper =
-            (self.cheaper + step * (goal * came - late)).clamp(-MOST_URGENT.ln(), LEAST_URGENT.ln());
+        let most = (DEAREST / self.base()).ln();
+        self.urgent = (self.urgent + step * (late - goal * came)).clamp(-CHEAPEST.ln(), most);
+    }
+
+    /// What one late request changes. The same for each, however many come with it, and whether it begins a surge or ends one: only then
+    /// does it come to the goal.
+    fn step(&self, goal: f64, busiest: f64) -> f64 {
+        let together = self.came / self.clumps.max(1.0);
+        let first = FIRST / (together + goal * self.came).max(1.0);
+        STEP.max(first).min(SLOWEST / (goal * busiest).max(1e-9))
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let Self { cheaper, rate, seconds, busiest, goal } = *self;
-        let values = [cheaper.exp(), rate, seconds, busiest, goal.0, goal.1];
-        values.iter().all(|value| (0.0..=1e9).contains(value))
+        let Self { urgent, spared, spares, rate, seconds, busiest, came, clumps, goal } = *self;
+        let values = [urgent.exp(), spared, spares, rate, seconds, busiest, goal.0, goal.1];
+        let counts = [came, clumps];
+        values.iter().all(|value| (0.0..=1e9).contains(value)) && counts.iter().all(|count| *count >= 0.0)
     }
 
-    /// How many times more than at first sparing a late request is worth.
-    pub(super) fn urgency(self) -> f64 {
-        (-self.cheaper).exp()
+    /// Seconds of a replica that one late request less is worth.
+    pub(super) fn price(&self) -> f64 {
+        (self.base() * self.urgent.exp()).min(DEAREST)
+    }
+
+    /// The same before anything is learned: as much as the last replica of those that formulas ask for, over the requests that it
+    /// spares.
+    fn base(&self) -> f64 {
+        (1.0 / self.spares.max(1e-9)).min(BASE)
     }
 }
 
@@ -83,6 +112,13 @@ mod tests {
     use super::*;
 
     const GOAL: f64 = 0.1;
+
+    impl Steer {
+        /// How many times more than at first a late request is worth, where formulas say nothing.
+        fn urgency(&self) -> f64 {
+            self.price() / BASE
+        }
+    }
 
     fn after(seconds: u32, second: impl Fn(u32) -> (u32, u32)) -> Steer {
         let mut steer = Steer::default();
@@ -106,9 +142,48 @@ mod tests {
     fn too_many_late_make_it_dearer_and_too_few_cheaper() {
         let dear = after(2000, |_| (10, 4));
         assert!(dear.urgency() > 4.0, "{dear:?}");
-        assert!((after(20_000, |_| (10, 10)).urgency() / MOST_URGENT - 1.0).abs() < 1e-9);
+        assert!((after(20_000, |_| (10, 10)).price() / DEAREST - 1.0).abs() < 1e-9);
         let cheap = after(20_000, |_| (10, 0));
-        assert!((cheap.urgency() * LEAST_URGENT - 1.0).abs() < 1e-9, "{cheap:?}");
+        assert!((cheap.urgency() * CHEAPEST - 1.0).abs() < 1e-9, "{cheap:?}");
+    }
+
+    #[test]
+    fn what_was_missed_beyond_the_most_that_is_paid_is_not_made_up_for() {
+        // Late for hours, with a base of a tenth of a second; then the base is what it is where little comes.
+        let mut steer = Steer::default();
+        let mut count = |seconds, spared, late| {
+            steer.expect(spared);
+            for _ in 0..seconds {
+                steer.count(Flow { arrived: 10, late, ..Flow::default() }, GOAL, Duration::ZERO);
+            }
+            steer.price()
+        };
+        assert!((count(20_000, 10.0, 10) / DEAREST - 1.0).abs() < 1e-9);
+        assert!((count(6000, 0.0, 1) / DEAREST - 1.0).abs() < 1e-9);
+        assert!(count(1200, 0.0, 0) < 0.7 * DEAREST, "and it falls at once");
+    }
+
+    #[test]
+    fn a_request_costs_at_first_what_the_last_replica_takes_to_spare_one() {
+        let mut steer = Steer::default();
+        assert_eq!(steer.price(), BASE, "nothing is known");
+        for second in 0..1000 {
+            steer.expect(if second % 10 == 0 { 20.0 } else { 0.0 });
+            steer.count(Flow::default(), GOAL, Duration::ZERO);
+        }
+        assert!((0.4..0.6).contains(&steer.price()), "{steer:?}");
+        let kept = serde_json::to_string(&steer).expect("values only");
+        let after: Steer = serde_json::from_str(&kept).expect("as it was kept");
+        assert!((after.price() / steer.price() - 1.0).abs() < 1e-9, "also after a restart");
+    }
+
+    #[test]
+    fn where_few_come_the_first_ones_tell_much_and_clumps_no_more_than_one() {
+        // One in four minutes: a morning tells what would take a week in steps of two in a hundred.
+        let few = after(3600 * 4, |nth| if nth % 240 == 0 { (1, 1) } else { (0, 0) });
+        assert!(few.urgency() > 50.0, "{few:?}");
+        let clump = |nth| if nth % 240 == 0 { (30, 30) } else { (0, 0) };
+        assert!(after(241, clump).urgency() < 3.0, "{:?}", after(241, clump));
     }
 
     #[test]
