@@ -9,6 +9,7 @@ mod admin;
 mod balance;
 mod edge;
 mod gateway;
+mod goal;
 mod host;
 mod images;
 mod keep_warm;
@@ -25,10 +26,11 @@ pub use admin::{Admin, Role, Secret, Token};
 pub use balance::{Adaptive, Affinity, After, Balance, Circuit, Common, Ejection, Hedge};
 pub use edge::{Acme, Certificate, Challenge, GatewayTls, LETS_ENCRYPT, Listener, TlsVersion};
 pub use gateway::Gateway;
+pub use goal::{Goal, NotAGoal};
 pub use host::{Capacity, Engine, Host, Kubernetes, Reach, Tls};
 pub use images::Images;
 pub use keep_warm::KeepWarm;
-pub use law::{Aim, Goal, Law, Parts, Work};
+pub use law::{Aim, Law, Parts, Work};
 pub use limits::{Limits, RequestLimits};
 pub use middleware::{
     BasicAuth, BearerAuth, Compression, Cors, Edits, Encoding, Hsts, Ip, Middleware, Mirror, PathRewrite,

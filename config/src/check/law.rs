@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::value;
 use crate::{
-    decode::At,
-    model::{Aim, Goal, Law, Work},
+    decode::{At, leaf::Span},
+    model::{Aim, Goal, Law, NotAGoal, Work},
     problem::Draft,
     raw,
     tree::Origin,
@@ -40,13 +40,19 @@ fn idle_keys(raw: &raw::Scaling) -> impl Iterator<Item = Draft> {
 /// When a request is late, and how many may be.
 fn aim(raw: &raw::Scaling, default: &Work, problems: &mut Vec<Draft>) -> (Duration, Aim) {
     if let Some(goal) = &raw.goal {
-        let others = [other(&raw.wait_probability), other(&raw.late_worth), other(&raw.late_after)];
+        let others = [other(&raw.wait_probability), other(&raw.late_worth), bound(&raw.late_after)];
         problems.extend(besides("goal", &goal.at, others));
-        let goal = value::parsed::<Goal>(goal, problems);
-        return goal.map_or((default.late_after, default.aim), |goal| (goal.wait, Aim::Share(goal.share)));
+        return match goal.value.parse::<Goal>() {
+            Ok(goal) => (goal.wait, Aim::Share(goal.share)),
+            Err(why) => {
+                problems
+                    .push(goal.problem(why.to_string()).allowed(Goal::FORM).help(meant(&goal.value, why)));
+                (default.late_after, default.aim)
+            }
+        };
     }
     if let Some(share) = &raw.wait_probability {
-        let others = [other(&raw.late_worth), other(&raw.late_after), None];
+        let others = [other(&raw.late_worth), bound(&raw.late_after), None];
         problems.extend(besides("wait_probability", &share.at, others));
         if !(0.0001..=0.5).contains(&share.value) {
             problems.push(share.problem("out of range").allowed("0.0001 to 0.5"));
@@ -60,6 +66,21 @@ fn aim(raw: &raw::Scaling, default: &Work, problems: &mut Vec<Draft>) -> (Durati
 
 fn other<T>(setting: &Option<At<T>>) -> Option<Draft> {
     setting.as_ref().map(|setting| setting.problem("a second aim"))
+}
+
+fn bound(late_after: &Option<At<Span>>) -> Option<Draft> {
+    late_after.as_ref().map(|setting| setting.problem("a second bound: the aim says already who is late"))
+}
+
+/// What the author of something that is no goal probably wanted.
+fn meant(text: &str, why: NotAGoal) -> Option<String> {
+    match Goal::meant(text) {
+        Some(goal) => Some(format!("did you mean \"{goal}\"?")),
+        None if why == NotAGoal::Nothing => {
+            Some("write `wait_probability = 0.05` if 5 % may wait at all".to_owned())
+        }
+        None => None,
+    }
 }
 
 /// One aim is enough.

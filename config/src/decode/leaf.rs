@@ -190,10 +190,17 @@ impl Decode for f64 {
         };
         let number = number.filter(|number| number.is_finite());
         if number.is_none() {
-            problems.push(mismatch(node, key, "a number"));
+            problems.push(mismatch(node, key, "a number").help(fraction(node)));
         }
         number
     }
+}
+
+/// The fraction that a percentage is.
+fn fraction(node: &Node) -> Option<String> {
+    let Kind::Text(text) = &node.kind else { return None };
+    let percent: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+    Some(format!("write {} if {text} is meant", percent / 100.0))
 }
 
 /// A length of time with its unit.

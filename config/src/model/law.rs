@@ -1,6 +1,6 @@
 //! Which law says how many replicas a service should have, and what the law `work` aims at.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 /// Which law says how many replicas there should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,44 +51,6 @@ pub enum Aim {
     Worth(Duration),
 }
 
-/// An aim as people say it: `p95 wait < 50ms`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Goal {
-    /// The share of requests that may wait longer, as a fraction.
-    pub share: f64,
-    /// How long the others wait at the most.
-    pub wait: Duration,
-}
-
-impl FromStr for Goal {
-    type Err = NotAGoal;
-
-    fn from_str(text: &str) -> Result<Self, NotAGoal> {
-        let (left, right) = text.split_once('<').ok_or(NotAGoal)?;
-        let (percentile, word) = left.trim().split_once(' ').ok_or(NotAGoal)?;
-        let percentile: f64 = percentile.strip_prefix('p').and_then(|n| n.parse().ok()).ok_or(NotAGoal)?;
-        let wait = humantime::parse_duration(right.trim()).map_err(|_| NotAGoal)?;
-        if word.trim() != "wait" || !(50.0..=99.99).contains(&percentile) {
-            return Err(NotAGoal);
-        }
-        // Decimal places of a percentage, no more.
-        let share = ((100.0 - percentile) * 1e6).round() / 1e8;
-        Ok(Self { share, wait })
-    }
-}
-
-impl fmt::Display for Goal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percentile = ((1.0 - self.share) * 1e8).round() / 1e6;
-        write!(f, "p{percentile} wait < {}", humantime::format_duration(self.wait))
-    }
-}
-
-/// The text says no goal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a percentile from p50 to p99.99 and a bound, as in \"p95 wait < 50ms\"")]
-pub struct NotAGoal;
-
 /// The parts of the law `work`, each with a switch of its own.
 #[expect(clippy::struct_excessive_bools, reason = "switches, and nothing but switches")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,28 +95,6 @@ impl Default for Parts {
             events: true,
             calm: true,
             surges: true,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_goal_is_a_percentile_and_a_bound() {
-        let goal: Goal = "p95 wait < 50ms".parse().expect("a goal");
-        assert!((goal.share - 0.05).abs() < 1e-9);
-        assert_eq!(goal.wait, Duration::from_millis(50));
-        assert!("p99.9  wait <1s".parse::<Goal>().is_ok());
-        assert_eq!(
-            Goal { share: 0.0025, wait: Duration::from_millis(1500) }.to_string(),
-            "p99.75 wait < 1s 500ms"
-        );
-        for wrong in
-            ["", "p95", "p95 wait > 50ms", "95 wait < 50ms", "p40 wait < 1s", "p95 wait < 50", "p95 cpu < 1s"]
-        {
-            assert_eq!(wrong.parse::<Goal>(), Err(NotAGoal), "{wrong}");
         }
     }
 }

@@ -19,6 +19,14 @@ pub(in crate::cli) struct Setting {
 }
 
 impl Setting {
+    /// The share of requests that may wait longer than `late_after`, where that is the aim.
+    pub(in crate::cli) fn goal(&self) -> Option<f64> {
+        match self.scaling.work.aim {
+            Aim::Share(goal) if self.scaling.law == Law::Work => Some(goal),
+            _ => None,
+        }
+    }
+
     /// Whether it has to be told what is late: where a goal says it that is known, and other laws do not ask.
     pub(in crate::cli) fn asks_what_is_late(&self) -> bool {
         self.scaling.law == Law::Work && matches!(self.scaling.work.aim, Aim::Worth(_))

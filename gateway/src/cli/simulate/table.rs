@@ -88,6 +88,11 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
         "requests": outcome.requests,
         "late": outcome.late,
         "late_share": outcome.late_share(),
+        "goal": setting.goal().map(|allowed| json!({
+            "allowed": allowed,
+            "waited_longer": outcome.beyond_share(),
+            "in_second_half": outcome.halves[1].share(),
+        })),
         "refused": outcome.refused,
         "cut": outcome.cut,
         "cold": outcome.cold,

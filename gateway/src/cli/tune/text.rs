@@ -13,6 +13,9 @@ use crate::{cli::simulate::settings::Setting, simulate::replay::Outcome};
 /// Fewer late requests than this in a run make a share that is a guess.
 const FEW: f64 = 10.0;
 
+/// Who changes a file wants more than this for it, as a share of what is paid.
+const LITTLE: f64 = 0.02;
+
 /// A setting with what it came to.
 pub(super) struct Judged {
     pub(super) setting: Setting,
@@ -110,7 +113,10 @@ impl Told<'_> {
     fn too_little(&self) -> Option<&'static str> {
         let [best, now] = &self.judged;
         if overlap(best.late(), now.late()) && overlap(best.cost(), now.cost()) {
-            return Some("the runs of both overlap");
+            return Some("the runs of both overlap. Record for longer, or while more comes");
+        }
+        if self.gain() < LITTLE {
+            return Some("so little is not worth a change");
         }
         let few = [best, now].iter().all(|one| one.late_requests() < FEW);
         // Whether so many late ones more, which would be chance, could turn the choice.
@@ -118,7 +124,19 @@ impl Told<'_> {
             Aim::Share(share) => share * count(best.requests()) < FEW,
             Aim::Worth(worth) => (now.cost().mean - best.cost().mean).abs() < FEW * worth,
         };
-        (few && could_turn).then_some("ten late requests more or less would turn that")
+        (few && could_turn).then_some(
+            "ten late requests more or less would turn that. Record for longer, or while more comes",
+        )
+    }
+
+    /// What the recommended one spares, as a share of what is paid now; all of it where only it reaches what is wanted.
+    fn gain(&self) -> f64 {
+        let [best, now] = self.judged.each_ref().map(|one| match self.aim {
+            Aim::Share(_) => one.cost().mean,
+            Aim::Worth(worth) => one.cost().mean + worth * one.late_requests(),
+        });
+        let is_missed = matches!(self.aim, Aim::Share(share) if self.judged[1].late().mean > share);
+        if is_missed { 1.0 } else { 1.0 - best / now }
     }
 
     fn table(&self) -> Table {
@@ -200,8 +218,8 @@ fn overlap(a: Spread, b: Spread) -> bool {
 /// What there is to do where nothing is recommended, and the figures.
 fn stay(best: &Judged, now: &Judged, why: &str) -> String {
     format!(
-        "Too little to tell: stay with {}. Under {} {:.1} of {} requests were late in a run instead of {:.1}, for {:.0} replica-seconds \
-         instead of {:.0}; {why}. Record for longer, or while more comes.\n",
+        "Stay with {}. Under {} {:.1} of {} requests were late in a run instead of {:.1}, for {:.0} replica-seconds \
+         instead of {:.0}; {why}.\n",
         now.setting.name,
         best.setting.name,
         best.late_requests(),
@@ -330,7 +348,7 @@ mod tests {
         ] {
             let told = told_of(aim, requests, found, now);
             let text = told.text();
-            assert!(text.contains("Too little to tell: stay with policy=work"), "{text}");
+            assert!(text.contains("Stay with policy=work"), "{text}");
             assert!(!text.contains("[services.api.scaling]"), "{text}");
             let value = told.value();
             assert!(value["recommended"].is_null() && value["block"].is_null(), "{value}");
@@ -341,6 +359,21 @@ mod tests {
                 "0.0 of 100 requests were late in a run instead of 0.0, for 7 replica-seconds instead of 9;"
             ),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn hardly_anything_gained_is_no_reason_to_change() {
+        let share = Aim::Share(0.01);
+        let told = |aim, found, now| told_of(aim, 5000, &[found], &[now]).text();
+        assert!(told(share, (20, 891.0), (20, 900.0)).contains("; so little is not worth a change."));
+        assert!(told(share, (20, 880.0), (20, 900.0)).contains("[services.api.scaling]"));
+        assert!(
+            told(share, (20, 891.0), (60, 890.0)).contains("[services.api.scaling]"),
+            "the share is missed now"
+        );
+        assert!(
+            told(Aim::Worth(10.0), (20, 890.0), (21, 890.0)).contains("; so little is not worth a change.")
         );
     }
 

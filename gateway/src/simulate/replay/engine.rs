@@ -229,6 +229,7 @@ impl<'c> Run<'c> {
         self.looks.stir(self.now);
         self.least.arrives(at, takes);
         self.outcome.requests += 1;
+        self.outcome.halves[self.half(self.now)].requests += 1;
         self.point.arrived += 1;
         let asks = Asks { arrived: self.now, takes, cold: !self.gate.has_capacity() };
         match self.gate.enter(self.now, None, || asks) {
@@ -238,21 +239,27 @@ impl<'c> Run<'c> {
                 // As the gateway: a law that looks at events is told of each that waits.
                 self.looks.rung |= asks.cold || !self.looks.ticks;
             }
-            Entry::Full | Entry::Closed | Entry::Broken(_) => self.refuse(),
+            Entry::Full | Entry::Closed | Entry::Broken(_) => self.refuse(self.now),
         }
     }
 
-    fn refuse(&mut self) {
+    /// Which half of the traffic a request belongs to that came then.
+    fn half(&self, arrived: Instant) -> usize {
+        usize::from(arrived - self.origin >= self.case.plan.duration() / 2)
+    }
+
+    fn refuse(&mut self, arrived: Instant) {
         self.outcome.refused += 1;
         self.outcome.late += 1;
+        self.outcome.halves[self.half(arrived)].beyond += 1;
         self.point.late += 1;
     }
 
     fn hold_ends(&mut self) {
-        if let Some((_, ticket)) = self.holds.pop_front()
+        if let Some((until, ticket)) = self.holds.pop_front()
             && self.gate.cancel(self.now, ticket)
         {
-            self.refuse();
+            self.refuse(until - self.case.service.scaling.hold);
         }
     }
 
@@ -263,6 +270,8 @@ impl<'c> Run<'c> {
             self.outcome.cold += u64::from(asks.cold);
             let first = self.first_ready.is_some_and(|ready| asks.arrived + self.case.late_after < ready);
             self.outcome.first += u64::from(first);
+            let beyond = wait > self.case.service.scaling.work.late_after;
+            self.outcome.halves[self.half(asks.arrived)].beyond += u64::from(beyond);
             self.outcome.served(wait, asks.takes, late);
             self.point.late += u32::from(late);
             self.replicas.takes(grant.slot, self.now);

@@ -13,6 +13,8 @@ pub struct Outcome {
     pub late: u64,
     /// Late ones that came while the first replica of all started: hardly anybody helps them who does not know of them.
     pub first: u64,
+    /// Those of the first and of the second half of the traffic, held against the bound that the law itself aims at.
+    pub halves: [Half; 2],
     /// Those that were refused: the queue was full, or the hold deadline passed.
     pub refused: u64,
     /// Those that their replica was taken from: they ran for longer than `drain`. They count as served.
@@ -45,6 +47,27 @@ pub struct Outcome {
     pub step: Duration,
 }
 
+/// Requests that came in one half of the traffic. A law that learns does so in the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Half {
+    /// All of them.
+    pub requests: u64,
+    /// Those that waited for longer than the law's own bound, or were refused.
+    pub beyond: u64,
+}
+
+impl Half {
+    /// The share of them that waited for longer than the law's own bound; 0 without any.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        share(self.beyond, self.requests)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { requests: self.requests + other.requests, beyond: self.beyond + other.beyond }
+    }
+}
+
 /// One moment of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Point {
@@ -72,6 +95,7 @@ impl Default for Outcome {
             requests: 0,
             late: 0,
             first: 0,
+            halves: [Half::default(); 2],
             refused: 0,
             cut: 0,
             cold: 0,
@@ -96,6 +120,12 @@ impl Outcome {
     #[must_use]
     pub fn late_share(&self) -> f64 {
         share(self.late, self.requests)
+    }
+
+    /// The share of requests that waited for longer than the law's own bound; 0 without any.
+    #[must_use]
+    pub fn beyond_share(&self) -> f64 {
+        self.halves[0].and(self.halves[1]).share()
     }
 
     /// The share of requests that were late and came while the first replica of all started.
@@ -128,6 +158,9 @@ impl Outcome {
         self.requests += other.requests;
         self.late += other.late;
         self.first += other.first;
+        for (half, more) in self.halves.iter_mut().zip(other.halves) {
+            *half = half.and(more);
+        }
         self.refused += other.refused;
         self.cut += other.cut;
         self.cold += other.cold;
