@@ -123,7 +123,13 @@ impl Gaps {
     /// is over: warm only when gaps have been seen to end.
     #[must_use]
     pub fn habit(&self, worth: f64, start: StartTime) -> Schedule {
-        if self.0[0].reached < HABIT { Schedule::default() } else { self.best(|_| 0.0, worth, 0.0, start) }
+        if self.is_habit() { self.best(|_| 0.0, worth, 0.0, start) } else { Schedule::default() }
+    }
+
+    /// Whether there were so many that they tell when the next one ends.
+    #[must_use]
+    pub fn is_habit(&self) -> bool {
+        self.0[0].reached >= HABIT
     }
 
     /// `wake`: what it costs besides that the next request finds none.

@@ -20,7 +20,7 @@ use crate::{
     keepalive::{Gaps, StartTime},
     policy::kpa,
     replica::Phase,
-    snapshot::Snapshot,
+    snapshot::{Flow, Snapshot},
     staffing::Load,
     starts::Starts,
 };
@@ -150,7 +150,8 @@ impl Learned {
                 self.levels.count(seen.now, second, terms);
             }
             if let Aim::Share(goal) = work.aim {
-                self.steer.count(second, goal, work.late_after);
+                let told = if self.levels.is_new(seen.now) { Flow::default() } else { second };
+                self.steer.count(told, goal, work.late_after);
             }
         }
         self.look_at_gap(seen);

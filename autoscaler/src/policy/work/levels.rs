@@ -31,6 +31,8 @@ pub(super) struct Levels {
     fleets: Vec<Level>,
     /// Requests per second, averaged over a start and [`SEEN`].
     recent: f64,
+    /// Until then those are late whom no habit told of.
+    new_until: Option<Instant>,
 }
 
 /// A fleet, and when it was too small.
@@ -84,7 +86,7 @@ impl Levels {
     /// As it was when these were kept.
     pub(super) fn restored(habits: Vec<Habit>) -> Self {
         let level = |Habit(gaps, usually)| Level { gaps, usually, ..Level::default() };
-        Self { fleets: habits.into_iter().take(MOST).map(level).collect(), recent: 0.0 }
+        Self { fleets: habits.into_iter().take(MOST).map(level).collect(), ..Self::default() }
     }
 
     /// What is worth keeping.
@@ -102,7 +104,9 @@ impl Levels {
             } else {
                 let larger = at + 1..late.len();
                 let spared = larger.map(|other| (late[at] - late[other]) / (fleet(other) - fleet(at)));
+                let is_new = level.begins() && !level.gaps.is_habit();
                 level.was_late(now, spared.fold(0.0, f64::max), terms);
+                self.new_until = Some(terms.after_start(now)).filter(|_| is_new).or(self.new_until);
             }
         }
     }
@@ -132,6 +136,11 @@ impl Levels {
         Second { arrived, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
     }
 
+    /// Whether a surge goes on of a size that has not come often enough to be expected: whoever is late in it no price would have spared.
+    pub(super) fn is_new(&self, now: Instant) -> bool {
+        self.new_until.is_some_and(|until| now < until)
+    }
+
     /// Replicas that are to be there for what may come.
     pub(super) fn warm(&self, now: Instant) -> Count {
         let warm = self.fleets.iter().rposition(|level| level.is_warm(now));
@@ -150,6 +159,13 @@ impl Levels {
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(habits: &[Habit]) -> bool {
         habits.iter().all(|Habit(_, usually)| (0.0..=1e9).contains(usually))
+    }
+}
+
+impl Terms {
+    /// When the law has seen why somebody was late, and those are ready whom it has started.
+    fn after_start(self, now: Instant) -> Instant {
+        now + Duration::from_secs_f64(self.start.mean) + SEEN
     }
 }
 
@@ -172,11 +188,15 @@ impl Level {
         by_end.max(at_once.min(second.arrived))
     }
 
+    /// Whether a surge that is too large for it would begin now.
+    fn begins(&self) -> bool {
+        self.enough_since.is_some() || self.late_since.is_none()
+    }
+
     /// `spared`: how many fewer would have been late for each replica more.
     fn was_late(&mut self, now: Instant, spared: f64, terms: Terms) {
         if let Some(since) = self.enough_since {
-            let until = now + Duration::from_secs_f64(terms.start.mean) + SEEN;
-            self.stays_until = Some(until).filter(|_| self.is_warm(now));
+            self.stays_until = Some(terms.after_start(now)).filter(|_| self.is_warm(now));
             self.enough_since = None;
             self.gaps.record(now.saturating_duration_since(since).as_secs_f64());
             self.late = 0.0;
@@ -270,6 +290,19 @@ mod tests {
     #[test]
     fn two_surges_are_no_habit() {
         assert_eq!(warm_after(2, 50, 54), 0);
+    }
+
+    #[test]
+    fn a_surge_is_new_until_others_like_it_have_come_back() {
+        let is_new = |surges: usize, after: usize| {
+            let surge = |at| at < surges * 60 && at % 60 >= 55;
+            let (levels, now) =
+                counted(surges * 60 - 5 + after, TERMS, |at| of(if surge(at) { 50 } else { 1 }));
+            levels.is_new(now)
+        };
+        assert!(!is_new(1, 0) && is_new(1, 1) && is_new(3, 1));
+        assert!(!is_new(1, 20), "it is over");
+        assert!(!is_new(6, 1), "it was to be expected");
     }
 
     #[test]

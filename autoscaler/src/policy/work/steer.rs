@@ -18,9 +18,13 @@ const FIRST: f64 = 0.4;
 /// How many requests come is averaged over so many seconds, and what the last replica spares.
 const USUAL: f64 = 600.0;
 /// As many requests as may be late in twice that time, where it is busiest, change no more than a factor of e: it takes minutes until
-/// what is wanted is there and seen, and surges that come back are as far apart or farther. What answered each of them in full would be
-/// too strict after one and too lax before the next.
+/// what is wanted is there and seen.
 const SLOWEST: f64 = 0.5 / USUAL;
+/// Neither do all who are late in one surge change more. What answered each surge in full would be too dear after one and too cheap
+/// before the next, and two such prices cost more than one with which as many are late.
+const SURGE: f64 = 1.0;
+/// Who is late within so many seconds is late in one surge.
+const LASTS: f64 = 10.0;
 /// For so many seconds it is known how busy it was: between surges that come every hour or two, and not for long after a load test.
 const KNOWN: f64 = 7200.0;
 /// A late request is worth at most so many seconds of a replica before anything is learned: more is learned soon, less slowly.
@@ -45,6 +49,9 @@ pub(super) struct Steer {
     seconds: f64,
     /// The highest such rate of the last hours; it fades, in [`KNOWN`] by a factor of e.
     busiest: f64,
+    /// Requests that were late in the last [`LASTS`] seconds, and the most such of the last hours, which fades as fast.
+    lately: f64,
+    surge: f64,
     /// Requests that have come, and the seconds in which any did.
     came: f64,
     clumps: f64,
@@ -71,12 +78,20 @@ impl Steer {
         self.came += came;
         self.clumps += f64::from(u8::from(came > 0.0));
         let busiest = self.busiest.max(self.rate);
+        self.lately += late - self.lately / LASTS;
+        self.surge = self.surge.max(self.lately);
         let step = self.step(goal, busiest);
+        self.surge *= 1.0 - 1.0 / KNOWN;
         if self.seconds >= USUAL {
             self.busiest = busiest * (1.0 - 1.0 / KNOWN);
         }
-        let most = (DEAREST / self.base()).ln();
-        self.urgent = (self.urgent + step * (late - goal * came)).clamp(-CHEAPEST.ln(), most);
+        if came + late > 0.0 {
+            let most = (DEAREST / self.base()).ln();
+            // Where less comes and the base is higher it fades: when as much comes as before, the base is not yet what it was.
+            let beyond = (self.urgent - most).max(0.0) * (1.0 - 1.0 / USUAL);
+            let urgent = self.urgent + step * (late - goal * came);
+            self.urgent = urgent.clamp(-CHEAPEST.ln(), most + beyond);
+        }
     }
 
     /// What one late request changes. The same for each, however many come with it, and whether it begins a surge or ends one: only then
@@ -84,13 +99,14 @@ impl Steer {
     fn step(&self, goal: f64, busiest: f64) -> f64 {
         let together = self.came / self.clumps.max(1.0);
         let first = FIRST / (together + goal * self.came).max(1.0);
-        STEP.max(first).min(SLOWEST / (goal * busiest).max(1e-9))
+        STEP.max(first).min(SLOWEST / (goal * busiest).max(1e-9)).min(SURGE / self.surge.max(1e-9))
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let Self { urgent, spared, spares, rate, seconds, busiest, came, clumps, goal } = *self;
-        let values = [urgent.exp(), spared, spares, rate, seconds, busiest, goal.0, goal.1];
+        let Self { urgent, spared, spares, rate, seconds, busiest, lately, surge, came, clumps, goal } =
+            *self;
+        let values = [urgent.exp(), spared, spares, rate, seconds, busiest, lately, surge, goal.0, goal.1];
         let counts = [came, clumps];
         values.iter().all(|value| (0.0..=1e9).contains(value)) && counts.iter().all(|count| *count >= 0.0)
     }
@@ -192,6 +208,29 @@ mod tests {
         let second = Flow { arrived: 10, late: 1, ..Flow::default() };
         steer.count(second, GOAL, Duration::from_secs(1));
         assert!((steer.urgency() - 1.0).abs() < 1e-3, "{steer:?}");
+    }
+
+    #[test]
+    fn one_surge_changes_little_however_many_are_late_in_it() {
+        let surge = |nth: u32| if nth >= 1000 && nth % 1000 < 3 { (100, 100) } else { (1, 0) };
+        let change = after(2003, surge).urgency() / after(2000, surge).urgency();
+        assert!((2.0..3.0).contains(&change), "{change}");
+    }
+
+    #[test]
+    fn a_night_without_anybody_forgets_no_price() {
+        let mut steer = Steer::default();
+        let mut count = |seconds, spared, arrived, late| {
+            steer.expect(spared);
+            (0..seconds)
+                .for_each(|_| steer.count(Flow { arrived, late, ..Flow::default() }, GOAL, Duration::ZERO));
+            steer.price()
+        };
+        count(6000, 10.0, 400, 40);
+        let busy = count(7000, 10.0, 400, 100);
+        count(8 * 3600, 0.0, 0, 0);
+        let again = count(6000, 10.0, 400, 40);
+        assert!((300.0..3000.0).contains(&busy) && again > 0.7 * busy, "{again} after {busy}");
     }
 
     #[test]

@@ -230,7 +230,6 @@ impl<'c> Run<'c> {
         self.least.arrives(at, takes);
         self.outcome.requests += 1;
         self.outcome.halves[self.half(self.now)].requests += 1;
-        self.point.arrived += 1;
         let asks = Asks { arrived: self.now, takes, cold: !self.gate.has_capacity() };
         match self.gate.enter(self.now, None, || asks) {
             Entry::Granted(grant) => self.serve(vec![(asks, grant)]),
@@ -375,7 +374,6 @@ impl<'c> Run<'c> {
         while self.next_point <= to && self.next_point <= self.end {
             let (waiting, running) = self.gate.counts();
             self.point.ready = self.replicas.count(&Phase::Ready);
-            self.point.starting = self.replicas.count(&Phase::Starting);
             (self.point.waiting, self.point.running) = (waiting, running);
             self.outcome.course.push(std::mem::take(&mut self.point));
             self.next_point += self.outcome.step;
@@ -602,6 +600,11 @@ mod tests {
         assert!(outcome.late_share() < 0.01, "{} are late", outcome.late_share());
     }
 
+    /// How many are late once most is learned. What is late before that is not made up for.
+    fn in_the_end(outcome: &Outcome) -> f64 {
+        outcome.halves[1].share()
+    }
+
     /// Erlang's formula alone leaves one in four late where requests come by fives.
     #[test]
     fn a_goal_is_held_however_requests_come() {
@@ -613,7 +616,7 @@ mod tests {
                 (scaling.work.aim, scaling.work.late_after) = (Aim::Share(0.05), bound);
             };
             let outcome = run(&Case { late_after: bound, ..case(plan, Takes::Always(bound), goal) });
-            assert!(outcome.late_share() <= 0.055, "{process:?}: {}", outcome.late_share());
+            assert!(in_the_end(&outcome) <= 0.055, "{process:?}: {}", in_the_end(&outcome));
         }
     }
 
@@ -630,7 +633,7 @@ mod tests {
     #[test]
     fn a_goal_is_held_where_surges_come_back() {
         let often = surges(60, 240, 0.01);
-        assert!(often.late_share() <= 0.011, "{}", often.late_share());
+        assert!(in_the_end(&often) <= 0.011, "{}", in_the_end(&often));
         let always = 16.0 * 5.0 * 3600.0;
         assert!(often.replica_seconds < 0.6 * always, "{}", often.replica_seconds);
     }
@@ -638,7 +641,7 @@ mod tests {
     #[test]
     fn where_surges_come_every_hour_their_goal_costs_little_more_than_they_do() {
         let rarely = surges(12, 3540, 0.05);
-        assert!(rarely.late_share() <= 0.05, "{}", rarely.late_share());
+        assert!(in_the_end(&rarely) <= 0.055, "{}", in_the_end(&rarely));
         let busy = 16.0 * 12.0 * 60.0;
         assert!(rarely.replica_seconds < 3.0 * busy, "{}", rarely.replica_seconds);
     }
@@ -657,7 +660,7 @@ mod tests {
     fn clumps_with_minutes_between_them_are_met_as_well() {
         let bound = Duration::from_millis(50);
         let goal = clumps(Aim::Share(0.05), bound);
-        assert!(goal.late_share() <= 0.065, "{}", goal.late_share());
+        assert!(in_the_end(&goal) <= 0.055, "{}", in_the_end(&goal));
         let half = Duration::from_millis(500);
         let [minute, hour] = [60, 3600].map(|worth| clumps(Aim::Worth(SECOND * worth), half));
         assert!(minute.late_share() < 0.3, "{}", minute.late_share());
@@ -674,10 +677,10 @@ mod tests {
             run(&case(plan.expect("a plan"), Takes::with_mean(Duration::from_millis(200), 1.0), work))
         };
         let (goal, worth) = (twenty(Aim::Share(0.05)), twenty(Aim::Worth(SECOND * 10)));
-        assert!(goal.late_share() <= 0.055, "{}", goal.late_share());
+        assert!(in_the_end(&goal) <= 0.055, "{}", in_the_end(&goal));
         assert!(worth.late_share() < goal.late_share(), "{}", worth.late_share());
         let (goal, worth) = (goal.replica_seconds, worth.replica_seconds);
-        assert!(goal < 1.5 * worth, "{goal}, where {worth} would do");
+        assert!(goal < 1.1 * worth, "{goal}, where {worth} would do");
     }
 
     #[test]
