@@ -14,6 +14,8 @@ use self::{contest::Contest, surges::Surges};
 /// Averages: time constants of 2 s, 4 s, ... 1024 s.
 const AVERAGES: usize = 10;
 const SHORTEST: f64 = 2.0;
+/// The one over 32 s.
+const HALF_A_MINUTE: usize = 4;
 /// Trends: of each average and the one that is twice as slow, but for the slowest.
 const TRENDS: usize = AVERAGES - 2;
 /// A trend at most multiplies or divides an average by this.
@@ -124,10 +126,10 @@ impl Rates {
         self.surges.lasting(guess)
     }
 
-    /// Whether for some minutes fewer have come per second than `least`.
+    /// Whether fewer have come per second than `least`, on an average that forgets in half a minute.
     #[must_use]
     pub fn is_silent(&self, least: f64) -> bool {
-        self.averages[4] < least
+        self.averages[HALF_A_MINUTE] < least
     }
 
     fn best(&self) -> usize {

@@ -89,7 +89,8 @@ impl Told {
                 args.service
             );
         }
-        let mut text = format!("{requests} requests of {} recorded", args.service);
+        let s = if *requests == 1 { "" } else { "s" };
+        let mut text = format!("{requests} request{s} of {} recorded", args.service);
         if *missed > 0 {
             text += &format!("; {missed} more ended faster than they could be written, and are not in it");
         }
@@ -123,7 +124,8 @@ mod tests {
             told("time,took\n# start 1.5\n"),
             "nobody called api: no request is recorded; record again while it is called, or for longer (--for)"
         );
-        assert!(told("time,took\n1,0.5\n").contains("next: tidegate tune api.csv"));
+        let one = told("time,took\n1,0.5\n");
+        assert!(one.starts_with("1 request of api recorded; next: tidegate tune api.csv"), "{one}");
         assert!(told("# missed 7\n").starts_with("0 requests of api recorded; 7 more"));
     }
 }

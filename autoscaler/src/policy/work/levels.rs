@@ -176,14 +176,14 @@ impl Level {
         let present = self.present + second.arrived;
         let ended = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
         let present = present - ended;
-        // So many are there where the last one is just not late,
+        // Where so many are there, the last one is just not late.
         let patience = terms.late_after / service;
         let bears = cap * (1.0 + patience);
         self.present = present.min(bears + second.wait);
-        // give or take what chance makes of how long they take (the logistic curve that is next to the normal one),
+        // Chance makes it a few more or fewer, by how long they take (the logistic curve that is next to the normal one).
         let above = (present - bears) / present.max(1.0).sqrt();
         let by_end = second.arrived / (1.0 + (-1.702 * above).exp());
-        // and fewer may come at once: the replicas have all begun together, and no place is free before the first of them has ended.
+        // Of those who come at once it bears fewer: all replicas begin together, and no place is free before the first has ended.
         let at_once = second.at_once - cap * (1.0 + (patience - TOGETHER).max(0.0));
         by_end.max(at_once.min(second.arrived))
     }

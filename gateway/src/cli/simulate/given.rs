@@ -60,6 +60,11 @@ impl Assumed {
         self.late_after.or(tried).unwrap_or(base.work.late_after)
     }
 
+    /// What the clock shows at the beginning.
+    pub(in crate::cli) fn begins(&self, traffic: &Traffic) -> Timestamp {
+        self.begins.or(traffic.begins).unwrap_or(MONDAY)
+    }
+
     fn service_time(&self, traffic: &Traffic) -> Takes {
         let mean = self.service_time.or(traffic.mean).unwrap_or(Duration::from_millis(200));
         Takes::with_mean(mean, self.service_spread.unwrap_or(1.0))
@@ -156,6 +161,11 @@ pub(in crate::cli) struct Traffic {
 }
 
 impl Traffic {
+    /// From the first moment to the last.
+    pub(in crate::cli) fn length(&self) -> Duration {
+        self.plan.duration()
+    }
+
     /// What a shape says.
     pub(in crate::cli) fn shaped(shape: Shape, process: Process) -> Result<Self, Misuse> {
         let plan = plan(shape, process)?;
@@ -215,7 +225,7 @@ impl Trial<'_> {
         let case = |seed: u32, at: usize, one: &Traffic| Case {
             service: Arc::clone(&service),
             plan: one.plan.clone(),
-            begins: self.assumed.begins.or(one.begins).unwrap_or(MONDAY),
+            begins: self.assumed.begins(one),
             took: self.assumed.took(one),
             service_time: self.assumed.service_time(one),
             start_time: self.assumed.start_time(one),

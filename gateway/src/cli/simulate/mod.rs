@@ -83,13 +83,14 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let tried: Vec<Tried> =
         settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
     if args.json {
-        print_json(&table::values(&tried, &assumed))?;
+        print_json(&table::values(&tried, late_after, &assumed))?;
     } else {
-        print(&table::table(&tried, late_after, &assumed))?;
+        print(&table::table(&tried, late_after, traffic[0].length(), &assumed))?;
         let goals = tried
             .iter()
             .filter_map(|one| judged(one, late_after).or_else(|| other_bound(&one.setting, late_after)));
-        let mut notes = base.notes().into_iter().chain(goals);
+        let idle = tried.iter().filter_map(|one| never_by_clock(&one.setting, args, &traffic));
+        let mut notes = base.notes().into_iter().chain(goals).chain(idle);
         notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     if let Some(file) = &args.html {
@@ -117,7 +118,10 @@ fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
         return String::new();
     }
     let late_after = humantime::format_duration(late_after);
-    format!(" `work` is told that more than {late_after} is late, where no setting says `late_after`.")
+    format!(
+        " `work` is told that more than {late_after} is late, where no setting says `late_after` and the file none but {}.",
+        humantime::format_duration(usual)
+    )
 }
 
 /// Where replicas are weighed against other waits than those that count as late.
@@ -150,6 +154,21 @@ fn judged(Tried { setting, outcome }: &Tried, late_after: Duration) -> Option<St
     ))
 }
 
+/// Replicas by the clock of which nothing is seen, as it never shows their times.
+fn never_by_clock(setting: &Setting, args: &Simulate, traffic: &[Traffic]) -> Option<String> {
+    let keep_warm = &setting.scaling.keep_warm;
+    let holds = |one: &Traffic| {
+        keep_warm.iter().any(|keep| keep.holds_within(args.assumed.begins(one), one.length()))
+    };
+    let never = !keep_warm.is_empty() && !traffic.iter().any(holds);
+    never.then(|| {
+        format!(
+            "`keep_warm` of {} does not hold while this traffic lasts; --begins says when it begins",
+            setting.name
+        )
+    })
+}
+
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
     if let Some(shape) = &args.shape {
         if args.subject.service.is_some() && args.subject.config.is_none() {
@@ -180,7 +199,7 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
     if args.sweep {
         texts.extend(settings::sweep(&base.tried)?);
     }
-    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
+    let now = Setting::own(args.subject.now(), base.tried.clone());
     let now = args.subject.config.is_some().then_some(Ok(now));
     now.into_iter().chain(texts.iter().map(|text| settings::read(&base.tried, text))).collect()
 }
@@ -204,6 +223,36 @@ mod tests {
         assert_eq!(agreed(&["work,wait_probability=0.1"]), millis(0));
         assert_eq!(agreed(&["work,late_after=2s"]), millis(2000));
         assert_eq!(agreed(&[goal, "work,goal=p95 wait < 1s"]), None, "there is no one");
+    }
+
+    #[test]
+    fn replicas_that_the_clock_never_asks_for_are_told() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            simulate: Simulate,
+        }
+        let told = |begins: &str| {
+            let args = ["simulate", "--shape", "const 5 5m", "--begins", begins];
+            let Cli { simulate } = clap::Parser::parse_from(args);
+            let warm = &of(&["work,keep_warm=[{ cron = '0 8 * * *' }]"])[0];
+            never_by_clock(warm, &simulate, &traffic(&simulate).expect("good"))
+        };
+        assert_eq!(told("2026-11-29T07:58:00Z"), None);
+        let said = told("2026-11-29T08:01:00Z").expect("it is over");
+        assert!(
+            said.ends_with(" does not hold while this traffic lasts; --begins says when it begins"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_is_late_is_passed_on_to_who_does_not_say_it() {
+        let mut settings =
+            of(&["work", "work,late_after=500ms", "work, late_after = 500ms", "work,late_after=1s"]);
+        pass_on(&mut settings, Duration::from_millis(50));
+        let late = settings.iter().map(|one| one.scaling.work.late_after.as_millis());
+        assert_eq!(late.collect::<Vec<_>>(), [50, 500, 500, 1000]);
     }
 
     #[test]

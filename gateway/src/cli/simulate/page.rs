@@ -15,18 +15,14 @@ pub(super) fn page(tried: &[Tried], late_after: Duration, assumed: &str) -> Stri
             let mut value = table::value(one);
             let course = &one.outcome.course;
             value["step"] = json!(one.outcome.step.as_secs_f64());
-            value["course"] = json!(
-                course
-                    .iter()
-                    .map(|p| [p.ready, p.starting, p.running, p.waiting, p.arrived, p.late])
-                    .collect::<Vec<_>>()
-            );
+            value["course"] =
+                json!(course.iter().map(|p| [p.ready, p.running, p.waiting, p.late]).collect::<Vec<_>>());
             value
         })
         .collect();
     let data = json!({ "late_after": humantime::format_duration(late_after).to_string(), "assumed": assumed, "runs": runs });
-    // Inside a script element only this could end it.
-    let data = data.to_string().replace("</", "<\\/");
+    // Inside a script element nothing begins with this that means anything.
+    let data = data.to_string().replace('<', "\\u003c");
     include_str!("page.html").replace("/*DATA*/null", &data)
 }
 
@@ -35,14 +31,31 @@ mod tests {
     use tidegate_config::model::ScalingPolicy;
 
     use super::*;
-    use crate::{cli::simulate::settings, simulate::replay::Outcome};
+    use crate::{
+        cli::simulate::settings::{self, Setting},
+        simulate::replay::Outcome,
+    };
+
+    #[test]
+    fn a_setting_has_the_colour_of_its_law() {
+        let work = settings::read(&ScalingPolicy::default(), "late_worth=5s").expect("good");
+        let file = Setting::own(
+            "as in work/tidegate.toml".to_owned(),
+            settings::read(&ScalingPolicy::default(), "kpa").expect("good").scaling,
+        );
+        let tried = [work, file].map(|setting| Tried { setting, outcome: Outcome::default() });
+        let page = page(&tried, Duration::from_millis(500), "");
+        let laws: Vec<_> =
+            page.match_indices("\"policy\":\"").map(|(at, key)| &page[at + key.len()..][..3]).collect();
+        assert_eq!(laws, ["wor", "kpa"]);
+    }
 
     #[test]
     fn the_page_stands_alone_and_keeps_its_data_in() {
         let mut setting = settings::read(&ScalingPolicy::default(), "kpa").expect("good");
         setting.name = "</script><b>".to_owned();
         let page = page(&[Tried { setting, outcome: Outcome::default() }], Duration::from_millis(500), "");
-        assert!(page.contains(r"<\/script><b>") && !page.contains("/*DATA*/"));
+        assert!(page.contains(r"\u003c/script>\u003cb>") && !page.contains("/*DATA*/"));
         for outside in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }

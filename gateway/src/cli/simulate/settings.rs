@@ -16,9 +16,17 @@ use crate::cli::output::Misuse;
 pub(in crate::cli) struct Setting {
     pub(in crate::cli) name: String,
     pub(in crate::cli) scaling: ScalingPolicy,
+    /// `late_after` is said, and not only left as it is.
+    says_late_after: bool,
 }
 
 impl Setting {
+    /// What the file says, or the defaults.
+    pub(in crate::cli) fn own(name: String, scaling: ScalingPolicy) -> Self {
+        let says_late_after = scaling.work.late_after != Work::default().late_after;
+        Self { name, scaling, says_late_after }
+    }
+
     /// The share of requests that may wait longer than `late_after`, where that is the aim.
     pub(in crate::cli) fn goal(&self) -> Option<f64> {
         match self.scaling.work.aim {
@@ -34,9 +42,7 @@ impl Setting {
 
     /// Whether it says what is late, by itself or with a goal.
     pub(in crate::cli) fn says_what_is_late(&self) -> bool {
-        let is_said =
-            self.scaling.work.late_after != Work::default().late_after || self.name.contains("late_after=");
-        self.scaling.law == Law::Work && (is_said || !self.asks_what_is_late())
+        self.scaling.law == Law::Work && (self.says_late_after || !self.asks_what_is_late())
     }
 }
 
@@ -58,7 +64,8 @@ pub(in crate::cli) fn read(base: &ScalingPolicy, text: &str) -> Result<Setting, 
     let mut scaling = said.over(&left)?;
     said.switch_off(&mut scaling)?;
     said.check_effect(&scaling)?;
-    Ok(Setting { name: text.to_owned(), scaling })
+    let own = Setting::own(text.to_owned(), scaling);
+    Ok(Setting { says_late_after: own.says_late_after || said.says("late_after"), ..own })
 }
 
 impl Said<'_> {

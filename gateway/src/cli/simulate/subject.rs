@@ -85,9 +85,14 @@ impl Base {
     ) -> String {
         let limit = self.tried.concurrency.map_or(UNLIMITED, |limit| limit.get());
         let requests = if limit == 1 { "request" } else { "requests" };
+        let shown: Vec<_> = shown.into_iter().collect();
+        let is_by_clock = shown.iter().any(|one| !one.keep_warm.is_empty());
+        let begins = traffic.first().filter(|_| is_by_clock).map(|one| assumed.begins(one));
+        let clock =
+            begins.map_or_else(String::new, |begins| format!(" The clock shows {begins} at the beginning."));
         let idle = self.told_of_idle(shown);
         format!(
-            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.{idle}",
+            "Assumed, where settings say nothing else: {}; a replica gets {limit} {requests} at once, there are at most {}, and nobody is turned away or gives up.{idle}{clock}",
             assumed.told(traffic),
             self.tried.max
         )

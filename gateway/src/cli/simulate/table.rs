@@ -9,7 +9,7 @@ use super::Tried;
 use crate::simulate::replay::outcome::Point;
 
 /// For people.
-pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> String {
+pub(super) fn table(tried: &[Tried], late_after: Duration, length: Duration, assumed: &str) -> String {
     let refused = tried.iter().any(|one| one.outcome.refused > 0);
     let cut = tried.iter().any(|one| one.outcome.cut > 0);
     let mut table = Table::new();
@@ -57,9 +57,11 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, assumed: &str) -> Str
         several => format!("{several} requests"),
     };
     format!(
-        "{table}\n\n{requests}. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits; x least: over what \
+        "{table}\n\n{requests} in {}. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits{}; x least: over what \
          somebody who knew all requests beforehand would need\n{assumed}\n",
-        humantime::format_duration(late_after)
+        humantime::format_duration(Duration::from_secs(length.as_secs().max(1))),
+        humantime::format_duration(late_after),
+        if refused { " of those who were served" } else { "" }
     )
 }
 
@@ -68,9 +70,10 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// For machines.
-pub(super) fn values(tried: &[Tried], assumed: &str) -> Vec<Value> {
+pub(super) fn values(tried: &[Tried], late_after: Duration, assumed: &str) -> Vec<Value> {
     let value = |one| {
         let mut value = value(one);
+        value["late_after_ms"] = json!(late_after.as_secs_f64() * 1e3);
         value["assumed"] = json!(assumed);
         value
     };
@@ -85,6 +88,7 @@ pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
     let course = |of: fn(&Point) -> u32| outcome.course.iter().map(of).collect::<Vec<_>>();
     json!({
         "settings": setting.name,
+        "policy": setting.scaling.law.to_string(),
         "requests": outcome.requests,
         "late": outcome.late,
         "late_share": outcome.late_share(),
@@ -122,13 +126,15 @@ mod tests {
 
     #[test]
     fn without_a_least_nothing_is_compared_with_it() {
-        let row = |least_seconds| {
+        let row = |least_seconds, refused| {
             let setting = settings::read(&ScalingPolicy::default(), "kpa").expect("good");
-            let outcome = Outcome { replica_seconds: 9.0, least_seconds, starts: 7, ..Outcome::default() };
-            let table = table(&[Tried { setting, outcome }], Duration::ZERO, "");
+            let outcome =
+                Outcome { replica_seconds: 9.0, least_seconds, refused, starts: 7, ..Outcome::default() };
+            let table = table(&[Tried { setting, outcome }], Duration::ZERO, Duration::ZERO, "");
             table.lines().nth(1).expect("a row").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(row(4.0)[6..10], ["9", "0", "2.25", "7"]);
-        assert_eq!(row(0.0)[6..10], ["9", "0", "–", "7"]);
+        assert_eq!(row(4.0, 0)[6..10], ["9", "0", "2.25", "7"]);
+        assert_eq!(row(0.0, 0)[6..10], ["9", "0", "–", "7"]);
+        assert_eq!(row(4.0, 1)[6..10], ["9", "0", "–", "7"], "who serves nobody needs nothing");
     }
 }

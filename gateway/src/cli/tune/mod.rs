@@ -90,7 +90,7 @@ pub(super) fn run(args: &Tune) -> anyhow::Result<ExitCode> {
         seeds: args.seeds.get(),
     };
     let search = Search { base: &base, fit: on(&fit) };
-    let now = Setting { name: args.subject.now(), scaling: base.tried.clone() };
+    let now = Setting::own(args.subject.now(), base.tried.clone());
     let rivals = [search.best(aim)?, search.tried(now)];
     let shown = rivals.iter().map(|(setting, _)| &setting.scaling);
     let assumed = base.told(&args.assumed, std::slice::from_ref(&judge), shown);

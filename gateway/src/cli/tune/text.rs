@@ -104,6 +104,11 @@ impl Told<'_> {
             "now": now.value(),
             "block": clear(self.advice().into()),
             "too_little": too_little,
+            "late_after_ms": self.late_after.as_secs_f64() * 1e3,
+            "aim": match self.aim {
+                Aim::Share(share) => json!({ "late_share": share }),
+                Aim::Worth(worth) => json!({ "late_worth_seconds": worth }),
+            },
             "assumed": self.assumed,
             "notes": self.doubts(),
         })

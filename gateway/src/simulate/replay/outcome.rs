@@ -73,14 +73,10 @@ impl Half {
 pub struct Point {
     /// Replicas that are ready.
     pub ready: u32,
-    /// Replicas that start.
-    pub starting: u32,
     /// Requests that run.
     pub running: u32,
     /// Requests that wait.
     pub waiting: u32,
-    /// Requests that came since the last point.
-    pub arrived: u32,
     /// Late ones among those that got their turn since the last point.
     pub late: u32,
 }
@@ -140,10 +136,11 @@ impl Outcome {
         share(self.cold, self.requests)
     }
 
-    /// Replica-seconds over the least that would have done; none where nothing had to run.
+    /// Replica-seconds over the least that would have done; none where nothing had to run, or where not all were served, as that
+    /// could have been done with none.
     #[must_use]
     pub fn over_least(&self) -> Option<f64> {
-        (self.least_seconds > 0.0).then(|| self.replica_seconds / self.least_seconds)
+        (self.least_seconds > 0.0 && self.refused == 0).then(|| self.replica_seconds / self.least_seconds)
     }
 
     /// A request got its turn.
