@@ -96,6 +96,7 @@ impl Levels {
 
     /// A second has gone by.
     pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
+        let terms = Terms { service: terms.service.max(1e-3), ..terms };
         let second = self.second(second, terms);
         let late = self.late(second, terms);
         for (at, level) in self.fleets.iter_mut().enumerate() {
@@ -132,7 +133,7 @@ impl Levels {
     fn second(&mut self, flow: Flow, terms: Terms) -> Second {
         let (arrived, start) = (f64::from(flow.arrived), terms.start.mean);
         self.recent += (arrived - self.recent) / (start + SEEN.as_secs_f64());
-        let at_once = crowd::at_once(flow, terms.service.max(1e-3));
+        let at_once = crowd::at_once(flow, terms.service);
         Second { arrived, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
     }
 
@@ -172,7 +173,7 @@ impl Terms {
 impl Level {
     /// A second goes by with `cap` slots. How many of those who come in it wait too long, at its end or where most come.
     fn serve(&mut self, second: Second, cap: f64, terms: Terms) -> f64 {
-        let service = terms.service.max(1e-3);
+        let service = terms.service;
         let present = self.present + second.arrived;
         let ended = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
         let present = present - ended;

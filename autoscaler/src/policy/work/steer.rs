@@ -41,6 +41,7 @@ pub(super) struct Steer {
     /// The logarithm of how many times more than the base it is.
     urgent: f64,
     /// Requests per second that the last replica spares being late of those that formulas ask for: now, and on average.
+    #[serde(skip)]
     spared: f64,
     spares: f64,
     /// Requests per second, on average.

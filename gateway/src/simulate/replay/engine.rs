@@ -646,6 +646,24 @@ mod tests {
         assert!(rarely.replica_seconds < 3.0 * busy, "{}", rarely.replica_seconds);
     }
 
+    #[test]
+    fn nobody_pays_all_day_for_what_no_replica_brings_about() {
+        let goal = |outage: &[(f64, Duration)]| {
+            let quiet = [(5.0, SECOND * 3 * 3600), (5.0, SECOND * 4 * 3600)];
+            let steps = [&quiet[..1], outage, &quiet[1..]].concat();
+            let plan = Plan::new(Shape::steps(steps), Process::Scatter, 1).expect("a plan");
+            let goal = |scaling: &mut ScalingPolicy| {
+                (scaling.law, scaling.work.aim) = (Law::Work, Aim::Share(0.05));
+                (scaling.max, scaling.queue) = (20, 1_000_000);
+            };
+            run(&case(plan, Takes::with_mean(Duration::from_millis(200), 1.0), goal))
+        };
+        let (calm, outage) = (goal(&[]), goal(&[(400.0, SECOND * 600)]));
+        let work = outage.least_seconds - calm.least_seconds;
+        let paid = outage.replica_seconds - calm.replica_seconds;
+        assert!(paid < 1.05 * work, "{paid} for {work}");
+    }
+
     /// Ten at once every 200 s.
     fn clumps(aim: Aim, late_after: Duration) -> Outcome {
         let plan = Plan::new(Shape::constant(0.05, SECOND * 60 * 3600), Process::Burst { size: 10 }, 0);
