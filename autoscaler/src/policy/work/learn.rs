@@ -1,7 +1,7 @@
 //! What the law learns from what it is shown: arrivals, how long a request takes, how long a start takes, and the gaps
 //! in which nothing happens.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{model::Aim, units::Count};
@@ -30,9 +30,6 @@ const SURGE: f64 = 4.0;
 /// What has not lasted for so many seconds may be a page that asks for many things at once.
 const SURGE_SHOWS: f64 = 0.5;
 
-/// Who was waiting for the last replica has had it for so long.
-const FULL: Duration = Duration::from_secs(10);
-
 /// What has been learned of a service.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Learned {
@@ -48,8 +45,6 @@ pub(super) struct Learned {
     news: News,
     /// Since when nothing ran or waited, at the last look.
     pub(super) idle_since: Option<Instant>,
-    /// Since when all replicas that there may be are ready.
-    full_since: Option<Instant>,
     /// Somebody has called since the gateway began.
     called: bool,
 }
@@ -138,14 +133,13 @@ impl Learned {
         let (service, ahead) = (self.service(), self.start() + 5.0);
         // How long a start takes that is not over nobody knows.
         let start = if seen.is_ready() { self.mean_start() } else { f64::INFINITY };
-        let ready = seen.replicas.iter().filter(|replica| replica.phase == Phase::Ready).count();
-        let is_full = ready >= seen.service.scaling.max as usize;
-        self.full_since = is_full.then(|| self.full_since.unwrap_or(seen.now));
         let (flow, before) = (seen.flow(), self.rates.now());
         let work = &seen.service.scaling.work;
         let worth = self.worth(work.aim);
         let late_after = work.late_after.as_secs_f64();
-        let terms = Terms { service, start: self.start_time(), slots, late_after, worth };
+        let queue = Count::try_from(seen.service.scaling.queue).unwrap_or(Count::MAX);
+        let most = seen.service.scaling.max;
+        let terms = Terms { service, start: self.start_time(), slots, most, queue, late_after, worth };
         self.called |= seen.idle_since().is_none() || flow.iter().any(|second| second.arrived > 0);
         for second in flow {
             let arrived = f64::from(second.arrived);
@@ -158,7 +152,7 @@ impl Learned {
                 self.levels.count(seen.now, second, terms);
             }
             if let Aim::Share(goal) = work.aim {
-                let helpless = self.levels.is_new(seen.now) || second.late > 0 && self.is_full(seen);
+                let helpless = self.levels.is_new(seen.now) || self.levels.is_beyond_all(terms);
                 let told = if helpless { Flow::default() } else { second };
                 self.steer.count(told, goal, work.late_after);
             }
@@ -237,12 +231,6 @@ impl Learned {
     /// How long a request takes, in seconds.
     pub(super) fn service(&self) -> f64 {
         self.service.time()
-    }
-
-    /// Whether there have been as many replicas as there may be for so long that nobody waits any more for the last one to start: whoever
-    /// is late then no price would have spared.
-    fn is_full(&self, seen: &Snapshot) -> bool {
-        self.full_since.is_some_and(|since| seen.now.saturating_duration_since(since) >= FULL)
     }
 
     /// Whether that is known, and not only taken for granted.

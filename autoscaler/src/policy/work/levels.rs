@@ -31,6 +31,8 @@ pub(super) struct Levels {
     fleets: Vec<Level>,
     /// Requests per second, averaged over a start and [`SEEN`].
     recent: f64,
+    /// Requests that would run or wait if there had always been as many replicas as there may be.
+    beyond: f64,
     /// Until then those are late whom no habit told of.
     new_until: Option<Instant>,
 }
@@ -76,6 +78,10 @@ pub(super) struct Terms {
     pub(super) start: StartTime,
     /// Requests at once that a replica is good for.
     pub(super) slots: f64,
+    /// Replicas that there may be.
+    pub(super) most: Count,
+    /// Requests that may wait.
+    pub(super) queue: Count,
     /// Seconds after which who waits is late.
     pub(super) late_after: f64,
     /// Seconds of a replica that one late request less is worth.
@@ -98,14 +104,18 @@ impl Levels {
     pub(super) fn count(&mut self, now: Instant, second: Flow, terms: Terms) {
         let terms = Terms { service: terms.service.max(1e-3), ..terms };
         let second = self.second(second, terms);
+        self.beyond =
+            terms.left(self.beyond + second.arrived, terms.all()).min(terms.all() + f64::from(terms.queue));
         let late = self.late(second, terms);
+        let habits: Vec<bool> = self.fleets.iter().map(|level| level.gaps.is_habit()).collect();
         for (at, level) in self.fleets.iter_mut().enumerate() {
             if late[at] < SOMEBODY {
                 level.was_enough(now, terms);
             } else {
                 let larger = at + 1..late.len();
                 let spared = larger.map(|other| (late[at] - late[other]) / (fleet(other) - fleet(at)));
-                let is_new = level.begins() && !level.gaps.is_habit();
+                // Up to twice what is usual comes by chance.
+                let is_new = level.begins() && !habits[at] && !habits[at.saturating_sub(2)];
                 level.was_late(now, spared.fold(0.0, f64::max), terms);
                 self.new_until = Some(terms.after_start(now)).filter(|_| is_new).or(self.new_until);
             }
@@ -137,9 +147,15 @@ impl Levels {
         Second { arrived, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
     }
 
-    /// Whether a surge goes on of a size that has not come often enough to be expected: whoever is late in it no price would have spared.
+    /// Whether a surge goes on of a size that has not come often enough to be expected: hardly any price would have spared those who are
+    /// late in it.
     pub(super) fn is_new(&self, now: Instant) -> bool {
         self.new_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether somebody would be late also with all replicas that there may be.
+    pub(super) fn is_beyond_all(&self, terms: Terms) -> bool {
+        self.beyond > terms.bears(terms.all())
     }
 
     /// Replicas that are to be there for what may come.
@@ -164,6 +180,21 @@ impl Levels {
 }
 
 impl Terms {
+    /// Requests at once that all replicas are good for.
+    fn all(self) -> f64 {
+        f64::from(self.most) * self.slots
+    }
+
+    /// Of so many who are present on `cap` slots, those who still are a second later.
+    fn left(self, present: f64, cap: f64) -> f64 {
+        present - (present * (1.0 - (-1.0 / self.service).exp())).min(cap / self.service)
+    }
+
+    /// Where so many are present on `cap` slots, the last one is just not late.
+    fn bears(self, cap: f64) -> f64 {
+        cap * (1.0 + self.late_after / self.service)
+    }
+
     /// When the law has seen why somebody was late, and those are ready whom it has started.
     fn after_start(self, now: Instant) -> Instant {
         now + Duration::from_secs_f64(self.start.mean) + SEEN
@@ -173,18 +204,14 @@ impl Terms {
 impl Level {
     /// A second goes by with `cap` slots. How many of those who come in it wait too long, at its end or where most come.
     fn serve(&mut self, second: Second, cap: f64, terms: Terms) -> f64 {
-        let service = terms.service;
-        let present = self.present + second.arrived;
-        let ended = (present * (1.0 - (-1.0 / service).exp())).min(cap / service);
-        let present = present - ended;
-        // Where so many are there, the last one is just not late.
-        let patience = terms.late_after / service;
-        let bears = cap * (1.0 + patience);
+        let present = terms.left(self.present + second.arrived, cap);
+        let bears = terms.bears(cap);
         self.present = present.min(bears + second.wait);
         // Chance makes it a few more or fewer, by how long they take (the logistic curve that is next to the normal one).
         let above = (present - bears) / present.max(1.0).sqrt();
         let by_end = second.arrived / (1.0 + (-1.702 * above).exp());
         // Of those who come at once it bears fewer: all replicas begin together, and no place is free before the first has ended.
+        let patience = terms.late_after / terms.service;
         let at_once = second.at_once - cap * (1.0 + (patience - TOGETHER).max(0.0));
         by_end.max(at_once.min(second.arrived))
     }
@@ -245,7 +272,15 @@ mod tests {
     use crate::snapshot::PARTS;
 
     const START: StartTime = StartTime { mean: 2.0, deviation: 0.0 };
-    const TERMS: Terms = Terms { service: 0.2, start: START, slots: 1.0, late_after: 0.5, worth: 60.0 };
+    const TERMS: Terms = Terms {
+        service: 0.2,
+        start: START,
+        slots: 1.0,
+        most: 100,
+        queue: 1000,
+        late_after: 0.5,
+        worth: 60.0,
+    };
 
     /// After so many seconds, each with what came in it; and when that is.
     fn counted(seconds: usize, terms: Terms, second: impl Fn(usize) -> Flow) -> (Levels, Instant) {
@@ -333,6 +368,19 @@ mod tests {
         assert_eq!(warm(0.2, 1.0), 2);
         // Of ten times a second six are enough on average.
         assert_eq!(warm(1.0, 0.05), 8);
+    }
+
+    #[test]
+    fn late_also_with_all_replicas_until_what_waits_is_worked_off() {
+        let beyond = |seconds| {
+            let terms = Terms { most: 4, ..TERMS };
+            let (levels, _) = counted(seconds, terms, |at| of(if at < 100 { 60 } else { 5 }));
+            levels.is_beyond_all(terms)
+        };
+        // Four serve twenty per second, and a thousand may wait.
+        assert!(beyond(100) && beyond(160) && !beyond(180));
+        let (levels, _) = counted(300, TERMS, |at| of(if at < 100 { 60 } else { 5 }));
+        assert!(!levels.is_beyond_all(TERMS), "others could be started");
     }
 
     #[test]

@@ -20,13 +20,17 @@ const USUAL: f64 = 600.0;
 /// As many requests as may be late in twice that time, where it is busiest, change no more than a factor of e: it takes minutes until
 /// what is wanted is there and seen.
 const SLOWEST: f64 = 0.5 / USUAL;
-/// Neither do all who are late in one surge change more. What answered each surge in full would be too dear after one and too cheap
-/// before the next, and two such prices cost more than one with which as many are late.
+/// All who are late in one surge raise the price by no more than a factor of e. What answered each surge in full would be too dear after one
+/// and too cheap before the next, and two such prices cost more than one with which as many are late.
 const SURGE: f64 = 1.0;
 /// Who is late within so many seconds is late in one surge.
-const LASTS: f64 = 10.0;
-/// For so many seconds it is known how busy it was: between surges that come every hour or two, and not for long after a load test.
-const KNOWN: f64 = 7200.0;
+const LASTS: f64 = 30.0;
+/// What a surge would have raised the price by beyond that holds it up for so much longer, up to that of a surge with so much: more is
+/// an accident.
+const OWED: f64 = 10.0;
+/// For so many seconds it is known how busy it was: between surges that come every few hours, or who is in time between them would count
+/// for more than who is late in them; and not for days after a load test.
+const KNOWN: f64 = 28_800.0;
 /// A late request is worth at most so many seconds of a replica before anything is learned: more is learned soon, less slowly.
 const BASE: f64 = 20.0;
 /// At most so many where the goal is missed. What is missed beyond that is not made up for, or an outage would be paid for all day.
@@ -50,9 +54,9 @@ pub(super) struct Steer {
     seconds: f64,
     /// The highest such rate of the last hours; it fades, in [`KNOWN`] by a factor of e.
     busiest: f64,
-    /// Requests that were late in the last [`LASTS`] seconds, and the most such of the last hours, which fades as fast.
-    lately: f64,
-    surge: f64,
+    /// By how much it has risen in the last [`LASTS`] seconds, and by how much more it would have.
+    risen: f64,
+    owed: f64,
     /// Requests that have come, and the seconds in which any did.
     came: f64,
     clumps: f64,
@@ -79,10 +83,8 @@ impl Steer {
         self.came += came;
         self.clumps += f64::from(u8::from(came > 0.0));
         let busiest = self.busiest.max(self.rate);
-        self.lately += late - self.lately / LASTS;
-        self.surge = self.surge.max(self.lately);
-        let step = self.step(goal, busiest);
-        self.surge *= 1.0 - 1.0 / KNOWN;
+        let change = self.step(goal, busiest) * (late - goal * came);
+        let change = self.in_time(change);
         if self.seconds >= USUAL {
             self.busiest = busiest * (1.0 - 1.0 / KNOWN);
         }
@@ -90,9 +92,26 @@ impl Steer {
             let most = (DEAREST / self.base()).ln();
             // Where less comes and the base is higher it fades: when as much comes as before, the base is not yet what it was.
             let beyond = (self.urgent - most).max(0.0) * (1.0 - 1.0 / USUAL);
-            let urgent = self.urgent + step * (late - goal * came);
-            self.urgent = urgent.clamp(-CHEAPEST.ln(), most + beyond);
+            self.urgent = (self.urgent + change).clamp(-CHEAPEST.ln(), most + beyond);
+            if self.urgent >= most {
+                self.owed = 0.0;
+            }
         }
+    }
+
+    /// What of a change is for now: the rest of a rise is owed, and a fall pays what is owed first. So both come to the same in the long
+    /// run.
+    fn in_time(&mut self, change: f64) -> f64 {
+        self.risen *= 1.0 - 1.0 / LASTS;
+        if change > 0.0 {
+            let now = change.min((SURGE - self.risen).max(0.0));
+            self.risen += now;
+            self.owed = (self.owed + change - now).min(OWED);
+            return now;
+        }
+        let paid = self.owed.min(-change);
+        self.owed -= paid;
+        change + paid
     }
 
     /// What one late request changes. The same for each, however many come with it, and whether it begins a surge or ends one: only then
@@ -100,14 +119,13 @@ impl Steer {
     fn step(&self, goal: f64, busiest: f64) -> f64 {
         let together = self.came / self.clumps.max(1.0);
         let first = FIRST / (together + goal * self.came).max(1.0);
-        STEP.max(first).min(SLOWEST / (goal * busiest).max(1e-9)).min(SURGE / self.surge.max(1e-9))
+        STEP.max(first).min(SLOWEST / (goal * busiest).max(1e-9))
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(&self) -> bool {
-        let Self { urgent, spared, spares, rate, seconds, busiest, lately, surge, came, clumps, goal } =
-            *self;
-        let values = [urgent.exp(), spared, spares, rate, seconds, busiest, lately, surge, goal.0, goal.1];
+        let Self { urgent, spared, spares, rate, seconds, busiest, risen, owed, came, clumps, goal } = *self;
+        let values = [urgent.exp(), spared, spares, rate, seconds, busiest, risen, owed, goal.0, goal.1];
         let counts = [came, clumps];
         values.iter().all(|value| (0.0..=1e9).contains(value)) && counts.iter().all(|count| *count >= 0.0)
     }
@@ -216,6 +234,16 @@ mod tests {
         let surge = |nth: u32| if nth >= 1000 && nth % 1000 < 3 { (100, 100) } else { (1, 0) };
         let change = after(2003, surge).urgency() / after(2000, surge).urgency();
         assert!((2.0..3.0).contains(&change), "{change}");
+    }
+
+    #[test]
+    fn what_one_surge_does_not_raise_it_by_holds_it_up_afterwards() {
+        let mut steer = Steer::default();
+        let changes = [2.0, 1.0, -0.5, -0.5, -0.5, -0.5, -0.5];
+        let now = changes.map(|change| steer.in_time(change));
+        assert!((now[0] + now[1] - SURGE).abs() < 0.05, "{now:?}");
+        assert!(now[2..5].iter().all(|change| *change == 0.0), "{now:?}");
+        assert!((now.iter().sum::<f64>() - changes.iter().sum::<f64>()).abs() < 1e-9, "{now:?}");
     }
 
     #[test]

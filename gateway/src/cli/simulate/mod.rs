@@ -75,7 +75,7 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let own = usize::from(args.subject.config.is_some());
     let agreed = if own == 0 { agreed(&settings) } else { None };
     let late_after = args.assumed.late_after(&base.tried, agreed);
-    let passed = pass_on(&mut settings[own..], late_after);
+    let passed = pass_on(&mut settings[own..], late_after, own > 0);
     let trial = Trial { assumed: &args.assumed, late_after, traffic: &traffic, seeds: args.seeds.get() };
     let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
     let assumed =
@@ -109,7 +109,7 @@ fn agreed(settings: &[Setting]) -> Option<Duration> {
 }
 
 /// Tells `work` what is late, where neither the file nor the setting says it, and says so.
-fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
+fn pass_on(settings: &mut [Setting], late_after: Duration, has_file: bool) -> String {
     let usual = Work::default().late_after;
     let is_silent = |one: &&mut Setting| one.scaling.law == Law::Work && !one.says_what_is_late();
     let silent = settings.iter_mut().filter(is_silent).filter(|_| late_after != usual);
@@ -118,10 +118,9 @@ fn pass_on(settings: &mut [Setting], late_after: Duration) -> String {
         return String::new();
     }
     let late_after = humantime::format_duration(late_after);
-    format!(
-        " `work` is told that more than {late_after} is late, where no setting says `late_after` and the file none but {}.",
-        humantime::format_duration(usual)
-    )
+    let but = humantime::format_duration(usual);
+    let file = if has_file { format!(", nor the file another than {but}") } else { String::new() };
+    format!(" `work` is told that more than {late_after} is late, where no setting says `late_after`{file}.")
 }
 
 /// Where replicas are weighed against other waits than those that count as late.
@@ -250,7 +249,7 @@ mod tests {
     fn what_is_late_is_passed_on_to_who_does_not_say_it() {
         let mut settings =
             of(&["work", "work,late_after=500ms", "work, late_after = 500ms", "work,late_after=1s"]);
-        pass_on(&mut settings, Duration::from_millis(50));
+        pass_on(&mut settings, Duration::from_millis(50), false);
         let late = settings.iter().map(|one| one.scaling.work.late_after.as_millis());
         assert_eq!(late.collect::<Vec<_>>(), [50, 500, 500, 1000]);
     }

@@ -664,6 +664,18 @@ mod tests {
         assert!(paid < 1.05 * work, "{paid} for {work}");
     }
 
+    #[test]
+    fn a_goal_is_held_where_all_replicas_are_needed_for_the_load() {
+        let busy = [(16.0, SECOND * 900), (0.0, SECOND * 2700)].repeat(16);
+        let plan = Plan::new(Shape::steps(busy), Process::Scatter, 1).expect("a plan");
+        let four = |scaling: &mut ScalingPolicy| {
+            (scaling.law, scaling.work.aim, scaling.max) = (Law::Work, Aim::Share(0.05), 4);
+        };
+        let takes = Takes::with_mean(Duration::from_millis(200), 0.1);
+        let outcome = run(&Case { start_time: Takes::Always(SECOND * 10), ..case(plan, takes, four) });
+        assert!(in_the_end(&outcome) <= 0.055, "{}", in_the_end(&outcome));
+    }
+
     /// Ten at once every 200 s.
     fn clumps(aim: Aim, late_after: Duration) -> Outcome {
         let plan = Plan::new(Shape::constant(0.05, SECOND * 60 * 3600), Process::Burst { size: 10 }, 0);
