@@ -640,9 +640,9 @@ mod tests {
 
     #[test]
     fn where_surges_come_every_hour_their_goal_costs_little_more_than_they_do() {
-        let rarely = surges(12, 3540, 0.05);
+        let rarely = surges(24, 3540, 0.05);
         assert!(in_the_end(&rarely) <= 0.055, "{}", in_the_end(&rarely));
-        let busy = 16.0 * 12.0 * 60.0;
+        let busy = 16.0 * 24.0 * 60.0;
         assert!(rarely.replica_seconds < 3.0 * busy, "{}", rarely.replica_seconds);
     }
 
@@ -666,7 +666,7 @@ mod tests {
 
     #[test]
     fn a_goal_is_held_where_all_replicas_are_needed_for_the_load() {
-        let busy = [(16.0, SECOND * 900), (0.0, SECOND * 2700)].repeat(16);
+        let busy = [(16.0, SECOND * 900), (0.0, SECOND * 2700)].repeat(32);
         let plan = Plan::new(Shape::steps(busy), Process::Scatter, 1).expect("a plan");
         let four = |scaling: &mut ScalingPolicy| {
             (scaling.law, scaling.work.aim, scaling.max) = (Law::Work, Aim::Share(0.05), 4);
