@@ -5,7 +5,7 @@ use serde_json::Value;
 use tidegate_config::{
     Format, Place, Problem, Problems,
     model::{Aim, Law, ScalingPolicy, Work},
-    written::{Because, has_effect, toml, why_no_effect, written},
+    written::{Because, KEYS, has_effect, toml, why_no_effect, written},
 };
 
 use super::said::Said;
@@ -145,7 +145,13 @@ impl Said<'_> {
             let help = problem.help.clone().filter(|help| !help.contains("services.tried"));
             Problem { place, key, help, excerpt: None, also: Vec::new(), ..problem.clone() }
         };
-        let all = problems.list().iter().map(own).map(|problem| problem.to_string());
+        let all: Vec<_> = problems.list().iter().map(own).collect();
+        // What is left of the base is wrong only because of what was said.
+        let (left, said): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|problem| KEYS.contains(&problem.key.as_str()) && !self.says(&problem.key));
+        let shown = if said.is_empty() { left } else { said };
+        let all = shown.iter().map(ToString::to_string);
         Misuse(all.collect::<Vec<_>>().join("\n").trim_end().to_owned())
     }
 }
@@ -290,6 +296,8 @@ mod tests {
         assert!(said("work,target_cpu=0.7").contains("not simulated"));
         assert!(said("policy=word").contains("did you mean \"work\"?"));
         assert!(said("targte=0.5").contains("did you mean `target`?"));
+        let gaol = said("work,gaol=p95 wait < 50ms");
+        assert!(gaol.contains("did you mean `goal`?") && !gaol.contains("a second aim"), "{gaol}");
         assert!(said("policy=work,without=luck").contains("it has work, forecast"));
         assert!(said("").starts_with("--try is empty; "));
         assert!(said(" , ").starts_with("--try is empty; "));
