@@ -107,15 +107,17 @@ impl Levels {
         self.beyond =
             terms.left(self.beyond + second.arrived, terms.all()).min(terms.all() + f64::from(terms.queue));
         let late = self.late(second, terms);
-        let habits: Vec<bool> = self.fleets.iter().map(|level| level.gaps.is_habit()).collect();
-        for (at, level) in self.fleets.iter_mut().enumerate() {
+        // The larger ones first: what was a habit before is asked of a smaller one.
+        for at in (0..self.fleets.len()).rev() {
+            let smaller = self.fleets[at.saturating_sub(2)].gaps.is_habit();
+            let level = &mut self.fleets[at];
             if late[at] < SOMEBODY {
                 level.was_enough(now, terms);
             } else {
                 let larger = at + 1..late.len();
                 let spared = larger.map(|other| (late[at] - late[other]) / (fleet(other) - fleet(at)));
                 // Up to twice what is usual comes by chance.
-                let is_new = level.begins() && !habits[at] && !habits[at.saturating_sub(2)];
+                let is_new = level.begins() && !level.gaps.is_habit() && !smaller;
                 level.was_late(now, spared.fold(0.0, f64::max), terms);
                 self.new_until = Some(terms.after_start(now)).filter(|_| is_new).or(self.new_until);
             }
