@@ -159,7 +159,7 @@ impl Learned {
         }
         self.look_at_gap(seen);
         let (rate, peakedness) = (self.rates.now(), self.crowd.peakedness());
-        self.news.look(seen, Usual { rate, before, peakedness, start: self.mean_start() });
+        self.news.look(seen, Usual { rate, before, peakedness, start: self.mean_start(), worth });
     }
 
     /// What is to be expected in `ahead` seconds, or now: what is usual, and that a surge goes on which has just begun.
@@ -182,14 +182,22 @@ impl Learned {
     }
 
     /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
-    /// as would be full where a late request is worth little compared with a start; up to twice as many where it is worth much.
+    /// as would be full where a late request is worth little compared with a start, up to twice as many where it is worth much. Of
+    /// replicas that take one at a time, only for those who came later than the first ones: they may be as many again (Lindy's law),
+    /// but a handful at once is a handful.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
         let worth = self.worth(seen.service.scaling.work.aim);
         let spare = worth / (worth + self.mean_start());
-        let most = came.max(present) * ((1.0 + spare) / slots).min(1.0);
+        let first = if slots < 2.0 { self.news.came_at_first() } else { 0.0 };
+        let most = (came.max(present) + spare * (came - first).max(0.0)) / slots;
         kpa::count(most.ceil()).max(1)
+    }
+
+    /// Whether requests found no replica ready, and that is news.
+    pub(super) fn is_wake(&self) -> bool {
+        self.news.is_wake()
     }
 
     /// How likely it is that a surge lasts through a start: the longer it has, the likelier (Lomax's law with an exponent of 1, which is

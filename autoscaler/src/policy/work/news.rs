@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::snapshot::Snapshot;
 
-/// Where nothing was ready, whoever comes is news;
-const WAKE: Evidence = Evidence { sure: 1.75, of_a_start: 0.05 };
+/// Where nothing was ready, whoever comes is news, and who decides later makes all of them wait for longer;
+const WAKE: Evidence = Evidence { cheap: 1.75, dear: 0.5, of_a_start: 0.05 };
 /// where something runs, most who wait do so by chance, and a page that asks for many things at once is no step.
-const STEP: Evidence = Evidence { sure: 2.5, of_a_start: 0.25 };
+const STEP: Evidence = Evidence { cheap: 2.5, dear: 2.5, of_a_start: 0.25 };
+/// Halfway between cheap and dear: seconds of a replica that a late request is worth. These three as they come out cheapest for 49 kinds
+/// of traffic at four prices each.
+const HALFWAY: f64 = 10.0;
 /// It is news for so long; then averages have followed.
 const NEWS: Duration = Duration::from_secs(10);
 /// Only for so long if it says no more than they do: a step may come later.
@@ -18,10 +21,24 @@ const SHORTEST: f64 = 0.05;
 
 /// When a rate counts as proven.
 struct Evidence {
-    /// By so many deviations less than what has come.
-    sure: f64,
+    /// By so many deviations less than what has come, where a late request is worth nothing,
+    cheap: f64,
+    /// and where it is worth any number of replicas.
+    dear: f64,
     /// It is told from this part of a start at the least: who decides that little later decides better.
     of_a_start: f64,
+}
+
+impl Evidence {
+    /// No rate is told from less time than this where a start takes so long; in seconds.
+    fn shortest(&self, start: f64) -> f64 {
+        SHORTEST.max(self.of_a_start * start)
+    }
+
+    /// Deviations that are taken off where a late request is worth so many seconds of a replica.
+    fn sure(&self, worth: f64) -> f64 {
+        self.dear + (self.cheap - self.dear) * HALFWAY / (HALFWAY + worth)
+    }
 }
 
 /// What those tell who wait.
@@ -40,6 +57,8 @@ struct Told {
     since: Instant,
     /// How many have come since, but for those of the second that is not over yet.
     came: f64,
+    /// How many had come by the last look before anything can be told of their rate.
+    first: f64,
     /// No replica was ready.
     wake: bool,
     /// Requests per second that were usual before.
@@ -57,6 +76,8 @@ pub(super) struct Usual {
     pub(super) peakedness: f64,
     /// Seconds that a start takes.
     pub(super) start: f64,
+    /// Seconds of a replica that a late request is worth.
+    pub(super) worth: f64,
 }
 
 impl News {
@@ -80,6 +101,7 @@ impl News {
         if waits {
             self.told.get_or_insert_with(|| Told::begin(seen, usual.before));
         }
+        self.told = self.told.map(|told| told.look(seen, usual.start));
         self.rate = self.told.map_or(0.0, |told| told.rate(seen, usual));
     }
 
@@ -108,6 +130,11 @@ impl News {
         self.wake().map(|told| told.came(seen))
     }
 
+    /// How many of them came at once, before their rate could be told.
+    pub(super) fn came_at_first(&self) -> f64 {
+        self.wake().map_or(0.0, |told| told.first)
+    }
+
     fn wake(&self) -> Option<Told> {
         self.told.filter(|told| told.wake)
     }
@@ -118,7 +145,21 @@ impl Told {
         let wake = !seen.is_ready();
         // Who came in this second before the first one waited is no news, unless nobody can be served.
         let came = if wake { 0.0 } else { -arriving(seen) };
-        Self { since: seen.now, came, wake, before }
+        Self { since: seen.now, came, first: came, wake, before }
+    }
+
+    /// One look; a start takes so many seconds.
+    fn look(self, seen: &Snapshot, start: f64) -> Self {
+        let tells = self.age(seen) > self.evidence().shortest(start);
+        Self { first: if tells { self.first } else { self.came(seen) }, ..self }
+    }
+
+    fn evidence(self) -> Evidence {
+        if self.wake { WAKE } else { STEP }
+    }
+
+    fn age(self, seen: &Snapshot) -> f64 {
+        seen.now.saturating_duration_since(self.since).as_secs_f64()
     }
 
     fn came(self, seen: &Snapshot) -> f64 {
@@ -126,11 +167,10 @@ impl Told {
     }
 
     fn rate(self, seen: &Snapshot, usual: Usual) -> f64 {
-        let Evidence { sure, of_a_start } = if self.wake { WAKE } else { STEP };
-        let within = seen.now.saturating_duration_since(self.since).as_secs_f64();
-        let within = within.max(SHORTEST).max(of_a_start * usual.start);
+        let evidence = self.evidence();
+        let within = self.age(seen).max(evidence.shortest(usual.start));
         let came = self.came(seen);
-        (came - sure * (came * usual.peakedness).sqrt()) / within
+        (came - evidence.sure(usual.worth) * (came * usual.peakedness).sqrt()) / within
     }
 }
 

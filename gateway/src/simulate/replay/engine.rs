@@ -600,6 +600,31 @@ mod tests {
         assert!(outcome.late_share() < 0.01, "{} are late", outcome.late_share());
     }
 
+    /// Late requests of a minute's traffic that begins at once, twenty times over, where nothing is known yet.
+    fn late_at_first(law: Law, slots: u32) -> u64 {
+        let once = |seed| {
+            let plan = Plan::new(Shape::constant(33.0, SECOND * 60), Process::Scatter, seed).expect("a plan");
+            let change = |scaling: &mut ScalingPolicy| {
+                (scaling.law, scaling.concurrency) = (law, Concurrency::new(slots));
+                (scaling.max, scaling.queue) = (1000, 1_000_000);
+            };
+            let start_time = Takes::with_median(SECOND * 2, 0.5);
+            run(&Case { start_time, seed, ..case(plan, Takes::with_mean(SECOND, 1.0), change) }).late
+        };
+        (0..20).map(once).sum()
+    }
+
+    #[test]
+    fn a_first_fleet_is_there_before_half_as_many_are_late_as_under_knatives_law() {
+        for slots in [1, 10] {
+            let [ours, knatives] = [Law::Work, Law::Kpa].map(|law| late_at_first(law, slots));
+            assert!(
+                2 * ours < knatives,
+                "with {slots} slots {ours} are late, {knatives} under Knative's law"
+            );
+        }
+    }
+
     /// How many are late once most is learned. What is late before that is not made up for.
     fn in_the_end(outcome: &Outcome) -> f64 {
         outcome.halves[1].share()
