@@ -49,6 +49,13 @@ impl Follow {
         self.usual.exp_m1()
     }
 
+    /// How many more are taken to come in a wake in which so many have come, where it would be `guess` if nothing were known: as many
+    /// as usual, and beyond that the less of the guess the more wakes have been seen.
+    pub(super) fn more(self, came: f64, guess: f64) -> f64 {
+        let usual = 1.0 + self.usual() - came;
+        guess.min(usual.max(guess * PRIOR / (PRIOR + self.gaps)))
+    }
+
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(self) -> bool {
         [self.gaps, self.usual()].iter().all(|value| (0.0..=1e6).contains(value))

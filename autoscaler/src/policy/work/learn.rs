@@ -183,21 +183,25 @@ impl Learned {
 
     /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
     /// as would be full where a late request is worth little compared with a start, up to twice as many where it is worth much. Of
-    /// replicas that take one at a time, only for those who came later than the first ones: they may be as many again (Lindy's law),
-    /// but a handful at once is a handful.
+    /// replicas that take one at a time, more than have come only for those who are to be expected.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
         let worth = self.worth(seen.service.scaling.work.aim);
         let spare = worth / (worth + self.mean_start());
-        let first = if slots < 2.0 { self.news.came_at_first() } else { 0.0 };
-        let most = (came.max(present) + spare * (came - first).max(0.0)) / slots;
+        let came = came.max(present);
+        let twice = spare * came;
+        let more = if slots < 2.0 { self.more(seen, twice) } else { twice };
+        let most = (came + more) / slots;
         kpa::count(most.ceil()).max(1)
     }
 
-    /// Whether requests found no replica ready, and that is news.
-    pub(super) fn is_wake(&self) -> bool {
-        self.news.is_wake()
+    /// How many more requests are to be expected in a wake, where it would be `guess` if nothing were known: no more than have come
+    /// later than the first ones (Lindy's law), and the fewer of them the better it is known how many come. None where it is no wake.
+    pub(super) fn more(&self, seen: &Snapshot, guess: f64) -> f64 {
+        let Some(came) = self.news.came_since_wake(seen) else { return 0.0 };
+        let later = (came - self.news.came_at_first()).max(0.0);
+        self.follow.more(came, guess.min(later))
     }
 
     /// How likely it is that a surge lasts through a start: the longer it has, the likelier (Lomax's law with an exponent of 1, which is

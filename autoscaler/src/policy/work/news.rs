@@ -9,8 +9,8 @@ use crate::snapshot::Snapshot;
 const WAKE: Evidence = Evidence { cheap: 1.75, dear: 0.5, of_a_start: 0.05 };
 /// where something runs, most who wait do so by chance, and a page that asks for many things at once is no step.
 const STEP: Evidence = Evidence { cheap: 2.5, dear: 2.5, of_a_start: 0.25 };
-/// Halfway between cheap and dear: seconds of a replica that a late request is worth. These three as they come out cheapest for 49 kinds
-/// of traffic at four prices each.
+/// Halfway between cheap and dear: seconds of a replica that a late request is worth. This one and those
+/// of a wake as they come out cheapest for 49 kinds of traffic at four prices each; for a step the price makes no difference.
 const HALFWAY: f64 = 10.0;
 /// It is news for so long; then averages have followed.
 const NEWS: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// No rate is told from less time than this where a start takes so long; in seconds.
+    /// Who comes within so many seconds, where a start takes so long, is taken to have come in all of them.
     fn shortest(&self, start: f64) -> f64 {
         SHORTEST.max(self.of_a_start * start)
     }
@@ -57,7 +57,7 @@ struct Told {
     since: Instant,
     /// How many have come since, but for those of the second that is not over yet.
     came: f64,
-    /// How many had come by the last look before anything can be told of their rate.
+    /// How many had come by the last look within the [shortest](Evidence::shortest) time of which a rate is told.
     first: f64,
     /// No replica was ready.
     wake: bool,
@@ -130,7 +130,7 @@ impl News {
         self.wake().map(|told| told.came(seen))
     }
 
-    /// How many of them came at once, before their rate could be told.
+    /// How many of them came at once, within the shortest time of which a rate is told.
     pub(super) fn came_at_first(&self) -> f64 {
         self.wake().map_or(0.0, |told| told.first)
     }
