@@ -2,6 +2,7 @@
 //! deployed. Reads a trace, tries each setting, prints a table, JSON, or a page with charts.
 
 pub(super) mod given;
+mod notes;
 mod page;
 mod said;
 pub(super) mod settings;
@@ -12,7 +13,7 @@ use std::{num::NonZeroU32, path::PathBuf, process::ExitCode, str::FromStr, time:
 
 use anyhow::Context;
 use clap::Args;
-use tidegate_config::model::{Aim, Law, ScalingPolicy, Work};
+use tidegate_config::model::{Law, Work};
 use tidegate_loadtest::plan::{Process, Shape, read::shape};
 
 use self::{
@@ -65,6 +66,24 @@ pub(super) struct Simulate {
 struct Tried {
     setting: Setting,
     outcome: Outcome,
+    /// What the figures alone do not tell.
+    notes: Vec<String>,
+}
+
+/// What holds for all that was tried.
+#[derive(Default)]
+struct About {
+    late_after: Duration,
+    /// Of the traffic.
+    length: Duration,
+    assumed: String,
+    notes: Vec<String>,
+}
+
+impl About {
+    fn all_notes<'a>(&'a self, tried: &'a [Tried]) -> impl Iterator<Item = &'a String> {
+        self.notes.iter().chain(tried.iter().flat_map(|one| &one.notes))
+    }
 }
 
 pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
@@ -80,21 +99,21 @@ pub(super) fn run(args: &Simulate) -> anyhow::Result<ExitCode> {
     let outcomes = trial.outcomes(settings.iter().map(|setting| &setting.scaling));
     let assumed =
         base.told(&args.assumed, &traffic, settings.iter().map(|setting| &setting.scaling)) + &passed;
-    let tried: Vec<Tried> =
-        settings.into_iter().zip(outcomes).map(|(setting, outcome)| Tried { setting, outcome }).collect();
+    let lasts: Vec<_> = traffic.iter().map(|one| (args.assumed.begins(one), one.length())).collect();
+    let tried = |(setting, outcome)| {
+        let notes = notes::of(&setting, &outcome, late_after, &lasts);
+        Tried { setting, outcome, notes }
+    };
+    let tried: Vec<Tried> = settings.into_iter().zip(outcomes).map(tried).collect();
+    let about = About { late_after, length: traffic[0].length(), assumed, notes: base.notes() };
     if args.json {
-        print_json(&table::values(&tried, late_after, &assumed))?;
+        print_json(&table::values(&tried, &about))?;
     } else {
-        print(&table::table(&tried, late_after, traffic[0].length(), &assumed))?;
-        let goals = tried
-            .iter()
-            .filter_map(|one| judged(one, late_after).or_else(|| other_bound(&one.setting, late_after)));
-        let idle = tried.iter().filter_map(|one| never_by_clock(&one.setting, args, &traffic));
-        let mut notes = base.notes().into_iter().chain(goals).chain(idle);
-        notes.try_for_each(|note| print(&format!("Note: {note}\n")))?;
+        print(&table::table(&tried, &about))?;
+        about.all_notes(&tried).try_for_each(|note| print(&format!("Note: {note}\n")))?;
     }
     if let Some(file) = &args.html {
-        let page = page::page(&tried, late_after, &assumed);
+        let page = page::page(&tried, &about);
         std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -121,51 +140,6 @@ fn pass_on(settings: &mut [Setting], late_after: Duration, has_file: bool) -> St
     let but = humantime::format_duration(usual);
     let file = if has_file { format!(", nor the file another than {but}") } else { String::new() };
     format!(" `work` is told that more than {late_after} is late, where no setting says `late_after`{file}.")
-}
-
-/// Where replicas are weighed against other waits than those that count as late.
-fn other_bound(setting: &Setting, late_after: Duration) -> Option<String> {
-    let ScalingPolicy { law: Law::Work, work: Work { aim: Aim::Worth(_), late_after: own, .. }, .. } =
-        setting.scaling
-    else {
-        return None;
-    };
-    let (name, wait) = (&setting.name, humantime::format_duration(own));
-    (own != late_after).then(|| {
-        format!("{name} spares waits of more than {wait}: what that does is told by --late-after {wait}")
-    })
-}
-
-/// Whether a goal is met, by its own bound; where `late` in the table tells that, only one that is not.
-fn judged(Tried { setting, outcome }: &Tried, late_after: Duration) -> Option<String> {
-    let goal = setting.goal()?;
-    let own = setting.scaling.work.late_after;
-    let (share, later) = (outcome.beyond_share(), outcome.halves[1].share());
-    let is_met = share <= goal;
-    if is_met && own == late_after {
-        return None;
-    }
-    let [share, later, goal] = [share, later, goal].map(table::percent);
-    let (verdict, own) = (if is_met { "met" } else { "missed" }, humantime::format_duration(own));
-    Some(format!(
-        "{} is {verdict}: {share} waited more than {own}, {goal} may; {later} of those in the second half did, when more was learned",
-        setting.name
-    ))
-}
-
-/// Replicas by the clock of which nothing is seen, as it never shows their times.
-fn never_by_clock(setting: &Setting, args: &Simulate, traffic: &[Traffic]) -> Option<String> {
-    let keep_warm = &setting.scaling.keep_warm;
-    let holds = |one: &Traffic| {
-        keep_warm.iter().any(|keep| keep.holds_within(args.assumed.begins(one), one.length()))
-    };
-    let never = !keep_warm.is_empty() && !traffic.iter().any(holds);
-    never.then(|| {
-        format!(
-            "`keep_warm` of {} does not hold while this traffic lasts; --begins says when it begins",
-            setting.name
-        )
-    })
 }
 
 fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
@@ -205,8 +179,9 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_config::model::ScalingPolicy;
+
     use super::*;
-    use crate::simulate::replay::outcome::Half;
 
     fn of(texts: &[&str]) -> Vec<Setting> {
         texts.iter().map(|text| settings::read(&ScalingPolicy::default(), text).expect("good")).collect()
@@ -225,48 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_the_clock_never_asks_for_are_told() {
-        #[derive(clap::Parser)]
-        struct Cli {
-            #[command(flatten)]
-            simulate: Simulate,
-        }
-        let told = |begins: &str| {
-            let args = ["simulate", "--shape", "const 5 5m", "--begins", begins];
-            let Cli { simulate } = clap::Parser::parse_from(args);
-            let warm = &of(&["work,keep_warm=[{ cron = '0 8 * * *' }]"])[0];
-            never_by_clock(warm, &simulate, &traffic(&simulate).expect("good"))
-        };
-        assert_eq!(told("2026-11-29T07:58:00Z"), None);
-        let said = told("2026-11-29T08:01:00Z").expect("it is over");
-        assert!(
-            said.ends_with(" does not hold while this traffic lasts; --begins says when it begins"),
-            "{said}"
-        );
-    }
-
-    #[test]
     fn what_is_late_is_passed_on_to_who_does_not_say_it() {
         let mut settings =
             of(&["work", "work,late_after=500ms", "work, late_after = 500ms", "work,late_after=1s"]);
         pass_on(&mut settings, Duration::from_millis(50), false);
         let late = settings.iter().map(|one| one.scaling.work.late_after.as_millis());
         assert_eq!(late.collect::<Vec<_>>(), [50, 500, 500, 1000]);
-    }
-
-    #[test]
-    fn a_goal_is_judged_by_its_own_bound() {
-        let told = |beyond, late_after| {
-            let setting = of(&["work,goal=p95 wait < 50ms"]).remove(0);
-            let halves = [Half { requests: 50, beyond }, Half { requests: 50, beyond: 1 }];
-            let outcome = Outcome { requests: 100, late: 90, halves, ..Outcome::default() };
-            judged(&Tried { setting, outcome }, Duration::from_millis(late_after))
-        };
-        let missed = "work,goal=p95 wait < 50ms is missed: 6.000% waited more than 50ms, 5.000% may; 2.000% of those in the second \
-                      half did, when more was learned";
-        assert_eq!(told(5, 50).as_deref(), Some(missed));
-        assert_eq!(told(5, 500).as_deref(), Some(missed));
-        assert_eq!(told(4, 50), None, "the table tells it");
-        assert!(told(4, 500).expect("the table tells of other waits").contains(" is met: 5.000%"));
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
-use super::Tried;
+use super::{About, Tried};
 use crate::simulate::replay::outcome::Point;
 
 /// For people.
-pub(super) fn table(tried: &[Tried], late_after: Duration, length: Duration, assumed: &str) -> String {
+pub(super) fn table(tried: &[Tried], about: &About) -> String {
     let refused = tried.iter().any(|one| one.outcome.refused > 0);
     let cut = tried.iter().any(|one| one.outcome.cut > 0);
     let mut table = Table::new();
@@ -30,7 +30,7 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, length: Duration, ass
     header.extend(refused.then_some("refused"));
     header.extend(cut.then_some("cut"));
     table.set_header(header);
-    for Tried { setting, outcome } in tried {
+    for Tried { setting, outcome, notes: _ } in tried {
         let wait = |quantile| outcome.waits.value_at_quantile(quantile).to_string();
         let mut row = vec![
             setting.name.clone(),
@@ -58,10 +58,11 @@ pub(super) fn table(tried: &[Tried], late_after: Duration, length: Duration, ass
     };
     format!(
         "{table}\n\n{requests} in {}. late: waited more than {}; cold: waited for a start; p50, p95, p99: waits{}; x least: over what \
-         somebody who knew all requests beforehand would need\n{assumed}\n",
-        humantime::format_duration(Duration::from_secs(length.as_secs().max(1))),
-        humantime::format_duration(late_after),
-        if refused { " of those who were served" } else { "" }
+         somebody who knew all requests beforehand would need\n{}\n",
+        humantime::format_duration(Duration::from_secs(about.length.as_secs().max(1))),
+        humantime::format_duration(about.late_after),
+        if refused { " of those who were served" } else { "" },
+        about.assumed
     )
 }
 
@@ -70,17 +71,18 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// For machines.
-pub(super) fn values(tried: &[Tried], late_after: Duration, assumed: &str) -> Vec<Value> {
-    let value = |one| {
+pub(super) fn values(tried: &[Tried], about: &About) -> Vec<Value> {
+    let value = |one: &Tried| {
         let mut value = value(one);
-        value["late_after_ms"] = json!(late_after.as_secs_f64() * 1e3);
-        value["assumed"] = json!(assumed);
+        value["late_after_ms"] = json!(about.late_after.as_secs_f64() * 1e3);
+        value["assumed"] = json!(about.assumed);
+        value["notes"] = json!(about.all_notes(std::slice::from_ref(one)).collect::<Vec<_>>());
         value
     };
     tried.iter().map(value).collect()
 }
 
-pub(super) fn value(Tried { setting, outcome }: &Tried) -> Value {
+pub(super) fn value(Tried { setting, outcome, notes: _ }: &Tried) -> Value {
     let of = |histogram: &hdrhistogram::Histogram<u64>| {
         let at = |quantile| histogram.value_at_quantile(quantile);
         json!({ "p50": at(0.5), "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "p99_9": at(0.999), "max": histogram.max() })
@@ -130,7 +132,7 @@ mod tests {
             let setting = settings::read(&ScalingPolicy::default(), "kpa").expect("good");
             let outcome =
                 Outcome { replica_seconds: 9.0, least_seconds, refused, starts: 7, ..Outcome::default() };
-            let table = table(&[Tried { setting, outcome }], Duration::ZERO, Duration::ZERO, "");
+            let table = table(&[Tried { setting, outcome, notes: Vec::new() }], &About::default());
             table.lines().nth(1).expect("a row").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(row(4.0, 0)[6..10], ["9", "0", "2.25", "7"]);
