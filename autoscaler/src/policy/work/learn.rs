@@ -189,19 +189,17 @@ impl Learned {
         let present = f64::from(seen.in_flight() + seen.queued());
         let worth = self.worth(seen.service.scaling.work.aim);
         let spare = worth / (worth + self.mean_start());
-        let came = came.max(present);
-        let twice = spare * came;
-        let more = if slots < 2.0 { self.more(seen, twice) } else { twice };
-        let most = (came + more) / slots;
-        kpa::count(most.ceil()).max(1)
+        let come = came.max(present);
+        let as_many = spare * come;
+        let more = if slots < 2.0 { self.more(seen, as_many) } else { as_many };
+        kpa::count(((come + more) / slots).ceil()).max(1)
     }
 
     /// How many more requests are to be expected in a wake, where it would be `guess` if nothing were known: no more than have come
     /// later than the first ones (Lindy's law), and the fewer of them the better it is known how many come. None where it is no wake.
     pub(super) fn more(&self, seen: &Snapshot, guess: f64) -> f64 {
         let Some(came) = self.news.came_since_wake(seen) else { return 0.0 };
-        let later = (came - self.news.came_at_first()).max(0.0);
-        self.follow.more(came, guess.min(later))
+        self.follow.more(came, guess.min(self.news.came_later(seen)))
     }
 
     /// How likely it is that a surge lasts through a start: the longer it has, the likelier (Lomax's law with an exponent of 1, which is

@@ -9,8 +9,8 @@ use crate::snapshot::Snapshot;
 const WAKE: Evidence = Evidence { cheap: 1.75, dear: 0.5, of_a_start: 0.05 };
 /// where something runs, most who wait do so by chance, and a page that asks for many things at once is no step.
 const STEP: Evidence = Evidence { cheap: 2.5, dear: 2.5, of_a_start: 0.25 };
-/// Halfway between cheap and dear: seconds of a replica that a late request is worth. This one and those
-/// of a wake as they come out cheapest for 49 kinds of traffic at four prices each; for a step the price makes no difference.
+/// Halfway between cheap and dear: seconds of a replica that a late request is worth. This and what a wake takes as they come out
+/// cheapest for 49 kinds of traffic at four prices each; for a step the price makes no difference.
 const HALFWAY: f64 = 10.0;
 /// It is news for so long; then averages have followed.
 const NEWS: Duration = Duration::from_secs(10);
@@ -130,9 +130,9 @@ impl News {
         self.wake().map(|told| told.came(seen))
     }
 
-    /// How many of them came at once, within the shortest time of which a rate is told.
-    pub(super) fn came_at_first(&self) -> f64 {
-        self.wake().map_or(0.0, |told| told.first)
+    /// How many of them did not come at once, within the shortest time of which a rate is told.
+    pub(super) fn came_later(&self, seen: &Snapshot) -> f64 {
+        self.wake().map_or(0.0, |told| (told.came(seen) - told.first).max(0.0))
     }
 
     fn wake(&self) -> Option<Told> {

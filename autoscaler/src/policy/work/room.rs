@@ -61,9 +61,9 @@ fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
 }
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
-/// be ready, and never more than those who wait; in a wake, which may begin more than a crowd, those count as well who are
-/// to be expected until these replicas go again. They are worked off within a start, or sooner: who comes meanwhile is late as well, and as many replicas
-/// are worth it as cost no more than they spare of that. `worth`: seconds of a replica for each.
+/// be ready, and never more than those who wait; in a wake, which may begin more than a crowd, those count as well who are to be
+/// expected until these replicas go again. They are worked off within a start, or sooner: who comes meanwhile is late as well, and
+/// as many replicas are worth it as cost no more than they spare of that. `worth`: seconds of a replica for each.
 pub(super) fn for_backlog(
     question: &Question<'_>,
     learned: &Learned,
@@ -93,9 +93,9 @@ pub(super) fn for_backlog(
     if left <= 0.0 {
         return 0;
     }
-    let least = outlook.rate() * outlook.service() + left / backlog.late_after.max(start);
-    let come = learned.more(seen, outlook.rate() * (start + CLEARED));
-    let most = backlog.ready + queued + come;
+    let rate = outlook.rate();
+    let least = rate * outlook.service() + left / backlog.late_after.max(start);
+    let most = backlog.ready + queued + learned.more(seen, rate * (start + CLEARED));
     kpa::count((least.max(backlog.cheapest(outlook, worth, slots)).min(most) / slots).ceil()).max(1)
 }
 

@@ -30,7 +30,7 @@ pub(super) fn table(tried: &[Tried], about: &About) -> String {
     header.extend(refused.then_some("refused"));
     header.extend(cut.then_some("cut"));
     table.set_header(header);
-    for Tried { setting, outcome, notes: _ } in tried {
+    for Tried { setting, outcome, .. } in tried {
         let wait = |quantile| outcome.waits.value_at_quantile(quantile).to_string();
         let mut row = vec![
             setting.name.clone(),
@@ -82,7 +82,7 @@ pub(super) fn values(tried: &[Tried], about: &About) -> Vec<Value> {
     tried.iter().map(value).collect()
 }
 
-pub(super) fn value(Tried { setting, outcome, notes: _ }: &Tried) -> Value {
+pub(super) fn value(Tried { setting, outcome, .. }: &Tried) -> Value {
     let of = |histogram: &hdrhistogram::Histogram<u64>| {
         let at = |quantile| histogram.value_at_quantile(quantile);
         json!({ "p50": at(0.5), "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "p99_9": at(0.999), "max": histogram.max() })
