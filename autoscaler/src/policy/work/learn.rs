@@ -12,6 +12,7 @@ use super::{
     levels::{Habit, Levels, Terms},
     news::{News, Usual},
     outlook::Outlook,
+    room::CLEARED,
     service_time::ServiceTime,
     steer::Steer,
 };
@@ -29,6 +30,10 @@ use crate::{
 const SURGE: f64 = 4.0;
 /// What has not lasted for so many seconds may be a page that asks for many things at once.
 const SURGE_SHOWS: f64 = 0.5;
+
+/// In a wake there is room for no more than so many times those who have come later than the first ones. This, and how it grows with
+/// what a late request is worth, as they come out cheapest for 49 kinds of traffic at four prices each.
+const MOST_TIMES: f64 = 4.0;
 
 /// What has been learned of a service.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -181,25 +186,23 @@ impl Learned {
         Outlook { usual: load(varies, usual), surge: load(quick, surge), likely: self.goes_on(seen.now) }
     }
 
-    /// As many replicas as there have been requests for, while a wake is news: no more is proven, however quickly they came. As many
-    /// as would be full where a late request is worth little compared with a start, up to twice as many where it is worth much. Of
-    /// replicas that take one at a time, more than have come only for those who are to be expected.
+    /// As many replicas as there have been requests for, and as there should be room for more, while a wake is news: no more is proven,
+    /// however quickly they came.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
         let present = f64::from(seen.in_flight() + seen.queued());
-        let worth = self.worth(seen.service.scaling.work.aim);
-        let spare = worth / (worth + self.mean_start());
-        let come = came.max(present);
-        let as_many = spare * come;
-        let more = if slots < 2.0 { self.more(seen, as_many) } else { as_many };
-        kpa::count(((come + more) / slots).ceil()).max(1)
+        kpa::count(((came.max(present) + self.more(seen, slots)) / slots).ceil()).max(1)
     }
 
-    /// How many more requests are to be expected in a wake, where it would be `guess` if nothing were known: no more than have come
-    /// later than the first ones (Lindy's law), and the fewer of them the better it is known how many come. None where it is no wake.
-    pub(super) fn more(&self, seen: &Snapshot, guess: f64) -> f64 {
+    /// For how many more requests there should be room in a wake: for as many as have come later than the first ones (half of all
+    /// wakes go on as far, by Lindy's law), for more where a late request is worth more than a slot costs, and the closer to what is
+    /// usual the better it is known how many come. None where it is no wake.
+    pub(super) fn more(&self, seen: &Snapshot, slots: f64) -> f64 {
         let Some(came) = self.news.came_since_wake(seen) else { return 0.0 };
-        self.follow.more(came, guess.min(self.news.came_later(seen)))
+        let worth = self.worth(seen.service.scaling.work.aim);
+        let price = (self.mean_start() + CLEARED) / slots;
+        let times = (worth / price).sqrt().min(MOST_TIMES);
+        self.follow.more(came, times * self.news.came_later(seen))
     }
 
     /// How likely it is that a surge lasts through a start: the longer it has, the likelier (Lomax's law with an exponent of 1, which is

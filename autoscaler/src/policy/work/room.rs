@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Replicas for those who wait are there for so many seconds after their start.
-const CLEARED: f64 = 3.0;
+pub(super) const CLEARED: f64 = 5.0;
 
 /// Formulas are asked for so much of what a goal allows: what is missed is not made up for.
 const OF_GOAL: f64 = 0.5;
@@ -95,7 +95,7 @@ pub(super) fn for_backlog(
     }
     let rate = outlook.rate();
     let least = rate * outlook.service() + left / backlog.late_after.max(start);
-    let most = backlog.ready + queued + learned.more(seen, rate * (start + CLEARED));
+    let most = backlog.ready + queued + learned.more(seen, slots).min(rate * (start + CLEARED));
     kpa::count((least.max(backlog.cheapest(outlook, worth, slots)).min(most) / slots).ceil()).max(1)
 }
 
