@@ -71,11 +71,12 @@ impl Network {
     pub(crate) async fn open(options: Options) -> Result<Arc<Self>> {
         let (size, allow_metadata) = (options.pool, options.allow_metadata);
         let (wiring, places) = blocking(move || prepare(&options)).await?;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        if nat::open(&wiring.names, allow_metadata).await {
-            tasks.spawn(nat::keep(wiring.names.clone(), allow_metadata, stop.clone()));
-        }
+        let (tasks, stop, names) = (TaskTracker::new(), CancellationToken::new(), wiring.names.clone());
         let pool = Arc::new(Pool::new(wiring, places, size));
+        pool.repair().await?;
+        if nat::open(&names, allow_metadata).await {
+            tasks.spawn(nat::keep(names, allow_metadata, stop.clone()));
+        }
         tasks.spawn(Arc::clone(&pool).keep_full(stop.clone()));
         tasks.spawn(Arc::clone(&pool).keep_clean(stop.clone()));
         tasks.close();
@@ -150,8 +151,6 @@ fn prepare(options: &Options) -> Result<(Wiring, Places)> {
     let bridge = bridge::open(&options.instance, options.subnet, &options.run)?;
     let allow_metadata = options.allow_metadata;
     let wiring = Wiring { names: bridge.names, bridge: bridge.index, allow_metadata, pins };
-    repair::repair(&wiring, &places)?;
-    repair::reap(&wiring, &places)?;
     Ok((wiring, places))
 }
 

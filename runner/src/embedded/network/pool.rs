@@ -25,7 +25,10 @@ const PACE: Duration = Duration::from_millis(20);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Places that are made at the same time: the kernel makes them one after the other anyway.
 const MAKERS: usize = 2;
-/// How long a place that another gateway is removing is left alone.
+/// How often a place that someone seems to work on is looked at before it is left to them: a process that was just begun holds a lock
+/// until it runs its program, also one that a gateway began before it was killed.
+const LOOKS: usize = 25;
+/// How long a place that another gateway works on is left alone.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How long a start waits for room that is being made.
@@ -70,6 +73,25 @@ impl Pool {
     #[cfg(test)]
     pub(super) fn parts(&self) -> (&Wiring, &Places) {
         (&self.shared.wiring, &self.shared.places)
+    }
+
+    /// Brings what is there and what is written down together again.
+    pub(super) async fn repair(&self) -> Result<()> {
+        let mut left = self.look().await?;
+        for _ in 1..LOOKS {
+            if left.is_empty() {
+                break;
+            }
+            sleep(PATIENCE).await;
+            let still = self.look().await?;
+            left.retain(|k| still.contains(k));
+        }
+        self.reap().await.map(drop)
+    }
+
+    async fn look(&self) -> Result<Vec<u32>> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || repair::repair(&shared.wiring, &shared.places)).await
     }
 
     pub(super) async fn take(&self, id: &ReplicaId) -> Result<Place> {

@@ -16,17 +16,17 @@ use crate::Result;
 /// Places that are removed at a time: each takes a file descriptor meanwhile.
 const AT_ONCE: usize = 256;
 
-/// Finds places that are half made and has them removed; mends those of replicas.
-pub(super) fn repair(wiring: &Wiring, places: &Places) -> Result<()> {
+/// Finds places that are half made and has them removed; mends those of replicas. Returns those that someone works on.
+pub(super) fn repair(wiring: &Wiring, places: &Places) -> Result<Vec<u32>> {
     let suspects = suspects(wiring, places).map_err(|e| explain("look for places that are half made", e))?;
+    let mut busy = Vec::new();
     for k in suspects {
-        let claim = places.seize(k).map_err(|e| explain("lock a place", e))?;
-        // Without one, someone is just making or removing it.
-        if let Some(claim) = claim {
-            treat(wiring, places, &claim)?;
+        match places.seize(k).map_err(|e| explain("lock a place", e))? {
+            Some(claim) => treat(wiring, places, &claim)?,
+            None => busy.push(k),
         }
     }
-    Ok(())
+    Ok(busy)
 }
 
 /// Places that are not both whole and somebody's.

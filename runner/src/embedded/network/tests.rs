@@ -330,6 +330,23 @@ async fn a_crash_at_any_point_is_repaired() {
     assert_eq!(cards, 2);
 }
 
+/// As when a process that a killed gateway had just begun holds its locks until it runs its program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_let_go_at_once_hides_nothing_from_repair() {
+    let world = World::new();
+    world.open(0).await.close().await;
+    let claim = world.folder().join("places/claims/700");
+    fs::write(&claim, "700").expect("a claim");
+    let held = fs::File::open(&claim).expect("the claim");
+    held.lock().expect("to lock it");
+    let lets_go = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        drop(held);
+    };
+    let (_network, ()) = tokio::join!(world.open(0), lets_go);
+    assert!(!claim.exists(), "what nobody works on is removed");
+}
+
 /// A gateway that takes and releases without end; only the next test runs it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "ends only when it is killed"]
