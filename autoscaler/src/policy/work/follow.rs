@@ -49,15 +49,37 @@ impl Follow {
         self.usual.exp_m1()
     }
 
-    /// How many more are taken to come in a wake in which so many have come, where it would be `guess` if nothing were known: as many
-    /// as usual, and beyond that the less of the guess the more wakes have been seen.
-    pub(super) fn more(self, came: f64, guess: f64) -> f64 {
+    /// For how many more there should be room in a wake in which so many have come, where it would be for `most` if nothing were known:
+    /// for as many as usual, and beyond that for the fewer of `most` the more wakes have been seen.
+    pub(super) fn more(self, came: f64, most: f64) -> f64 {
         let usual = 1.0 + self.usual() - came;
-        guess.min(usual.max(guess * PRIOR / (PRIOR + self.gaps)))
+        let unknown = PRIOR / (PRIOR + self.gaps);
+        most.min(usual.max(most * unknown * unknown))
     }
 
     /// Whether these are numbers that can have been learned.
     pub(super) fn is_sound(self) -> bool {
         [self.gaps, self.usual()].iter().all(|value| (0.0..=1e6).contains(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_the_less_room_for_the_unknown_the_more_is_known() {
+        let mut follow = Follow::default();
+        assert!((follow.more(3.0, 12.0) - 12.0).abs() < 1e-9, "nothing is known");
+        let wake = |follow: &mut Follow, came: f64| {
+            follow.after(60.0, true);
+            follow.count(came, 1.0);
+        };
+        (0..20).for_each(|_| wake(&mut follow, 1.0));
+        assert!(follow.more(3.0, 12.0) < 0.2, "nobody ever followed");
+        (0..100).for_each(|_| wake(&mut follow, 11.0));
+        let room = follow.more(3.0, 12.0);
+        assert!((7.5..8.5).contains(&room), "eleven come, and three of them have: {room}");
+        assert!(follow.more(11.0, 12.0) < 0.5);
     }
 }

@@ -187,11 +187,14 @@ impl Learned {
     }
 
     /// As many replicas as there have been requests for, and as there should be room for more, while a wake is news: no more is proven,
-    /// however quickly they came.
+    /// however quickly they came. Replicas that take more than one at a time may be full where a late request is worth little compared
+    /// with a start, half full where it is worth much.
     pub(super) fn proven(&self, seen: &Snapshot, slots: f64) -> Count {
         let Some(came) = self.news.came_since_wake(seen) else { return Count::MAX };
-        let present = f64::from(seen.in_flight() + seen.queued());
-        kpa::count(((came.max(present) + self.more(seen, slots)) / slots).ceil()).max(1)
+        let come = came.max(f64::from(seen.in_flight() + seen.queued()));
+        let worth = self.worth(seen.service.scaling.work.aim);
+        let spare = if slots < 2.0 { 0.0 } else { come * worth / (worth + self.mean_start()) };
+        kpa::count(((come + spare.max(self.more(seen, slots))) / slots).ceil()).max(1)
     }
 
     /// For how many more requests there should be room in a wake: for as many as have come later than the first ones (half of all

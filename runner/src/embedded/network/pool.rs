@@ -75,23 +75,22 @@ impl Pool {
         (&self.shared.wiring, &self.shared.places)
     }
 
-    /// Brings what is there and what is written down together again.
+    /// Brings what is there and what is written down together again; what others go on working on is left to them.
     pub(super) async fn repair(&self) -> Result<()> {
-        let mut left = self.look().await?;
+        let shared = Arc::clone(&self.shared);
+        let mut busy = blocking(move || repair::repair(&shared.wiring, &shared.places)).await?;
         for _ in 1..LOOKS {
-            if left.is_empty() {
+            if busy.is_empty() {
                 break;
             }
             sleep(PATIENCE).await;
-            let still = self.look().await?;
-            left.retain(|k| still.contains(k));
+            let shared = Arc::clone(&self.shared);
+            busy = blocking(move || repair::treat_all(&shared.wiring, &shared.places, busy)).await?;
+        }
+        if !busy.is_empty() {
+            tracing::debug!(places = ?busy, "left to whoever works on them");
         }
         self.reap().await.map(drop)
-    }
-
-    async fn look(&self) -> Result<Vec<u32>> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || repair::repair(&shared.wiring, &shared.places)).await
     }
 
     pub(super) async fn take(&self, id: &ReplicaId) -> Result<Place> {

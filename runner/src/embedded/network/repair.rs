@@ -19,6 +19,11 @@ const AT_ONCE: usize = 256;
 /// Finds places that are half made and has them removed; mends those of replicas. Returns those that someone works on.
 pub(super) fn repair(wiring: &Wiring, places: &Places) -> Result<Vec<u32>> {
     let suspects = suspects(wiring, places).map_err(|e| explain("look for places that are half made", e))?;
+    treat_all(wiring, places, suspects)
+}
+
+/// Treats these, and returns those that someone works on.
+pub(super) fn treat_all(wiring: &Wiring, places: &Places, suspects: Vec<u32>) -> Result<Vec<u32>> {
     let mut busy = Vec::new();
     for k in suspects {
         match places.seize(k).map_err(|e| explain("lock a place", e))? {
