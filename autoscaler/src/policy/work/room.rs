@@ -63,8 +63,9 @@ fn late(question: &Question<'_>, outlook: &Outlook, replicas: Count) -> f64 {
 
 /// Replicas for those who wait: none where what is there or on its way is through with them by the time that a new one would
 /// be ready, and never more than those who wait; in a wake, which may begin more than a crowd, those count as well who are to be
-/// expected until these replicas go again, as far as there should be [room](Learned::more) for them. They are worked off within a start, or sooner: who comes meanwhile is late as well, and
-/// as many replicas are worth it as cost no more than they spare of that. `worth`: seconds of a replica for each.
+/// expected until these replicas go again, as far as there should be [room](Learned::more) for them. They are worked off within a
+/// start, or sooner: who comes meanwhile is late as well, and as many replicas are worth it as cost no more than they spare of that.
+/// `worth`: seconds of a replica for each.
 pub(super) fn for_backlog(
     question: &Question<'_>,
     learned: &Learned,

@@ -330,15 +330,21 @@ async fn a_crash_at_any_point_is_repaired() {
     assert_eq!(cards, 2);
 }
 
+/// The claim of a place, and the lock that somebody holds on it.
+fn claim_of_someone(world: &World) -> (PathBuf, File) {
+    let claim = world.folder().join("places/claims/700");
+    fs::write(&claim, "700").expect("a claim");
+    let lock = File::open(&claim).expect("the claim");
+    lock.lock().expect("to lock it");
+    (claim, lock)
+}
+
 /// As when a process that a killed gateway had just begun holds its locks until it runs its program.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_is_let_go_at_once_hides_nothing_from_repair() {
     let world = World::new();
     world.open(0).await.close().await;
-    let claim = world.folder().join("places/claims/700");
-    fs::write(&claim, "700").expect("a claim");
-    let held = fs::File::open(&claim).expect("the claim");
-    held.lock().expect("to lock it");
+    let (claim, held) = claim_of_someone(&world);
     let lets_go = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
         drop(held);
@@ -415,11 +421,8 @@ async fn killed_gateways_leave_nothing_half_made() {
 async fn what_is_locked_at_the_start_is_removed_later() {
     let world = World::new();
     world.open(0).await.close().await;
-    let claim = world.folder().join("places/claims/700");
-    fs::write(&claim, "700").expect("a claim");
+    let (claim, busy) = claim_of_someone(&world);
     fs::hard_link(&claim, world.folder().join("places/gone/700.x.0")).expect("to release");
-    let busy = File::open(&claim).expect("the claim");
-    busy.lock().expect("to lock");
     let _network = world.open(0).await;
     assert!(claim.exists());
     drop(busy);
