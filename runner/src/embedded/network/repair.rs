@@ -34,7 +34,7 @@ pub(super) fn treat_all(wiring: &Wiring, places: &Places, suspects: Vec<u32>) ->
     Ok(busy)
 }
 
-/// Places that are not both whole and somebody's.
+/// Places that are neither whole and somebody's nor gone already.
 fn suspects(wiring: &Wiring, places: &Places) -> io::Result<Vec<u32>> {
     places.sweep()?;
     places.withdraw_others()?;
@@ -42,11 +42,12 @@ fn suspects(wiring: &Wiring, places: &Places) -> io::Result<Vec<u32>> {
     let pins: BTreeSet<u32> = list(&wiring.pins)?.iter().filter_map(|name| name.parse().ok()).collect();
     let mut all = places.claimed()?;
     all.extend(cards.keys().chain(&pins).filter(|k| wiring.names.places().contains(k)));
-    // In this order: what is ready may be taken at any moment.
-    let mut whole = places.ready()?;
-    whole.extend(places.used()?);
-    whole.retain(|k| cards.get(k) == Some(&true) && wiring.is_pinned(*k));
-    Ok(all.difference(&whole).copied().collect())
+    // In this order: what is ready may be taken at any moment, and what is used given back.
+    let mut settled = places.ready()?;
+    settled.extend(places.used()?);
+    settled.retain(|k| cards.get(k) == Some(&true) && wiring.is_pinned(*k));
+    settled.extend(places.gone()?.into_iter().map(|(_, k)| k));
+    Ok(all.difference(&settled).copied().collect())
 }
 
 /// What is to be done about one place.

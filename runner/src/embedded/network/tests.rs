@@ -423,8 +423,10 @@ async fn what_is_locked_at_the_start_is_removed_later() {
     world.open(0).await.close().await;
     let (claim, busy) = claim_of_someone(&world);
     fs::hard_link(&claim, world.folder().join("places/gone/700.x.0")).expect("to release");
-    let _network = world.open(0).await;
+    let network = world.open(0).await;
     assert!(claim.exists());
+    let (wiring, places) = network.pool.parts();
+    assert!(repair::repair(wiring, places).expect("to look").is_empty(), "no start waits for it");
     drop(busy);
     until(|| !claim.exists()).await;
 }
