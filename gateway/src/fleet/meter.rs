@@ -1,5 +1,6 @@
 //! Counts what goes through one service's gate, second by second and exactly: demand (in flight plus queued) integrated
 //! event by event, and what arrived, ran and ended.
+//! Seconds begin with the first request after a pause: what a burst of a second is depends on no clock.
 //! Owned by the [`Gate`](super::admission::Gate) and changed under its lock, so there is no second count.
 //! Absent: averages over windows (the autoscaler's), and clocks.
 
@@ -16,6 +17,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Samples that are kept when nobody asks for them: the longest stable window, one hour.
 const KEPT: usize = 3600;
 
+/// After so long without a request the next one begins a second. Where requests come more often, each second that began with one would
+/// make them look clumped.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// Counts, second by second.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -31,6 +36,10 @@ pub(crate) struct Meter {
     together: [(u32, u32); PARTS.len()],
     done: VecDeque<(f64, Flow)>,
     idle_since: Option<Instant>,
+    /// None has come yet.
+    is_new: bool,
+    /// Of seconds that were not over when a pause was: less than one, which is still to be counted.
+    left_out: Duration,
 }
 
 /// What waits and runs.
@@ -57,6 +66,8 @@ impl Meter {
             together: [(0, 0); PARTS.len()],
             done: VecDeque::new(),
             idle_since: Some(now),
+            is_new: true,
+            left_out: Duration::ZERO,
         }
     }
 
@@ -66,6 +77,7 @@ impl Meter {
         if level.demand() == 0 {
             self.idle_since.get_or_insert(now);
         } else {
+            self.end_pause(now);
             self.idle_since = None;
         }
         self.level = level;
@@ -74,6 +86,7 @@ impl Meter {
     /// A request has come.
     pub(crate) fn arrived(&mut self, now: Instant) {
         self.advance(now);
+        self.end_pause(now);
         self.flow.arrived += 1;
         self.count_pairs(now);
     }
@@ -124,14 +137,33 @@ impl Meter {
     fn advance(&mut self, now: Instant) {
         while let Some(end) = self.second.checked_add(SECOND).filter(|end| *end <= now) {
             self.count_to(end);
-            if self.done.len() == KEPT {
-                self.done.pop_front();
-            }
-            self.done.push_back((std::mem::take(&mut self.area), std::mem::take(&mut self.flow)));
-            self.together = [(0, 0); PARTS.len()];
+            self.finish_second();
             self.second = end;
         }
         self.count_to(now);
+    }
+
+    /// Somebody has come: a second begins if that ends a pause. The one that was not over is counted as soon as there are enough of
+    /// them to be a whole one.
+    fn end_pause(&mut self, now: Instant) {
+        let paused = self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= PAUSE);
+        if !std::mem::take(&mut self.is_new) && !paused || self.flow != Flow::default() {
+            return;
+        }
+        self.left_out += now.saturating_duration_since(self.second);
+        if let Some(rest) = self.left_out.checked_sub(SECOND) {
+            self.finish_second();
+            self.left_out = rest;
+        }
+        self.second = now;
+    }
+
+    fn finish_second(&mut self) {
+        if self.done.len() == KEPT {
+            self.done.pop_front();
+        }
+        self.done.push_back((std::mem::take(&mut self.area), std::mem::take(&mut self.flow)));
+        self.together = [(0, 0); PARTS.len()];
     }
 
     fn count_to(&mut self, to: Instant) {
@@ -155,6 +187,8 @@ mod tests {
         let start = crate::clock::now();
         let ms = |n| start + Duration::from_millis(n);
         let mut meter = Meter::new(start);
+        // With which the first second begins.
+        meter.arrived(start);
         for (when, level) in levels {
             meter.set(ms(*when), waits(*level));
         }
@@ -179,7 +213,7 @@ mod tests {
         let start = crate::clock::now();
         let ms = |n| start + Duration::from_millis(n);
         let mut meter = Meter::new(start);
-        for at in [100, 300] {
+        for at in [0, 300] {
             meter.arrived(ms(at));
         }
         meter.set(ms(300), Level { waiting: 1, running: 1 });
@@ -202,10 +236,31 @@ mod tests {
     }
 
     #[test]
+    fn a_second_begins_with_the_first_request_after_a_pause_and_no_time_is_lost() {
+        let start = crate::clock::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut meter = Meter::new(start);
+        // Bursts of a second, each of which begins in the midst of one; and a short pause, after which none begins.
+        for burst in [10_700, 22_000, 33_300, 34_700] {
+            for at in [0, 900] {
+                // Whoever finds a replica runs before it is counted.
+                meter.set(ms(burst + at), waits(1));
+                meter.arrived(ms(burst + at));
+                meter.set(ms(burst + at), waits(0));
+            }
+        }
+        let (_, flow) = meter.sample(ms(40_000));
+        let came: Vec<_> =
+            flow.iter().map(|second| second.arrived).enumerate().filter(|(_, came)| *came > 0).collect();
+        assert_eq!(came, [(10, 2), (22, 2), (33, 2), (34, 1), (35, 1)]);
+        assert_eq!(flow.len(), 39, "what is left out is less than a second");
+    }
+
+    #[test]
     fn who_comes_at_once_is_counted_in_pairs() {
         let start = crate::clock::now();
         let mut meter = Meter::new(start);
-        for at in [300, 300, 301, 340, 900, 1900] {
+        for at in [0, 0, 1, 70, 900, 1900] {
             meter.arrived(start + Duration::from_millis(at));
         }
         let (_, flow) = meter.sample(start + SECOND * 2);

@@ -29,7 +29,17 @@ pub struct Shadow {
     /// Demand since the last whole second that was sampled.
     from: Instant,
     levels: Vec<(Instant, u32)>,
+    /// Since when there has been none; `None` while there is some.
+    idle_since: Option<Instant>,
+    /// When requests ended pauses, with each of which a second begins,
+    begins: VecDeque<Instant>,
+    /// and what was left out before them.
+    left_out: Duration,
 }
+
+const SECOND: Duration = Duration::from_secs(1);
+/// After so long the next request begins a second, and so does the first one.
+const PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -68,6 +78,9 @@ impl Shadow {
             swapping: None,
             from: now,
             levels: vec![(now, 0)],
+            idle_since: now.checked_sub(PAUSE),
+            begins: VecDeque::new(),
+            left_out: Duration::ZERO,
         }
     }
 
@@ -236,17 +249,36 @@ impl Shadow {
             let right = self.second();
             ensure((sample - right).abs() < 1e-6, || format!("sample {index} of {samples:?} is {right}"))?;
         }
-        let whole = self.from + Duration::from_secs(1);
-        ensure(whole > seen.now, || format!("a sample is missing: {samples:?}"))
+        let missing = self.begin_anew().is_some() || self.from + SECOND <= seen.now;
+        ensure(!missing, || format!("a sample is missing: {samples:?}"))
     }
 
     fn level(&mut self, now: Instant) {
-        self.levels.push((now, count(self.queue.len() + self.running.len())));
+        let level = count(self.queue.len() + self.running.len());
+        self.levels.push((now, level));
+        if level == 0 {
+            self.idle_since.get_or_insert(now);
+        } else if self.idle_since.take().is_some_and(|since| since + PAUSE <= now) {
+            self.begins.push_back(now);
+        }
+    }
+
+    /// The idle second that those make together which were not over when a pause was, if they do.
+    fn begin_anew(&mut self) -> Option<f64> {
+        let begins = *self.begins.front().filter(|begins| **begins < self.from + SECOND)?;
+        self.begins.pop_front();
+        self.left_out += begins - self.from;
+        self.from = begins;
+        self.left_out = self.left_out.checked_sub(SECOND)?;
+        Some(0.0)
     }
 
     /// Average demand of the next second.
     fn second(&mut self) -> f64 {
-        let (from, to) = (self.from, self.from + Duration::from_secs(1));
+        if let Some(idle) = self.begin_anew() {
+            return idle;
+        }
+        let (from, to) = (self.from, self.from + SECOND);
         let ends = self.levels.iter().skip(1).map(|(at, _)| *at).chain([to]);
         let parts = self.levels.iter().zip(ends).map(|((at, level), end)| {
             let span = end.min(to).saturating_duration_since((*at).max(from));

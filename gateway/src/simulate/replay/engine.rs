@@ -672,6 +672,20 @@ mod tests {
     }
 
     #[test]
+    fn a_goal_is_held_where_bursts_of_a_second_begin_in_the_midst_of_one() {
+        let bursts = [(10.0, SECOND), (0.0, Duration::from_millis(298_700))].repeat(300);
+        let plan = Plan::new(Shape::steps(bursts), Process::Uniform, 0).expect("a plan");
+        let goal = |scaling: &mut ScalingPolicy| {
+            scaling.law = Law::Work;
+            (scaling.work.aim, scaling.work.late_after) = (Aim::Share(0.05), SECOND);
+        };
+        let takes = Takes::with_mean(Duration::from_millis(200), 1.0);
+        let outcome = run(&Case { late_after: SECOND, ..case(plan, takes, goal) });
+        assert!(in_the_end(&outcome) <= 0.055, "{}", in_the_end(&outcome));
+        assert!(outcome.replica_seconds < 40_000.0, "{}", outcome.replica_seconds);
+    }
+
+    #[test]
     fn nobody_pays_all_day_for_what_no_replica_brings_about() {
         let goal = |outage: &[(f64, Duration)]| {
             let quiet = [(5.0, SECOND * 3 * 3600), (5.0, SECOND * 4 * 3600)];
