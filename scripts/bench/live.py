@@ -1,5 +1,7 @@
-"""Compares reports of `tidegate load` with those of `tidegate simulate`: live.py FOLDER PAGE SLICE..."""
+"""Compares reports of `tidegate load` with those of `tidegate simulate`: live.py FOLDER PAGE RUNS SLICE...
+Each slice may have several reports of `tidegate load`, and one of so many simulated runs; figures are averages."""
 
+import glob
 import json
 import sys
 
@@ -11,8 +13,20 @@ def read(path):
         return json.load(file)
 
 
+def mean(runs):
+    """Of several runs; the course is the first one's."""
+    figure = lambda of: sum(of(run) for run in runs) / len(runs)
+    return {
+        "requests": figure(lambda run: run["requests"]),
+        "errors": sum(run["errors"] for run in runs),
+        "latency": {name: figure(lambda run: run["latency"][name]) for name in QUANTILES},
+        "replica_seconds": figure(lambda run: run["replica_seconds"]),
+        "course": runs[0]["course"],
+    }
+
+
 def live(report):
-    """Requests, waits in ms, replica-seconds and the course of ready replicas as (second, count)."""
+    """Requests, times in ms, replica-seconds and the course of ready replicas as (second, count)."""
     looks = (report.get("overlay") or {}).get("looks", [])
     there = lambda look: look["ready"] + look["starting"] + look["leaving"]
     seconds = sum(there(a) * (b["at"] - a["at"]) for a, b in zip(looks, looks[1:]))
@@ -25,14 +39,14 @@ def live(report):
     }
 
 
-def simulated(report):
+def simulated(report, runs):
+    """The same, of one of so many runs on average."""
     one = report[0]
     course = one["course"]
     return {
-        "requests": one["requests"],
-        "errors": one["refused"],
+        "requests": one["requests"] / runs,
         "latency": {name: one["latency_ms"][name] for name in QUANTILES},
-        "replica_seconds": one["replica_seconds"],
+        "replica_seconds": one["replica_seconds"] / runs,
         "course": [((at + 1) * course["step_seconds"], ready) for at, ready in enumerate(course["ready"])],
     }
 
@@ -63,10 +77,11 @@ def chart(name, real, told):
 
 
 def main():
-    folder, page, *slices = sys.argv[1:]
+    folder, page, runs, *slices = sys.argv[1:]
     charts, summary = [], []
     for name in slices:
-        real, told = live(read(f"{folder}/{name}.live.json")), simulated(read(f"{folder}/{name}.simulated.json"))
+        real = mean([live(read(path)) for path in sorted(glob.glob(f"{folder}/{name}.*.live.json"))])
+        told = simulated(read(f"{folder}/{name}.simulated.json"), int(runs))
         print(f"\n  {name:<16} {'real':>10} {'simulated':>10} {'off by':>8}")
         rows = [(f"{q} ms", real["latency"][q], told["latency"][q]) for q in QUANTILES]
         rows.append(("replica-seconds", real["replica_seconds"], told["replica_seconds"]))
