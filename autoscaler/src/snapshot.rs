@@ -63,6 +63,7 @@ impl Snapshot {
     pub fn flow(&self) -> Vec<Flow> {
         together(self.demand.iter().map(|gateway| &*gateway.flow), |sum, second| {
             sum.arrived += second.arrived;
+            sum.later += second.later;
             sum.pairs = std::array::from_fn(|at| sum.pairs[at].saturating_add(second.pairs[at]));
             sum.ended += second.ended;
             sum.running += second.running;
@@ -149,6 +150,8 @@ pub const PARTS: [u32; 3] = [64, 16, 4];
 pub struct Flow {
     /// Requests that came, also those that had to wait or found the queue full.
     pub arrived: u32,
+    /// Those of them that came in its second half.
+    pub later: u32,
     /// Pairs of them that came within the same one of so many [`PARTS`] of the second: clumps make more than chance. Of several gateways, pairs
     /// across them are not seen.
     pub pairs: [u32; PARTS.len()],

@@ -88,6 +88,7 @@ impl Meter {
         self.advance(now);
         self.end_pause(now);
         self.flow.arrived += 1;
+        self.flow.later += u32::from(now.saturating_duration_since(self.second) >= SECOND / 2);
         self.count_pairs(now);
     }
 
@@ -217,6 +218,7 @@ mod tests {
             meter.arrived(ms(at));
         }
         meter.set(ms(300), Level { waiting: 1, running: 1 });
+        meter.arrived(ms(500));
         meter.set(ms(800), Level { waiting: 0, running: 2 });
         for (at, cold) in [(1500, true), (1600, false)] {
             meter.late(ms(at), cold);
@@ -229,7 +231,8 @@ mod tests {
         let ran: Vec<f64> = flow.iter().map(|second| (second.running * 1e6).round() / 1e6).collect();
         assert_eq!(ran, [0.9, 2.0, 0.0]);
         let counted = |of: fn(&Flow) -> u32| flow.iter().map(of).collect::<Vec<_>>();
-        assert_eq!(counted(|second| second.arrived), [2, 0, 0]);
+        assert_eq!(counted(|second| second.arrived), [3, 0, 0]);
+        assert_eq!(counted(|second| second.later), [1, 0, 0]);
         assert_eq!(counted(|second| second.ended), [0, 1, 1]);
         assert_eq!(counted(|second| second.late), [0, 2, 0]);
         assert_eq!(counted(|second| second.cold), [0, 1, 0]);

@@ -31,6 +31,8 @@ pub(super) struct Levels {
     fleets: Vec<Level>,
     /// Requests per second, averaged over a start and [`SEEN`].
     recent: f64,
+    /// Those who came in the second half of the last second.
+    later: f64,
     /// Requests that would run or wait if there had always been as many replicas as there may be.
     beyond: f64,
     /// Until then those are late whom no habit told of.
@@ -40,8 +42,11 @@ pub(super) struct Levels {
 /// A fleet, and when it was too small.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Level {
-    /// Requests that would run or wait.
-    present: f64,
+    /// Requests that would run or wait, at the end of a second, and in its middle as reckoned by seconds that lie across two: neither
+    /// row of seconds cuts the same burst in two.
+    present: [f64; 2],
+    /// Requests that all slots have been busy with, for both rows: the more, the further from what is usual they may be together.
+    busy: [f64; 2],
     /// Since when nobody would be late; `None` while somebody is.
     enough_since: Option<Instant>,
     /// Since when somebody was.
@@ -59,6 +64,8 @@ struct Level {
 #[derive(Debug, Clone, Copy)]
 struct Second {
     arrived: f64,
+    /// Those who came from the middle of the one before to its own.
+    across: f64,
     /// So many came together.
     at_once: f64,
     /// Those who come during a start. More do not wait for long, however small a fleet is: then others are there, too.
@@ -128,13 +135,15 @@ impl Levels {
     fn late(&mut self, second: Second, terms: Terms) -> Vec<f64> {
         let mut late = Vec::with_capacity(self.fleets.len() + 1);
         for at in 0..MOST {
+            let cap = fleet(at) * terms.slots;
             if at == self.fleets.len() {
                 // Until now nobody would have been late with this one.
-                let present = self.fleets.last().map_or(0.0, |smaller| smaller.present - second.arrived);
-                let new = Level { present: present.clamp(0.0, fleet(at) * terms.slots), ..Level::default() };
-                self.fleets.push(new);
+                let smaller = self.fleets.last().map_or([0.0; 2], |smaller| smaller.present);
+                let before = |at: usize, came: f64| (smaller[at] - came).clamp(0.0, cap);
+                let present = [before(0, second.arrived), before(1, second.across)];
+                self.fleets.push(Level { present, ..Level::default() });
             }
-            late.push(self.fleets[at].serve(second, fleet(at) * terms.slots, terms));
+            late.push(self.fleets[at].serve(second, cap, terms));
             if late[at] < SOMEBODY && at + 1 >= self.fleets.len() {
                 break;
             }
@@ -146,7 +155,9 @@ impl Levels {
         let (arrived, start) = (f64::from(flow.arrived), terms.start.mean);
         self.recent += (arrived - self.recent) / (start + SEEN.as_secs_f64());
         let at_once = crowd::at_once(flow, terms.service);
-        Second { arrived, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
+        let later = f64::from(flow.later);
+        let across = arrived - later + std::mem::replace(&mut self.later, later);
+        Second { arrived, across, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
     }
 
     /// Whether a surge goes on of a size that has not come often enough to be expected: hardly any price would have spared those who are
@@ -206,12 +217,19 @@ impl Terms {
 impl Level {
     /// A second goes by with `cap` slots. How many of those who come in it wait too long, at its end or where most come.
     fn serve(&mut self, second: Second, cap: f64, terms: Terms) -> f64 {
-        let present = terms.left(self.present + second.arrived, cap);
         let bears = terms.bears(cap);
-        self.present = present.min(bears + second.wait);
-        // Chance makes it a few more or fewer, by how long they take (the logistic curve that is next to the normal one).
-        let above = (present - bears) / present.max(1.0).sqrt();
-        let by_end = second.arrived / (1.0 + (-1.702 * above).exp());
+        let rows = [second.arrived, second.across].into_iter().zip(&mut self.present).zip(&mut self.busy);
+        let by_end = rows.map(|((arrived, present), busy)| {
+            // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962).
+            let load = ((*present + arrived) * terms.service / cap).min(1.0);
+            *busy = *busy * load.powi(2) + arrived;
+            *present = terms.left(*present + arrived, cap).min(bears + second.wait);
+            // Chance makes it a few more or fewer, by how long they take: so many times that vary by as much as they are long vary by
+            // the root of their number together (the logistic curve that is next to the normal one).
+            let above = (*present - bears) / present.max(*busy).max(1.0).sqrt();
+            arrived / (1.0 + (-1.702 * above).exp())
+        });
+        let by_end = by_end.fold(0.0, f64::max);
         // Of those who come at once it bears fewer: all replicas begin together, and no place is free before the first has ended.
         let patience = terms.late_after / terms.service;
         let at_once = second.at_once - cap * (1.0 + (patience - TOGETHER).max(0.0));
@@ -345,7 +363,8 @@ mod tests {
 
     #[test]
     fn what_one_replica_bears_is_no_surge() {
-        assert_eq!(warm_after(6, 4, 54), 0);
+        assert_eq!(warm_after(6, 3, 54), 0);
+        assert_eq!(warm_after(6, 5, 54), 2, "it is just busy, and chance makes some late");
     }
 
     #[test]
