@@ -25,8 +25,8 @@ const FORMS: &str = "counts of requests, times, or a header whose columns, betwe
     `count`, or 1, 2, 3, ...";
 
 /// Two numbers in each line may be anything.
-const TWO_COLUMNS: &str = "a header that says what the two columns are, as `second,count`, `time,count` or `time,took`; the form `counts` if \
-    all are counts, one after the other";
+const TWO_COLUMNS: &str = "a header that says what the two columns are, with commas between them, as `second,count`, `time,count` or \
+    `time,took`; the form `counts` if all are counts, one after the other";
 
 /// What begins a line that says how long a start of a replica took, in seconds.
 pub const START: &str = "# start ";
@@ -277,7 +277,7 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     }
     if options.form.is_none()
         && lines(text).nth(1).is_some()
-        && lines(text).all(|(_, line)| cells(line).count() == 2)
+        && lines(text).all(|(_, line)| line.split([',', ';', '\t']).count() == 2)
     {
         return Err(wrong(1, first, TWO_COLUMNS));
     }
@@ -627,6 +627,7 @@ mod tests {
             ("{\"a\":1}", "expected the time of a request"),
             ("a,1,2\nx,3,", "line 2: \"\"; expected a count"),
             ("0,5\n1,6\n2,7", "line 1: \"0,5\"; expected a header that says what the two columns are"),
+            ("0;5\n1;6\n2;7", "line 1: \"0;5\"; expected a header that says what the two columns are"),
             ("time,count\n0,5\n60,6\n60,7", "line 4: \"60,7\"; expected a time that comes after"),
             ("time,count\n60,5\n0,6", "line 3: \"0,6\"; expected a time that comes after"),
             ("time,count\n0,5\n60,6\n90,7\n135,7", "line 5: \"135,7\"; expected a time that comes after"),

@@ -60,11 +60,17 @@ pub(super) struct Tune {
 
 fn share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
-    match percent.filter(|percent| (0.0..=100.0).contains(percent)) {
-        Some(percent) => Ok(percent / 100.0),
-        None if text.parse::<f64>().is_ok() => Err(format!("expected a share with its unit, as in {text}%")),
-        None => Err("expected a share from 0% to 100%, as in 1%".to_owned()),
+    if let Some(percent) = percent.filter(|percent| (0.0..=100.0).contains(percent)) {
+        return Ok(percent / 100.0);
     }
+    Err(match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => {
+            let percent = (number * 1e6).round() / 1e4;
+            format!("expected a share with its unit, {percent}% or {text}%")
+        }
+        Ok(_) => format!("expected a share with its unit, as in {text}%"),
+        Err(_) => "expected a share from 0% to 100%, as in 1%".to_owned(),
+    })
 }
 
 /// The share of requests that may be late where nothing is asked for.
@@ -212,6 +218,18 @@ fn around(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_has_its_unit() {
+        for (text, said) in [
+            ("5%", Ok(0.05)),
+            ("0.05", Err("expected a share with its unit, 5% or 0.05%")),
+            ("5", Err("expected a share with its unit, as in 5%")),
+            ("101%", Err("expected a share from 0% to 100%, as in 1%")),
+        ] {
+            assert_eq!(share(text), said.map_err(str::to_owned), "{text}");
+        }
+    }
 
     /// What is said of a recording that nothing can be tuned by, behind its name.
     fn refused(recording: &str) -> String {
