@@ -66,6 +66,8 @@ struct Second {
     arrived: f64,
     /// Those who came from the middle of the one before to its own.
     across: f64,
+    /// Those who came in the last seconds, on average: chance among these is not a surge's.
+    usual: f64,
     /// So many came together.
     at_once: f64,
     /// Those who come during a start. More do not wait for long, however small a fleet is: then others are there, too.
@@ -152,12 +154,12 @@ impl Levels {
     }
 
     fn second(&mut self, flow: Flow, terms: Terms) -> Second {
-        let (arrived, start) = (f64::from(flow.arrived), terms.start.mean);
+        let (arrived, start, usual) = (f64::from(flow.arrived), terms.start.mean, self.recent);
         self.recent += (arrived - self.recent) / (start + SEEN.as_secs_f64());
         let at_once = crowd::at_once(flow, terms.service);
         let later = f64::from(flow.later);
         let across = arrived - later + std::mem::replace(&mut self.later, later);
-        Second { arrived, across, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
+        Second { arrived, across, usual, at_once, wait: self.recent.max(arrived) * (start + 1.0) }
     }
 
     /// Whether a surge goes on of a size that has not come often enough to be expected: hardly any price would have spared those who are
@@ -222,7 +224,7 @@ impl Level {
         let by_end = rows.map(|((arrived, present), busy)| {
             // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962).
             let load = ((*present + arrived) * terms.service / cap).min(1.0);
-            *busy = *busy * load.powi(2) + arrived;
+            *busy = *busy * load.powi(2) + (arrived - second.usual).max(0.0);
             *present = terms.left(*present + arrived, cap).min(bears + second.wait);
             // Chance makes it a few more or fewer, by how long they take: so many times that vary by as much as they are long vary by
             // the root of their number together (the logistic curve that is next to the normal one).
