@@ -45,7 +45,8 @@ struct Level {
     /// Requests that would run or wait, at the end of a second, and in its middle as reckoned by seconds that lie across two: neither
     /// row of seconds cuts the same burst in two.
     present: [f64; 2],
-    /// Requests that all slots have been busy with, for both rows: the more, the further from what is usual they may be together.
+    /// Requests beyond the usual that all slots have been busy with, for both rows: the more, the further from what is expected they may
+    /// be together.
     busy: [f64; 2],
     /// Since when nobody would be late; `None` while somebody is.
     enough_since: Option<Instant>,
