@@ -42,12 +42,8 @@ pub(super) struct Levels {
 /// A fleet, and when it was too small.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Level {
-    /// Requests that would run or wait, at the end of a second, and in its middle as reckoned by seconds that lie across two: neither
-    /// row of seconds cuts the same burst in two.
-    present: [f64; 2],
-    /// Requests beyond the usual that all slots have been busy with, for both rows: the more, the further from what is expected they may
-    /// be together.
-    busy: [f64; 2],
+    /// By whole seconds, and by those that lie across two: no burst is cut in two by both.
+    rows: [Row; 2],
     /// Since when nobody would be late; `None` while somebody is.
     enough_since: Option<Instant>,
     /// Since when somebody was.
@@ -59,6 +55,15 @@ struct Level {
     schedule: Schedule,
     /// It was there already when somebody would have been late without, and stays until the law has seen why.
     stays_until: Option<Instant>,
+}
+
+/// What is reckoned of a fleet by one row of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Row {
+    /// Requests that would run or wait at the end of a second.
+    present: f64,
+    /// Requests beyond the usual that all slots have been busy with: the more, the further from what is expected they may be together.
+    busy: f64,
 }
 
 /// A second that has gone by.
@@ -141,10 +146,11 @@ impl Levels {
             let cap = fleet(at) * terms.slots;
             if at == self.fleets.len() {
                 // Until now nobody would have been late with this one.
-                let smaller = self.fleets.last().map_or([0.0; 2], |smaller| smaller.present);
-                let before = |at: usize, came: f64| (smaller[at] - came).clamp(0.0, cap);
-                let present = [before(0, second.arrived), before(1, second.across)];
-                self.fleets.push(Level { present, ..Level::default() });
+                let mut rows = self.fleets.last().map_or_else(Default::default, |smaller| smaller.rows);
+                for (row, came) in rows.iter_mut().zip(second.came()) {
+                    *row = Row { present: (row.present - came).clamp(0.0, cap), busy: 0.0 };
+                }
+                self.fleets.push(Level { rows, ..Level::default() });
             }
             late.push(self.fleets[at].serve(second, cap, terms));
             if late[at] < SOMEBODY && at + 1 >= self.fleets.len() {
@@ -217,22 +223,33 @@ impl Terms {
     }
 }
 
+impl Second {
+    /// Those who came in it, for each row.
+    fn came(self) -> [f64; 2] {
+        [self.arrived, self.across]
+    }
+}
+
+impl Row {
+    /// A second goes by in which so many came, with `cap` slots. How many of them wait too long at its end.
+    fn serve(&mut self, came: f64, second: Second, cap: f64, terms: Terms) -> f64 {
+        let bears = terms.bears(cap);
+        // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962).
+        let load = ((self.present + came) * terms.service / cap).min(1.0);
+        self.busy = self.busy * load.powi(2) + (came - second.usual).max(0.0);
+        self.present = terms.left(self.present + came, cap).min(bears + second.wait);
+        // Chance makes it a few more or fewer, by how long they take: so many times that vary by as much as they are long vary by the
+        // root of their number together (the logistic curve that is next to the normal one).
+        let above = (self.present - bears) / self.present.max(self.busy).max(1.0).sqrt();
+        came / (1.0 + (-1.702 * above).exp())
+    }
+}
+
 impl Level {
     /// A second goes by with `cap` slots. How many of those who come in it wait too long, at its end or where most come.
     fn serve(&mut self, second: Second, cap: f64, terms: Terms) -> f64 {
-        let bears = terms.bears(cap);
-        let rows = [second.arrived, second.across].into_iter().zip(&mut self.present).zip(&mut self.busy);
-        let by_end = rows.map(|((arrived, present), busy)| {
-            // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962).
-            let load = ((*present + arrived) * terms.service / cap).min(1.0);
-            *busy = *busy * load.powi(2) + (arrived - second.usual).max(0.0);
-            *present = terms.left(*present + arrived, cap).min(bears + second.wait);
-            // Chance makes it a few more or fewer, by how long they take: so many times that vary by as much as they are long vary by
-            // the root of their number together (the logistic curve that is next to the normal one).
-            let above = (*present - bears) / present.max(*busy).max(1.0).sqrt();
-            arrived / (1.0 + (-1.702 * above).exp())
-        });
-        let by_end = by_end.fold(0.0, f64::max);
+        let rows = self.rows.iter_mut().zip(second.came());
+        let by_end = rows.map(|(row, came)| row.serve(came, second, cap, terms)).fold(0.0, f64::max);
         // Of those who come at once it bears fewer: all replicas begin together, and no place is free before the first has ended.
         let patience = terms.late_after / terms.service;
         let at_once = second.at_once - cap * (1.0 + (patience - TOGETHER).max(0.0));
