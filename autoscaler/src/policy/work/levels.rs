@@ -234,9 +234,10 @@ impl Row {
     /// A second goes by in which so many came, with `cap` slots. How many of them wait too long at its end.
     fn serve(&mut self, came: f64, second: Second, cap: f64, terms: Terms) -> f64 {
         let bears = terms.bears(cap);
-        // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962).
-        let load = ((self.present + came) * terms.service / cap).min(1.0);
-        self.busy = self.busy * load.powi(2) + (came - second.usual).max(0.0);
+        // A queue forgets chance the sooner the more slots are free (relaxation in heavy traffic; Kingman 1962). What chance alone
+        // brings more of than usual it brings less of soon, so that it does not add up (the cumulative sum of Page 1954).
+        let load = ((self.present + came) * terms.service.min(1.0) / cap).min(1.0);
+        self.busy = (self.busy * load.powi(2) + came - second.usual).max(0.0);
         self.present = terms.left(self.present + came, cap).min(bears + second.wait);
         // Chance makes it a few more or fewer, by how long they take: so many times that vary by as much as they are long vary by the
         // root of their number together (the logistic curve that is next to the normal one).
@@ -349,6 +350,19 @@ mod tests {
         assert!(warm_after(6, 50, 20) < 10, "{}", warm_after(6, 50, 20));
         assert!((10..=16).contains(&warm_after(6, 50, 54)), "{}", warm_after(6, 50, 54));
         assert_eq!(warm_after(6, 50, 600), 0, "they no longer come");
+    }
+
+    #[test]
+    fn chance_in_steady_traffic_is_no_surge() {
+        // One a second of ten seconds each, by chance.
+        let chance =
+            |at: usize| u32::try_from(at).expect("an hour").wrapping_mul(2_654_435_769).rotate_left(7);
+        let second = |at| of([0, 0, 0, 1, 1, 1, 2, 3][chance(at) as usize % 8]);
+        let terms = Terms { service: 10.0, ..TERMS };
+        let warm =
+            (1200..1300).map(|seconds| counted(seconds, terms, second)).map(|(levels, now)| levels.warm(now));
+        let warm = warm.max();
+        assert!(warm <= Some(16), "{warm:?} replicas for ten");
     }
 
     #[test]
