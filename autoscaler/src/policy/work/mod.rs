@@ -232,8 +232,15 @@ impl Work {
     /// Nothing runs or waits, and what averages ask for has been held for long enough.
     fn is_over(&self, question: &Question<'_>) -> bool {
         let since = question.seen.idle_since().filter(|_| question.settings.idle == Idle::Auto);
-        let idle = since.map(|since| question.now.saturating_duration_since(since));
-        idle.is_some_and(|idle| idle >= question.settings.work.calm) && self.is_quiet(question)
+        since.is_some_and(|since| {
+            let idle = question.now.saturating_duration_since(since);
+            idle >= question.settings.work.calm && (self.is_quiet(question) || self.is_gap(idle))
+        })
+    }
+
+    /// As gaps tell, nobody is to be expected for whom one replica would be worth it.
+    fn is_gap(&self, idle: Duration) -> bool {
+        self.learned.gaps.is_habit() && self.schedule.warm_from(idle) != Some(Duration::ZERO)
     }
 
     fn worth(&self, question: &Question<'_>) -> f64 {

@@ -386,6 +386,20 @@ fn where_it_has_been_quiet_for_minutes_one_is_enough() {
 }
 
 #[test]
+fn between_known_bursts_gaps_are_believed_and_not_averages() {
+    let mut story = Story::of(Law::Work, |_| ()).with(10);
+    let mut burst = || {
+        story.seen.demand[0].idle_since = None;
+        (0..3).for_each(|_| drop(story.second(20, 20, 4, 0)));
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        let wants: Vec<_> = (0..296).map(|_| story.second(0, 0, 0, 0).want).collect();
+        (wants[10], wants[100], wants[295])
+    };
+    let (just_after, later, before_next) = (0..6).map(|_| burst()).last().expect("some bursts");
+    assert!(just_after > 1 && later == 0 && before_next > 1, "{just_after}, {later}, {before_next}");
+}
+
+#[test]
 fn requests_that_take_longer_than_a_late_one_is_worth_have_room_all_the_same() {
     for (service, rate, worth) in [(60, 1, 60), (10, 4, 10), (2, 20, 1)] {
         let busy = service * rate;
