@@ -254,8 +254,7 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
         return parse_column(text, at, options, Duration::from_secs(unit));
     }
     if let Some(at) = instants {
-        let took = column(&["took", "duration"]).map(|took| (took, Unit::Seconds));
-        let took = took.or_else(|| Some((column(&["took_ms", "duration_ms"])?, Unit::Millis)));
+        let took = took::column(&header)?;
         return requests(text, 1, options, |number, line| {
             let came = cells(line).nth(at).and_then(instant).ok_or_else(|| no_time(number, line))?;
             let took = took.map(|(took, unit)| took::cell(number, cells(line).nth(took), unit));

@@ -160,11 +160,6 @@ fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
 }
 
 fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
-    if let Some((_, twice)) =
-        args.tries.iter().enumerate().find(|(at, text)| args.tries[..*at].contains(text))
-    {
-        return Err(Misuse(format!("--try '{twice}' is said twice; leave one of them out")));
-    }
     let mut texts = args.tries.clone();
     if texts.is_empty() && !args.sweep {
         texts = Law::ALL.map(|law| law.to_string()).to_vec();
@@ -174,7 +169,27 @@ fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
     }
     let now = Setting::own(args.subject.now(), base.tried.clone());
     let now = args.subject.config.is_some().then_some(Ok(now));
-    now.into_iter().chain(texts.iter().map(|text| settings::read(&base.tried, text))).collect()
+    let all: Vec<_> = now
+        .into_iter()
+        .chain(texts.iter().map(|text| settings::read(&base.tried, text)))
+        .collect::<Result<_, _>>()?;
+    each_once(&all[all.len() - texts.len()..][..args.tries.len()])?;
+    Ok(all)
+}
+
+/// Nobody waits for the same figures twice.
+fn each_once(tried: &[Setting]) -> Result<(), Misuse> {
+    let same = |at: usize| tried[..at].iter().find(|before| before.is_same(&tried[at]));
+    match (0..tried.len()).find_map(|at| Some((same(at)?, &tried[at]))) {
+        Some((before, twice)) if before.name == twice.name => {
+            Err(Misuse(format!("--try '{}' is said twice; leave one of them out", twice.name)))
+        }
+        Some((before, twice)) => Err(Misuse(format!(
+            "--try '{}' says the same as --try '{}'; leave one of them out",
+            twice.name, before.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +212,16 @@ mod tests {
         assert_eq!(agreed(&["work,wait_probability=0.1"]), millis(0));
         assert_eq!(agreed(&["work,late_after=2s"]), millis(2000));
         assert_eq!(agreed(&[goal, "work,goal=p95 wait < 1s"]), None, "there is no one");
+    }
+
+    #[test]
+    fn nothing_is_tried_twice() {
+        let refused = |texts: &[&str]| each_once(&of(texts)).err().map(|misuse| misuse.0);
+        assert_eq!(refused(&["kpa", "work", "work,late_after=500ms"]), None);
+        let twice = refused(&["kpa", "work", "kpa"]).expect("refused");
+        assert_eq!(twice, "--try 'kpa' is said twice; leave one of them out");
+        let same = refused(&["work", "policy=work"]).expect("refused");
+        assert_eq!(same, "--try 'policy=work' says the same as --try 'work'; leave one of them out");
     }
 
     #[test]

@@ -20,7 +20,17 @@ pub(super) struct Said<'t> {
 impl<'t> Said<'t> {
     pub(super) fn of(text: &'t str) -> Result<Self, Misuse> {
         let mut said = Self { text, pairs: Vec::new(), without: Vec::new() };
-        for part in parts(text).map(str::trim).filter(|part| !part.is_empty()) {
+        if text.trim_matches(|c: char| c == ',' || c.is_whitespace()).is_empty() {
+            return Err(Misuse(
+                "--try is empty; say what to try, as in --try policy=work,late_worth=30s".to_owned(),
+            ));
+        }
+        for part in parts(text).map(str::trim) {
+            if part.is_empty() {
+                return Err(
+                    said.wrong("a setting is missing beside a comma; write one there, or take the comma out")
+                );
+            }
             match said.pair(part)? {
                 (WITHOUT, value) => said.without.extend(value.split('+').map(str::trim)),
                 (key, _) if said.says(key) => {
@@ -28,11 +38,6 @@ impl<'t> Said<'t> {
                 }
                 pair => said.pairs.push(pair),
             }
-        }
-        if said.pairs.is_empty() && said.without.is_empty() {
-            return Err(Misuse(
-                "--try is empty; say what to try, as in --try policy=work,late_worth=30s".to_owned(),
-            ));
         }
         Ok(said)
     }
@@ -111,6 +116,7 @@ mod tests {
     fn a_key_is_there_once() {
         let twice = "without=keep,idle=5m, idle = 6m";
         assert_eq!(wrong(twice), format!("--try '{twice}': `idle` is said twice; leave one of them out"));
+        assert!(wrong("work,,max=3").contains("a setting is missing beside a comma"));
         assert!(wrong("kpa,work").ends_with("`policy` is said twice; leave one of them out"));
         assert_eq!(Said::of("without=calm,without=keep").expect("good").without, ["calm", "keep"]);
     }

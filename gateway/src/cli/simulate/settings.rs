@@ -27,6 +27,11 @@ impl Setting {
         Self { name, scaling, says_late_after }
     }
 
+    /// Whether it comes to the same, whatever it is called.
+    pub(in crate::cli) fn is_same(&self, other: &Self) -> bool {
+        (&self.scaling, self.says_late_after) == (&other.scaling, other.says_late_after)
+    }
+
     /// The share of requests that may wait longer than `late_after`, where that is the aim.
     pub(in crate::cli) fn goal(&self) -> Option<f64> {
         match self.scaling.work.aim {

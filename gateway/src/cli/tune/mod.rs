@@ -139,7 +139,7 @@ fn parts(args: &Tune) -> anyhow::Result<(Traffic, Traffic)> {
     let fewest = split.as_ref().map_or(0.0, |(fit, judge)| requests(fit).min(requests(judge)));
     if fewest < LEAST {
         return Err(Misuse(format!(
-            "{} has {:.0} requests, and {fewest:.0} in one of the parts that settings are fitted on and judged on: too few to tell. \
+            "{} has too few requests to tell: {:.0} in all, {fewest:.0} in one of the parts that settings are fitted on and judged on. \
              Record for longer; at least {LEAST} in each third are needed",
             args.trace.display(),
             whole.profile.requests()
@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn a_recording_that_cannot_be_split_is_too_short() {
         for (counts, requests) in [("500 0 0 0", 500), ("0 0 0 500", 500), ("3 4 5", 12)] {
-            let (said, begin) = (refused(counts), format!(" has {requests} requests, and "));
+            let (said, begin) =
+                (refused(counts), format!(" has too few requests to tell: {requests} in all, "));
             assert!(said.starts_with(&begin) && said.contains("Record for longer"), "{said}");
         }
     }

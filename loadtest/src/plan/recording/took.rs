@@ -34,6 +34,32 @@ impl Unit {
     }
 }
 
+/// What the columns are called that say it.
+const NAMES: [([&str; 2], Unit); 2] =
+    [(["took", "duration"], Unit::Seconds), (["took_ms", "duration_ms"], Unit::Millis)];
+/// A column whose name has one of these looks as if it did.
+const SIMILAR: [&str; 7] =
+    ["took", "duration", "latency", "elapsed", "response_time", "service_time", "request_time"];
+
+/// The column that says it, by a header in lower case.
+pub(super) fn column(header: &[String]) -> Result<Option<(usize, Unit)>, Invalid> {
+    let named = |(names, unit): ([&str; 2], Unit)| {
+        Some((header.iter().position(|cell| names.contains(&cell.as_str()))?, unit))
+    };
+    if let Some(found) = NAMES.into_iter().find_map(named) {
+        return Ok(Some(found));
+    }
+    match header.iter().find(|cell| SIMILAR.iter().any(|word| cell.contains(word))) {
+        Some(cell) => Err(wrong(
+            1,
+            cell,
+            "`took` or `duration` (seconds), `took_ms` or `duration_ms` for how long a replica had a request; call the column so \
+             if it says that, or take it out",
+        )),
+        None => Ok(None),
+    }
+}
+
 /// A cell of a column that says it.
 pub(super) fn cell(line: usize, cell: Option<&str>, unit: Unit) -> Result<Option<Duration>, Invalid> {
     let Some(cell) = cell.filter(|cell| !cell.is_empty()) else { return Ok(None) };
@@ -103,6 +129,16 @@ mod tests {
             let wrong = read(text).expect_err(text);
             assert!(wrong.starts_with(said), "{text}: {wrong}");
         }
+    }
+
+    #[test]
+    fn a_column_that_looks_as_if_it_said_it_is_asked_for() {
+        let wrong = read("time,latency_ms\n1,20\n").expect_err("not known by that name");
+        assert!(
+            wrong.starts_with("line 1: \"latency_ms\"; expected `took` or `duration` (seconds)"),
+            "{wrong}"
+        );
+        assert_eq!(read("time,took_ms,latency_ms\n1,20,30\n"), Ok(vec![Some(Duration::from_millis(20))]));
     }
 
     #[test]
