@@ -36,8 +36,8 @@ pub(crate) struct Meter {
     together: [(u32, u32); PARTS.len()],
     done: VecDeque<(f64, Flow)>,
     idle_since: Option<Instant>,
-    /// None has come yet.
-    is_new: bool,
+    /// When somebody was there last.
+    seen: Option<Instant>,
     /// Of seconds that were not over when a pause was: less than one, which is still to be counted.
     left_out: Duration,
 }
@@ -66,7 +66,7 @@ impl Meter {
             together: [(0, 0); PARTS.len()],
             done: VecDeque::new(),
             idle_since: Some(now),
-            is_new: true,
+            seen: None,
             left_out: Duration::ZERO,
         }
     }
@@ -74,19 +74,18 @@ impl Meter {
     /// From `now` on this waits and runs.
     pub(crate) fn set(&mut self, now: Instant, level: Level) {
         self.advance(now);
-        if level.demand() == 0 {
-            self.idle_since.get_or_insert(now);
-        } else {
-            self.end_pause(now);
-            self.idle_since = None;
+        // Whoever leaves now was there until now.
+        if level.demand().max(self.level.demand()) > 0 {
+            self.somebody(now);
         }
+        self.idle_since = if level.demand() == 0 { self.idle_since.or(Some(now)) } else { None };
         self.level = level;
     }
 
     /// A request has come.
     pub(crate) fn arrived(&mut self, now: Instant) {
         self.advance(now);
-        self.end_pause(now);
+        self.somebody(now);
         self.flow.arrived += 1;
         self.flow.later += u32::from(now.saturating_duration_since(self.second) >= SECOND / 2);
         self.count_pairs(now);
@@ -144,11 +143,12 @@ impl Meter {
         self.count_to(now);
     }
 
-    /// Somebody has come: a second begins if that ends a pause. The one that was not over is counted as soon as there are enough of
+    /// Somebody is there: a second begins if that ends a pause. The one that was not over is counted as soon as there are enough of
     /// them to be a whole one.
-    fn end_pause(&mut self, now: Instant) {
-        let paused = self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= PAUSE);
-        if !std::mem::take(&mut self.is_new) && !paused || self.flow != Flow::default() {
+    fn somebody(&mut self, now: Instant) {
+        let seen = self.seen.replace(now);
+        let paused = seen.is_none_or(|seen| now.saturating_duration_since(seen) >= PAUSE);
+        if !paused || self.level.demand() > 0 || self.flow != Flow::default() {
             return;
         }
         self.left_out += now.saturating_duration_since(self.second);
@@ -257,6 +257,19 @@ mod tests {
             flow.iter().map(|second| second.arrived).enumerate().filter(|(_, came)| *came > 0).collect();
         assert_eq!(came, [(10, 2), (22, 2), (33, 2), (34, 1), (35, 1)]);
         assert_eq!(flow.len(), 39, "what is left out is less than a second");
+    }
+
+    #[test]
+    fn who_is_turned_away_ends_a_pause_and_is_none() {
+        let start = crate::clock::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut meter = Meter::new(start);
+        for nth in 0..10 {
+            meter.arrived(ms(20_500 + nth * 1300));
+        }
+        let (_, flow) = meter.sample(ms(33_500));
+        let came: Vec<_> = flow.iter().map(|second| second.arrived).collect();
+        assert_eq!(came[20..], [1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0]);
     }
 
     #[test]
