@@ -46,6 +46,9 @@ pub enum Think {
     Exponential(Duration),
 }
 
+/// So many characters are shown before and behind what cannot be read.
+const AROUND: usize = 60;
+
 /// What cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
@@ -61,8 +64,15 @@ pub struct Invalid {
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (gap, mark) = (" ".repeat(self.column - 1), "^".repeat(self.width.max(1)));
-        write!(f, "column {}: {}\n  {}\n  {gap}{mark}", self.column, self.problem, self.text)
+        // Of a long text what stands around it.
+        let cut = (self.column - 1).saturating_sub(AROUND);
+        let shown = self.column - 1 - cut + self.width + AROUND;
+        let dots = if cut > 0 { "..." } else { "" };
+        let more = if self.text.chars().count() > cut + shown { "..." } else { "" };
+        let text: String = self.text.chars().skip(cut).take(shown).collect();
+        let (gap, mark) =
+            (" ".repeat(dots.len() + self.column - 1 - cut), "^".repeat(self.width.clamp(1, shown)));
+        write!(f, "column {}: {}\n  {dots}{text}{more}\n  {gap}{mark}", self.column, self.problem)
     }
 }
 

@@ -106,4 +106,10 @@ fn mistakes_are_pointed_at() {
     }
     let shown = parse("const 5 1x", no_file).expect_err("wrong").to_string();
     assert!(shown.ends_with("\n  const 5 1x\n          ^^"), "{shown}");
+    let long = format!("{}const 5 1x{}", "const 5 1m | ".repeat(99), " | pause 1h".repeat(99));
+    let shown = parse(&long, no_file).expect_err("no unit x").to_string();
+    let lines: Vec<_> = shown.lines().skip(1).collect();
+    let found = lines[1].find('^').expect("a mark");
+    assert_eq!(&lines[0][found..found + 2], "1x", "{shown}");
+    assert!(lines[0].len() < 140 && lines[0].starts_with("  ...") && lines[0].ends_with("..."), "{shown}");
 }
