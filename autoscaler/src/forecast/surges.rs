@@ -6,7 +6,7 @@ use super::Expected;
 /// From this part of the seconds after which it is judged, what is left of a surge is looked at.
 const LOOKED: f64 = 0.5;
 /// The weight of each surge fades by this with the next,
-const FADES: f64 = 0.95;
+const FADES: f64 = 0.98;
 /// and what is known without any counts for so many.
 const GRANTED: f64 = 1.0;
 
@@ -22,14 +22,13 @@ pub(super) struct Surges {
 }
 
 /// A higher rate was believed than the usual one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Surge {
     usual: f64,
     highest: f64,
     seconds: f64,
-    /// The parts of it that were left, second by second, and of how many seconds they are.
-    left: f64,
-    looked: f64,
+    /// The parts of it that were left, second by second.
+    parts: Vec<f64>,
 }
 
 impl Surges {
@@ -44,7 +43,7 @@ impl Surges {
         watched.look(surge, now, judged_after);
         if watched.seconds >= judged_after {
             self.seen = FADES * self.seen + 1.0;
-            self.lasted = FADES * self.lasted + watched.left / watched.looked;
+            self.lasted = FADES * self.lasted + watched.left();
             self.watched = None;
         }
     }
@@ -62,17 +61,22 @@ impl Surges {
 
 impl Surge {
     fn begun(usual: f64, surge: f64) -> Self {
-        Self { usual, highest: surge, seconds: 0.0, left: 0.0, looked: 0.0 }
+        Self { usual, highest: surge, seconds: 0.0, parts: Vec::new() }
     }
 
-    /// One more second. What is left is an average over some: a single one may be of the next surge.
+    /// One more second.
     fn look(&mut self, surge: f64, now: f64, judged_after: f64) {
         self.highest = self.highest.max(surge);
         self.seconds += 1.0;
         if self.seconds >= LOOKED * judged_after {
-            self.left += ((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0);
-            self.looked += 1.0;
+            self.parts.push(((now - self.usual) / (self.highest - self.usual)).clamp(0.0, 1.0));
         }
+    }
+
+    /// The part of it that was left, the median: some of the seconds may be of the next surge.
+    fn left(&mut self) -> f64 {
+        let middle = self.parts.len() / 2;
+        *self.parts.select_nth_unstable_by(middle, f64::total_cmp).1
     }
 }
 
@@ -97,6 +101,6 @@ mod tests {
             let surge = if second % 60 < 2 { 10.0 } else { 0.0 };
             surges.record(Expected { usual: 0.0, surge, sudden: surge > 0.0 }, surge, 60.0);
         }
-        assert!(surges.lasting(0.5) < 0.15, "{}", surges.lasting(0.5));
+        assert!(surges.lasting(0.0) == 0.0, "{}", surges.lasting(0.0));
     }
 }
