@@ -365,6 +365,27 @@ mod tests {
         assert!(warm <= Some(16), "{warm:?} replicas for ten");
     }
 
+    /// One row of a fleet with so many slots, after so many seconds, each with those who came in it; one in a second is usual.
+    fn row(seconds: usize, cap: f64, terms: Terms, came: impl Fn(usize) -> f64) -> Row {
+        let second = Second { arrived: 1.0, across: 1.0, usual: 1.0, at_once: 0.0, wait: 100.0 };
+        let mut row = Row::default();
+        (0..seconds).for_each(|at| drop(row.serve(came(at), second, cap, terms)));
+        row
+    }
+
+    #[test]
+    fn seconds_above_and_below_the_usual_make_up_for_each_other() {
+        let busy = |cap| row(1000, cap, TERMS, |at| if at % 2 == 0 { 2.0 } else { 0.0 }).busy;
+        assert!(busy(0.2) <= 2.0, "{} with a fleet that is always busy", busy(0.2));
+    }
+
+    #[test]
+    fn a_fleet_with_free_slots_forgets_chance_however_long_requests_take() {
+        let terms = Terms { service: 10.0, ..TERMS };
+        let busy = |cap| row(40, cap, terms, |at| if at == 0 { 50.0 } else { 1.0 }).busy;
+        assert!(busy(100.0) < 0.1 && busy(8.0) > 10.0, "{} and {}", busy(100.0), busy(8.0));
+    }
+
     #[test]
     fn a_small_fleet_does_not_work_off_for_hours_what_others_have_served() {
         // Ten minutes of three hundred per second, and then surges of five seconds every minute.

@@ -400,6 +400,19 @@ fn between_known_bursts_gaps_are_believed_and_not_averages() {
 }
 
 #[test]
+fn where_gaps_end_soon_one_is_made_ready_and_not_what_averages_ask_for() {
+    let mut story = Story::of(Law::Work, |scaling| scaling.work.parts.surges = false).with(10);
+    let mut gap = || {
+        story.seen.demand[0].idle_since = None;
+        (0..3).for_each(|_| drop(story.second(20, 20, 4, 0)));
+        story.seen.demand[0].idle_since = Some(story.seen.now);
+        (0..97).map(|_| story.second(0, 0, 0, 0).want).collect::<Vec<_>>()
+    };
+    let wants = (0..30).map(|_| gap()).last().expect("some gaps");
+    assert!(wants[90..].iter().all(|want| *want == 1), "{wants:?}");
+}
+
+#[test]
 fn requests_that_take_longer_than_a_late_one_is_worth_have_room_all_the_same() {
     for (service, rate, worth) in [(60, 1, 60), (10, 4, 10), (2, 20, 1)] {
         let busy = service * rate;
