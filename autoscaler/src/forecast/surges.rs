@@ -6,7 +6,7 @@ use super::Expected;
 /// From this part of the seconds after which it is judged, what is left of a surge is looked at.
 const LOOKED: f64 = 0.5;
 /// The weight of each surge fades by this with the next,
-const FADES: f64 = 0.98;
+const FADES: f64 = 0.99;
 /// and what is known without any counts for so many.
 const GRANTED: f64 = 1.0;
 

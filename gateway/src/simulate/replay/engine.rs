@@ -703,6 +703,28 @@ mod tests {
         assert!(outcome.replica_seconds < 50_000.0, "{}", outcome.replica_seconds);
     }
 
+    /// What five hours cost of so many requests of so long at the beginning of each minute, on replicas of so many slots that start
+    /// within half a minute: replica-seconds, and a minute for who is late.
+    fn each_minute(law: Law, at_once: f64, seconds: u32, slots: u32) -> f64 {
+        let shape = Shape::steps([(at_once, SECOND), (0.0, SECOND * 59)].repeat(300));
+        let plan = Plan::new(shape, Process::Scatter, 0).expect("a plan");
+        let change = |scaling: &mut ScalingPolicy| {
+            (scaling.law, scaling.concurrency) = (law, Concurrency::new(slots));
+        };
+        let start_time = Takes::with_median(SECOND * 30, 0.5);
+        let outcome =
+            run(&Case { start_time, ..case(plan, Takes::with_mean(SECOND * seconds, 1.0), change) });
+        outcome.replica_seconds + 60.0 * f64::from(u32::try_from(outcome.late).expect("few"))
+    }
+
+    #[test]
+    fn jobs_of_each_minute_are_no_surge_that_lasts() {
+        for (at_once, seconds, slots) in [(10.0, 20, 20), (20.0, 20, 10)] {
+            let [ours, knatives] = [Law::Work, Law::Kpa].map(|law| each_minute(law, at_once, seconds, slots));
+            assert!(ours < 1.3 * knatives, "{at_once} at once cost {ours}, {knatives} under Knative's law");
+        }
+    }
+
     #[test]
     fn nobody_pays_all_day_for_what_no_replica_brings_about() {
         let goal = |outage: &[(f64, Duration)]| {
