@@ -165,7 +165,7 @@ impl Gateway {
 pub fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => report(cli.run()),
-        Err(error) => usage(&error),
+        Err(error) => usage(error),
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
     process::ExitCode,
 };
 
+use clap::error::{ContextKind, ContextValue};
 use serde::Serialize;
+
+/// Characters of a value that are shown beside what is wrong with it.
+const LONGEST: usize = 100;
 
 /// Asked for in a way that cannot be done; exits with 2.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +49,9 @@ pub(super) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 /// Prints the parser's words: help and version on standard output, mistakes on standard error in our form.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(mut error: clap::Error) -> ExitCode {
     if error.use_stderr() {
+        clip(&mut error);
         let text = error.render().to_string();
         complain(
             &text.strip_prefix("error: ").map_or_else(|| text.clone(), |rest| format!("tidegate: {rest}")),
@@ -56,6 +61,15 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whoever wrote a value of a thousand characters knows it: what is wrong with it is not to be looked for behind it.
+fn clip(error: &mut clap::Error) {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return };
+    if value.chars().count() > LONGEST {
+        let begin: String = value.chars().take(LONGEST).collect();
+        error.insert(ContextKind::InvalidValue, ContextValue::String(format!("{begin}...")));
+    }
 }
 
 fn complain(text: &str) {
@@ -89,6 +103,20 @@ mod tests {
         ] {
             assert_eq!(chain(&error), words);
         }
+    }
+
+    #[test]
+    fn of_a_long_value_the_begin_is_shown() {
+        let shape = format!("{} | cnst 5 1m", ["const 5 1m"; 200].join(" | "));
+        let parsed: Result<crate::cli::Cli, _> =
+            clap::Parser::try_parse_from(["tidegate", "simulate", "--shape", &shape]);
+        let mut error = parsed.map(|_| ()).expect_err("no cnst");
+        clip(&mut error);
+        let text = error.render().to_string();
+        assert!(
+            text.len() < 800 && text.contains("no segment") && text.contains("const 5 1m | const"),
+            "{text}"
+        );
     }
 
     #[test]

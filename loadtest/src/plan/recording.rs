@@ -16,6 +16,8 @@ use super::trace::Profile;
 const MOST_VALUES: usize = 50_000_000;
 /// Numbers above are seconds since 1970, not counts.
 const EPOCH: f64 = 1e8;
+/// Seconds since 1970, in the year 9892, that are none any more.
+const LATEST: f64 = 2.5e11;
 /// Times above are in milliseconds since 1970; a thousand times as much, in microseconds, and so on.
 const MILLIS: f64 = 1e11;
 /// Services that are named at most where another one was asked for.
@@ -23,6 +25,10 @@ const NAMED: usize = 20;
 /// What would do, where a text is none of those that are known.
 const FORMS: &str = "counts of requests, times, or a header whose columns, between commas, are `time` (and `took`), \
     `count`, or 1, 2, 3, ...";
+
+/// Counts of which nobody says when.
+const NO_WHEN: &str = "a column beside the counts that says when: `time`, or the number of a `second`, `minute` or `hour`; counts one \
+    after the other stand alone";
 
 /// Two numbers in each line may be anything.
 const TWO_COLUMNS: &str = "a header that says what the two columns are, with commas between them, as `second,count`, `time,count` or \
@@ -185,7 +191,7 @@ impl FromStr for Form {
 ///
 /// - JSON lines with a `time` (RFC 3339) each, as in the access log of `tidegate up`;
 /// - a table whose header has the columns 1, 2, 3, ...: counts per minute, one row per caller;
-/// - a table with the columns `second`, `minute` or `hour`, and `count`;
+/// - a table with the columns `second`, `minute` or `hour`, the number of one, and `count`: where rows are missing nothing came;
 /// - a table with the columns `time` or `timestamp`, and `count`: what came from each time to the next;
 /// - a table with a column `time` or `timestamp`, or lines that begin with RFC 3339 times or with seconds (or milliseconds,
 ///   microseconds, nanoseconds) since 1970, or with seconds that have fractions and never fall: each request's time, and how long
@@ -241,17 +247,13 @@ fn single(text: &str, options: &Options) -> Result<Recording, Invalid> {
     options.names_no_services()?;
     let instants = column(&["time", "timestamp", "ts"]);
     if let Some(at) = column(&["count", "requests", "invocations"]) {
-        if let Some(when) = instants {
-            return bins::read(text, when, at, options);
-        }
-        let unit = if column(&["minute"]).is_some() {
-            60
-        } else if column(&["hour"]).is_some() {
-            3600
-        } else {
-            1
+        let unit = |(name, unit)| Some(bins::When::Numbers { at: column(&[name])?, unit });
+        let when = instants.map(bins::When::Instants);
+        return match when.or_else(|| bins::UNITS.into_iter().find_map(unit)) {
+            Some(when) => bins::read(text, when, at, options),
+            None if header.len() > 1 => Err(wrong(1, first, NO_WHEN)),
+            None => parse_column(text, at, options, Duration::from_secs(1)),
         };
-        return parse_column(text, at, options, Duration::from_secs(unit));
     }
     if let Some(at) = instants {
         let took = took::column(&header)?;
@@ -337,7 +339,7 @@ type Request = (f64, Option<Duration>);
 fn instant(text: &str) -> Option<f64> {
     if let Ok(number) = text.parse::<f64>() {
         let per = [1e6, 1e3, 1.0].into_iter().find(|per| number > MILLIS * per).map_or(1.0, |per| per * 1e3);
-        return number.is_finite().then_some(number / per);
+        return Some(number / per).filter(|seconds| seconds.abs() < LATEST);
     }
     let at = humantime::parse_rfc3339_weak(text).ok()?;
     at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
@@ -524,6 +526,7 @@ mod tests {
             (TABLE, counts(&[5.0, 0.0, 2.0], 60)),
             ("minute,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 60)),
             ("second,count\n0,3\n1,4\n", counts(&[3.0, 4.0], 1)),
+            ("minute,count\n5,3\n8,4\n", counts(&[3.0, 0.0, 0.0, 4.0], 60)),
             ("time,count\n0,3\n60,4\n180,5\n", counts(&[3.0, 4.0, 0.0, 5.0], 60)),
             ("count,time\n3,2026-11-25T22:40:00Z\n4,2026-11-25T22:40:10Z\n", counts(&[3.0, 4.0], 10)),
             ("time,count\n7,3\n", counts(&[3.0], 1)),
@@ -581,8 +584,6 @@ mod tests {
 
     #[test]
     fn times_may_say_how_long_requests_took() {
-        let far = each("time\n1e30\n1e30\n", &Options::default()).expect("some").remove(0);
-        assert_eq!((far.profile, far.begins), (times(&[0.0, 0.0]), None), "no clock shows that");
         for text in [
             "time,took\n100.5,0.25\n100,\n",
             "time,took_ms\n100.5,250\n100,\n",
@@ -630,7 +631,17 @@ mod tests {
             ("time,count\n0,5\n60,6\n60,7", "line 4: \"60,7\"; expected a time that comes after"),
             ("time,count\n60,5\n0,6", "line 3: \"0,6\"; expected a time that comes after"),
             ("time,count\n0,5\n60,6\n90,7\n135,7", "line 5: \"135,7\"; expected a time that comes after"),
-            ("time,count\n0,5\n1e30,6", "more than"),
+            ("time,count\n0,5\n1,6\n9e9,6", "more than"),
+            ("time\n1\n1e300", "line 3: \"1e300\"; expected the time of a request"),
+            ("time\n-1e300\n2", "line 2: \"-1e300\"; expected the time of a request"),
+            ("time,took\n1e300,0.2\n2,0.3", "line 2: \"1e300,0.2\"; expected the time of a request"),
+            (
+                "date,count\n2026-01-01,3",
+                "line 1: \"date,count\"; expected a column beside the counts that says when",
+            ),
+            ("minute,count\n00:01,3", "line 2: \"00:01\"; expected which second, minute or hour"),
+            ("minute,count\n5,3\n4,3", "line 3: \"4,3\"; expected a time that comes after"),
+            ("time,took_ms,duration\n1,20,0.2", "line 1: \"took_ms\"; expected one column"),
             ("time,count\n0,5\nx,6", "line 3: \"x,6\"; expected the time"),
             ("1795646400\nnow", "line 2: \"now\"; expected the time of a request"),
         ] {

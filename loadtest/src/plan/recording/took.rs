@@ -38,16 +38,33 @@ impl Unit {
 const NAMES: [([&str; 2], Unit); 2] =
     [(["took", "duration"], Unit::Seconds), (["took_ms", "duration_ms"], Unit::Millis)];
 /// A column whose name has one of these looks as if it did.
-const SIMILAR: [&str; 7] =
-    ["took", "duration", "latency", "elapsed", "response_time", "service_time", "request_time"];
+const SIMILAR: [&str; 8] = [
+    "response_ms",
+    "took",
+    "duration",
+    "latency",
+    "elapsed",
+    "response_time",
+    "service_time",
+    "request_time",
+];
 
 /// The column that says it, by a header in lower case.
 pub(super) fn column(header: &[String]) -> Result<Option<(usize, Unit)>, Invalid> {
     let named = |(names, unit): ([&str; 2], Unit)| {
         Some((header.iter().position(|cell| names.contains(&cell.as_str()))?, unit))
     };
-    if let Some(found) = NAMES.into_iter().find_map(named) {
-        return Ok(Some(found));
+    let mut found = NAMES.into_iter().filter_map(named);
+    match (found.next(), found.next()) {
+        (Some(_), Some((second, _))) => {
+            return Err(wrong(
+                1,
+                &header[second],
+                "one column for how long a replica had a request; take the other out",
+            ));
+        }
+        (Some(found), None) => return Ok(Some(found)),
+        (None, _) => {}
     }
     match header.iter().find(|cell| SIMILAR.iter().any(|word| cell.contains(word))) {
         Some(cell) => Err(wrong(
