@@ -38,7 +38,7 @@ pub(in crate::cli) struct Assumed {
     #[arg(long, value_name = "CV", value_parser = spread, allow_hyphen_values = true)]
     service_spread: Option<f64>,
     /// How long a start takes, in the middle [default: as those that the trace tells of, else 2s]
-    #[arg(long, value_name = "DURATION", value_parser = span, allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", value_parser = a_day_at_most, allow_hyphen_values = true)]
     start_time: Option<Duration>,
     /// How much that varies: deviation of its logarithm (lognormal); 0 for not at all
     #[arg(long, value_name = "SIGMA", default_value_t = 0.5, value_parser = spread, allow_hyphen_values = true)]
@@ -128,7 +128,7 @@ pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number with a unit, as in 500ms, 30s or 5m".to_owned())
 }
 
-/// How long a request takes, as long as one may be recorded to take.
+/// How long a request or a start takes: no longer than a request may be recorded to take.
 fn a_day_at_most(text: &str) -> Result<Duration, String> {
     let time = span(text)?;
     if time <= LONGEST { Ok(time) } else { Err("expected a day at most".to_owned()) }
@@ -136,7 +136,9 @@ fn a_day_at_most(text: &str) -> Result<Duration, String> {
 
 /// A number of what there is at least one of.
 pub(in crate::cli) fn from_one<N: FromStr>(text: &str) -> Result<N, String> {
-    text.parse().map_err(|_| "expected a whole number from 1 on, as in 4".to_owned())
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0');
+    let expected = if is_number { "a smaller number" } else { "a whole number from 1 on, as in 4" };
+    text.parse().map_err(|_| format!("expected {expected}"))
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
@@ -334,6 +336,17 @@ mod tests {
         }
         assert_eq!(shaped(0.001, 1000, Process::Scatter), Ok(1));
         assert_eq!(shaped(0.001, 300, Process::Uniform), Ok(1), "it goes out at once");
+    }
+
+    #[test]
+    fn a_number_is_from_one_to_what_there_may_be() {
+        assert_eq!(from_one("7"), Ok(7_u32));
+        for (text, expected) in
+            [("0", "from 1 on"), ("-3", "from 1 on"), ("", "from 1 on"), ("99999999999", "smaller")]
+        {
+            let said = from_one::<std::num::NonZeroU32>(text).expect_err(text);
+            assert!(said.contains(expected), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -160,21 +160,20 @@ fn traffic(args: &Simulate) -> anyhow::Result<Vec<Traffic>> {
 }
 
 fn settings(args: &Simulate, base: &Base) -> Result<Vec<Setting>, Misuse> {
-    let mut texts = args.tries.clone();
-    if texts.is_empty() && !args.sweep {
-        texts = Law::ALL.map(|law| law.to_string()).to_vec();
-    }
-    if args.sweep {
-        texts.extend(settings::sweep(&base.tried)?);
-    }
+    let read = |text: &String| settings::read(&base.tried, text);
+    let tried = args.tries.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    each_once(&tried)?;
+    let more = if args.sweep {
+        settings::sweep(&base.tried)?
+    } else if tried.is_empty() {
+        Law::ALL.map(|law| law.to_string()).to_vec()
+    } else {
+        Vec::new()
+    };
+    let more = more.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let now = Setting::own(args.subject.now(), base.tried.clone());
-    let now = args.subject.config.is_some().then_some(Ok(now));
-    let all: Vec<_> = now
-        .into_iter()
-        .chain(texts.iter().map(|text| settings::read(&base.tried, text)))
-        .collect::<Result<_, _>>()?;
-    each_once(&all[all.len() - texts.len()..][..args.tries.len()])?;
-    Ok(all)
+    let now = args.subject.config.is_some().then_some(now);
+    Ok(now.into_iter().chain(tried).chain(more).collect())
 }
 
 /// Nobody waits for the same figures twice.
