@@ -65,13 +65,13 @@ pub struct Invalid {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Of a long text what stands around it.
-        let cut = (self.column - 1).saturating_sub(AROUND);
-        let shown = self.column - 1 - cut + self.width + AROUND;
+        let before = self.column - 1;
+        let cut = before.saturating_sub(AROUND);
+        let shown = before - cut + self.width + AROUND;
         let dots = if cut > 0 { "..." } else { "" };
         let more = if self.text.chars().count() > cut + shown { "..." } else { "" };
         let text: String = self.text.chars().skip(cut).take(shown).collect();
-        let (gap, mark) =
-            (" ".repeat(dots.len() + self.column - 1 - cut), "^".repeat(self.width.clamp(1, shown)));
+        let (gap, mark) = (" ".repeat(dots.len() + before - cut), "^".repeat(self.width.max(1)));
         write!(f, "column {}: {}\n  {dots}{text}{more}\n  {gap}{mark}", self.column, self.problem)
     }
 }

@@ -642,6 +642,7 @@ mod tests {
             ("minute,count\n00:01,3", "line 2: \"00:01\"; expected which second, minute or hour"),
             ("minute,count\n5,3\n4,3", "line 3: \"4,3\"; expected a time that comes after"),
             ("time,took_ms,duration\n1,20,0.2", "line 1: \"took_ms\"; expected one column"),
+            ("time,took,duration\n1,0.2,0.2", "line 1: \"duration\"; expected one column"),
             ("time,count\n0,5\nx,6", "line 3: \"x,6\"; expected the time"),
             ("1795646400\nnow", "line 2: \"now\"; expected the time of a request"),
         ] {

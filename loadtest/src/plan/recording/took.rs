@@ -35,8 +35,12 @@ impl Unit {
 }
 
 /// What the columns are called that say it.
-const NAMES: [([&str; 2], Unit); 2] =
-    [(["took", "duration"], Unit::Seconds), (["took_ms", "duration_ms"], Unit::Millis)];
+const NAMES: [(&str, Unit); 4] = [
+    ("took", Unit::Seconds),
+    ("duration", Unit::Seconds),
+    ("took_ms", Unit::Millis),
+    ("duration_ms", Unit::Millis),
+];
 /// A column whose name has one of these looks as if it did.
 const SIMILAR: [&str; 8] = [
     "response_ms",
@@ -51,9 +55,7 @@ const SIMILAR: [&str; 8] = [
 
 /// The column that says it, by a header in lower case.
 pub(super) fn column(header: &[String]) -> Result<Option<(usize, Unit)>, Invalid> {
-    let named = |(names, unit): ([&str; 2], Unit)| {
-        Some((header.iter().position(|cell| names.contains(&cell.as_str()))?, unit))
-    };
+    let named = |(name, unit)| Some((header.iter().position(|cell| cell == name)?, unit));
     let mut found = NAMES.into_iter().filter_map(named);
     match (found.next(), found.next()) {
         (Some(_), Some((second, _))) => {
