@@ -66,10 +66,16 @@ pub(super) fn usage(mut error: clap::Error) -> ExitCode {
 /// Whoever wrote a value of a thousand characters knows it: what is wrong with it is not to be looked for behind it.
 fn clip(error: &mut clap::Error) {
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return };
-    if value.chars().count() > LONGEST {
-        let begin: String = value.chars().take(LONGEST).collect();
-        error.insert(ContextKind::InvalidValue, ContextValue::String(format!("{begin}...")));
+    let shown = fit(value, LONGEST);
+    error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+}
+
+/// A text of so many characters at most; of a longer one the begin.
+pub(super) fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
     }
+    text.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
 }
 
 fn complain(text: &str) {

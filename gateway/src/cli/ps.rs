@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Gateway,
     client::Client,
-    output::{Misuse, print, print_json},
+    output::{Misuse, fit, print, print_json},
     replicas,
 };
 use crate::control::status::ServiceStatus;
@@ -98,7 +98,8 @@ fn text(services: &[ServiceStatus], width: Option<usize>) -> String {
         out.push(line);
         out.extend(replicas.by_ref().take(service.replicas.len()));
     }
-    out.into_iter().map(|line| fit(line, width) + "\n").collect()
+    let width = width.unwrap_or(usize::MAX);
+    out.iter().map(|line| fit(line, width) + "\n").collect()
 }
 
 /// The head and a line for each service.
@@ -139,15 +140,6 @@ fn words(service: &ServiceStatus) -> String {
 /// As much of a digest as tells images apart.
 fn short(digest: &str) -> String {
     digest.rsplit(':').next().unwrap_or_default().chars().take(DIGEST_SHOWN).collect()
-}
-
-fn fit(line: String, width: Option<usize>) -> String {
-    match width {
-        Some(width) if line.chars().count() > width => {
-            line.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
-        }
-        _ => line,
-    }
 }
 
 #[cfg(test)]
